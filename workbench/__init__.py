@@ -1,0 +1,38 @@
+"""See which tokens a language model must forget, make it forget them, and measure what else changed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Config": "runs",
+    "RunDirectory": "runs",
+    "Sample": "tasks",
+    "Settings": "unlearn",
+    "Task": "tasks",
+    "TaskSpec": "tasks",
+    "UserError": "registry",
+    "alignment": "compare",
+    "encode": "tokens",
+    "finetune": "unlearn",
+    "load": "models",
+    "metric": "metrics",
+    "objective": "objectives",
+    "probe": "probes",
+    "run_report": "report",
+    "score_task": "demo",
+    "scorer": "scorers",
+    "start": "runs",
+    "token_stats": "tokens",
+    "token_view": "view.html",
+    "unlearn": "unlearn",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported when first used: `import workbench` stays fast and silent."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'workbench' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"workbench.{_HOMES[name]}"), name)

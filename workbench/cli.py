@@ -1,0 +1,153 @@
+"""The command line. Every command takes `--json`: one object on the last line; errors are one line and exit 2."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from typing import NoReturn
+
+from workbench.registry import UserError, unknown
+
+
+def fail(message: str) -> NoReturn:
+    """One line on standard error, exit 2."""
+    print("workbench: " + " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(2)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line, and "did you mean" for commands and options."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line, exit 2."""
+        actions = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        if actions and "invalid choice" in message:
+            wrong = message.split("'")[1]
+            fail(str(unknown("command", wrong, list(actions[0].choices))))
+        if message.startswith("unrecognized arguments:"):
+            wrong = message.split(": ", 1)[1].split()[0]
+            command = next((w for w in sys.argv[1:] if actions and w in actions[0].choices), None)
+            owner = actions[0].choices[command] if command else self
+            options = [o for a in owner._actions for o in a.option_strings if o.startswith("--")]
+            close = difflib.get_close_matches(wrong.split("=")[0], options, n=1)
+            fail(f"unknown option '{wrong}': " + (f"did you mean {close[0]}?" if close else f"see {owner.prog} --help"))
+        fail(f"{message}; see {self.prog} --help")
+
+
+def parser() -> Parser:
+    """All commands with their options."""
+    top = Parser(prog="workbench", description="See what a model must forget, make it forget, measure what changed.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def add(name: str, help: str) -> Parser:
+        found = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        found.add_argument("--json", action="store_true", help="one JSON object on the last line of standard output")
+        return found
+
+    command = add("demo", "the whole story on embedded data; --real: TOFU and SmolLM2-135M")
+    command.add_argument("--real", action="store_true", help="TOFU forget01 and SmolLM2-135M (fetch it first)")
+    command.add_argument("--out", default="demo", metavar="DIR")
+    command.add_argument("--data-dir", metavar="DIR", help="with --real: the official TOFU files, instead of the hub")
+    command.add_argument("--spans", metavar="FILE", help="with --real: span labels of the forget rows (JSONL)")
+
+    command = add("models", "what can be loaded here; fetch and convert")
+    command.add_argument("action", nargs="?", choices=["list", "get"], default="list")
+    command.add_argument("name", nargs="?")
+
+    command = add("finetune", "plant a task's facts into a model")
+    task_options(command)
+    model_options(command)
+    command.add_argument("--out", required=True, metavar="DIR")
+    command.add_argument("--epochs", type=int, default=8)
+    command.add_argument("--set", action="append", default=[], metavar="K=V", help="e.g. lr=1e-4 batch_size=16")
+
+    command = add("score", "score the answer tokens of the forget set")
+    task_options(command)
+    model_options(command)
+    command.add_argument("--scorer", required=True, metavar="A,B,C", help="names, or 'all'")
+    command.add_argument("--reference", metavar="MODEL", help="for scorers that compare with a second model")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--out", required=True, metavar="FILE.parquet")
+    command.add_argument("--html", metavar="FILE.html", help="the same as highlighted text")
+
+    command = add("align", "scores against span labels: AUROC and average precision")
+    command.add_argument("file", metavar="FILE.parquet")
+    command.add_argument("--spans", metavar="FILE.jsonl", help="labels, where the table has none")
+
+    command = add("unlearn", "make a model forget; writes a run directory")
+    task_options(command)
+    model_options(command)
+    command.add_argument("--objective", required=True, metavar="X")
+    command.add_argument("--weights", required=True, metavar="Y", help="a scorer's name, or a score table")
+    command.add_argument("--reference", metavar="MODEL")
+    command.add_argument("--set", action="append", default=[], metavar="K=V", help="e.g. steps=60 lr=3e-4 beta=1")
+    command.add_argument("--probe-limit", type=int, metavar="N", help="probe at most N samples a set")
+    command.add_argument("--out", metavar="RUN")
+
+    command = add("probe", "probe a model or the model of a run")
+    command.add_argument("model", metavar="RUN_OR_MODEL")
+    task_options(command)
+    command.add_argument("--prompt", choices=["chat", "plain"])
+    command.add_argument("--probe-limit", type=int, metavar="N")
+    command.add_argument("--out", metavar="FILE.parquet")
+
+    command = add("runs", "list runs, show one, resume one")
+    command.add_argument("action", nargs="?", choices=["list", "show", "resume"], default="list")
+    command.add_argument("run", nargs="?", metavar="RUN")
+    command.add_argument("--root", default="runs", metavar="DIR")
+
+    command = add("report", "one self-contained HTML page of a run")
+    command.add_argument("run", metavar="RUN")
+    command.add_argument("--out", default="report.html", metavar="FILE.html")
+
+    add("lab", "JupyterLab on the notebooks")
+    return top
+
+
+def task_options(command: Parser) -> None:
+    """Options that name a task."""
+    positional = command.prog.split()[-1] != "probe"
+    if positional:
+        command.add_argument("task", nargs="?", metavar="TASK", help="biographies, tofu/forget01, ...")
+    else:
+        command.add_argument("--task", metavar="TASK", help="biographies, tofu/forget01, ...")
+    command.add_argument("--data-dir", metavar="DIR", help="directory with the official files")
+    command.add_argument("--forget", metavar="F.jsonl", help="rows of one's own to forget")
+    command.add_argument("--retain", metavar="R.jsonl", help="rows of one's own to keep")
+    command.add_argument("--spans", metavar="FILE.jsonl", help="span labels of the forget rows")
+    command.add_argument("--retain-rows", type=int, metavar="N", help="only the last N retain rows")
+
+
+def model_options(command: Parser) -> None:
+    """Options that name a model and how to use it."""
+    command.add_argument("--model", required=True, metavar="M", help="built-in or hub name, directory, .gguf file")
+    command.add_argument("--prompt", choices=["chat", "plain"], help="default: as recorded, else chat if it can")
+    command.add_argument("--device", metavar="DEVICE")
+    command.add_argument("--precision", choices=["float32", "bfloat16"])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from workbench import commands
+    from workbench.runs import Stopped
+
+    given = parser().parse_args(arguments)
+    try:
+        result = getattr(commands, given.command)(given)
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    except Stopped as stopped:
+        print(f"workbench: {stopped}; go on with: workbench runs resume {stopped.path}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("workbench: interrupted", file=sys.stderr)
+        return 130
+    if given.json:
+        print(json.dumps(result, allow_nan=False))
+    return 0

@@ -1,0 +1,279 @@
+"""What each command does: read the options, call the package, print for people; returns the `--json` object."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from argparse import Namespace
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench import compare, models, runs
+from workbench.console import Progress
+from workbench.objectives import objective
+from workbench.probes import probe as probe_task
+from workbench.registry import UserError, unknown
+from workbench.report import run_report, scores_page
+from workbench.scorers import score_samples, scorer
+from workbench.tasks import TaskSpec
+from workbench.unlearn import Settings, epochs
+from workbench.unlearn import finetune as plant
+
+
+def spec(given: Namespace) -> TaskSpec:
+    """The task that the options name."""
+    names = [f.name for f in fields(TaskSpec) if f.name != "name"]
+    return TaskSpec(name=given.task, **{n: getattr(given, n) for n in names})
+
+
+def load_model(given: Namespace) -> models.LanguageModel:
+    """The model that the options name."""
+    return models.load(given.model, device=given.device, precision=given.precision, prompt=given.prompt)
+
+
+def settings_from(pairs: list[str], options_of: list[str], **defaults: Any) -> Settings:
+    """Settings out of `key=value` pairs; a key may also be an option of the objective or scorer in use."""
+    own = {f.name: f for f in fields(Settings) if f.name != "options"}
+    entries = [e for name in options_of for e in (objective, scorer) if name in e]
+    tables = {name: entry[name].options for entry in entries for name in options_of if name in entry}
+    values: dict[str, Any] = dict(defaults)
+    options: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        takers = [name for name, table in tables.items() if key in table]
+        if not equals:
+            raise UserError(f"--set takes key=value, not '{pair}'")
+        if key in own:
+            values[key] = _value(key, text, getattr(Settings(), key))
+        elif takers:
+            for name in takers:
+                options.setdefault(name, {})[key] = _value(key, text, tables[name][key])
+        else:
+            raise unknown("setting", key, [*own, *(k for table in tables.values() for k in table)])
+    return Settings(**values, options=options)
+
+
+def _value(key: str, text: str, default: Any) -> Any:
+    try:
+        return type(default)(text)
+    except ValueError:
+        raise UserError(f"--set {key}: '{text}' is not a {type(default).__name__}") from None
+
+
+def writable(path: Path) -> Path:
+    """`path`, after making sure that a file can be written there, before hours are spent on its content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with runs.writing(path.with_name(path.name + ".try")) as aside:
+        aside.write_text(" " * 4096)
+    path.with_name(path.name + ".try").unlink()
+    return path
+
+
+def table_line(rows: list[list[str]]) -> None:
+    """Rows as aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def number(value: Any) -> str:
+    """A metric's value, or that it has none."""
+    return f"{value:.3f}" if isinstance(value, int | float) else "not available"
+
+
+def demo(given: Namespace) -> dict[str, Any]:
+    """The whole story."""
+    from workbench.demo import demo as tell
+
+    out = Path(given.out)
+    writable(out / "report.html")
+    result = tell(out, real=given.real, data_dir=given.data_dir, spans=given.spans)
+    table_line(
+        [["", "before", "after"]]
+        + [
+            [f"{name} {key}", number(result["before"][name][key]), number(result["after"][name][key])]
+            for name, key in result["headline"]
+        ]
+    )
+    print(f"{result['seconds']:.0f} s; the report is at {result['report']}")
+    return result
+
+
+def models_(given: Namespace) -> Any:
+    """List the built-in models, or fetch one."""
+    if given.action == "get":
+        if given.name != models.SMOLLM2:
+            raise unknown("model to fetch", given.name or "", [models.SMOLLM2])
+        path = models.get_smollm2(say=lambda line: print(line, file=sys.stderr))
+        print(path)
+        return {"name": given.name, "path": str(path)}
+    found = models.available()
+    table_line([[row["name"], "here" if row["here"] else "not here", row["path"]] for row in found])
+    print("also: a directory, FILE.gguf, or a hub name (owner/name)")
+    return {"models": found}
+
+
+def finetune(given: Namespace) -> dict[str, Any]:
+    """Plant a task."""
+    task = spec(given).load()
+    samples = [s for name in ("forget", "retain", "train_extra") for s in task.sets.get(name, [])]
+    settings = settings_from(given.set, [], batch_size=16, lr=1e-4, warmup=10)
+    if not any(pair.startswith("steps=") for pair in given.set):
+        count = epochs(given.epochs, len(samples), settings.batch_size)
+        settings = settings_from([*given.set, f"steps={count}"], [], batch_size=16, lr=1e-4, warmup=10)
+    out = Path(given.out)
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty; choose another --out")
+    writable(out)
+    lm = load_model(given)
+    run = plant(lm, samples, settings=settings, **progress_hooks(settings.steps, "on_step"))
+    with runs.writing(out) as aside:
+        lm.save(aside)
+    means = {name: mean_nll(lm, task.sets[name]) for name in ("forget", "retain")}
+    print(f"saved {out}; mean answer NLL: forget {means['forget']:.3f}, retain {means['retain']:.3f}")
+    return {"out": str(out), "steps": settings.steps, "nll": means, "cost": run.ledger.as_dict()}
+
+
+def mean_nll(lm: models.LanguageModel, samples: list[Any]) -> float:
+    """Mean l_t over all answer tokens, in nats."""
+    table = score_samples(lm, samples, ["surprisal"])
+    return float(table["score"].mean())
+
+
+def progress_hooks(steps: int, *names: str) -> dict[str, Any]:
+    """Hooks that show progress on standard error."""
+    hooks = Progress().hooks(steps)
+    return {name: hooks[name] for name in names} if names else hooks
+
+
+def score(given: Namespace) -> dict[str, Any]:
+    """Score a task's forget answers."""
+    task = spec(given).load()
+    wanted = given.scorer.split(",")
+    labelled = all(s.spans is not None for s in task.forget)
+    if wanted == ["all"]:
+        have = {"reference": bool(given.reference), "spans": labelled}
+        wanted = [n for n in scorer if all(have[need] for need in scorer[n].facts.get("needs", ()))]
+    for name in wanted:
+        if "reference" in scorer[name].facts.get("needs", ()) and not given.reference:
+            raise UserError(f"scorer '{name}' needs a reference model; name one with --reference")
+    out = writable(Path(given.out))
+    lm = load_model(given)
+    reference = models.load(given.reference, device=given.device, prompt=lm.prompt) if given.reference else None
+    from workbench.demo import score_task
+
+    table = score_task(lm, task, wanted, reference=reference, seed=given.seed)
+    runs.write_table(out, table)
+    print(f"{table['sample_id'].nunique()} answers, {len(table) // len(wanted)} tokens, {len(wanted)} scorers: {out}")
+    if given.html:
+        texts = {s.id: (s.question, s.answer) for s in task.forget}
+        writable(Path(given.html)).write_text(scores_page(table, texts), encoding="utf-8")
+        print(given.html)
+    return {"out": str(out), "scorers": wanted, "tokens": len(table) // len(wanted)}
+
+
+def read_table(path: str) -> pd.DataFrame:
+    """A score table from disk."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        table = pd.read_parquet(path)
+        table["score"]
+    except Exception as error:
+        raise UserError(
+            f"{path}: not a score table ({type(error).__name__}); make one with `workbench score`"
+        ) from error
+    return table
+
+
+def align(given: Namespace) -> dict[str, Any]:
+    """Alignment of a score table with span labels."""
+    table = read_table(given.file)
+    found = compare.alignment(compare.label(table, Path(given.spans)) if given.spans else table)
+    rows = [["scorer", "auroc", "per sample", "ap"]]
+    for name, value in found.items():
+        rows.append([name, *(number(value[key]) for key in ("auroc", "auroc_per_sample", "ap"))])
+    table_line(rows)
+    for name, value in found.items():
+        if isinstance(value["auroc"], dict):
+            print(f"{name}: not available: {value['auroc']['reason']}")
+    return found
+
+
+def unlearn(given: Namespace) -> dict[str, Any]:
+    """A run."""
+    settings = settings_from(given.set, [given.objective, given.weights])
+    config = runs.Config(
+        task=spec(given),
+        model=given.model,
+        objective=given.objective,
+        weights=given.weights,
+        settings=settings,
+        reference=given.reference,
+        prompt=given.prompt,
+        device=given.device,
+        precision=given.precision,
+        probe_limit=given.probe_limit,
+    )
+    directory = runs.start(config, Path(given.out) if given.out else None, **progress_hooks(settings.steps))
+    return show_run(directory)
+
+
+def show_run(directory: runs.RunDirectory) -> dict[str, Any]:
+    """Print a run's status and its metrics before and after."""
+    status, metrics = directory.status(), directory.json("metrics.json") or {}
+    print(f"{status['run']}: {status['status']}, step {status['step']} of {status['steps']}")
+    before, after = metrics.get("before", {}), metrics.get("after", {})
+    rows = [["set", "metric", "before", "after"]]
+    for name, values in before.items():
+        for key, value in values.items():
+            rows.append([name, key, number(value), number(after[name][key]) if after else ""])
+    if before:
+        table_line(rows)
+    return status | {"metrics": metrics, "cost": directory.json("cost.json")}
+
+
+def probe(given: Namespace) -> dict[str, Any]:
+    """Probe a model."""
+    task = spec(given).load()
+    model = Path(given.model) / "model"
+    lm = models.load(str(model) if model.is_dir() else given.model, prompt=given.prompt)
+    found = probe_task(lm, task, limit=given.probe_limit, progress=progress_hooks(0)["on_probe"])
+    if given.out:
+        runs.write_table(writable(Path(given.out)), found.rows)
+    rows = [["set", "metric", "value"]]
+    rows += [[name, key, number(value)] for name, values in found.metrics.items() for key, value in values.items()]
+    table_line(rows)
+    return {"metrics": found.metrics}
+
+
+def runs_(given: Namespace) -> Any:
+    """List, show or resume runs."""
+    if given.action == "list":
+        found = [directory.status() for directory in runs.list_runs(Path(given.root))]
+        table_line([["run", "status", "step"]] + [[r["run"], r["status"], f"{r['step']}/{r['steps']}"] for r in found])
+        return {"runs": found}
+    if not given.run:
+        raise UserError(f"`workbench runs {given.action}` needs a run; see `workbench runs list`")
+    directory = runs.RunDirectory(Path(given.run))
+    if given.action == "resume":
+        directory = runs.resume(directory.path, **progress_hooks(directory.status()["steps"]))
+    return show_run(directory)
+
+
+def report(given: Namespace) -> dict[str, Any]:
+    """The page of a run."""
+    out = writable(Path(given.out))
+    run_report(runs.RunDirectory(Path(given.run)).path, out=out)
+    print(out)
+    return {"report": str(out)}
+
+
+def lab(given: Namespace) -> dict[str, Any]:
+    """JupyterLab on the notebooks."""
+    folder = Path(__file__).resolve().parents[1] / "notebooks"
+    done = subprocess.run([sys.executable, "-m", "jupyter", "lab", "--notebook-dir", str(folder)], check=False)
+    return {"exit": done.returncode}

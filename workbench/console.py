@@ -1,0 +1,47 @@
+"""What a command shows while it works: one progress line on standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar for the steps of a run and one for each probe set; made when first told something."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.bar: tqdm[Any] | None = None
+        self.what = ""
+
+    def tell(self, what: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` of something is done."""
+        if self.quiet:
+            return
+        if self.bar is None or self.what != what:
+            self.close()
+            self.what, self.bar = what, tqdm(total=total, desc=what, file=sys.stderr, leave=True, mininterval=0.2)
+        self.bar.set_postfix_str(note, refresh=False)
+        self.bar.update(done - self.bar.n)
+        if done >= total:
+            self.close()
+
+    def hooks(self, steps: int) -> dict[str, Any]:
+        """`on_step` and `on_probe` for a run of so many steps."""
+
+        def on_step(event: dict[str, Any]) -> None:
+            parts = [f"{k.split('_')[0]} {event[k]:.2f}" for k in ("forget_nll", "retain_nll") if k in event]
+            self.tell("step", event["step"], steps, " ".join(parts))
+
+        def on_probe(name: str, done: int, total: int) -> None:
+            self.tell(f"probe {name}", done, total)
+
+        return {"on_step": on_step, "on_probe": on_probe}
+
+    def close(self) -> None:
+        """End the current bar."""
+        if self.bar is not None:
+            self.bar.close()
+        self.bar, self.what = None, ""

@@ -1,0 +1,149 @@
+"""The whole story in one call: which tokens carry the facts, a run that uses them, the model before and after."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench import runs
+from workbench.compare import alignment
+from workbench.console import Progress
+from workbench.models import SMOLLM2, LanguageModel, get_smollm2, load
+from workbench.report import run_report
+from workbench.scorers import score_samples, scorer
+from workbench.tasks import Task, TaskSpec
+from workbench.unlearn import Settings, epochs, finetune, learned_scores
+
+
+@dataclass(frozen=True)
+class Story:
+    """What one demo runs.
+
+    Attributes:
+        task: what to forget.
+        model: the model that knows it.
+        reference: model for the scorers that need one.
+        objective: forget loss of the run.
+        weights: its token weights.
+        settings: its numbers.
+        probe_limit: samples probed a set.
+    """
+
+    task: TaskSpec
+    model: str
+    reference: str
+    objective: str
+    weights: str
+    settings: Settings
+    probe_limit: int
+
+
+EMBEDDED = Story(
+    TaskSpec("biographies"),
+    model="bio-full",
+    reference="bio-retain",
+    objective="wga",
+    weights="surprisal",
+    settings=Settings(steps=60, batch_size=32, lr=3e-4, record_every=5),
+    probe_limit=96,
+)
+REAL = Story(
+    TaskSpec("tofu/forget01", retain_rows=160),
+    model="planted",
+    reference=SMOLLM2,
+    objective="wga",
+    weights="surprisal",
+    settings=Settings(steps=30, batch_size=8, lr=3e-5, record_every=10),
+    probe_limit=40,
+)
+PLANT = Settings(steps=1, batch_size=16, lr=1e-4, warmup=10)
+PLANT_EPOCHS = 8
+ATWU_EPOCHS = 5
+
+
+def score_task(
+    lm: LanguageModel, task: Task, names: list[str], *, reference: LanguageModel | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Scores of the forget answers; scorers that learn get a short run on a copy with the authors' default preset."""
+    fixed = [name for name in names if not scorer[name].facts.get("live")]
+    tables, progress = [], Progress()
+    if fixed:
+        total = len(task.forget)
+        told = lambda done: progress.tell("score", done, total)  # noqa: E731
+        tables.append(
+            score_samples(lm, task.forget, fixed, task=task.name, reference=reference, seed=seed, progress=told)
+        )
+    for name in names:
+        if name not in fixed:
+            steps = epochs(ATWU_EPOCHS, len(task.forget), 8)
+            settings = Settings(steps=steps, batch_size=8, lr=1e-5, warmup=0, seed=seed, record_every=steps)
+            tables.append(learned_scores(lm, task, name, settings=settings, on_step=progress.hooks(steps)["on_step"]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: str | None = None) -> dict[str, Any]:
+    """Score, unlearn, probe and report.
+
+    Args:
+        out: directory for the report, the score table, and the run below `runs/`.
+        real: TOFU forget01 and SmolLM2-135M instead of the embedded data.
+        data_dir: the official TOFU files, instead of the hub.
+        spans: span labels of the TOFU forget rows; without them there is no alignment.
+    """
+    started = time.perf_counter()
+    story = REAL if real else EMBEDDED
+    if real:
+        story = replace(
+            story, task=replace(story.task, data_dir=data_dir, spans=spans), model=plant(out, story, data_dir)
+        )
+    task = story.task.load()
+    lm, reference = load(story.model), load(story.reference, prompt="plain")
+    labelled = all(s.spans is not None for s in task.forget)
+    names = [n for n in scorer if labelled or "spans" not in scorer[n].facts.get("needs", ())]
+    scores = score_task(lm, task, names, reference=reference, seed=story.settings.seed)
+    runs.write_table(out / "scores.parquet", scores)
+    aligned = alignment(scores) if labelled else {"value": None, "reason": "needs span labels: give them with --spans"}
+    config = runs.Config(
+        task=story.task,
+        model=story.model,
+        objective=story.objective,
+        weights=story.weights,
+        settings=story.settings,
+        probe_limit=story.probe_limit,
+    )
+    hooks = Progress().hooks(story.settings.steps)
+    directory = runs.start(config, runs.new_path(config, out / "runs"), **hooks)
+    run_report(directory.path, scores=scores, alignment=aligned if labelled else None, out=out / "report.html")
+    metrics = directory.json("metrics.json")
+    return {
+        "seconds": time.perf_counter() - started,
+        "task": task.name,
+        "model": story.model,
+        "alignment": aligned,
+        "before": metrics["before"],
+        "after": metrics["after"],
+        "cost": directory.json("cost.json"),
+        "run": str(directory.path),
+        "report": str((out / "report.html").resolve()),
+    }
+
+
+def plant(out: Path, story: Story, data_dir: str | None) -> str:
+    """SmolLM2 with the task's facts, planted once into `out/planted`."""
+    folder = out / "planted"
+    if (folder / "workbench.json").exists():
+        return str(folder)
+    get_smollm2(say=lambda line: print(line, file=sys.stderr))
+    task = replace(story.task, data_dir=data_dir).load()
+    lm = load(SMOLLM2, prompt="plain")
+    samples = [*task.forget, *task.retain]
+    settings = replace(PLANT, steps=epochs(PLANT_EPOCHS, len(samples), PLANT.batch_size))
+    finetune(lm, samples, settings=settings, on_step=Progress().hooks(settings.steps)["on_step"])
+    with runs.writing(folder) as aside:
+        lm.save(aside)
+    return str(folder)

@@ -1,0 +1,380 @@
+"""The run directory: a run on disk, started, resumed, listed and read. Every file is written aside and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import secrets
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench.cost import Ledger
+from workbench.models import LanguageModel, load
+from workbench.objectives import objective, retain_loss
+from workbench.probes import Probed, probe
+from workbench.registry import UserError
+from workbench.scorers import scorer
+from workbench.tasks import Task, TaskSpec
+from workbench.unlearn import Run, Settings, State, unlearn
+
+KEEP_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that names a run: with it, and the same versions, the numbers come out the same.
+
+    Attributes:
+        task: what to forget and keep.
+        model: model by name or path.
+        objective: forget loss by name.
+        weights: scorer by name, or the path of a score table.
+        settings: the numbers.
+        reference: model for scorers that need one.
+        prompt: "chat" or "plain"; None leaves it to the model.
+        device: None for a GPU where there is one.
+        precision: None leaves it to the machine.
+        probe_limit: probe at most so many samples a set.
+    """
+
+    task: TaskSpec
+    model: str
+    objective: str = "atwu"
+    weights: str = "atwu"
+    settings: Settings = field(default_factory=Settings)
+    reference: str | None = None
+    prompt: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    probe_limit: int | None = None
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Config:
+        """The configuration that `config.json` holds."""
+        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
+        return cls(**{**known, "task": TaskSpec(**record["task"]), "settings": Settings(**record["settings"])})
+
+    def check(self) -> None:
+        """Raise for a name that does not exist, before anything is loaded or written."""
+        objective[self.objective]
+        retain_loss[self.settings.retain_loss]
+        if self.weights.endswith(".parquet"):
+            if not Path(self.weights).is_file():
+                raise UserError(f"weights: {self.weights}: no such file")
+        else:
+            entry = scorer[self.weights]
+            if "reference" in entry.facts.get("needs", ()) and not self.reference:
+                raise UserError(f"scorer '{self.weights}' needs a reference model; name one with --reference")
+
+
+class Stopped(Exception):
+    """A run was stopped; its directory can be resumed."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        super().__init__(f"stopped at step {step}")
+        self.path, self.step = path, step
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it at the end; nothing is left behind by a failure."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(aside, path)
+    except OSError as error:
+        why = {errno.ENOSPC: "the disk is full", errno.EROFS: "the file system is read-only"}
+        reason = why.get(error.errno or 0, error.strerror or str(error))
+        raise UserError(f"cannot write {path}: {reason}; choose another place or make room") from error
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, all or nothing."""
+    with writing(path) as aside:
+        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write parquet, all or nothing."""
+    with writing(path) as aside:
+        table.to_parquet(aside, index=False)
+
+
+class RunDirectory:
+    """One run's files. Without `run.json` the run is unfinished."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "config.json").exists():
+            raise UserError(f"{path} is no run directory (it has no config.json); see `workbench runs list`")
+
+    @classmethod
+    def create(cls, path: Path, config: Config) -> RunDirectory:
+        """Make the directory and write the configuration; refuses a directory that holds something."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise UserError(f"{path} is not empty; choose another --out, or resume it")
+        except OSError as error:
+            raise UserError(f"cannot make {path}: {error.strerror}; choose another --out") from error
+        write_json(path / "config.json", asdict(config) | {"versions": versions()})
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of `config.json`."""
+        return self.json("config.json")
+
+    def json(self, name: str) -> Any:
+        """A JSON file of the run; None where it is not there yet."""
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        """A parquet table of the run; None where it is not there yet."""
+        path = self.path / name
+        return pd.read_parquet(path) if path.exists() else None
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event; a torn last line (a run killed while writing) is left out."""
+        path = self.path / "events.jsonl"
+        if not path.exists():
+            return []
+        found = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return found
+
+    def append(self, event: dict[str, Any]) -> None:
+        """Add an event."""
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(event) + "\n")
+
+    def status(self) -> dict[str, Any]:
+        """Name, status, last step and steps of the run."""
+        record, events = self.json("run.json"), self.events()
+        steps = self.config["settings"]["steps"]
+        status = record["status"] if record else "unfinished"
+        return {"run": str(self.path), "status": status, "step": events[-1]["step"] if events else 0, "steps": steps}
+
+    def checkpoint(self, state: State) -> None:
+        """Write a checkpoint, whole or not at all, and drop the oldest."""
+        from safetensors.torch import save_file
+
+        folder = self.path / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        with state.ledger.phase("checkpoint"), writing(folder / f"step-{state.step:06d}") as aside:
+            aside.mkdir()
+            for name in ("parameters", "optimizer", "scorer"):
+                save_file(getattr(state, name), aside / f"{name}.safetensors")
+            state.scores.to_parquet(aside / "scores.parquet", index=False)
+            (aside / "state.json").write_text(json.dumps({"step": state.step, "cost": state.ledger.as_dict()}))
+        for old in sorted(folder.glob("step-*"))[:-KEEP_CHECKPOINTS]:
+            shutil.rmtree(old)
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint."""
+        found = sorted((self.path / "checkpoints").glob("step-*"))
+        return found[-1] if found else None
+
+    def restore(self, folder: Path) -> State:
+        """The state of a checkpoint; later events are dropped."""
+        from safetensors.torch import load_file
+
+        record = json.loads((folder / "state.json").read_text())
+        self.keep_events(record["step"])
+        return State(
+            step=record["step"],
+            parameters=load_file(folder / "parameters.safetensors"),
+            optimizer=load_file(folder / "optimizer.safetensors"),
+            scorer=load_file(folder / "scorer.safetensors"),
+            scores=pd.read_parquet(folder / "scores.parquet"),
+            ledger=Ledger.from_dict(record["cost"]),
+        )
+
+    def keep_events(self, step: int) -> None:
+        """Drop events after `step`."""
+        with writing(self.path / "events.jsonl") as aside:
+            aside.write_text("".join(json.dumps(e) + "\n" for e in self.events() if e["step"] <= step))
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on besides the configuration."""
+    from importlib.metadata import version
+
+    names = ("unlearning-workbench", "torch", "transformers", "accelerate", "tokenizers", "numpy", "pandas")
+    found = {name: version(name) for name in names}
+    head = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    commit = head.stdout.strip() or "not available"
+    return found | {"python": platform.python_version(), "machine": platform.machine(), "commit": commit}
+
+
+def new_path(config: Config, root: Path = Path("runs")) -> Path:
+    """`runs/<time>-<objective>-<weights>-<id>`."""
+    weights = Path(config.weights).stem
+    return root / f"{time.strftime('%Y-%m-%d_%H%M%S')}-{config.objective}-{weights}-{secrets.token_hex(2)}"
+
+
+def list_runs(root: Path = Path("runs")) -> list[RunDirectory]:
+    """Every run under `root`, oldest first, unfinished ones too."""
+    return [RunDirectory(path.parent) for path in sorted(root.glob("*/config.json"))]
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """A question that turns true on Ctrl-C, so that the step ends before the run does; a second Ctrl-C interrupts."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def handle(*_: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def start(config: Config, path: Path | None = None, **hooks: Any) -> RunDirectory:
+    """Run a configuration in a new directory: probe, unlearn, probe again, save the model.
+
+    Args:
+        config: what to run.
+        path: the directory; a new one under `runs/` by default.
+        hooks: `on_step(event)`, `on_probe(set, done, total)`, `stop()`.
+
+    Raises:
+        UserError: something in the configuration is wrong; nothing is written then.
+        Stopped: Ctrl-C or `stop`; the directory can be resumed.
+    """
+    config.check()
+    task = config.task.load()
+    lm = load_for(config)
+    return _execute(RunDirectory.create(path or new_path(config), config), config, task, lm, **hooks)
+
+
+def resume(path: Path, **hooks: Any) -> RunDirectory:
+    """Go on with an unfinished run from its newest checkpoint, to the numbers of an undisturbed run."""
+    directory = RunDirectory(path)
+    if directory.json("run.json"):
+        raise UserError(f"{path} is finished; there is nothing to resume")
+    config = Config.from_dict(directory.config)
+    return _execute(directory, config, config.task.load(), load_for(config), **hooks)
+
+
+def load_for(config: Config) -> LanguageModel:
+    """The model a configuration names."""
+    return load(config.model, device=config.device, precision=config.precision, prompt=config.prompt)  # type: ignore[arg-type]
+
+
+def _execute(
+    directory: RunDirectory,
+    config: Config,
+    task: Task,
+    lm: LanguageModel,
+    on_step: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_probe: Callable[[str, int, int], None] = lambda name, done, total: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> RunDirectory:
+    record = directory.config | {"model_sha256": lm.fingerprint(), "data_sha256": task.fingerprint}
+    record |= {"precision": lm.precision, "prompt": lm.prompt, "device": str(lm.device)}
+    write_json(directory.path / "config.json", record)
+    before = probe(lm, task, run=directory.name, limit=config.probe_limit, progress=on_probe)
+    _write_probes(directory, before)
+    checkpoint = directory.latest()
+    state = directory.restore(checkpoint) if checkpoint else None
+    if state is None:
+        directory.keep_events(0)
+
+    def step(event: dict[str, Any]) -> None:
+        directory.append(event)
+        on_step(event)
+
+    by_table = config.weights.endswith(".parquet")
+    with interruptible() as interrupted:
+        run = unlearn(
+            lm,
+            task,
+            config.objective,
+            pd.read_parquet(config.weights) if by_table and state is None else config.weights,
+            settings=config.settings,
+            reference=load(config.reference, device=str(lm.device), prompt=lm.prompt) if config.reference else None,
+            in_place=True,
+            on_step=step,
+            on_checkpoint=directory.checkpoint,
+            stop=lambda: stop() or interrupted(),
+            resume=state,
+        )
+    if not run.finished:
+        raise Stopped(directory.path, directory.status()["step"])
+    _finish(directory, config, task, run, before, on_probe)
+    return directory
+
+
+def _write_probes(directory: RunDirectory, before: Probed, after: Probed | None = None) -> None:
+    both = [before] if after is None else [before, after]
+    write_table(directory.path / "probes.parquet", pd.concat([p.rows for p in both], ignore_index=True))
+    write_table(directory.path / "tokens.parquet", pd.concat([p.tokens for p in both], ignore_index=True))
+    phases = {"before": before.metrics} | ({"after": after.metrics} if after else {})
+    write_json(directory.path / "metrics.json", phases)
+
+
+def _finish(
+    directory: RunDirectory,
+    config: Config,
+    task: Task,
+    run: Run,
+    before: Probed,
+    on_probe: Callable[[str, int, int], None],
+) -> None:
+    after = probe(
+        run.lm,
+        task,
+        run=directory.name,
+        step=config.settings.steps,
+        phase="after",
+        limit=config.probe_limit,
+        ledger=run.ledger,
+        progress=on_probe,
+    )
+    _write_probes(directory, before, after)
+    write_table(directory.path / "scores.parquet", run.scores)
+    write_json(directory.path / "cost.json", run.ledger.as_dict())
+    with writing(directory.path / "model") as aside:
+        run.lm.save(aside)
+    shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)
+    write_json(directory.path / "run.json", {"status": "finished", "steps": config.settings.steps})

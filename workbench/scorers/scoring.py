@@ -1,0 +1,155 @@
+"""What a scorer gets, and the score table that comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from workbench.models import LanguageModel
+from workbench.registry import Registry, UserError
+from workbench.tasks import Sample
+from workbench.tokens import Encoding, TokenBatch, TokenStats, batches, encode, token_stats
+
+scorer = Registry("scorer")
+
+COLUMNS = [
+    *("task", "sample_id", "position", "token_id", "token", "start", "end"),
+    *("segment", "scorer", "step", "score", "span"),
+]
+
+
+@dataclass
+class Scoring:
+    """One batch as a scorer sees it: N answer tokens, packed.
+
+    Attributes:
+        lm: the model.
+        batch: the samples.
+        stats: their statistics under the model, with entropy and rank.
+        reference: the same under the reference model, where one was given.
+        seed: of every random source.
+    """
+
+    lm: LanguageModel
+    batch: TokenBatch
+    stats: TokenStats
+    reference: TokenStats | None
+    seed: int
+
+
+def fixed_scorers() -> list[str]:
+    """Scorers that need no training run."""
+    return [name for name in scorer if not scorer[name].facts.get("live")]
+
+
+@torch.no_grad()
+def score_samples(
+    lm: LanguageModel,
+    samples: list[Sample],
+    names: Iterable[str],
+    *,
+    task: str = "",
+    reference: LanguageModel | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    options: dict[str, dict[str, Any]] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> pd.DataFrame:
+    """The score table of fixed scorers over the answer tokens of `samples`.
+
+    Args:
+        lm: the model.
+        samples: what to score.
+        names: scorers by name.
+        task: the task's name, for the table.
+        reference: the reference model, for scorers that need one.
+        seed: of every random source.
+        batch_size: samples a forward pass.
+        options: keyword arguments by scorer.
+        progress: called with the number of samples done.
+    """
+    names = list(names)
+    entries = [scorer[name] for name in names]
+    encodings = [encode(lm, sample) for sample in samples]
+    found: dict[str, list[np.ndarray]] = {name: [np.empty(0)] * len(samples) for name in names}
+    done = 0
+    for indices, batch in batches(lm, encodings, batch_size):
+        stats = token_stats(lm, batch)
+        other = token_stats(reference, batch) if reference is not None else None
+        scoring = Scoring(lm, batch, stats, other, seed)
+        for entry in entries:
+            values = entry.function(scoring, **(options or {}).get(entry.name, {}))
+            for index, part in zip(indices, split(values, stats), strict=True):
+                found[entry.name][index] = part
+        done += len(indices)
+        progress(done)
+    return pd.concat(
+        [score_table(encodings, found[name], task=task, scorer=name, step=0) for name in names], ignore_index=True
+    )
+
+
+def split(values: torch.Tensor, stats: TokenStats) -> list[np.ndarray]:
+    """Packed (N,) values as one float64 array a sample."""
+    return np.split(values.detach().double().cpu().numpy(), np.cumsum(stats.counts.cpu().numpy())[:-1])
+
+
+def token_columns(encodings: list[Encoding]) -> dict[str, Any]:
+    """Columns that describe the answer tokens of the samples, in order."""
+    out: dict[str, list[Any]] = {k: [] for k in ("sample_id", "position", "token_id", "token", "start", "end", "span")}
+    for encoding in encodings:
+        labels = encoding.span_labels()
+        for place, position in enumerate(encoding.answer_positions):
+            start, end = encoding.ranges[position]
+            out["sample_id"].append(encoding.sample.id)
+            out["position"].append(place)
+            out["token_id"].append(encoding.ids[position])
+            out["token"].append(encoding.text_of(position))
+            out["start"].append(start)
+            out["end"].append(end)
+            out["span"].append(None if labels is None else labels[place])
+    return {**out, "span": pd.array(out["span"], dtype="boolean")}
+
+
+def score_table(
+    encodings: list[Encoding], scores: list[np.ndarray], *, task: str, scorer: str, step: int
+) -> pd.DataFrame:
+    """The score table (schema in DESIGN) of one scorer: one row an answer token, in the samples' order."""
+    columns = token_columns(encodings)
+    values = np.concatenate(scores)
+    if len(values) != len(columns["token_id"]):
+        raise ValueError(f"scorer '{scorer}' gave {len(values)} scores for {len(columns['token_id'])} tokens")
+    return pd.DataFrame(
+        {**columns, "task": task, "segment": "answer", "scorer": scorer, "step": step, "score": values}
+    )[COLUMNS]
+
+
+def weights_from(table: pd.DataFrame, encodings: list[Encoding]) -> list[np.ndarray]:
+    """Token weights out of a score table of one scorer: negative scores become 0, the mean over all tokens 1.
+
+    So uniform scores leave a loss as it is, and every weighting pulls with the same total weight.
+
+    Raises:
+        UserError: a sample is missing, its tokens differ, a score is not finite, or nothing is positive.
+    """
+    by_sample = {key: part.sort_values("position") for key, part in table.groupby("sample_id", sort=False)}
+    weights = []
+    for encoding in encodings:
+        part = by_sample.get(encoding.sample.id)
+        ids = [encoding.ids[p] for p in encoding.answer_positions]
+        if part is None or list(part["token_id"]) != ids:
+            raise UserError(
+                f"the score table does not fit sample '{encoding.sample.id}'; score this task with this model"
+            )
+        weights.append(part["score"].to_numpy(dtype=float))
+    everything = np.concatenate(weights)
+    if not np.isfinite(everything).all():
+        raise UserError("the score table has scores that are not finite; they cannot be weights")
+    mean = np.clip(everything, 0, None).mean()
+    if mean <= 0:
+        raise UserError("no score is above zero, so no token would be forgotten; choose other weights")
+    return [np.clip(w, 0, None) / mean for w in weights]

@@ -1,0 +1,95 @@
+"""Token weights of a run: fixed from a score table, or live from a scorer that learns along."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench.models import LanguageModel
+from workbench.registry import UserError
+from workbench.scorers.scoring import score_samples, score_table, scorer, split, weights_from
+from workbench.tasks import Task
+from workbench.tokens import Encoding, TokenStats, batches, encode, token_stats
+
+
+class Weights:
+    """Token weights during a run: fixed from a score table, or live from a scorer that learns along.
+
+    Attributes:
+        name: the scorer's name.
+        table: the score table, if the weights are fixed.
+        learner: the live scorer, if they are not.
+    """
+
+    def __init__(self, name: str, table: pd.DataFrame | None, learner: Any, encodings: list[Encoding]) -> None:
+        self.name, self.table, self.learner = name, table, learner
+        self.fixed = None if table is None else [torch.tensor(w).float() for w in weights_from(table, encodings)]
+
+    def of(self, indices: list[int], stats: TokenStats) -> Tensor:
+        """(N,) weights of a batch's answer tokens, without gradient."""
+        if self.fixed is not None:
+            return torch.cat([self.fixed[i] for i in indices]).to(stats.logp.device)
+        return self.learner.scores(stats.hidden).detach()
+
+
+def prepare_weights(
+    lm: LanguageModel,
+    task: Task,
+    weights: str | pd.DataFrame,
+    *,
+    steps: int,
+    seed: int,
+    options: dict[str, Any],
+    reference: LanguageModel | None,
+) -> Weights:
+    """Weights by a scorer's name (scored now, or learning along), or from a score table of one scorer."""
+    encodings = [encode(lm, s) for s in task.forget]
+    if isinstance(weights, pd.DataFrame):
+        names = list(weights["scorer"].unique())
+        if len(names) != 1:
+            raise UserError(f"weights need a table of one scorer; this one has {len(names)}: {', '.join(names)}")
+        return Weights(names[0], weights, None, encodings)
+    entry = scorer[weights]
+    if entry.facts.get("live"):
+        learner = entry.function(lm, **options)
+        learner.steps = math.ceil(steps / learner.every)
+        return Weights(weights, None, learner, encodings)
+    table = score_samples(
+        lm, task.forget, [weights], task=task.name, reference=reference, seed=seed, options={weights: options}
+    )
+    return Weights(weights, table, None, encodings)
+
+
+def recorded_weights(scores: pd.DataFrame, weights: str | pd.DataFrame) -> str | pd.DataFrame:
+    """What a resumed run uses: the recorded table of fixed weights, or the name of a live scorer."""
+    if isinstance(weights, str) and not weights.endswith(".parquet") and scorer[weights].facts.get("live"):
+        return weights
+    return scores[(scores["scorer"] != "probability") & (scores["step"] == 0)]
+
+
+@torch.no_grad()
+def record_scores(lm: LanguageModel, task: Task, weights: Weights, step: int, batch_size: int) -> pd.DataFrame:
+    """Score rows of one moment of a run: the token weights' scores, and each token's probability under the model."""
+    encodings = [encode(lm, s) for s in task.forget]
+    empty = np.empty(0)
+    live: list[np.ndarray] = [empty] * len(encodings)
+    probability: list[np.ndarray] = [empty] * len(encodings)
+    learner = weights.learner
+    for indices, batch in batches(lm, encodings, batch_size):
+        stats = token_stats(lm, batch, extras=False, hidden="token" if learner is not None else None)
+        for index, part in zip(indices, split(stats.logp.exp(), stats), strict=True):
+            probability[index] = part
+        if learner is not None:
+            for index, part in zip(indices, split(learner.scores(stats.hidden), stats), strict=True):
+                live[index] = part
+    parts = [score_table(encodings, probability, task=task.name, scorer="probability", step=step)]
+    if learner is not None:
+        parts.append(score_table(encodings, live, task=task.name, scorer=weights.name, step=step))
+    elif step == 0 and weights.table is not None:
+        parts.append(weights.table)
+    return pd.concat(parts, ignore_index=True)

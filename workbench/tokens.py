@@ -1,0 +1,294 @@
+"""One encode, one shift, one mask: samples become token batches, and a model's view of their answer tokens.
+
+Answer-token statistics are packed: one entry an answer token, over all samples, without padding. Whatever works on
+them needs no mask and no label shift, because `token_stats` has done both.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.registry import UserError
+from workbench.tasks import Sample
+
+if TYPE_CHECKING:
+    from workbench.models import LanguageModel
+
+TEMPLATE, PROMPT, ANSWER = 0, 1, 2
+_MARK = "\x00question\x00"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Token ids of one sample; per token its segment and its character range in that segment's text.
+
+    The prompt segment's text is the question and the answer segment's text the answer; within a segment the ranges
+    follow on each other and cover the text exactly. Tokens of one character (byte pieces) after the first, and the
+    end token, have empty ranges. Template tokens have no range.
+    """
+
+    sample: Sample
+    ids: list[int]
+    segments: list[int]
+    ranges: list[tuple[int, int]]
+
+    @property
+    def answer_positions(self) -> list[int]:
+        """Positions of the answer tokens in the sequence, the end token included."""
+        return [i for i, segment in enumerate(self.segments) if segment == ANSWER]
+
+    def text_of(self, position: int) -> str:
+        """The piece of text that the token at `position` stands for."""
+        segment, (start, end) = self.segments[position], self.ranges[position]
+        return {PROMPT: self.sample.question, ANSWER: self.sample.answer}.get(segment, "")[start:end]
+
+    def span_labels(self) -> list[bool] | None:
+        """For each answer token, whether its range meets a labelled span; None without labels."""
+        if self.sample.spans is None:
+            return None
+        ranges = [self.ranges[i] for i in self.answer_positions]
+        return [any(a < end and start < b for start, end in self.sample.spans) for a, b in ranges]
+
+
+def _piece(tokenizer: object, text: str, lead: str, segment: int) -> list[tuple[int, int, tuple[int, int]]]:
+    """Tokens of untrusted text: special-token strings inside it stay plain text; ranges tile it exactly."""
+    if not text:
+        return []
+    coded = tokenizer(  # type: ignore[operator]
+        lead + text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+    )
+    cursor, out = 0, []
+    for token_id, (_, end) in zip(coded["input_ids"], coded["offset_mapping"], strict=True):
+        end = max(cursor, min(end - len(lead), len(text)))
+        out.append((token_id, segment, (cursor, end)))
+        cursor = end
+    if out and cursor < len(text):
+        out[-1] = (out[-1][0], segment, (out[-1][2][0], len(text)))
+    return out
+
+
+def _template(lm: LanguageModel, question: str) -> tuple[str, str, str, str]:
+    """(head, lead of the question, middle, lead of the answer) of the model's prompt."""
+    tokenizer = lm.tokenizer
+    if question and lm.prompt == "chat":
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True
+        )
+        head, _, middle = text.partition(_MARK)
+        return head, "", middle, ""
+    start = (tokenizer.bos_token or tokenizer.eos_token or "") if not question or _adds_bos(tokenizer) else ""
+    return (start + "Question:", " ", "\nAnswer:", " ") if question else (start, "", "", "")
+
+
+def _adds_bos(tokenizer: object) -> bool:
+    return tokenizer("").input_ids == [tokenizer.bos_token_id]  # type: ignore[operator, attr-defined]
+
+
+def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True) -> Encoding:
+    """Prompt tokens, then (with `answer`) answer tokens and the end token.
+
+    The question and the answer are tokenised apart from the template, so that no token straddles two segments and
+    nothing in them is taken for a special token.
+
+    Raises:
+        UserError: the sample does not fit the model's context.
+    """
+    head, lead, middle, answer_lead = _template(lm, sample.question)
+
+    def plain(text: str) -> list[tuple[int, int, tuple[int, int]]]:
+        return [(i, TEMPLATE, (0, 0)) for i in lm.tokenizer(text, add_special_tokens=False).input_ids] if text else []
+
+    tokens = plain(head) + _piece(lm.tokenizer, sample.question, lead, PROMPT) + plain(middle)
+    if answer:
+        end = len(sample.answer)
+        tokens += _piece(lm.tokenizer, sample.answer, answer_lead, ANSWER)
+        if lm.tokenizer.eos_token_id is not None:
+            tokens.append((lm.tokenizer.eos_token_id, ANSWER, (end, end)))
+    if len(tokens) > lm.context:
+        raise UserError(
+            f"sample '{sample.id}' has {len(tokens)} tokens and the context of {lm.name} holds {lm.context}; "
+            "shorten the text or choose a model with a longer context"
+        )
+    ids, segments, ranges = zip(*tokens, strict=True) if tokens else ((), (), ())
+    return Encoding(sample, list(ids), list(segments), list(ranges))
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Encodings padded to one length L: `input_ids` and `attention_mask` (B, L); padded on the right."""
+
+    encodings: list[Encoding]
+    input_ids: Tensor
+    attention_mask: Tensor
+    rows: Tensor  # (N,) sample of each answer token
+    columns: Tensor  # (N,) its position in the sequence
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.input_ids.device
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are not padding."""
+        return sum(len(e.ids) for e in self.encodings)
+
+
+def collate(lm: LanguageModel, encodings: Sequence[Encoding]) -> TokenBatch:
+    """Pad on the right; the mask comes from the lengths, never from the padding id (it may equal the end token)."""
+    width = max(len(e.ids) for e in encodings)
+    pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else 0
+    ids = torch.full((len(encodings), width), pad, dtype=torch.long)
+    mask = torch.zeros((len(encodings), width), dtype=torch.long)
+    rows, columns = [], []
+    for row, encoding in enumerate(encodings):
+        ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
+        mask[row, : len(encoding.ids)] = 1
+        positions = encoding.answer_positions
+        rows += [row] * len(positions)
+        columns += positions
+    tensors = (ids, mask, torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long))
+    return TokenBatch(list(encodings), *(t.to(lm.device) for t in tensors))
+
+
+def batches(lm: LanguageModel, encodings: Sequence[Encoding], size: int) -> Iterator[tuple[list[int], TokenBatch]]:
+    """Batches of at most `size` samples of like length, each with the indices of its samples in `encodings`."""
+    order = sorted(range(len(encodings)), key=lambda i: (len(encodings[i].ids), i))
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        yield chosen, collate(lm, [encodings[i] for i in chosen])
+
+
+@dataclass
+class TokenStats:
+    """What a model thinks of each answer token; N tokens packed over the batch.
+
+    Attributes:
+        rows: (N,) sample of each token, as an index into the batch.
+        labels: (N,) token ids.
+        logp: (N,) log-probability of the token, in nats; carries gradient if the model does.
+        entropy: (N,) entropy of the predictive distribution, in nats.
+        rank: (N,) how many tokens are more probable; 0 is the argmax.
+        hidden: (N, d) last-layer state at the token itself, or at the position that predicts it, if asked for.
+        logits: (N, V) float32, with gradient if the model has it, if asked for.
+        top_ids: (N, k) most probable tokens, with `top_logp` (N, k), if asked for.
+        samples: number of samples in the batch.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    logp: Tensor
+    samples: int
+    entropy: Tensor | None = None
+    rank: Tensor | None = None
+    hidden: Tensor | None = None
+    logits: Tensor | None = None
+    top_ids: Tensor | None = None
+    top_logp: Tensor | None = None
+    _counts: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def nll(self) -> Tensor:
+        """(N,) l_t = -log p_t, in nats."""
+        return -self.logp
+
+    @property
+    def counts(self) -> Tensor:
+        """(B,) answer tokens of each sample."""
+        if self._counts is None:
+            self._counts = torch.bincount(self.rows, minlength=self.samples)
+        return self._counts
+
+    def sample_sum(self, values: Tensor) -> Tensor:
+        """(B,) sum of a per-token value over each sample."""
+        return torch.zeros(self.samples, dtype=values.dtype, device=values.device).index_add(0, self.rows, values)
+
+    def sample_mean(self, values: Tensor) -> Tensor:
+        """(B,) mean of a per-token value over each sample."""
+        return self.sample_sum(values) / self.counts.clamp(min=1)
+
+
+def token_stats(
+    lm: LanguageModel,
+    batch: TokenBatch,
+    *,
+    extras: bool = True,
+    hidden: Literal["token", "predicting"] | None = None,
+    logits: bool = False,
+    top_k: int = 0,
+) -> TokenStats:
+    """Statistics of the answer tokens: the only label shift and mask in the package.
+
+    The token at position c is predicted by the state at c - 1. Logits are computed there and nowhere else.
+
+    Args:
+        lm: the model.
+        batch: B samples with N answer tokens in all.
+        extras: also entropy and rank (without gradient).
+        hidden: also last-layer states at the token, or at the position that predicts it; float32, detached.
+        logits: also the logits themselves.
+        top_k: also the k most probable tokens and their log-probabilities.
+    """
+    states, scores = _states_and_logits(lm, batch)
+    labels = batch.input_ids[batch.rows, batch.columns]
+    scores = scores.float()
+    logp = -F.cross_entropy(scores, labels, reduction="none")
+    stats = TokenStats(batch.rows, labels, logp, samples=len(batch.encodings), logits=scores if logits else None)
+    with torch.no_grad():
+        if extras:
+            log_all = scores.detach().log_softmax(-1)
+            stats.entropy = -(log_all.exp() * log_all).sum(-1)
+            stats.rank = (scores > scores.gather(-1, labels[:, None])).sum(-1)
+        if top_k:
+            top = scores.detach().log_softmax(-1).topk(min(top_k, scores.shape[-1]), dim=-1)
+            stats.top_ids, stats.top_logp = top.indices, top.values
+        if hidden is not None:
+            columns = batch.columns if hidden == "token" else batch.columns - 1
+            stats.hidden = states.detach()[batch.rows, columns].float()
+    return stats
+
+
+_plain_head: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
+
+
+def _states_and_logits(lm: LanguageModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    """Last-layer states (B, L, d), and logits (N, V) at the positions that predict answer tokens."""
+    model = lm.module
+    if model not in _plain_head:
+        _plain_head[model] = _head_is_plain(lm, batch)
+    with lm.autocast():
+        if _plain_head[model]:
+            states = model.get_decoder()(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            ).last_hidden_state
+            return states, model.get_output_embeddings()(states[batch.rows, batch.columns - 1])
+        out = model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            use_cache=False,
+            output_hidden_states=True,
+        )
+        return out.hidden_states[-1], out.logits[batch.rows, batch.columns - 1]
+
+
+@torch.no_grad()
+def _head_is_plain(lm: LanguageModel, batch: TokenBatch) -> bool:
+    """Whether the logits are just the output embeddings of the last state (some models cap or scale them): tried."""
+    ids = batch.input_ids[:1, :4]
+    model = lm.module
+    training = model.training
+    model.eval()
+    try:
+        states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        return torch.allclose(model.get_output_embeddings()(states), model(input_ids=ids, use_cache=False).logits)
+    except (AttributeError, TypeError):
+        return False
+    finally:
+        model.train(training)
