@@ -21,12 +21,11 @@ _HOMES = {
     "objective": "objectives",
     "probe": "probes",
     "run_report": "report",
-    "score_task": "demo",
+    "score_task": "scoring",
     "scorer": "scorers",
     "start": "runs",
     "token_stats": "tokens",
     "token_view": "view.html",
-    "unlearn": "unlearn",
 }
 __all__ = sorted(_HOMES)
 

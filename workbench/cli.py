@@ -21,20 +21,26 @@ def fail(message: str) -> NoReturn:
 class Parser(argparse.ArgumentParser):
     """argparse with errors of one line, and "did you mean" for commands and options."""
 
+    words: tuple[str, ...] = ()
+
     def error(self, message: str) -> NoReturn:
-        """Print one line, exit 2."""
-        actions = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
-        if actions and "invalid choice" in message:
-            wrong = message.split("'")[1]
-            fail(str(unknown("command", wrong, list(actions[0].choices))))
-        if message.startswith("unrecognized arguments:"):
-            wrong = message.split(": ", 1)[1].split()[0]
-            command = next((w for w in sys.argv[1:] if actions and w in actions[0].choices), None)
-            owner = actions[0].choices[command] if command else self
-            options = [o for a in owner._actions for o in a.option_strings if o.startswith("--")]
-            close = difflib.get_close_matches(wrong.split("=")[0], options, n=1)
-            fail(f"unknown option '{wrong}': " + (f"did you mean {close[0]}?" if close else f"see {owner.prog} --help"))
-        fail(f"{message}; see {self.prog} --help")
+        """Print one line, exit 2. A misspelt option is named before what is missing because of it."""
+        commands = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        if commands and "invalid choice" in message:
+            fail(str(unknown("command", message.split("'")[1], list(commands[0].choices))))
+        owner = self
+        if commands:
+            owner = next((commands[0].choices[w] for w in self.words if w in commands[0].choices), self)
+        options = [o for a in owner._actions for o in a.option_strings if o.startswith("--")]
+        for word in self.words:
+            name = word.split("=")[0]
+            if name.startswith("--") and name not in options:
+                close = difflib.get_close_matches(name, options, n=1)
+                fail(
+                    f"unknown option '{name}': "
+                    + (f"did you mean {close[0]}?" if close else f"see {owner.prog} --help")
+                )
+        fail(f"{message}; see {owner.prog} --help")
 
 
 def parser() -> Parser:
@@ -132,12 +138,13 @@ def model_options(command: Parser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from workbench import commands
+    Parser.words = tuple(sys.argv[1:] if arguments is None else arguments)
+    given = parser().parse_args(arguments)
+    from workbench.commands import COMMANDS
     from workbench.runs import Stopped
 
-    given = parser().parse_args(arguments)
     try:
-        result = getattr(commands, given.command)(given)
+        result = COMMANDS[given.command](given)
     except UserError as error:
         fail(str(error))
     except OSError as error:

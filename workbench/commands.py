@@ -18,6 +18,7 @@ from workbench.probes import probe as probe_task
 from workbench.registry import UserError, unknown
 from workbench.report import run_report, scores_page
 from workbench.scorers import score_samples, scorer
+from workbench.scoring import check_needs, score_task
 from workbench.tasks import TaskSpec
 from workbench.unlearn import Settings, epochs
 from workbench.unlearn import finetune as plant
@@ -65,10 +66,13 @@ def _value(key: str, text: str, default: Any) -> Any:
 
 def writable(path: Path) -> Path:
     """`path`, after making sure that a file can be written there, before hours are spent on its content."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path} is neither a file nor a directory; choose another place")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with runs.writing(path.with_name(path.name + ".try")) as aside:
+    trial = path.with_name(path.name + ".try")
+    with runs.writing(trial) as aside:
         aside.write_text(" " * 4096)
-    path.with_name(path.name + ".try").unlink()
+    trial.unlink()
     return path
 
 
@@ -102,7 +106,7 @@ def demo(given: Namespace) -> dict[str, Any]:
     return result
 
 
-def models_(given: Namespace) -> Any:
+def list_models(given: Namespace) -> Any:
     """List the built-in models, or fetch one."""
     if given.action == "get":
         if given.name != models.SMOLLM2:
@@ -157,15 +161,11 @@ def score(given: Namespace) -> dict[str, Any]:
     if wanted == ["all"]:
         have = {"reference": bool(given.reference), "spans": labelled}
         wanted = [n for n in scorer if all(have[need] for need in scorer[n].facts.get("needs", ()))]
-    for name in wanted:
-        if "reference" in scorer[name].facts.get("needs", ()) and not given.reference:
-            raise UserError(f"scorer '{name}' needs a reference model; name one with --reference")
+    check_needs(wanted, bool(given.reference))
     out = writable(Path(given.out))
     lm = load_model(given)
     reference = models.load(given.reference, device=given.device, prompt=lm.prompt) if given.reference else None
-    from workbench.demo import score_task
-
-    table = score_task(lm, task, wanted, reference=reference, seed=given.seed)
+    table = score_task(lm, task, wanted, reference=reference, seed=given.seed, progress=Progress().tell)
     runs.write_table(out, table)
     print(f"{table['sample_id'].nunique()} answers, {len(table) // len(wanted)} tokens, {len(wanted)} scorers: {out}")
     if given.html:
@@ -250,7 +250,7 @@ def probe(given: Namespace) -> dict[str, Any]:
     return {"metrics": found.metrics}
 
 
-def runs_(given: Namespace) -> Any:
+def manage_runs(given: Namespace) -> Any:
     """List, show or resume runs."""
     if given.action == "list":
         found = [directory.status() for directory in runs.list_runs(Path(given.root))]
@@ -277,3 +277,17 @@ def lab(given: Namespace) -> dict[str, Any]:
     folder = Path(__file__).resolve().parents[1] / "notebooks"
     done = subprocess.run([sys.executable, "-m", "jupyter", "lab", "--notebook-dir", str(folder)], check=False)
     return {"exit": done.returncode}
+
+
+COMMANDS = {
+    "demo": demo,
+    "models": list_models,
+    "finetune": finetune,
+    "score": score,
+    "align": align,
+    "unlearn": unlearn,
+    "probe": probe,
+    "runs": manage_runs,
+    "report": report,
+    "lab": lab,
+}

@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from workbench import runs
 from workbench.compare import alignment
 from workbench.console import Progress
-from workbench.models import SMOLLM2, LanguageModel, get_smollm2, load
+from workbench.models import SMOLLM2, get_smollm2, load
 from workbench.report import run_report
-from workbench.scorers import score_samples, scorer
-from workbench.tasks import Task, TaskSpec
-from workbench.unlearn import Settings, epochs, finetune, learned_scores
+from workbench.scorers import scorer
+from workbench.scoring import score_task
+from workbench.tasks import TaskSpec
+from workbench.unlearn import Settings, epochs, finetune
 
 
 @dataclass(frozen=True)
@@ -63,27 +62,6 @@ REAL = Story(
 )
 PLANT = Settings(steps=1, batch_size=16, lr=1e-4, warmup=10)
 PLANT_EPOCHS = 8
-ATWU_EPOCHS = 5
-
-
-def score_task(
-    lm: LanguageModel, task: Task, names: list[str], *, reference: LanguageModel | None = None, seed: int = 0
-) -> pd.DataFrame:
-    """Scores of the forget answers; scorers that learn get a short run on a copy with the authors' default preset."""
-    fixed = [name for name in names if not scorer[name].facts.get("live")]
-    tables, progress = [], Progress()
-    if fixed:
-        total = len(task.forget)
-        told = lambda done: progress.tell("score", done, total)  # noqa: E731
-        tables.append(
-            score_samples(lm, task.forget, fixed, task=task.name, reference=reference, seed=seed, progress=told)
-        )
-    for name in names:
-        if name not in fixed:
-            steps = epochs(ATWU_EPOCHS, len(task.forget), 8)
-            settings = Settings(steps=steps, batch_size=8, lr=1e-5, warmup=0, seed=seed, record_every=steps)
-            tables.append(learned_scores(lm, task, name, settings=settings, on_step=progress.hooks(steps)["on_step"]))
-    return pd.concat(tables, ignore_index=True)
 
 
 def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: str | None = None) -> dict[str, Any]:
@@ -105,7 +83,7 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
     lm, reference = load(story.model), load(story.reference, prompt="plain")
     labelled = all(s.spans is not None for s in task.forget)
     names = [n for n in scorer if labelled or "spans" not in scorer[n].facts.get("needs", ())]
-    scores = score_task(lm, task, names, reference=reference, seed=story.settings.seed)
+    scores = score_task(lm, task, names, reference=reference, seed=story.settings.seed, progress=Progress().tell)
     runs.write_table(out / "scores.parquet", scores)
     aligned = alignment(scores) if labelled else {"value": None, "reason": "needs span labels: give them with --spans"}
     config = runs.Config(

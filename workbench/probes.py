@@ -15,7 +15,7 @@ import torch
 from workbench.cost import Ledger, forward_flops
 from workbench.metrics import Answer, NotAvailable, aggregate, metric
 from workbench.models import LanguageModel
-from workbench.scorers.scoring import split, token_columns
+from workbench.scorers.table import split, token_columns
 from workbench.tasks import PROBE_SETS, Sample, Task
 from workbench.tokens import Encoding, batches, encode, token_stats
 

@@ -25,7 +25,7 @@ from workbench.models import LanguageModel, load
 from workbench.objectives import objective, retain_loss
 from workbench.probes import Probed, probe
 from workbench.registry import UserError
-from workbench.scorers import scorer
+from workbench.scoring import check_needs
 from workbench.tasks import Task, TaskSpec
 from workbench.unlearn import Run, Settings, State, unlearn
 
@@ -74,9 +74,7 @@ class Config:
             if not Path(self.weights).is_file():
                 raise UserError(f"weights: {self.weights}: no such file")
         else:
-            entry = scorer[self.weights]
-            if "reference" in entry.facts.get("needs", ()) and not self.reference:
-                raise UserError(f"scorer '{self.weights}' needs a reference model; name one with --reference")
+            check_needs([self.weights], self.reference is not None)
 
 
 class Stopped(Exception):

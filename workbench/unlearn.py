@@ -340,24 +340,6 @@ def finetune(
     return Run(lm, events, pd.DataFrame(), loop.ledger, loop.step >= settings.steps)
 
 
-def learned_scores(
-    lm: LanguageModel,
-    task: Task,
-    name: str,
-    *,
-    settings: Settings,
-    on_step: Callable[[dict[str, Any]], None] = lambda event: None,
-) -> pd.DataFrame:
-    """The score table of a scorer that learns in alternation with the model: a run on a copy, its last scores.
-
-    The scores are the learned map applied to the states of the changed model at the last step; `step` is 0, as in
-    every table outside a run.
-    """
-    run = unlearn(lm, task, "atwu", name, settings=settings, on_step=on_step)
-    last = run.scores[(run.scores["scorer"] == name) & (run.scores["step"] == settings.steps)]
-    return last.assign(step=0).reset_index(drop=True)
-
-
 def epochs(count: int, samples: int, batch_size: int) -> int:
     """Steps in so many passes over so many samples."""
     return math.ceil(count * samples / min(batch_size, samples))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.models import LanguageModel
 from workbench.registry import UserError
-from workbench.scorers.scoring import scorer
+from workbench.scorers.table import scorer
 from workbench.tokens import TokenStats
 
 

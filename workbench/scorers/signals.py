@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.registry import UserError
-from workbench.scorers.scoring import Scoring, scorer
+from workbench.scorers.table import Scoring, scorer
 
 
 @scorer("uniform", range=(0, 1), source="control; ours")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workbench.models import LanguageModel
 from workbench.registry import UserError
-from workbench.scorers.scoring import score_samples, score_table, scorer, split, weights_from
+from workbench.scorers.table import score_samples, score_table, scorer, split, weights_from
 from workbench.tasks import Task
 from workbench.tokens import Encoding, TokenStats, batches, encode, token_stats
 

@@ -1,4 +1,4 @@
-"""Highlighted text as plain HTML strings: token scores, and what a run did to each token's probability.
+"""Highlighted text as plain HTML strings: answers coloured by their token scores.
 
 Pure functions from tables to strings: no model, no notebook, no script. Colour is the alpha of one hue over the host's
 background, written inline so that it survives where a style sheet is stripped; lines, numbers and titles say the same.
@@ -6,146 +6,16 @@ background, written inline so that it survives where a style sheet is stripped; 
 
 from __future__ import annotations
 
-import html
-import json
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workbench.registry import UserError, unknown
-
-STATIC = Path(__file__).parent / "static"
-LEVELS = 12
-ORANGE, BLUE = "230,126,0", "31,111,220"
-NOT_AVAILABLE = "not available"
-Samples = Mapping[Any, tuple[str, str]]
-
-
-# Text ---------------------------------------------------------------------------------------------------------------
-
-
-def _mark(character: str) -> str | None:
-    """A visible stand-in for a character that would not show, or would change how the others show."""
-    code = ord(character)
-    if character in "\n\t\r":
-        return {"\n": "↵", "\t": "⇥", "\r": "␍"}[character]
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
-    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}:
-        return f"[U+{code:04X}]"
-    return None
-
-
-def plain(text: str) -> str:
-    """`text` for an attribute: control, zero-width and direction characters as visible marks, then escaped."""
-    if not text.isprintable():
-        text = "".join(_mark(c) or c for c in text)
-    return html.escape(text)
-
-
-def visible(text: str) -> str:
-    """`text` as HTML, each invisible character as a small mark; the text stays one flow."""
-    if text.isprintable():
-        return html.escape(text)
-    marks = ((c, _mark(c)) for c in text)
-    return "".join(html.escape(c) if m is None else f'<i class="wb-x">{m}</i>' for c, m in marks)
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number for people: `digits` decimals, fewer for large ones, a real minus sign."""
-    if value is None or not math.isfinite(value):
-        return NOT_AVAILABLE
-    size = abs(value)
-    text = f"{value:,.0f}" if size >= 1000 else f"{value:.{digits}f}"
-    if 0 < size < 10**-digits:
-        text = f"{value:.1g}"
-    return text.replace("-", "−")  # noqa: RUF001
-
-
-def style_sheet(name: str = "view") -> str:
-    """The style element of static/<name>.css."""
-    return f"<style>{(STATIC / f'{name}.css').read_text(encoding='utf-8')}</style>"
-
-
-def frame(body: str, *, title: str | None = None, tag: str = "div", attributes: str = "", css: bool = True) -> str:
-    """`body` in the frame every view shares; with `css=False` the page around it brings the style sheet."""
-    heading = f'<p class="wb-title">{plain(title)}</p>' if title else ""
-    extra = f" {attributes}" if attributes else ""
-    klass = "" if "class=" in attributes else ' class="wb"'
-    return f"{style_sheet() if css else ''}<{tag}{klass}{extra}>{heading}{body}</{tag}>"
-
-
-# Colour -------------------------------------------------------------------------------------------------------------
-
-
-def alpha(level: int) -> float:
-    """Opacity of a colour step, 0 for step 0; at most 0.62 so that text keeps a contrast of 4.5 in both themes."""
-    step = min(abs(level), LEVELS)
-    return round(0.04 + 0.58 * (step / LEVELS) ** 1.25, 2) if step else 0.0
-
-
-def colour(level: int) -> str:
-    """The rgba of a step: orange above zero, blue below."""
-    return f"rgba({ORANGE if level > 0 else BLUE},{alpha(level):.2f})"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Where a scorer's numbers lie: 0..1 where all do, -m..m where some are negative, else min..max."""
-
-    low: float
-    high: float
-    flat: bool = False
-
-    @classmethod
-    def of(cls, scores: np.ndarray) -> Scale | None:
-        """The scale of finite `scores`; None where there are none."""
-        if not len(scores):
-            return None
-        low, high = float(scores.min()), float(scores.max())
-        flat = low == high
-        if low < 0:
-            low, high = -max(-low, high), max(-low, high)
-        elif high <= 1:
-            low, high = 0.0, 1.0
-        return cls(low, high, flat)
-
-    @property
-    def signed(self) -> bool:
-        """Whether zero is in the middle and two hues are used."""
-        return self.low < 0
-
-    def place(self, score: float) -> float:
-        """Position of `score` on the legend, 0..1."""
-        return (score - self.low) / ((self.high - self.low) or 1.0)
-
-    def level(self, score: float) -> int:
-        """Colour step of `score`, -LEVELS..LEVELS."""
-        if self.flat or not math.isfinite(score):
-            return 0
-        return round(LEVELS * (score / self.high if self.signed else self.place(score)))
-
-    def legend(self, threshold: float | None = None, low: str = "", high: str = "") -> str:
-        """The ramp as drawn, with its numbers and a tick at the threshold."""
-        steps = range(-LEVELS if self.signed else 0, LEVELS + 1, 2)
-        ramp = ",".join(colour(s) if s else "rgba(128,128,128,0.04)" for s in steps)
-        tick = "" if threshold is None else f'<i style="left:{100 * min(max(self.place(threshold), 0), 1):.0f}%"></i>'
-        ends = f"{low}{number(self.low, 0 if self.low == int(self.low) else 2)}"
-        middle = " · 0 · " if self.signed else " "
-        grad = f'<span class="wb-grad" style="background-image:linear-gradient(90deg,{ramp})">{tick}</span>'
-        top = f"{number(self.high, 0 if self.high == int(self.high) else 2)}{high}"
-        return f'<span class="wb-leg">{ends} {grad} {"0 in the middle, " if middle != " " else ""}{top}</span>'
-
-
-# Token view ---------------------------------------------------------------------------------------------------------
+from workbench.view.text import LEVELS, NOT_AVAILABLE, Samples, Scale, colour, frame, number, plain, visible
 
 
 @dataclass(frozen=True)
@@ -161,11 +31,11 @@ class Layer:
 
     def selects(self, score: float) -> bool:
         """Whether the threshold selects `score`."""
-        return self.threshold is not None and math.isfinite(score) and score >= self.threshold
+        return self.threshold is not None and bool(score >= self.threshold)
 
-    def bar(self, spans: pd.Series) -> str:
-        """Scorer, legend, threshold, how much is selected and how well that matches the labelled spans."""
-        parts = [f"<span>scorer <b>{plain(self.name)}</b></span>"]
+    def bar(self, spans: pd.Series, named: bool = True) -> str:
+        """Scorer (where `named`), legend, threshold, how much is selected and how well that matches the labelled spans."""
+        parts = [f"<span>scorer <b>{plain(self.name)}</b></span>"] if named else []
         finite = self.scores.dropna()
         missing = len(spans) - len(finite)
         if self.scale is None:
@@ -203,7 +73,7 @@ def _layer(
         labelled = int(spans.reindex(finite.index).eq(True).sum())
         count = labelled or math.ceil(len(finite) / 5)
         threshold = float(finite.nlargest(count).iloc[-1])
-        rule = " (as many tokens as are labelled)" if labelled else " (the highest fifth)"
+        rule = " (as many as labelled)" if labelled else " (highest fifth)"
     auroc = (alignment or {}).get(name, {}).get("auroc")
     if isinstance(auroc, Mapping):
         auroc = auroc.get("value")
@@ -227,7 +97,8 @@ def _layers(
     key = ["sample_id", "position"]
     tokens = scores.drop_duplicates(key).set_index(key)
     spans = tokens["span"] if "span" in tokens else pd.Series(None, index=tokens.index, dtype=object)
-    layers, first = [], 0
+    layers: list[Layer] = []
+    first = 0
     for name in names:
         table = scores[scores["scorer"] == name]
         steps = sorted(table["step"].unique()) if "step" in table else [0]
@@ -257,7 +128,7 @@ def _word(index: int, level: int) -> str:
     return f"{index}{chr((96 if level > 0 else 64) + abs(level))}"
 
 
-def _token(
+def token_mark(
     text: str, title: str, level: int, underline: bool, span: bool, words: str = "", missing: bool = False
 ) -> str:
     """One token: text with a title, coloured inline, `<u>` where it is selected, a dotted line above in a span."""
@@ -268,12 +139,13 @@ def _token(
     return f"<{tag} {' '.join(p for p in parts if p)}>{text}</{tag}>"
 
 
-def _row(question: str, answer: str, label: str) -> str:
+def text_row(question: str, answer: str, label: str) -> str:
+    """A sample: its question, small, above the HTML of its answer."""
     ask = f'<div class="wb-q" dir="auto">{visible(" ".join(question.split()))}</div>' if question.strip() else ""
     return f'<div class="wb-row" title="{plain(label)}">{ask}<div class="wb-a" dir="auto">{answer}</div></div>'
 
 
-def _pieces(tokens: pd.DataFrame, answer: str | None) -> Iterable[tuple[int, str, str, str]]:
+def pieces(tokens: pd.DataFrame, answer: str | None) -> Iterable[tuple[int, str, str, str]]:
     """(row number, text before it that no token covers, its HTML, its text) for every token that is drawn.
 
     Zero-width byte pieces are left out; the end token is drawn as a small mark.
@@ -298,7 +170,7 @@ def _scored_row(tokens: pd.DataFrame, layers: list[Layer], first: int, answer: s
     values = [layer.scores.reindex(tokens.index).to_numpy(dtype=float) for layer in layers]
     spans = tokens["span"].tolist() if "span" in tokens else [None] * len(tokens)
     out = []
-    for i, gap, text, raw in _pieces(tokens, answer):
+    for i, gap, text, raw in pieces(tokens, answer):
         out.append(gap)
         if i < 0:
             continue
@@ -311,18 +183,20 @@ def _scored_row(tokens: pd.DataFrame, layers: list[Layer], first: int, answer: s
             lines.append(f"{plain(layer.name)} {number(value)}{' ✓' if chosen else ''}")
             if j == first:
                 shown = level, chosen, not math.isfinite(value)
-        title = _title(raw, i, len(tokens), spans[i]) + "&#10;" + "&#10;".join(lines)
+        title = token_title(raw, i, len(tokens), spans[i]) + "&#10;" + "&#10;".join(lines)
         marks = " ".join(words) if len(layers) > 1 else ""
-        out.append(_token(text, title, shown[0], shown[1], spans[i] is True, marks, shown[2] and len(layers) == 1))
+        out.append(token_mark(text, title, shown[0], shown[1], spans[i] is True, marks, shown[2] and len(layers) == 1))
     return "".join(out)
 
 
-def _title(text: str, place: int, count: int, span: Any) -> str:
+def token_title(text: str, place: int, count: int, span: Any) -> str:
+    """First line of a token's title: text, place, whether in a labelled span."""
     where = "" if span is None or pd.isna(span) else f" · {'in' if span else 'not in'} a labelled span"
     return f"“{plain(text)}” · token {place + 1} of {count}{where}"
 
 
-def _bool_spans(tokens: pd.DataFrame) -> pd.DataFrame:
+def bool_spans(tokens: pd.DataFrame) -> pd.DataFrame:
+    """The table with `span` as True, False or None, whatever it was stored as."""
     if "span" not in tokens:
         return tokens
     return tokens.assign(
@@ -330,7 +204,8 @@ def _bool_spans(tokens: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _showing(shown: int, total: int) -> str:
+def showing(shown: int, total: int) -> str:
+    """Says how many samples are drawn where that is not all."""
     return f"Showing {shown} of {total} samples; the numbers above cover all of them. " if shown < total else ""
 
 
@@ -365,7 +240,7 @@ def token_view(
         UserError: for an empty table or an unknown scorer.
     """
     tokens, layers, first = _layers(scores, scorer, threshold, alignment)
-    tokens = _bool_spans(tokens)
+    tokens = bool_spans(tokens)
     spans = tokens["span"] if "span" in tokens else pd.Series(None, index=tokens.index, dtype=object)
     ids = list(dict.fromkeys(tokens.index.get_level_values("sample_id")))
     groups = dict(
@@ -374,13 +249,15 @@ def token_view(
     rows = []
     for sample in ids[:max_samples]:
         question, answer = samples.get(sample, ("", None))
-        rows.append(_row(question, _scored_row(groups[sample], layers, first, answer), f"sample {sample}"))
+        rows.append(text_row(question, _scored_row(groups[sample], layers, first, answer), f"sample {sample}"))
     many = len(layers) > 1
-    bars = "".join(f'<div class="wb-bar wb-b{i}">{x.bar(spans)}</div>' for i, x in enumerate(layers) if many or not i)
+    bars = "".join(
+        f'<div class="wb-bar wb-b{i}">{x.bar(spans, not many)}</div>' for i, x in enumerate(layers) if many or not i
+    )
     guide = "Underlined: at or above the threshold. " + (
         "Dotted line above: labelled span. " if spans.notna().any() else ""
     )
-    foot = f'<div class="wb-foot">{_showing(len(rows), len(ids))}{guide}Hover a token for its numbers.</div>'
+    foot = f'<div class="wb-foot">{showing(len(rows), len(ids))}{guide}Hover a token for its numbers.</div>'
     body = f"{_switch(layers, first) if many else ''}{bars}{''.join(rows)}{foot}"
     if not many:
         return frame(body, title=title, css=css)
@@ -394,97 +271,3 @@ def _switch(layers: list[Layer], first: int) -> str:
         for i, layer in enumerate(layers)
     )
     return f'{_switch_css(len(layers))}<div class="wb-pick" role="radiogroup" aria-label="scorer">{pills}</div>'
-
-
-# Change view --------------------------------------------------------------------------------------------------------
-
-
-def changes(tokens: pd.DataFrame) -> pd.DataFrame:
-    """Token table with both phases -> one row a token: p_before, p_after, change, rank_*, switched, alternatives.
-
-    `change` is the probability after minus before; `switched` says that the token was the model's first choice before
-    (rank 0) and no longer is.
-
-    Raises:
-        UserError: where one of the two phases is missing.
-    """
-    phases = {p: part for p, part in tokens.groupby("phase", sort=False)}
-    if not {"before", "after"} <= set(phases):
-        raise UserError(f"the token table has phases {sorted(map(str, phases))}; give one with 'before' and 'after'")
-    key = ["probe_set", "sample_id", "position"]
-    after = phases["after"][[*key, "logp", "rank", "alternatives"]]
-    table = phases["before"].drop(columns=["alternatives"]).merge(after, on=key, suffixes=("_before", "_after"))
-    p_before, p_after = np.exp(table["logp_before"].astype(float)), np.exp(table["logp_after"].astype(float))
-    switched = (table["rank_before"] == 0) & (table["rank_after"] > 0)
-    return table.assign(p_before=p_before, p_after=p_after, change=p_after - p_before, switched=switched)
-
-
-def _changed_row(tokens: pd.DataFrame, answer: str | None) -> str:
-    scale, out = Scale(-1.0, 1.0), []
-    rows = tokens.to_dict("records")
-    for i, gap, text, raw in _pieces(tokens, answer):
-        out.append(gap)
-        if i < 0:
-            continue
-        r = rows[i]
-        ranks = f"rank {r['rank_before'] + 1:.0f} → {r['rank_after'] + 1:.0f}"
-        lines = [
-            f"probability {number(r['p_before'])} → {number(r['p_after'])} · {ranks}",
-            _alternatives(r["alternatives"]),
-        ]
-        title = "&#10;".join([_title(raw, i, len(rows), r.get("span")), *filter(None, lines)])
-        missing = not math.isfinite(r["change"])
-        out.append(
-            _token(text, title, scale.level(r["change"]), bool(r["switched"]), r.get("span") is True, "", missing)
-        )
-    return "".join(out)
-
-
-def _alternatives(text: Any) -> str:
-    pairs = json.loads(text) if isinstance(text, str) and text else []
-    return "now: " + " ".join(f"“{plain(str(t))}” {number(float(p))}" for t, p in pairs) if pairs else ""
-
-
-def _change_bar(table: pd.DataFrame, name: str) -> str:
-    finite = table[np.isfinite(table["change"])]
-    mean = number(finite["change"].mean()) if len(finite) else NOT_AVAILABLE
-    first = int((table["rank_before"] == 0).sum())
-    return (
-        f'<div class="wb-bar"><span><b>{plain(name)}</b></span>{Scale(-1.0, 1.0).legend(None, "lost ", " gained")}'
-        f"<span>mean change in probability <b>{mean}</b></span>"
-        f'<span class="wb-last"><b>{int(table["switched"].sum())}</b> of {first} first choices changed</span></div>'
-    )
-
-
-def change_view(
-    tokens: pd.DataFrame, samples: Samples, *, title: str | None = None, max_samples: int = 12, css: bool = True
-) -> str:
-    """What a run did to each answer token: blue lost probability, orange gained; underlined where it was the model's
-    first choice and no longer is.
-
-    Args:
-        tokens: a run's token table, phases "before" and "after"; each probe set has a bar of its own.
-        samples: sample id -> (question, answer).
-        title: a heading.
-        max_samples: at most so many samples of each probe set are drawn.
-        css: bring the style sheet along.
-
-    Raises:
-        UserError: where one of the two phases is missing.
-    """  # noqa: D205
-    body, table = [], _bool_spans(changes(tokens))
-    for name, part in table.groupby("probe_set", sort=False):
-        groups = list(part.sort_values("position", kind="stable").groupby("sample_id", sort=False))
-        order = list(dict.fromkeys(part["sample_id"]))
-        by_id = dict(groups)
-        body.append(_change_bar(part, str(name)))
-        for sample in order[:max_samples]:
-            question, answer = samples.get(sample, ("", None))
-            body.append(_row(question, _changed_row(by_id[sample], answer), f"sample {sample}"))
-        if len(order) > max_samples:
-            body.append(f'<div class="wb-foot">{_showing(max_samples, len(order))}</div>')
-    guide = (
-        "Blue: the token lost probability; orange: it gained. Underlined: it was the model's first choice and no longer is. "
-        "Hover a token for before, after and what the model now prefers."
-    )
-    return frame("".join(body) + f'<div class="wb-foot">{guide}</div>', title=title, css=css)

@@ -1,0 +1,50 @@
+"""Shared fixtures: the embedded task and models, and where the data for benchmarks may lie."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from workbench.models import LanguageModel, load
+from workbench.tasks import Task, TaskSpec
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def bio() -> Task:
+    return TaskSpec("biographies").load()
+
+
+@pytest.fixture(scope="session")
+def small(bio: Task) -> Task:
+    """A few samples of each set: enough for every code path, quick to run."""
+    sizes = {"forget": 12, "retain": 12, "neighbours": 6, "heldout": 4, "train_extra": 4}
+    return replace(bio, sets={name: bio.sets[name][:size] for name, size in sizes.items()})
+
+
+@pytest.fixture(scope="session")
+def full() -> LanguageModel:
+    """The model that knows everybody. Tests must not change it: `unlearn` copies."""
+    return load("bio-full", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def retained() -> LanguageModel:
+    """The model that never saw the people to forget."""
+    return load("bio-retain", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tofu_dir() -> Path:
+    if not (SHARED / "tofu" / "forget01.json").exists():
+        pytest.skip("the official TOFU files are not beside the repository (shared/data/tofu)")
+    return SHARED / "tofu"

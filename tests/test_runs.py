@@ -1,0 +1,147 @@
+"""The run directory: whole or absent, resumable to the bit after Ctrl-C and kill -9, readable at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from workbench import runs
+from workbench.registry import UserError
+from workbench.tasks import Task, TaskSpec
+from workbench.unlearn import Settings
+
+SETTINGS = ["steps=12", "batch_size=8", "checkpoint_every=4", "record_every=4"]
+FILES = ["config.json", "events.jsonl", "scores.parquet", "probes.parquet", "tokens.parquet", "metrics.json", "cost.json"]
+
+
+@pytest.fixture(scope="module")
+def own(bio: Task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A small task in files of one's own."""
+    folder = tmp_path_factory.mktemp("own")
+    paths = {}
+    for name in ("forget", "retain"):
+        path = folder / f"{name}.jsonl"
+        keys = ("id", "question", "answer", "spans")
+        path.write_text("".join(json.dumps({k: getattr(s, k) for k in keys}) + "\n" for s in bio.sets[name][:24]))
+        paths[name] = str(path)
+    return paths
+
+
+def command(own: dict[str, str], out: Path, **extra: str) -> list[str]:
+    pairs = [word for pair in SETTINGS for word in ("--set", pair)]
+    files = ["--forget", own["forget"], "--retain", own["retain"]]
+    return [
+        *(sys.executable, "-m", "workbench", "unlearn", *files, "--model", "bio-full"),
+        *("--objective", "atwu", "--weights", "atwu", *pairs, "--device", "cpu", "--out", str(out), "--json"),
+    ]
+
+
+def results(path: Path) -> tuple[Any, ...]:
+    """What must not depend on interruptions."""
+    directory = runs.RunDirectory(path)
+    events = [{k: v for k, v in e.items() if k != "seconds"} for e in directory.events()]
+    probes = directory.table("probes.parquet").drop(columns="run")
+    return events, directory.json("metrics.json"), directory.table("scores.parquet"), probes
+
+
+def same(a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
+    assert a[0] == b[0]
+    assert a[1] == b[1]
+    pd.testing.assert_frame_equal(a[2], b[2], check_exact=True)
+    pd.testing.assert_frame_equal(a[3], b[3], check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(own: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    done = subprocess.run(command(own, out), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["status"] == "finished"
+    return out
+
+
+def test_a_finished_run_has_every_file(undisturbed: Path) -> None:
+    assert all((undisturbed / name).exists() for name in [*FILES, "run.json", "model/model.safetensors"])
+    config = runs.RunDirectory(undisturbed).config
+    assert {"seed", "steps"} <= set(config["settings"])
+    assert {"versions", "model_sha256", "data_sha256"} <= set(config)
+    assert not list(undisturbed.rglob("*.part"))
+    assert not [p for p in undisturbed.rglob("*") if p.suffix in (".pt", ".pkl", ".bin")]
+
+
+def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        events = out / "events.jsonl"
+        if events.exists() and len(events.read_text().splitlines()) >= step:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no step {step}: {process.communicate()}")
+
+
+@pytest.mark.parametrize(("sent", "step"), [(signal.SIGINT, 6), (signal.SIGKILL, 6), (signal.SIGKILL, 2)])
+def test_interrupted_runs_resume_to_the_same_bits(
+    own: dict[str, str], undisturbed: Path, tmp_path: Path, sent: int, step: int
+) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(command(own, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_step(out, step, process)
+    os.kill(process.pid, sent)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
+    if sent == signal.SIGINT:
+        assert f"runs resume {out}" in errors
+    assert runs.RunDirectory(out).status()["status"] == "unfinished"
+    same(results(runs.resume(out).path), results(undisturbed))
+
+
+def test_a_torn_last_event_is_left_out(undisturbed: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((undisturbed / "config.json").read_text())
+    (tmp_path / "events.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    directory = runs.RunDirectory(tmp_path)
+    assert [e["step"] for e in directory.events()] == [1, 2]
+    assert directory.status() == {"run": str(tmp_path), "status": "unfinished", "step": 2, "steps": 12}
+
+
+def test_wrong_names_write_nothing(own: dict[str, str], tmp_path: Path) -> None:
+    good = runs.Config(TaskSpec(**own), "bio-full", settings=Settings(steps=1))
+    out = tmp_path / "run"
+    wrong: list[dict[str, Any]] = [
+        {"model": "bio-ful"}, {"objective": "atwo"}, {"weights": "surprize"}, {"weights": "gap"},
+        {"weights": "none.parquet"}, {"task": TaskSpec("biografies")}, {"settings": Settings(retain_loss="kk")},
+    ]  # fmt: skip
+    for change in wrong:
+        with pytest.raises(UserError):
+            runs.start(replace(good, **change), out)
+        assert not out.exists(), change
+
+
+def test_a_directory_that_holds_something_is_refused(own: dict[str, str], undisturbed: Path) -> None:
+    config = runs.Config(TaskSpec(**own), "bio-full", settings=Settings(steps=1))
+    with pytest.raises(UserError, match="not empty"):
+        runs.start(config, undisturbed)
+    with pytest.raises(UserError, match="finished"):
+        runs.resume(undisturbed)
+
+
+def test_failed_writes_leave_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "file.json"
+    target.write_text("old")
+    with pytest.raises(UserError, match="disk is full"), runs.writing(target) as aside:
+        aside.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(ValueError, match="JSON compliant"):
+        runs.write_json(target, {"value": float("nan")})
+    assert list(tmp_path.iterdir()) == [target]

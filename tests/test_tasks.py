@@ -1,0 +1,90 @@
+"""Reading tasks: every error names file and line; nothing is guessed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workbench.registry import UserError
+from workbench.tasks import PROBE_SETS, Sample, Task, TaskSpec, rows, samples_from
+
+GOOD = {"question": "Who?", "answer": "Ada did it.", "spans": [[0, 3]]}
+
+
+def write(path: Path, *lines: object) -> str:
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n")
+    return str(path)
+
+
+def test_own_files_with_spans_and_text(tmp_path: Path) -> None:
+    forget = write(tmp_path / "f.jsonl", GOOD, {"text": "A plain line of text."})
+    retain = write(tmp_path / "r.jsonl", {"question": "Where?", "answer": "Here."})
+    task = TaskSpec(forget=forget, retain=retain).load()
+    assert task.forget[0].values == ("Ada",)
+    assert task.forget[1] == Sample("forget-0001", "", "A plain line of text.")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{not json", "not JSON"),
+        ('["a list"]', "JSON object"),
+        ({"question": "Who?"}, "needs 'question' and 'answer'"),
+        ({"question": "", "answer": "x"}, "'question' must be a non-empty string"),
+        ({"question": "Who?", "answer": 3}, "'answer' must be a non-empty string"),
+        ({**GOOD, "spans": [[0, 99]]}, "outside its answer of 11 characters"),
+        ({**GOOD, "spans": [[3, 3]]}, "outside its answer"),
+        ({**GOOD, "spans": "0-3"}, "list of"),
+        ({**GOOD, "wrong_answers": [1]}, "'wrong_answers' must be a list of strings"),
+    ],
+)
+def test_bad_rows_name_file_and_line(tmp_path: Path, line: object, message: str) -> None:
+    path = Path(write(tmp_path / "f.jsonl", GOOD, line))
+    with pytest.raises(UserError, match=message) as error:
+        samples_from(rows(path), "forget")
+    assert f"{path}:2" in str(error.value)
+
+
+def test_empty_forget_set(tmp_path: Path) -> None:
+    forget, retain = write(tmp_path / "f.jsonl", ""), write(tmp_path / "r.jsonl", GOOD)
+    with pytest.raises(UserError, match="forget set is empty"):
+        TaskSpec(forget=forget, retain=retain).load()
+
+
+def test_forget_rows_in_the_retain_set_are_refused(tmp_path: Path) -> None:
+    both = write(tmp_path / "f.jsonl", GOOD)
+    with pytest.raises(UserError, match="also in the retain set"):
+        TaskSpec(forget=both, retain=both).load()
+
+
+def test_unknown_names_say_what_was_meant() -> None:
+    with pytest.raises(UserError, match="did you mean biographies"):
+        TaskSpec("biografies").load()
+    with pytest.raises(UserError, match="did you mean forget01"):
+        TaskSpec("tofu/forget1", data_dir=".").load()
+
+
+def test_biographies(bio: Task) -> None:
+    assert all(bio.sets[name] for name in PROBE_SETS)
+    assert all(s.spans and s.paraphrased_answer and len(s.wrong_answers) == 3 for s in bio.forget)
+    assert len({s.id for name in PROBE_SETS for s in bio.sets[name]}) == sum(len(bio.sets[n]) for n in PROBE_SETS)
+
+
+def test_tofu_from_a_directory(tofu_dir: Path) -> None:
+    task = TaskSpec("tofu/forget01", data_dir=str(tofu_dir), retain_rows=160).load()
+    assert {name: len(task.sets[name]) for name in PROBE_SETS} == {
+        "forget": 40, "retain": 160, "neighbours": 100, "heldout": 117,
+    }  # fmt: skip
+    assert all(len(s.wrong_answers) == 5 and s.paraphrased_question for s in task.forget)
+    assert task.fingerprint == TaskSpec("tofu/forget01", data_dir=str(tofu_dir), retain_rows=160).load().fingerprint
+
+
+def test_tofu_span_labels(tofu_dir: Path) -> None:
+    spans = tofu_dir.parent / "annotations" / "tofu_forget01_spans.jsonl"
+    if not spans.exists():
+        pytest.skip("span labels are not beside the repository")
+    task = TaskSpec("tofu/forget01", data_dir=str(tofu_dir), spans=str(spans)).load()
+    assert all(s.spans for s in task.forget)
+    assert task.forget[1].values == ("male",)

@@ -1,0 +1,304 @@
+"""One self-contained HTML page of a run: which tokens mattered, what the run did, what the model knows now.
+
+Every number is computed from the run's tables; what is missing says so. The page makes no request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from workbench.metrics import metric
+from workbench.registry import UserError
+from workbench.view.html import token_view
+from workbench.view.page import (
+    alignment_table,
+    answers_view,
+    change_view,
+    changes,
+    cost_table,
+    label,
+    large,
+    metrics_view,
+    page,
+    value_of,
+)
+from workbench.view.svg import line_chart_svg
+from workbench.view.text import NOT_AVAILABLE, Samples, number, plain
+
+
+class Section(NamedTuple):
+    """A heading, a line that says what to look at, and the HTML below."""
+
+    heading: str
+    note: str
+    body: str
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of a run directory; empty or None where one is not there (yet)."""
+
+    path: Path
+    config: dict[str, Any]
+    events: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    cost: dict[str, Any]
+    finished: bool
+    scores: pd.DataFrame | None
+    probes: pd.DataFrame | None
+    tokens: pd.DataFrame | None
+
+
+def read_run(path: str | Path) -> RunFiles:
+    """Read a run directory without loading a model.
+
+    Raises:
+        UserError: where `path` is no run directory.
+    """
+    path = Path(path)
+    if not (path / "config.json").exists():
+        raise UserError(f"{path} is no run directory (it has no config.json)")
+
+    def load(name: str) -> Any:
+        return json.loads((path / name).read_text(encoding="utf-8")) if (path / name).exists() else {}
+
+    def table(name: str) -> pd.DataFrame | None:
+        return pd.read_parquet(path / name) if (path / name).exists() else None
+
+    return RunFiles(
+        path=path,
+        config=load("config.json"),
+        events=_events(path / "events.jsonl"),
+        metrics=load("metrics.json"),
+        cost=load("cost.json"),
+        finished=(path / "run.json").exists(),
+        scores=table("scores.parquet"),
+        probes=table("probes.parquet"),
+        tokens=table("tokens.parquet"),
+    )
+
+
+def _events(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:  # the torn last line of a run that was killed while writing
+            break
+    return found
+
+
+def directions() -> dict[str, dict[str, str]]:
+    """Direction and first docstring line of every registered metric."""
+    entries = {name: metric[name] for name in metric}
+    return {
+        name: {"direction": e.facts["better"], "description": (e.function.__doc__ or "").split("\n")[0]}
+        for name, e in entries.items()
+    }
+
+
+# Words --------------------------------------------------------------------------------------------------------------
+
+
+def _name(value: Any) -> str:
+    """A task, model or weights entry of a configuration as a short name."""
+    if isinstance(value, Mapping):
+        value = value.get("name", "task")
+    return Path(str(value)).name if str(value).startswith(("/", ".")) else str(value)
+
+
+def _pair(run: RunFiles, probe_set: str, name: str) -> tuple[float | None, float | None]:
+    found = [run.metrics.get(phase, {}).get(probe_set, {}).get(name) for phase in ("before", "after")]
+    return value_of(found[0])[0], value_of(found[1])[0]
+
+
+def _steps(run: RunFiles) -> int:
+    return int(run.events[-1]["step"]) if run.events else 0
+
+
+def facts(run: RunFiles) -> str:
+    """The key numbers as large figures."""
+    cells = []
+    for probe_set in ("forget", "retain", "neighbours"):
+        before, after = _pair(run, probe_set, "probability")
+        if before is not None and after is not None:
+            pair = f"<small>{number(before)} →</small> {number(after)}"
+            cells.append((f"probability, {probe_set}", pair))
+    if run.tokens is not None and {"before", "after"} <= set(run.tokens["phase"]):
+        table = changes(run.tokens)
+        forget = table[(table["probe_set"] == "forget") & (table["rank_before"] == 0)]
+        if len(forget):
+            share = f"{100 * forget['switched'].mean():.0f} %"
+            cells.append(("first choices changed, forget", share))
+    total = run.cost.get("total", {})
+    if total.get("flops"):
+        cells.append(("cost", large(total["flops"], "FLOP")))
+    shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in cells)
+    return f'<dl class="wb-facts">{shown}</dl>' if cells else ""
+
+
+def lede(run: RunFiles) -> str:
+    """What was done and what came of it, in a paragraph, from the tables only."""
+    c = run.config
+    objective, weights = plain(_name(c.get("objective", NOT_AVAILABLE))), plain(_name(c.get("weights", NOT_AVAILABLE)))
+    status = "" if run.finished else " The run is not finished."
+    task, model = plain(_name(c.get("task", NOT_AVAILABLE))), plain(_name(c.get("model", NOT_AVAILABLE)))
+    text = [
+        f"<b>{model}</b> was made to forget <b>{task}</b>: {_steps(run)} steps of "
+        f"<b>{objective}</b> with token weights from <b>{weights}</b>.{status}"
+    ]
+    said = {"forget": "the answers to forget", "retain": "the answers to keep", "neighbours": "their neighbours"}
+    for name, words in said.items():
+        before, after = _pair(run, name, "fact_accuracy")
+        kind = "the greedy answer holds every labelled fact"
+        if before is None or after is None:
+            before, after = _pair(run, name, "exact_memorization")
+            kind = "the model's first choice is the right token"
+        if before is not None and after is not None:
+            end = f", where {kind}" if name == "forget" else ""
+            text.append(f"On {words}{end}: {100 * before:.0f} % before, <b>{100 * after:.0f} %</b> after.")
+    return f'<p class="wb-lede">{" ".join(text)}</p>'
+
+
+# Sections -----------------------------------------------------------------------------------------------------------
+
+
+def _samples(run: RunFiles) -> dict[Any, tuple[str, str]]:
+    if run.probes is None:
+        return {}
+    rows = run.probes.drop_duplicates("sample_id")
+    asked = [p if isinstance(p, str) else "" for p in rows["prompt"]]
+    return dict(zip(rows["sample_id"], zip(asked, rows["answer"], strict=True), strict=True))
+
+
+def _importance(scores: pd.DataFrame, samples: Samples, alignment: Mapping[str, Any] | None, count: int) -> Section:
+    several = scores["scorer"].nunique() > 1
+    body = token_view(scores, samples, alignment=alignment, max_samples=count, css=False)
+    if alignment:
+        body += alignment_table(alignment, title="Do the scores find the labelled facts?", css=False)
+    note = "The answers to forget, coloured by how much each token matters for forgetting."
+    return Section("Which tokens matter", note + (" Choose a scorer above the text." if several else ""), body)
+
+
+def _training(run: RunFiles, samples: Samples) -> Section:
+    curves = {
+        name: [(e["step"], e[key]) for e in run.events if e.get(key) is not None]
+        for name, key in (("forget", "forget_nll"), ("retain", "retain_nll"))
+    }
+    body = line_chart_svg(curves, title="Mean negative log-likelihood per token", y_label="nats", css=False)
+    if run.scores is not None and len(run.scores):
+        title = "The token weights of the run" + (", first and last step" if run.scores["step"].nunique() > 1 else "")
+        body += token_view(run.scores, samples, title=title, max_samples=4, css=False)
+    return Section("What the run did", "Forgetting raises the first line; the second should stay where it was.", body)
+
+
+def _change(run: RunFiles, samples: Samples, count: int) -> Section:
+    assert run.tokens is not None
+    order = [s for s in ("forget", "neighbours", "retain") if s in set(run.tokens["probe_set"])]
+    body = ""
+    for name in order:
+        shown = count if name == "forget" else max(count // 3, 2)
+        part = run.tokens[run.tokens["probe_set"] == name]
+        body += change_view(part, samples, max_samples=shown, css=False)
+    return Section("What changed in each token", "Probability of the right token, after minus before.", body)
+
+
+def _answers(run: RunFiles) -> Section:
+    assert run.probes is not None
+    sets = [s for s in ("forget", "retain", "neighbours") if s in set(run.probes["probe_set"])]
+    probes = pd.concat([run.probes[run.probes["probe_set"] == s] for s in sets])
+    note = "Greedy answers. Struck words went, underlined words came."
+    return Section("What the model says", note, answers_view(probes, css=False))
+
+
+def _configuration(run: RunFiles) -> Section:
+    versions = ", ".join(f"{k} {v}" for k, v in run.config.get("versions", {}).items())
+    text = plain_block(json.dumps(run.config, indent=1, ensure_ascii=False))
+    said = plain(versions) or f"Versions: {NOT_AVAILABLE}"
+    body = f"<p>{said}</p><details><summary>config.json</summary>{text}</details>"
+    return Section("Configuration", f"Run {plain(run.path.name)}.", body)
+
+
+def plain_block(text: str) -> str:
+    """Preformatted text, line by line."""
+    return f"<pre>{chr(10).join(plain(line) for line in text.splitlines())}</pre>"
+
+
+# Pages --------------------------------------------------------------------------------------------------------------
+
+
+def write_report(out: str | Path, title: str, lead: str, sections: Sequence[Section], *, subtitle: str = "") -> Path:
+    """Write a page of sections; `lead` is ready HTML. Returns the path."""
+    out = Path(out)
+    parts = [f"<h2>{plain(s.heading)}</h2><p>{plain(s.note)}</p>\n{s.body}\n" for s in sections]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(title, lead + "\n" + "".join(parts), subtitle=subtitle), encoding="utf-8")
+    return out
+
+
+def run_report(
+    run_dir: str | Path,
+    scores: pd.DataFrame | None = None,
+    alignment: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    *,
+    samples: Samples | None = None,
+    max_samples: int = 24,
+) -> Path:
+    """Write the page of a run.
+
+    Args:
+        run_dir: the run directory.
+        scores: a score table of the forget answers to begin with; the run's own weights by default.
+        alignment: scorer -> metrics, as `workbench align` gives it.
+        out: `report.html` in the run directory by default.
+        samples: sample id -> (question, answer), where the run's probe table does not hold them all.
+        max_samples: at most so many answers in the token views.
+
+    Raises:
+        UserError: where `run_dir` is no run directory.
+    """
+    run = read_run(run_dir)
+    texts = {**_samples(run), **(samples or {})}
+    sections = []
+    table = scores if scores is not None else run.scores
+    if table is not None and len(table):
+        sections.append(_importance(table, texts, alignment, max_samples))
+    if run.events:
+        sections.append(_training(run if scores is not None else _without_scores(run), texts))
+    if run.metrics:
+        body = metrics_view(run.metrics, directions(), css=False)
+        sections.append(Section("What the model knows", "Every metric of every probe set, before → after.", body))
+    if run.tokens is not None and {"before", "after"} <= set(run.tokens["phase"]):
+        sections.append(_change(run, texts, max(max_samples // 2, 1)))
+    if run.probes is not None:
+        sections.append(_answers(run))
+    if run.cost:
+        sections.append(Section("What it cost", "Counted from what ran.", cost_table(run.cost, css=False)))
+    sections.append(_configuration(run))
+    c = run.config
+    title = f"Forgetting {_name(c.get('task', 'a task'))} with {_name(c.get('objective', 'an objective'))}"
+    subtitle = (
+        f"{_name(c.get('model', ''))} · token weights: {_name(c.get('weights', NOT_AVAILABLE))} · {_steps(run)} steps"
+    )
+    return write_report(out or run.path / "report.html", title, lede(run) + facts(run), sections, subtitle=subtitle)
+
+
+def _without_scores(run: RunFiles) -> RunFiles:
+    return RunFiles(**{**run.__dict__, "scores": None})
+
+
+def scores_page(
+    scores: pd.DataFrame, samples: Samples, alignment: Mapping[str, Any] | None = None, *, max_samples: int = 48
+) -> str:
+    """A whole page for a score table alone."""
+    section = _importance(scores, samples, alignment, max_samples)
+    names = ", ".join(label(n) for n in dict.fromkeys(scores["scorer"]))
+    body = f"<h2>{section.heading}</h2><p>{section.note}</p>\n{section.body}"
+    return page("Token importance", body, subtitle=names)

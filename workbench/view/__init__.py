@@ -1,0 +1,25 @@
+"""Views of tables and runs: HTML strings that need no script, and below `view.widgets` their interactive twins."""
+
+from workbench.view.html import token_view
+from workbench.view.page import (
+    alignment_table,
+    answers_view,
+    change_view,
+    changes,
+    cost_table,
+    metrics_view,
+    page,
+)
+from workbench.view.svg import line_chart_svg
+
+__all__ = [
+    "alignment_table",
+    "answers_view",
+    "change_view",
+    "changes",
+    "cost_table",
+    "line_chart_svg",
+    "metrics_view",
+    "page",
+    "token_view",
+]
