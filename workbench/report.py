@@ -29,7 +29,7 @@ from workbench.view.page import (
     value_of,
 )
 from workbench.view.svg import line_chart_svg
-from workbench.view.text import NOT_AVAILABLE, Samples, number, plain
+from workbench.view.text import NOT_AVAILABLE, Samples, frame, number, plain
 
 
 class Section(NamedTuple):
@@ -138,7 +138,7 @@ def facts(run: RunFiles) -> str:
             cells.append(("first choices changed, forget", share))
     total = run.cost.get("total", {})
     if total.get("flops"):
-        cells.append(("cost", large(total["flops"], "FLOP")))
+        cells.append(("operations", large(total["flops"], "FLOP")))
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in cells)
     return f'<dl class="wb-facts">{shown}</dl>' if cells else ""
 
@@ -195,7 +195,9 @@ def _training(run: RunFiles, samples: Samples) -> Section:
     if run.scores is not None and len(run.scores):
         title = "The token weights of the run" + (", first and last step" if run.scores["step"].nunique() > 1 else "")
         body += token_view(run.scores, samples, title=title, max_samples=4, css=False)
-    return Section("What the run did", "Forgetting raises the first line; the second should stay where it was.", body)
+    return Section(
+        "What the run did", "Forgetting raises the forget line; the retain line should stay where it was.", body
+    )
 
 
 def _change(run: RunFiles, samples: Samples, count: int) -> Section:
@@ -221,7 +223,10 @@ def _configuration(run: RunFiles) -> Section:
     versions = ", ".join(f"{k} {v}" for k, v in run.config.get("versions", {}).items())
     text = plain_block(json.dumps(run.config, indent=1, ensure_ascii=False))
     said = plain(versions) or f"Versions: {NOT_AVAILABLE}"
-    body = f"<p>{said}</p><details><summary>config.json</summary>{text}</details>"
+    numbers = {k: v for k, v in run.config.get("settings", {}).items() if not isinstance(v, dict)}
+    used = ", ".join(f"{label(k)} {plain(str(v))}" for k, v in numbers.items())
+    box = frame(f'<div class="wb-foot">{used}</div>' * bool(used) + f'<div class="wb-foot">{said}</div>', css=False)
+    body = f"{box}<details><summary>config.json</summary>{text}</details>"
     return Section("Configuration", f"Run {plain(run.path.name)}.", body)
 
 

@@ -17,6 +17,8 @@ import pandas as pd
 from workbench.registry import UserError, unknown
 from workbench.view.text import LEVELS, NOT_AVAILABLE, Samples, Scale, colour, frame, number, plain, visible
 
+HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparent 2px 6px)"
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -34,7 +36,7 @@ class Layer:
         return self.threshold is not None and bool(score >= self.threshold)
 
     def bar(self, spans: pd.Series, named: bool = True) -> str:
-        """Scorer (where `named`), legend, threshold, how much is selected and how well that matches the labelled spans."""
+        """Scorer (where `named`), legend, threshold, what it selects and how well that matches the labelled spans."""
         parts = [f"<span>scorer <b>{plain(self.name)}</b></span>"] if named else []
         finite = self.scores.dropna()
         missing = len(spans) - len(finite)
@@ -120,7 +122,9 @@ def _switch_css(count: int) -> str:
         where = ",".join(f'{s} [data-w~="{_word(i, level)}"]' for i, s in enumerate(on))
         rules.append(f"{where}{{background-color:{colour(level)}!important}}")
     chosen = ",".join(f'{s} [data-w~="{i}!"]' for i, s in enumerate(on))
+    missing = ",".join(f'{s} [data-w~="{i}?"]' for i, s in enumerate(on))
     rules.append(f".wb-m .wb-a :is({chosen}){{box-shadow:inset 0 -2px 0 var(--wb-acc)}}")
+    rules.append(f"{missing}{{background-image:{HATCH}}}")
     return f"<style>{''.join(rules)}</style>"
 
 
@@ -152,14 +156,13 @@ def pieces(tokens: pd.DataFrame, answer: str | None) -> Iterable[tuple[int, str,
     """
     done = 0
     for i, (start, end, text) in enumerate(zip(tokens["start"], tokens["end"], tokens["token"], strict=True)):
-        if answer is None:
-            yield i, "", visible(str(text)), str(text)
-            continue
         start, end = max(int(start), done), int(end)
-        if end > start:
+        if end > start and answer is None:
+            yield i, "", visible(str(text)), str(text)
+        elif end > start and answer is not None:
             yield i, visible(answer[done:start]), visible(answer[start:end]), answer[start:end]
             done = end
-        elif i == len(tokens) - 1 and done == len(answer):
+        elif i == len(tokens) - 1 and (answer is None or done == len(answer)):
             yield i, "", '<i class="wb-x"> ∎</i>', "end of the answer"
     if answer is not None and done < len(answer):
         yield -1, visible(answer[done:]), "", ""
@@ -179,7 +182,7 @@ def _scored_row(tokens: pd.DataFrame, layers: list[Layer], first: int, answer: s
             value = values[j][i]
             level = layer.scale.level(value) if layer.scale else 0
             chosen = layer.selects(value)
-            words += [_word(j, level)] * bool(level) + [f"{j}!"] * chosen
+            words += [_word(j, level)] * bool(level) + [f"{j}!"] * chosen + [f"{j}?"] * math.isnan(value)
             lines.append(f"{plain(layer.name)} {number(value)}{' ✓' if chosen else ''}")
             if j == first:
                 shown = level, chosen, not math.isfinite(value)

@@ -107,7 +107,8 @@ def change_view(
         "Blue: the token lost probability; orange: it gained. Underlined: it was the model's first choice and no "
         "longer is. Hover a token for before, after and what the model now prefers."
     )
-    return frame("".join(body) + f'<div class="wb-foot">{guide}</div>', title=title, css=css)
+    foot = f'<div class="wb-foot">{guide}</div>'
+    return frame("".join(body) + foot, title=title, attributes='class="wb wb-c"', css=css)
 
 
 # Answers ------------------------------------------------------------------------------------------------------------
@@ -137,8 +138,9 @@ def _answer(before: Mapping[str, Any], after: Mapping[str, Any] | None) -> str:
     said = [None if t is None else visible(t) for t in (old, new)]
     if old is not None and new is not None:
         said = list(word_diff(old, new))
+    same = old is not None and old == new
     lines = [reference]
-    for phase, text in zip(("before", "after"), said, strict=True):
+    for phase, text in (("before, after", said[0]),) if same else zip(("before", "after"), said, strict=True):
         lines.append(_pair(phase, f'<span class="wb-none">{NOT_AVAILABLE}</span>' if text is None else text or "∅"))
     asked = before["prompt"] if isinstance(before["prompt"], str) else ""
     ask = f'<div class="wb-q" dir="auto">{visible(" ".join(asked.split()))}</div>' if asked else ""
@@ -237,9 +239,9 @@ def metrics_view(
         for s in sets:
             cells.append(_before_after(before.get(s, {}).get(name), after.get(s, {}).get(name), bool(after)))
             for reason in {value_of(p[s][name])[1] for p in (before, after) if name in p.get(s, {})} - {""}:
-                reasons.setdefault(f"{label(name)}: {plain(reason)}", []).append(plain(s))
+                reasons.setdefault(f"{label(name)} {NOT_AVAILABLE}: {plain(reason)}", []).append(plain(s))
         rows.append(cells)
-    notes = [f"Not available: {why} ({', '.join(dict.fromkeys(where))})." for why, where in reasons.items()]
+    notes = [f"{why} ({', '.join(dict.fromkeys(where))})." for why, where in reasons.items()]
     if any(d.get("direction") in {"higher", "lower"} for d in directions.values()):
         notes.insert(0, "↑ higher, ↓ lower: the model knows the set better.")
     foot = f'<div class="wb-foot">{"<br>".join(notes)}</div>' if notes else ""

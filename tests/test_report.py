@@ -1,0 +1,117 @@
+"""A run's page: one file, true numbers, nothing fetched, parts that are missing left out."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_view_html import SAMPLES, SPANS, Text, scores_of, token_table
+
+from workbench.metrics import metric
+from workbench.registry import UserError
+from workbench.report import directions, read_run, run_report, scores_page
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    path = tmp_path / "run-1"
+    path.mkdir()
+    config = {"task": {"name": "biographies"}, "model": "bio-full", "objective": "npo", "weights": "atwu"}
+    settings = {"steps": 3, "lr": 0.001, "options": {}}
+    (path / "config.json").write_text(json.dumps(config | {"settings": settings, "versions": {"torch": "9.9"}}))
+    events = [{"step": s, "forget_nll": float(s), "retain_nll": 0.1, "loss": 0.0} for s in (1, 2, 3)]
+    (path / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events) + '{"step": 4, "forg')
+    nothing = {"value": None, "reason": "needs labelled spans"}
+    metrics = {
+        "before": {"forget": {"probability": 0.97, "fact_accuracy": 0.9, "truth_ratio": nothing}},
+        "after": {"forget": {"probability": 0.08, "fact_accuracy": 0.1, "truth_ratio": nothing}},
+    }
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    total = {"tokens": 100, "flops": 2.5e12, "seconds": 1.0, "calls": 3}
+    (path / "cost.json").write_text(
+        json.dumps({"phases": {"forget": total}, "total": total, "peak_memory_bytes": 2**30})
+    )
+    rows = [
+        {"run": "r", "step": 0, "phase": phase, "probe_set": "forget", "sample_id": i, "prompt": q, "answer": a}
+        | {"generation": a if phase == "before" else "I <b>cannot</b> say."}
+        for phase in ("before", "after")
+        for i, (q, a) in SAMPLES.items()
+    ]
+    pd.DataFrame(rows).to_parquet(path / "probes.parquet")
+    token_table().to_parquet(path / "tokens.parquet")
+    pd.concat([scores_of(SAMPLES, SPANS, step=s) for s in (0, 3)]).to_parquet(path / "scores.parquet")
+    (path / "run.json").write_text('{"status": "finished"}')
+    return path
+
+
+def test_report_tells_the_story(run_dir):
+    out = run_report(run_dir)
+    page = out.read_text(encoding="utf-8")
+    assert out == run_dir / "report.html"
+    assert "<h1>Forgetting biographies with npo</h1>" in page
+    assert "3 steps of <b>npo</b> with token weights from <b>atwu</b>." in page
+    assert "90 % before, <b>10 %</b> after" in page
+    assert "<small>0.97 →</small> 0.08" in page
+    assert "2.5 TFLOP" in page
+    assert "1,024 MiB" in page
+    assert "torch 9.9" in page
+    assert "forget 3.00</text>" in page
+    assert "&lt;b&gt;cannot&lt;/b&gt;" in page
+    Text(page)
+
+
+def test_report_asks_nothing_of_anyone(run_dir):
+    page = run_report(run_dir).read_text(encoding="utf-8")
+    assert not re.search(r"https?://|@import|url\(|src=|<iframe|<object", page)
+    assert re.findall(r'href="([^"]*)"', page) == ["data:,"]
+    assert page.count("<script") == 1
+
+
+def test_scores_of_several_scorers_come_first(run_dir, tmp_path):
+    table = pd.concat([scores_of(SAMPLES, SPANS, name) for name in ("surprisal", "amortised")])
+    out = run_report(run_dir, table, {"surprisal": {"auroc": 0.75}, "amortised": {"auroc": 0.9}}, tmp_path / "r.html")
+    page = out.read_text(encoding="utf-8")
+    assert "AUROC <b>0.75</b>" in page
+    assert "Do the scores find the labelled facts?" in page
+    assert "The token weights of the run, first and last step" in page
+
+
+def test_an_unfinished_run_says_so_and_shows_what_there_is(run_dir):
+    for name in ("run.json", "scores.parquet", "tokens.parquet", "cost.json", "metrics.json"):
+        (run_dir / name).unlink()
+    page = run_report(run_dir).read_text(encoding="utf-8")
+    assert "The run is not finished." in page
+    assert "What the run did" in page
+    assert "What changed in each token" not in page
+    assert "What it cost" not in page
+
+
+def test_a_torn_last_event_is_left_out(run_dir):
+    assert [e["step"] for e in read_run(run_dir).events] == [1, 2, 3]
+
+
+def test_no_run_directory(tmp_path):
+    with pytest.raises(UserError, match="no run directory"):
+        run_report(tmp_path)
+
+
+def test_every_metric_has_a_direction_and_a_description():
+    found = directions()
+    assert list(found) == list(metric)
+    assert all(d["direction"] and d["description"] for d in found.values())
+
+
+def test_large_tables_stay_small(tmp_path):
+    words = " ".join(f"word{i}" for i in range(45))
+    samples = {f"s{i}": (f"Question {i}?", f"{words} {i}.") for i in range(48)}
+    random = np.random.default_rng(0)
+    tables = [scores_of(samples, {}, f"integrated_gradients_{i}") for i in range(9)]
+    table = pd.concat([t.assign(score=random.normal(size=len(t))) for t in tables])
+    assert len(scores_page(table, samples).encode()) < 2e6
+
+
+def test_scores_page_is_whole():
+    page = scores_page(scores_of(SAMPLES, SPANS), SAMPLES)
+    assert page.startswith("<!doctype html>")
+    Text(page)
