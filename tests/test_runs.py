@@ -21,7 +21,15 @@ from workbench.tasks import Task, TaskSpec
 from workbench.unlearn import Settings
 
 SETTINGS = ["steps=12", "batch_size=8", "checkpoint_every=4", "record_every=4"]
-FILES = ["config.json", "events.jsonl", "scores.parquet", "probes.parquet", "tokens.parquet", "metrics.json", "cost.json"]
+FILES = [
+    "config.json",
+    "events.jsonl",
+    "scores.parquet",
+    "probes.parquet",
+    "tokens.parquet",
+    "metrics.json",
+    "cost.json",
+]
 
 
 @pytest.fixture(scope="module")

@@ -168,10 +168,12 @@ def test_hostile_text_is_shown_not_run(text):
 
 def test_invisible_characters_get_marks():
     assert visible("a\nb") == 'a<i class="wb-x">↵</i>b'
-    assert "␛" in visible("\x1b[31m")
+    assert visible("\x1b[31m") == '<i class="wb-x">^[</i>[31m'
     assert "[U+202E]" in plain("\u202e")
     assert "[U+D83D]" in visible("\ud83d")
     assert visible("naïve 漢字") == "naïve 漢字"
+    assert visible("👩\u200d🔬") == "👩\u200d🔬"  # the joiner makes one emoji of two
+    assert "[U+200D]" in visible("a\u200db")
 
 
 def test_right_to_left_rows_take_their_own_direction():
@@ -180,7 +182,7 @@ def test_right_to_left_rows_take_their_own_direction():
 
 def test_bar_counts_what_the_threshold_selects():
     page = token_view(scores_of(SAMPLES, SPANS), SAMPLES, threshold=0.5, alignment={"atwu": {"auroc": 0.876}})
-    assert "<b>3</b> of 13 tokens selected · precision <b>1.00</b> recall <b>1.00</b> · AUROC <b>0.88</b>" in page
+    assert "<b>3</b> of 14 tokens selected · precision <b>1.00</b> recall <b>1.00</b> · AUROC <b>0.88</b>" in page
     assert page.count("<u ") == 3
     assert page.count('class="wb-s"') == 3
 
@@ -190,7 +192,7 @@ def test_precision_and_recall_by_hand():
     table.loc[table["token"] == " Kuwait", "score"] = 0.0
     table.loc[table["token"] == " was", "score"] = 0.8
     page = token_view(table, SAMPLES, threshold=0.5)
-    assert "<b>3</b> of 13 tokens selected · precision <b>0.67</b> recall <b>0.67</b>" in page
+    assert "<b>3</b> of 14 tokens selected · precision <b>0.67</b> recall <b>0.67</b>" in page
 
 
 def test_without_spans_no_precision_and_the_rule_is_named():
@@ -220,7 +222,7 @@ def test_colours_are_inline_and_never_variables():
 
 
 def test_several_scorers_switch_without_scripts():
-    table = pd.concat([scores_of(SAMPLES, SPANS), scores_of(SAMPLES, SPANS, "surprisal").assign(score=range(13))])
+    table = pd.concat([scores_of(SAMPLES, SPANS), scores_of(SAMPLES, SPANS, "surprisal").assign(score=range(14))])
     page = token_view(table, SAMPLES, scorer="surprisal")
     inputs = [attrs for tag, attrs in Text(page).tags if tag == "input"]
     assert [("checked" in a, a["type"]) for a in inputs] == [(False, "radio"), (True, "radio")]
@@ -230,12 +232,12 @@ def test_several_scorers_switch_without_scripts():
     assert re.search(r'data-w="0a 1.', page) or re.search(r'data-w="0b 1.', page)
     bars = re.findall(r'<div class="wb-bar wb-b\d">(.*?)</div>', page)
     assert '<span class="wb-leg">0 ' in bars[0]
-    assert " 12</span>" in bars[1]
+    assert " 13</span>" in bars[1]
 
 
 def test_every_word_of_a_token_has_its_rule():
     table = pd.concat(
-        [scores_of(SAMPLES, SPANS), scores_of(SAMPLES, None, "margin").assign(score=np.linspace(-2, 2, 13))]
+        [scores_of(SAMPLES, SPANS), scores_of(SAMPLES, None, "margin").assign(score=np.linspace(-2, 2, 14))]
     )
     table.loc[(table["scorer"] == "margin") & (table["position"] == 2), "score"] = np.nan
     page = token_view(table, SAMPLES)
@@ -245,7 +247,7 @@ def test_every_word_of_a_token_has_its_rule():
 
 
 def test_signed_scores_use_two_hues():
-    page = token_view(scores_of(SAMPLES).assign(score=np.linspace(-1, 2, 13)), SAMPLES, css=False)
+    page = token_view(scores_of(SAMPLES).assign(score=np.linspace(-1, 2, 14)), SAMPLES, css=False)
     assert f"rgba({BLUE}" in page
     assert f"rgba({ORANGE}" in page
     assert "\u22122" in page
@@ -254,11 +256,11 @@ def test_signed_scores_use_two_hues():
 def test_equal_and_missing_scores_say_so():
     assert "all scores are equal (1.00)" in token_view(scores_of(SAMPLES, value=1.0), SAMPLES)
     nothing = token_view(scores_of(SAMPLES, value=float("nan")), SAMPLES)
-    assert "scores not available for all 13 tokens" in nothing
+    assert "scores not available for all 14 tokens" in nothing
     some = scores_of(SAMPLES)
     some.loc[2, "score"] = float("inf")
     page = token_view(some, SAMPLES)
-    assert "1 tokens not available" in page
+    assert "not available: 1 of 14 tokens" in page
     assert "atwu not available" in page
 
 
@@ -319,7 +321,7 @@ def test_change_view():
     page = change_view(token_table(), SAMPLES)
     assert "probability 0.97 → 0.08 · rank 1 → 6&#10;now: “ The” 0.31 “&lt;b&gt;” 0.12" in page
     assert page.count("<u ") == 1
-    assert "<b>1</b> of 13 first choices changed" in page
+    assert "<b>1</b> of 14 first choices changed" in page
     assert f"rgba({BLUE}" in re.search(r"<u .*?>", page).group()
     assert changes(token_table())["change"].min() == pytest.approx(-0.89)
     Text(page)

@@ -30,7 +30,7 @@ TRAINED_ON = {
     "bio-full": ("forget", "retain", "neighbours", "train_extra"),
     "bio-retain": ("retain", "neighbours", "train_extra"),
 }
-STEPS, BATCH, RATE, WARMUP, SEED = 1500, 64, 3e-3, 60, 0
+STEPS, BATCH, RATE, WARMUP, SEED = 900, 64, 3e-3, 60, 0
 
 
 def write_data(folder: Path) -> dict[str, list[Sample]]:

@@ -35,13 +35,13 @@ class Layer:
         """Whether the threshold selects `score`."""
         return self.threshold is not None and bool(score >= self.threshold)
 
-    def bar(self, spans: pd.Series, named: bool = True) -> str:
-        """Scorer (where `named`), legend, threshold, what it selects and how well that matches the labelled spans."""
-        parts = [f"<span>scorer <b>{plain(self.name)}</b></span>"] if named else []
+    def bar(self, spans: pd.Series) -> str:
+        """Scorer, legend, threshold, what it selects and how well that matches the labelled spans."""
+        parts = [f'<span class="wb-name">scorer <b>{plain(self.name)}</b></span>']
         finite = self.scores.dropna()
         missing = len(spans) - len(finite)
         if self.scale is None:
-            return "".join([*parts, f"<span>scores {NOT_AVAILABLE} for all {len(spans)} tokens</span>"])
+            return " ".join([*parts, f"<span>scores {NOT_AVAILABLE} for all {len(spans)} tokens</span>"])
         if self.scale.flat:
             parts.append(f"<span>all scores are equal ({number(float(finite.iloc[0]))})</span>")
         else:
@@ -50,8 +50,8 @@ class Layer:
             parts.append(f"<span>threshold <b>{number(self.threshold)}</b>{self.rule}</span>")
             parts.append(f'<span class="wb-last">{self._matches(finite, spans)}</span>')
         if missing:
-            parts.append(f"<span>{missing} tokens {NOT_AVAILABLE}</span>")
-        return "".join(parts)
+            parts.append(f"<span>{NOT_AVAILABLE}: {missing} of {len(spans)} tokens</span>")
+        return " ".join(parts)
 
     def _matches(self, scores: pd.Series, spans: pd.Series) -> str:
         chosen = scores >= self.threshold
@@ -254,9 +254,7 @@ def token_view(
         question, answer = samples.get(sample, ("", None))
         rows.append(text_row(question, _scored_row(groups[sample], layers, first, answer), f"sample {sample}"))
     many = len(layers) > 1
-    bars = "".join(
-        f'<div class="wb-bar wb-b{i}">{x.bar(spans, not many)}</div>' for i, x in enumerate(layers) if many or not i
-    )
+    bars = "".join(f'<div class="wb-bar wb-b{i}">{x.bar(spans)}</div>' for i, x in enumerate(layers) if many or not i)
     guide = "Underlined: at or above the threshold. " + (
         "Dotted line above: labelled span. " if spans.notna().any() else ""
     )

@@ -70,8 +70,8 @@ def _change_bar(table: pd.DataFrame, name: str) -> str:
     mean = number(finite["change"].mean()) if len(finite) else NOT_AVAILABLE
     first = int((table["rank_before"] == 0).sum())
     return (
-        f'<div class="wb-bar"><span><b>{plain(name)}</b></span>{Scale(-1.0, 1.0).legend(None, "lost ", " gained")}'
-        f"<span>mean change in probability <b>{mean}</b></span>"
+        f'<div class="wb-bar"><span><b>{plain(name)}</b></span> {Scale(-1.0, 1.0).legend(None, "lost ", " gained")}'
+        f" <span>mean change in probability <b>{mean}</b></span> "
         f'<span class="wb-last"><b>{int(table["switched"].sum())}</b> of {first} first choices changed</span></div>'
     )
 

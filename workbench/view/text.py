@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,21 +23,26 @@ Samples = Mapping[Any, tuple[str, str]]
 def _mark(character: str) -> str | None:
     """A visible stand-in for a character that would not show, or would change how the others show."""
     code = ord(character)
-    if character in "\n\t\r":
-        return {"\n": "↵", "\t": "⇥", "\r": "␍"}[character]
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
+    if character in "\n\t":
+        return "↵" if character == "\n" else "⇥"
+    if code < 0x20 or code == 0x7F:
+        return "^" + chr(code ^ 0x40)  # caret notation: escape is ^[
     if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}:
         return f"[U+{code:04X}]"
     return None
 
 
+def _marked(text: str) -> Iterator[tuple[str, str | None]]:
+    """Each character with its mark; a joiner inside an emoji or a non-Latin word is left to do its work."""
+    for before, c, after in zip(" " + text, text, text[1:] + " ", strict=False):
+        joins = c in "\u200c\u200d" and before > "\x7f" and after > "\x7f"
+        yield c, None if joins else _mark(c)
+
+
 def plain(text: str) -> str:
     """`text` for an attribute: control, zero-width and direction characters as visible marks, then escaped."""
     if not text.isprintable():
-        text = "".join(_mark(c) or c for c in text)
+        text = "".join(mark or c for c, mark in _marked(text))
     return html.escape(text)
 
 
@@ -45,8 +50,7 @@ def visible(text: str) -> str:
     """`text` as HTML, each invisible character as a small mark; the text stays one flow."""
     if text.isprintable():
         return html.escape(text)
-    marks = ((c, _mark(c)) for c in text)
-    return "".join(html.escape(c) if m is None else f'<i class="wb-x">{m}</i>' for c, m in marks)
+    return "".join(html.escape(c) if m is None else f'<i class="wb-x">{m}</i>' for c, m in _marked(text))
 
 
 def number(value: float | None, digits: int = 2) -> str:
