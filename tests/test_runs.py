@@ -145,9 +145,14 @@ def test_a_directory_that_holds_something_is_refused(own: dict[str, str], undist
 def test_failed_writes_leave_nothing_behind(tmp_path: Path) -> None:
     target = tmp_path / "file.json"
     target.write_text("old")
-    with pytest.raises(UserError, match="disk is full"), runs.writing(target) as aside:
-        aside.write_text("half")
-        raise OSError(28, "No space left on device")
+
+    def write_on_a_full_disk() -> None:
+        with runs.writing(target) as aside:
+            aside.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="disk is full"):
+        write_on_a_full_disk()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(ValueError, match="JSON compliant"):

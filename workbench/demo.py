@@ -46,9 +46,9 @@ EMBEDDED = Story(
     TaskSpec("biographies"),
     model="bio-full",
     reference="bio-retain",
-    objective="wga",
-    weights="surprisal",
-    settings=Settings(steps=60, batch_size=32, lr=3e-4, record_every=5),
+    objective="atwu",
+    weights="atwu",
+    settings=Settings(steps=80, batch_size=32, lr=3e-4, record_every=10),
     probe_limit=96,
 )
 REAL = Story(
@@ -105,6 +105,12 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
         "alignment": aligned,
         "before": metrics["before"],
         "after": metrics["after"],
+        "headline": [
+            ["forget", "fact_accuracy"],
+            ["retain", "fact_accuracy"],
+            ["neighbours", "fact_accuracy"],
+            ["heldout", "perplexity"],
+        ],
         "cost": directory.json("cost.json"),
         "run": str(directory.path),
         "report": str((out / "report.html").resolve()),

@@ -282,7 +282,13 @@ def start(config: Config, path: Path | None = None, **hooks: Any) -> RunDirector
     config.check()
     task = config.task.load()
     lm = load_for(config)
-    return _execute(RunDirectory.create(path or new_path(config), config), config, task, lm, **hooks)
+    directory = RunDirectory.create(path or new_path(config), config)
+    try:
+        return _execute(directory, config, task, lm, **hooks)
+    except UserError:
+        if not directory.events():  # it never began: an answer too long, weights that do not fit
+            shutil.rmtree(directory.path)
+        raise
 
 
 def resume(path: Path, **hooks: Any) -> RunDirectory:
@@ -308,7 +314,13 @@ def _execute(
     on_probe: Callable[[str, int, int], None] = lambda name, done, total: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> RunDirectory:
-    record = directory.config | {"model_sha256": lm.fingerprint(), "data_sha256": task.fingerprint}
+    hashes = {"model_sha256": lm.fingerprint(), "data_sha256": task.fingerprint}
+    for name, value in hashes.items():
+        if directory.config.get(name, value) != value:
+            raise UserError(
+                f"{directory.path}: the {name.split('_')[0]} has changed since the run began; cannot resume"
+            )
+    record = directory.config | hashes
     record |= {"precision": lm.precision, "prompt": lm.prompt, "device": str(lm.device)}
     write_json(directory.path / "config.json", record)
     before = probe(lm, task, run=directory.name, limit=config.probe_limit, progress=on_probe)
