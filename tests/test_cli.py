@@ -114,7 +114,7 @@ def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list
           "--set", "step=3"], "unknown setting 'step': did you mean steps"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
           "--set", "lr=fast"], "'fast' is not a float"),
-        (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "/dev/null/x"], "Not a directory"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "/dev/null/x"], "/dev/null: "),
     ],
 )  # fmt: skip
 def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], message: str) -> None:

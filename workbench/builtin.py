@@ -13,8 +13,8 @@ import torch
 
 from workbench.biographies import build
 from workbench.models import LanguageModel
-from workbench.probes import greedy, spread
-from workbench.tasks import DATA, Sample, samples_from
+from workbench.probes import greedy
+from workbench.tasks import DATA, Sample, samples_from, spread
 from workbench.tokens import Encoding, collate, encode, token_stats
 
 VOCABULARY = 640

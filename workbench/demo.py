@@ -60,6 +60,7 @@ REAL = Story(
     settings=Settings(steps=30, batch_size=8, lr=3e-5, record_every=10),
     probe_limit=40,
 )
+SHOWN = ("surprisal", "entropy", "gap", "wga", "satimp", "atwu", "uniform", "random", "spans")
 PLANT = Settings(steps=1, batch_size=16, lr=1e-4, warmup=10)
 PLANT_EPOCHS = 8
 
@@ -82,7 +83,7 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
     task = story.task.load()
     lm, reference = load(story.model), load(story.reference, prompt="plain")
     labelled = all(s.spans is not None for s in task.forget)
-    names = [n for n in scorer if labelled or "spans" not in scorer[n].facts.get("needs", ())]
+    names = [n for n in SHOWN if labelled or "spans" not in scorer[n].facts.get("needs", ())]
     scores = score_task(lm, task, names, reference=reference, seed=story.settings.seed, progress=Progress().tell)
     runs.write_table(out / "scores.parquet", scores)
     aligned = alignment(scores) if labelled else {"value": None, "reason": "needs span labels: give them with --spans"}
@@ -96,7 +97,13 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
     )
     hooks = Progress().hooks(story.settings.steps)
     directory = runs.start(config, runs.new_path(config, out / "runs"), **hooks)
-    run_report(directory.path, scores=scores, alignment=aligned if labelled else None, out=out / "report.html")
+    run_report(
+        directory.path,
+        scores=scores,
+        alignment=aligned if labelled else None,
+        out=out / "report.html",
+        samples={s.id: (s.question, s.answer) for s in task.forget},
+    )
     metrics = directory.json("metrics.json")
     return {
         "seconds": time.perf_counter() - started,

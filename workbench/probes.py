@@ -16,7 +16,7 @@ from workbench.cost import Ledger, forward_flops
 from workbench.metrics import Answer, NotAvailable, aggregate, metric
 from workbench.models import LanguageModel
 from workbench.scorers.table import split, token_columns
-from workbench.tasks import PROBE_SETS, Sample, Task
+from workbench.tasks import PROBE_SETS, Sample, Task, spread
 from workbench.tokens import Encoding, batches, encode, token_stats
 
 
@@ -78,13 +78,6 @@ def probe(
 
 def _tell(progress: Callable[[str, int, int], None], name: str, total: int, done: int) -> None:
     progress(name, done, total)
-
-
-def spread(samples: list[Sample], limit: int | None) -> list[Sample]:
-    """At most `limit` samples, evenly spaced."""
-    if limit is None or len(samples) <= limit:
-        return samples
-    return [samples[i] for i in np.linspace(0, len(samples) - 1, limit).round().astype(int)]
 
 
 def measure(answers: list[Answer], name: str) -> tuple[dict[str, list[float]], dict[str, Any]]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from workbench.registry import Registry, UserError, unknown
 
 DATA = Path(__file__).resolve().parents[1] / "data"
+T = TypeVar("T")
 PROBE_SETS = ("forget", "retain", "neighbours", "heldout")
 
 task = Registry("task")
@@ -83,6 +84,13 @@ class Task:
             for sample in self.sets[name]:
                 digest.update(repr((name, sample)).encode())
         return digest.hexdigest()
+
+
+def spread(items: Sequence[T], limit: int | None) -> list[T]:
+    """At most `limit` items, evenly spaced."""
+    if limit is None or len(items) <= limit:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / max(1, limit - 1))] for i in range(limit)]
 
 
 def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.registry import UserError, unknown
+from workbench.tasks import spread
 from workbench.view.text import LEVELS, NOT_AVAILABLE, Samples, Scale, colour, frame, number, plain, visible
 
 HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparent 2px 6px)"
@@ -235,7 +236,7 @@ def token_view(
         threshold: scores at or above it are underlined; one number, or one a scorer. By default as many tokens as
             are labelled, or the highest fifth where no spans are known; the bar says which.
         title: a heading above the bar.
-        max_samples: at most so many samples are drawn; the numbers in the bar cover all.
+        max_samples: at most so many samples are drawn, spread evenly; the numbers in the bar cover all.
         alignment: scorer -> {"auroc": ...} as `workbench align` gives it.
         css: bring the style sheet along.
 
@@ -250,7 +251,7 @@ def token_view(
         list(tokens.sort_index(level="position", sort_remaining=False).groupby(level="sample_id", sort=False))
     )
     rows = []
-    for sample in ids[:max_samples]:
+    for sample in spread(ids, max_samples):
         question, answer = samples.get(sample, ("", None))
         rows.append(text_row(question, _scored_row(groups[sample], layers, first, answer), f"sample {sample}"))
     many = len(layers) > 1

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.registry import UserError
+from workbench.tasks import spread
 from workbench.view.html import bool_spans, pieces, showing, text_row, token_mark, token_title
 from workbench.view.text import NOT_AVAILABLE, Samples, Scale, frame, number, plain, style_sheet, visible
 
@@ -98,7 +99,7 @@ def change_view(
         order = list(dict.fromkeys(part["sample_id"]))
         by_id = dict(groups)
         body.append(_change_bar(part, str(name)))
-        for sample in order[:max_samples]:
+        for sample in spread(order, max_samples):
             question, answer = samples.get(sample, ("", None))
             body.append(text_row(question, _changed_row(by_id[sample], answer), f"sample {sample}"))
         if len(order) > max_samples:
@@ -172,7 +173,7 @@ def answers_view(probes: pd.DataFrame, *, title: str | None = None, max_samples:
             phase: dict(zip(p["sample_id"], p.to_dict("records"), strict=True)) for phase, p in part.groupby("phase")
         }
         first = rows.get("before") or rows["after"]
-        shown = list(first)[:max_samples]
+        shown = spread(list(first), max_samples)
         text = f"showing {len(shown)} of {len(first)} answers" if len(shown) < len(first) else f"{len(first)} answers"
         body.append(f'<div class="wb-bar wb-set"><span><b>{plain(str(name))}</b></span><span>{text}</span></div>')
         body += [_answer(first[i], rows.get("after", {}).get(i)) for i in shown]
