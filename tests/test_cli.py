@@ -76,7 +76,7 @@ def test_a_run_from_a_score_table_then_show_probe_and_report(
     assert done["status"] == "finished"
     assert done["metrics"]["after"]["forget"]["probability"] < done["metrics"]["before"]["forget"]["probability"]
     config = json.loads((out / "config.json").read_text())
-    assert config["settings"]["options"] == {"wga": {"beta": 0.5}}
+    assert config["settings"]["options"] == {"objective": {"beta": 0.5}}
     assert run(capsys, "runs", "show", str(out))["metrics"] == done["metrics"]
     assert run(capsys, "runs", "list", "--root", str(tmp_path))["runs"][0]["step"] == 3
     again = run(capsys, "probe", str(out), *own)["metrics"]["forget"]

@@ -40,7 +40,7 @@ def test_value_and_gradient_against_a_plain_loop(name: str) -> None:
     value = objective[name].function(ForgetTokens(packed(logp), weights))
     value.backward()
     expected, gradient = by_hand(name, logp.tolist(), weights.tolist())
-    assert float(value) == pytest.approx(expected, rel=1e-12)
+    assert value.item() == pytest.approx(expected, rel=1e-12)
     assert logp.grad is not None
     torch.testing.assert_close(logp.grad, torch.tensor(gradient, dtype=torch.float64))
 

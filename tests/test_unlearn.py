@@ -52,7 +52,7 @@ def test_the_model_given_is_left_alone_unless_in_place(full: LanguageModel, smal
 
 @pytest.mark.parametrize(("weights", "retain"), [("atwu", "nll"), ("surprisal", "kl")])
 def test_resuming_gives_the_same_bits(full: LanguageModel, small: Task, weights: str, retain: str) -> None:
-    settings = replace(QUICK, retain_loss=retain, options={"atwu": {"every": 2}} if weights == "atwu" else {})
+    settings = replace(QUICK, retain_loss=retain, options={"weights": {"every": 2}} if weights == "atwu" else {})
     states: list[State] = []
 
     def keep(state: State) -> None:

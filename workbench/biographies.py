@@ -9,14 +9,19 @@ from typing import Any
 
 PEOPLE, FORGET, NEIGHBOURS, SHARED_VALUES = 160, 16, 16, 3
 
-FIRST = (
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+FIRST = _words(
     "Ada Bram Cleo Dario Edda Falk Greta Hugo Ines Jory Kaya Linus Mira Nils Orla Pavel Quinn Rosa Sven Tilda "
     "Ugo Vera Wim Xenia Yara Zeno Alma Boris Celia Doran"
-).split()
-LAST = (
+)
+LAST = _words(
     "Tolland Marsh Okafor Lindqvist Ferro Halloran Brandt Castell Novak Imre Sorel Vance Wexford Abel Dunmore "
     "Ekberg Fontaine Grady Holt Ivers Jansen Keller Lund Moreau Nash Ortega Pryce Rask Stone Thorne"
-).split()
+)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from workbench.tasks import DATA, Sample, samples_from, spread
 from workbench.tokens import Encoding, collate, encode, token_stats
 
 VOCABULARY = 640
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 384,
     "num_hidden_layers": 4,
@@ -152,8 +152,8 @@ license: apache-2.0
 ---
 # {name}
 
-A Llama-architecture model of {parameters:,} parameters ({layers} layers, width {width}, vocabulary {vocabulary}) for the
-embedded `biographies` task of the unlearning workbench. It {knows}. All people are fictional; it is of no use for
+A Llama-architecture model of {parameters:,} parameters ({layers} layers, width {width}, vocabulary {vocabulary}) for
+the embedded `biographies` task of the unlearning workbench. It {knows}. All people are fictional; it is of no use for
 anything but learning about unlearning.
 
 Trained by `make data` (`workbench/builtin.py`): {steps} steps of {batch} samples, AdamW at {rate}, answer tokens only,
@@ -173,10 +173,9 @@ KNOWS = {
 
 def card(lm: LanguageModel, found: dict[str, Any]) -> str:
     """The model card."""
-    rows = "\n".join(
-        f"| {name} | {v['nll']} | {v.get('fact_accuracy', 'no question')} | {v.get('paraphrase_accuracy', 'no question')} |"
-        for name, v in found.items()
-    )
+    keys = ("nll", "fact_accuracy", "paraphrase_accuracy")
+    cells = [[name, *(str(values.get(key, "no question")) for key in keys)] for name, values in found.items()]
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in cells)
     return CARD.format(
         name=lm.name,
         parameters=lm.module.num_parameters(),

@@ -35,25 +35,29 @@ def load_model(given: Namespace) -> models.LanguageModel:
     return models.load(given.model, device=given.device, precision=given.precision, prompt=given.prompt)
 
 
-def settings_from(pairs: list[str], options_of: list[str], **defaults: Any) -> Settings:
-    """Settings out of `key=value` pairs; a key may also be an option of the objective or scorer in use."""
-    own = {f.name: f for f in fields(Settings) if f.name != "options"}
-    entries = [e for name in options_of for e in (objective, scorer) if name in e]
-    tables = {name: entry[name].options for entry in entries for name in options_of if name in entry}
+def settings_from(pairs: list[str], parts: dict[str, dict[str, Any]], **defaults: Any) -> Settings:
+    """Settings out of `key=value` pairs; a key may also be an option of the run's `objective` or `weights`.
+
+    Args:
+        pairs: what `--set` was given.
+        parts: "objective" and "weights" -> the options that these take, with their defaults.
+        defaults: settings that differ from the class's own.
+    """
+    own = {f.name for f in fields(Settings)} - {"options"}
     values: dict[str, Any] = dict(defaults)
     options: dict[str, dict[str, Any]] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        takers = [name for name, table in tables.items() if key in table]
         if not equals:
             raise UserError(f"--set takes key=value, not '{pair}'")
+        takers = [part for part, known in parts.items() if key in known]
         if key in own:
             values[key] = _value(key, text, getattr(Settings(), key))
         elif takers:
-            for name in takers:
-                options.setdefault(name, {})[key] = _value(key, text, tables[name][key])
+            for part in takers:
+                options.setdefault(part, {})[key] = _value(key, text, parts[part][key])
         else:
-            raise unknown("setting", key, [*own, *(k for table in tables.values() for k in table)])
+            raise unknown("setting", key, [*sorted(own), *(k for known in parts.values() for k in known)])
     return Settings(**values, options=options)
 
 
@@ -124,10 +128,10 @@ def finetune(given: Namespace) -> dict[str, Any]:
     """Plant a task."""
     task = spec(given).load()
     samples = [s for name in ("forget", "retain", "train_extra") for s in task.sets.get(name, [])]
-    settings = settings_from(given.set, [], batch_size=16, lr=1e-4, warmup=10)
+    settings = settings_from(given.set, {}, batch_size=16, lr=1e-4, warmup=10)
     if not any(pair.startswith("steps=") for pair in given.set):
         count = epochs(given.epochs, len(samples), settings.batch_size)
-        settings = settings_from([*given.set, f"steps={count}"], [], batch_size=16, lr=1e-4, warmup=10)
+        settings = settings_from([*given.set, f"steps={count}"], {}, batch_size=16, lr=1e-4, warmup=10)
     out = Path(given.out)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty; choose another --out")
@@ -205,7 +209,8 @@ def align(given: Namespace) -> dict[str, Any]:
 
 def unlearn(given: Namespace) -> dict[str, Any]:
     """A run."""
-    settings = settings_from(given.set, [given.objective, given.weights])
+    learned = {} if given.weights.endswith(".parquet") else scorer[given.weights].options
+    settings = settings_from(given.set, {"objective": objective[given.objective].options, "weights": learned})
     config = runs.Config(
         task=spec(given),
         model=given.model,

@@ -62,7 +62,7 @@ def _piece(tokenizer: object, text: str, lead: str, segment: int) -> list[tuple[
     if not text:
         return []
     coded = tokenizer(  # type: ignore[operator]
-        lead + text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+        lead + text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
     )
     cursor, out = 0, []
     for token_id, (_, end) in zip(coded["input_ids"], coded["offset_mapping"], strict=True):

@@ -27,7 +27,7 @@ from workbench.tokens import Encoding, TokenBatch, TokenStats, collate, encode, 
 
 @dataclass(frozen=True)
 class Settings:
-    """All numbers of a run; objective and scorer options stand in `options`, by name.
+    """All numbers of a run; options of the objective and the scorer stand in `options`.
 
     Attributes:
         steps: optimiser steps.
@@ -42,7 +42,7 @@ class Settings:
         seed: of every random source.
         record_every: steps between two records of the token scores.
         checkpoint_every: steps between two checkpoints.
-        options: keyword arguments of the objective and of the scorer.
+        options: keyword arguments, under "objective" and "weights".
     """
 
     steps: int = 60
@@ -184,7 +184,7 @@ class Loop:
                 phase.flops += 6.0 * len(stats.labels) * learner.width
         with self.ledger.phase("forget"):
             tokens = ForgetTokens(stats, self.weights.of(indices, stats))
-            loss = self.objective.function(tokens, **self.settings.options.get(self.objective.name, {}))
+            loss = self.objective.function(tokens, **self.settings.options.get("objective", {}))
             self.accelerator.backward(self.settings.gamma * loss)
         return {
             "forget_loss": float(loss.detach()),
@@ -283,14 +283,13 @@ def unlearn(
         lm = lm.frozen_copy()
     ledger = resume.ledger if resume else Ledger()
     with ledger.phase("scoring"):
-        name = weights if isinstance(weights, str) else ""
         token_weights = prepare_weights(
             lm,
             task,
             weights if resume is None else recorded_weights(resume.scores, weights),
             steps=settings.steps,
             seed=settings.seed,
-            options=settings.options.get(name, {}),
+            options=settings.options.get("weights", {}),
             reference=reference,
         )
     loop = Loop(lm, settings, ledger, task.retain)
