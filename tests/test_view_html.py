@@ -415,3 +415,18 @@ def test_real_answers():
     spans = {i: r["spans"] for i, r in enumerate(rows)}
     view = Text(token_view(scores_of(samples, spans), samples, max_samples=100))
     assert [a.replace(" ∎", "") for a in view.answers] == [r["answer"] for r in rows]
+
+
+def test_scores_that_fill_a_tenth_of_their_scale_are_coloured_by_rank() -> None:
+    scores = np.array([0.0001 * i for i in range(100)] + [5.0])
+    scale = Scale.of(scores)
+    assert scale is not None
+    assert "by rank" in scale.legend()
+    levels = [scale.level(s) for s in scores]
+    assert levels == sorted(levels)
+    assert levels[0] == 0
+    assert levels[-1] == LEVELS
+    assert len(set(levels)) == LEVELS + 1
+    even = Scale.of(np.linspace(0, 5, 50))
+    assert even is not None
+    assert "by rank" not in even.legend()

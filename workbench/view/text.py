@@ -93,24 +93,32 @@ def colour(level: int) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """Where a scorer's numbers lie: 0..1 where all do, -m..m where some are negative, else min..max."""
+    """Where a scorer's numbers lie: 0..1 where all do, -m..m where some are negative, else min..max.
+
+    Where nearly all of them fill a tenth of an unsigned scale, a proportional one would show nothing: colour then goes
+    by rank, and the legend says so.
+    """
 
     low: float
     high: float
     flat: bool = False
+    quantiles: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, scores: np.ndarray) -> Scale | None:
         """The scale of finite `scores`; None where there are none."""
         if not len(scores):
             return None
-        low, high = float(scores.min()), float(scores.max())
-        flat = low == high
+        least, most = float(scores.min()), float(scores.max())
+        low, high = least, most
         if low < 0:
             low, high = -max(-low, high), max(-low, high)
         elif high <= 1:
             low, high = 0.0, 1.0
-        return cls(low, high, flat)
+        marks = np.quantile(scores, np.linspace(0, 1, 101))
+        if low >= 0 and len(np.unique(scores)) > 2 and marks[90] - marks[10] < 0.1 * (high - low):
+            return cls(least, most, False, tuple(marks))
+        return cls(low, high, least == most)
 
     @property
     def signed(self) -> bool:
@@ -118,14 +126,19 @@ class Scale:
         return self.low < 0
 
     def place(self, score: float) -> float:
-        """Position of `score` on the legend, 0..1."""
+        """Strength of colour, 0..1, or -1..1 where two hues are used."""
+        if self.quantiles:
+            places = [np.searchsorted(self.quantiles, score, side=side) for side in ("left", "right")]
+            return float(np.clip(np.mean(places) / 100, 0, 1))
+        if self.signed:
+            return score / self.high
         return (score - self.low) / ((self.high - self.low) or 1.0)
 
     def level(self, score: float) -> int:
         """Colour step of `score`, -LEVELS..LEVELS."""
         if self.flat or not math.isfinite(score):
             return 0
-        return round(LEVELS * (score / self.high if self.signed else self.place(score)))
+        return round(LEVELS * self.place(score))
 
     def legend(self, threshold: float | None = None, low: str = "", high: str = "") -> str:
         """The ramp as drawn, with its numbers (zero in the middle of two hues) and a tick at the threshold."""
@@ -133,10 +146,12 @@ class Scale:
         texts = [number(e, 0 if e == int(e) else 2) for e in ends]
         texts[0], texts[-1] = low + texts[0], texts[-1] + high
         parts = [texts[0]]
-        for text, (left, right) in zip(texts[1:], pairwise(ends), strict=True):
-            ramp = ",".join(colour(self.level(left + (right - left) * i / 6)) for i in range(7))
-            at = math.nan if threshold is None else (threshold - left) / (right - left)
-            tick = f'<i style="left:{100 * at:.0f}%"></i>' if 0 <= at <= 1 else ""
+        for text, (left, right) in zip(texts[1:], pairwise([-1, 0, 1] if self.signed else [0, 1]), strict=True):
+            ramp = ",".join(colour(round(LEVELS * (left + i / 6))) for i in range(7))
+            at = math.nan if threshold is None else self.place(threshold) - left
+            tick = f'<i style="left:{100 * at:.0f}%"></i>' if 0 <= at <= right - left else ""
             style = f"width:{120 // (len(ends) - 1)}px;background-image:linear-gradient(90deg,{ramp})"
             parts += [f'<span class="wb-grad" style="{style}">{tick}</span>', text]
+        if self.quantiles:
+            parts.append("(colour by rank)")
         return f'<span class="wb-leg">{" ".join(parts)}</span>'
