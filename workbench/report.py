@@ -192,9 +192,11 @@ def _training(run: RunFiles, samples: Samples) -> Section:
         for name, key in (("forget", "forget_nll"), ("retain", "retain_nll"))
     }
     body = line_chart_svg(curves, title="Mean negative log-likelihood per token", y_label="nats", css=False)
-    if run.scores is not None and len(run.scores):
-        title = "The token weights of the run" + (", first and last step" if run.scores["step"].nunique() > 1 else "")
-        body += token_view(run.scores, samples, title=title, max_samples=4, css=False)
+    if run.scores is not None:
+        weights = run.scores[run.scores["scorer"] != "probability"]
+        if len(weights):
+            title = "The token weights of the run" + (", first and last step" if weights["step"].nunique() > 1 else "")
+            body += token_view(weights, samples, title=title, max_samples=4, css=False)
     return Section(
         "What the run did", "Forgetting raises the forget line; the retain line should stay where it was.", body
     )
