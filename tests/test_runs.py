@@ -113,6 +113,23 @@ def test_interrupted_runs_resume_to_the_same_bits(
     same(results(runs.resume(out).path), results(undisturbed))
 
 
+def test_a_checkpoint_comes_back_whole_and_aligned(own: dict[str, str], tmp_path: Path) -> None:
+    """Unaligned optimiser tensors, as a file maps them, would change the last bits of a resumed run."""
+    settings = Settings(steps=9, batch_size=4, checkpoint_every=2)
+    config = runs.Config(TaskSpec(**own), "bio-full", "wga", "surprisal", settings, device="cpu", probe_limit=2)
+    asked = iter([False] * 4)
+    with pytest.raises(runs.Stopped, match="step 4"):
+        runs.start(config, tmp_path / "run", stop=lambda: next(asked, True))
+    directory = runs.RunDirectory(tmp_path / "run")
+    folder = directory.latest()
+    assert folder is not None
+    state = directory.restore(folder)
+    assert state.step == 4
+    assert len(state.parameters) * 3 == len(state.optimizer)
+    tensors = [*state.parameters.values(), *state.optimizer.values(), *state.scorer.values()]
+    assert all(tensor.data_ptr() % 64 == 0 for tensor in tensors)
+
+
 def test_a_torn_last_event_is_left_out(undisturbed: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((undisturbed / "config.json").read_text())
     (tmp_path / "events.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')

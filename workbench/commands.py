@@ -167,6 +167,8 @@ def score(given: Namespace) -> dict[str, Any]:
         wanted = [n for n in scorer if all(have[need] for need in scorer[n].facts.get("needs", ()))]
     check_needs(wanted, bool(given.reference))
     out = writable(Path(given.out))
+    if given.html:
+        writable(Path(given.html))
     lm = load_model(given)
     reference = models.load(given.reference, device=given.device, prompt=lm.prompt) if given.reference else None
     table = score_task(lm, task, wanted, reference=reference, seed=given.seed, progress=Progress().tell)
@@ -174,7 +176,7 @@ def score(given: Namespace) -> dict[str, Any]:
     print(f"{table['sample_id'].nunique()} answers, {len(table) // len(wanted)} tokens, {len(wanted)} scorers: {out}")
     if given.html:
         texts = {s.id: (s.question, s.answer) for s in task.forget}
-        writable(Path(given.html)).write_text(scores_page(table, texts), encoding="utf-8")
+        runs.write_text(Path(given.html), scores_page(table, texts))
         print(given.html)
     return {"out": str(out), "scorers": wanted, "tokens": len(table) // len(wanted)}
 

@@ -17,37 +17,63 @@ from workbench.tokens import TokenBatch
 
 @dataclass
 class Phase:
-    """Sums over the calls of one phase. `tokens` leaves padding out; `flops` counts it, since it is computed."""
+    """Sums over the calls of one phase. `tokens` leaves padding out; `flops` counts it, since it is computed.
+
+    `flops` are matrix products (a multiply-add is 2): elementwise work and the optimiser's update are not in it.
+    """
 
     calls: int = 0
     tokens: int = 0
     flops: float = 0.0
     seconds: float = 0.0
 
+    def count(self, lm: LanguageModel, batch: TokenBatch, passes: int = 1) -> None:
+        """Add a batch: 1 pass is a forward, 3 are a forward and a backward (which costs twice as much)."""
+        self.tokens += batch.tokens
+        self.flops += passes * forward_flops(lm, batch)
 
-def forward_flops(lm: LanguageModel, batch: TokenBatch) -> float:
-    """Multiply-adds (as 2 each) of one forward with logits at answer positions only.
+    def count_generation(self, lm: LanguageModel, prompts: torch.Tensor, new: int) -> None:
+        """Add a batched generation of `new` tokens after prompts whose attention mask is `prompts` (B, L)."""
+        rows, length = prompts.shape
+        self.tokens += int(prompts.sum()) + rows * new
+        self.flops += generation_flops(lm, rows, length, new)
 
-    2 x decoder weights x positions + 4 x layers x L^2 x width (attention, per sample) + 2 x width x vocabulary x
-    answer tokens.
-    """
+
+def _products(lm: LanguageModel) -> tuple[float, float, float]:
+    """FLOPs of one position through the decoder's weights, of one query-key pair, and of one row of logits."""
     config = lm.module.config
     decoder = sum(p.numel() for p in lm.module.get_decoder().parameters() if p.dim() > 1)
     embeddings = lm.module.get_input_embeddings().weight.numel()
-    rows, length = batch.input_ids.shape
     heads = config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    body = 2.0 * (decoder - embeddings) * rows * length
-    attention = 4.0 * config.num_hidden_layers * rows * length**2 * width
-    head = 2.0 * lm.module.get_output_embeddings().weight.numel() * len(batch.rows)
-    return body + attention + head
+    head = lm.module.get_output_embeddings().weight.numel()
+    return 2.0 * (decoder - embeddings), 4.0 * config.num_hidden_layers * width, 2.0 * head
+
+
+def forward_flops(lm: LanguageModel, batch: TokenBatch) -> float:
+    """One forward with logits at answer positions only: decoder per position, attention per pair, head per answer token.
+
+    A batch of B samples padded to L has B L positions and B L^2 query-key pairs (the causal half is computed too).
+    """
+    position, pair, row = _products(lm)
+    rows, length = batch.input_ids.shape
+    return position * rows * length + pair * rows * length**2 + row * len(batch.rows)
+
+
+def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> float:
+    """Generation with cached keys: the prompt once, then one position a token against all that came before it."""
+    if new < 1:
+        return 0.0
+    position, pair, row = _products(lm)
+    pairs = length**2 + sum(range(length + 1, length + new))
+    return rows * (position * (length + new - 1) + pair * pairs + row * new)
 
 
 @dataclass
 class Ledger:
-    """Costs by phase (forget, retain, scorer, reference, scoring, probes, optimizer, checkpoint).
+    """Costs by phase (scoring, recording, forget, retain, scorer, reference, probes, optimizer, checkpoint).
 
-    A backward costs twice its forward. Seconds are wall-clock.
+    Seconds are wall-clock.
     """
 
     phases: dict[str, Phase] = field(default_factory=dict)

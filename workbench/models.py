@@ -143,7 +143,7 @@ def load(
         module, tokenizer = _from_pretrained(name, source, arguments)
     if not tokenizer.is_fast:
         raise UserError(f"model '{name}' has no fast tokenizer; character offsets need one")
-    module = module.float().to(device).eval()
+    module = _own_memory(module.float()).to(device).eval()
     prompt = prompt or _recorded_prompt(source) or ("chat" if tokenizer.chat_template else "plain")
     if prompt == "chat" and not tokenizer.chat_template:
         raise UserError(f"model '{name}' has no chat template; use --prompt plain")
@@ -191,6 +191,17 @@ def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple
         for name, value in (("hf_quantizer", None), ("is_quantized", False)):
             setattr(module, name, value)
     return module, tokenizer
+
+
+def _own_memory(module: Any) -> Any:
+    """The module with every parameter copied into memory of its own.
+
+    Weights mapped from a file start at whatever address the file's header leaves, copies at a multiple of 64 bytes, and
+    vectorised kernels may round differently by alignment: without this, a copy trains to other last bits.
+    """
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()
+    return module
 
 
 def _recorded_prompt(source: str) -> Prompt | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.cost import Ledger, forward_flops
+from workbench.cost import Ledger, Phase
 from workbench.metrics import Answer, NotAvailable, aggregate, metric
 from workbench.models import LanguageModel
 from workbench.scorers.table import split, token_columns
@@ -99,11 +99,12 @@ def measure(answers: list[Answer], name: str) -> tuple[dict[str, list[float]], d
 
 
 def _answers(
-    lm: LanguageModel, samples: list[Sample], batch_size: int, cost: Any, progress: Callable[[int], None]
+    lm: LanguageModel, samples: list[Sample], batch_size: int, cost: Phase, progress: Callable[[int], None]
 ) -> tuple[list[Answer], pd.DataFrame]:
     encodings = [encode(lm, s) for s in samples]
     logps, ranks, token_rows = _teacher_forced(lm, encodings, batch_size, cost)
-    generations = greedy(lm, samples, batch_size, max(len(e.answer_positions) for e in encodings) + 4, progress)
+    longest = max(len(e.answer_positions) for e in encodings) + 4
+    generations = greedy(lm, samples, batch_size, longest, cost=cost, progress=progress)
     alternatives = [
         replace(s, answer=text)
         for s in samples
@@ -121,7 +122,7 @@ def _answers(
 
 @torch.no_grad()
 def _teacher_forced(
-    lm: LanguageModel, encodings: list[Encoding], batch_size: int, cost: Any
+    lm: LanguageModel, encodings: list[Encoding], batch_size: int, cost: Phase
 ) -> tuple[list[np.ndarray], list[np.ndarray], pd.DataFrame]:
     """Log-probability and rank of every answer token, and the token table with the five most probable tokens."""
     names = ("logp", "rank", "entropy")
@@ -129,8 +130,7 @@ def _teacher_forced(
     tops: list[list[str]] = [[]] * len(encodings)
     for indices, batch in batches(lm, encodings, batch_size):
         stats = token_stats(lm, batch, top_k=5)
-        cost.tokens += batch.tokens
-        cost.flops += forward_flops(lm, batch)
+        cost.count(lm, batch)
         assert stats.entropy is not None
         assert stats.rank is not None
         for name, values in zip(names, (stats.logp, stats.rank, stats.entropy), strict=True):
@@ -158,12 +158,11 @@ def _alternatives(lm: LanguageModel, stats: Any) -> list[str]:
 
 
 @torch.no_grad()
-def _mean_nlls(lm: LanguageModel, encodings: list[Encoding], batch_size: int, cost: Any) -> list[float]:
+def _mean_nlls(lm: LanguageModel, encodings: list[Encoding], batch_size: int, cost: Phase) -> list[float]:
     out = [0.0] * len(encodings)
     for indices, batch in batches(lm, encodings, batch_size):
         stats = token_stats(lm, batch, extras=False)
-        cost.tokens += batch.tokens
-        cost.flops += forward_flops(lm, batch)
+        cost.count(lm, batch)
         for index, value in zip(indices, stats.sample_mean(stats.nll).tolist(), strict=True):
             out[index] = value
     return out
@@ -175,6 +174,8 @@ def greedy(
     samples: list[Sample],
     batch_size: int,
     max_new_tokens: int,
+    *,
+    cost: Phase | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[str | None]:
     """Greedy continuation of each question, without the end token; None for plain text."""
@@ -192,6 +193,8 @@ def greedy(
         mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in chosen])
         if room > 0:
             said = _generate(lm, ids.to(lm.device), mask.to(lm.device), room, pad)
+            if cost is not None:
+                cost.count_generation(lm, mask, said.shape[1])
             texts = tokenizer.batch_decode(said, skip_special_tokens=True)
         else:
             texts = [""] * len(chosen)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from workbench.metrics import metric
-from workbench.registry import UserError
+from workbench.runs import RunDirectory, write_text
 from workbench.view.html import token_view
 from workbench.view.page import (
     alignment_table,
@@ -61,37 +61,18 @@ def read_run(path: str | Path) -> RunFiles:
     Raises:
         UserError: where `path` is no run directory.
     """
-    path = Path(path)
-    if not (path / "config.json").exists():
-        raise UserError(f"{path} is no run directory (it has no config.json)")
-
-    def load(name: str) -> Any:
-        return json.loads((path / name).read_text(encoding="utf-8")) if (path / name).exists() else {}
-
-    def table(name: str) -> pd.DataFrame | None:
-        return pd.read_parquet(path / name) if (path / name).exists() else None
-
+    run = RunDirectory(Path(path))
     return RunFiles(
-        path=path,
-        config=load("config.json"),
-        events=_events(path / "events.jsonl"),
-        metrics=load("metrics.json"),
-        cost=load("cost.json"),
-        finished=(path / "run.json").exists(),
-        scores=table("scores.parquet"),
-        probes=table("probes.parquet"),
-        tokens=table("tokens.parquet"),
+        path=run.path,
+        config=run.config,
+        events=run.events(),
+        metrics=run.json("metrics.json") or {},
+        cost=run.json("cost.json") or {},
+        finished=run.json("run.json") is not None,
+        scores=run.table("scores.parquet"),
+        probes=run.table("probes.parquet"),
+        tokens=run.table("tokens.parquet"),
     )
-
-
-def _events(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:  # the torn last line of a run that was killed while writing
-            break
-    return found
 
 
 def directions() -> dict[str, dict[str, str]]:
@@ -245,7 +226,7 @@ def write_report(out: str | Path, title: str, lead: str, sections: Sequence[Sect
     out = Path(out)
     parts = [f"<h2>{plain(s.heading)}</h2><p>{plain(s.note)}</p>\n{s.body}\n" for s in sections]
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(title, lead + "\n" + "".join(parts), subtitle=subtitle), encoding="utf-8")
+    write_text(out, page(title, lead + "\n" + "".join(parts), subtitle=subtitle))
     return out
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from workbench.cost import Ledger
 from workbench.models import LanguageModel, load
@@ -105,10 +106,15 @@ def writing(path: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text, all or nothing."""
+    with writing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, all or nothing."""
-    with writing(path) as aside:
-        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -206,21 +212,26 @@ class RunDirectory:
         """The state of a checkpoint; later events are dropped."""
         from safetensors.torch import load_file
 
+        def tensors(name: str) -> dict[str, Tensor]:
+            # Copied: tensors of a file lie unaligned in memory, and AdamW's last bits depend on alignment.
+            return {key: value.clone() for key, value in load_file(folder / f"{name}.safetensors").items()}
+
         record = json.loads((folder / "state.json").read_text())
         self.keep_events(record["step"])
         return State(
             step=record["step"],
-            parameters=load_file(folder / "parameters.safetensors"),
-            optimizer=load_file(folder / "optimizer.safetensors"),
-            scorer=load_file(folder / "scorer.safetensors"),
+            parameters=tensors("parameters"),
+            optimizer=tensors("optimizer"),
+            scorer=tensors("scorer"),
             scores=pd.read_parquet(folder / "scores.parquet"),
             ledger=Ledger.from_dict(record["cost"]),
         )
 
     def keep_events(self, step: int) -> None:
         """Drop events after `step`."""
-        with writing(self.path / "events.jsonl") as aside:
-            aside.write_text("".join(json.dumps(e) + "\n" for e in self.events() if e["step"] <= step))
+        write_text(
+            self.path / "events.jsonl", "".join(json.dumps(e) + "\n" for e in self.events() if e["step"] <= step)
+        )
 
 
 def versions() -> dict[str, str]:
@@ -296,6 +307,8 @@ def resume(path: Path, **hooks: Any) -> RunDirectory:
     directory = RunDirectory(path)
     if directory.json("run.json"):
         raise UserError(f"{path} is finished; there is nothing to resume")
+    for left in directory.path.rglob(".*.part"):  # half-written when the run was killed
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     config = Config.from_dict(directory.config)
     return _execute(directory, config, config.task.load(), load_for(config), **hooks)
 

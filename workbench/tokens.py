@@ -177,7 +177,7 @@ class TokenStats:
         entropy: (N,) entropy of the predictive distribution, in nats.
         rank: (N,) how many tokens are more probable; 0 is the argmax.
         hidden: (N, d) last-layer state at the token itself, or at the position that predicts it, if asked for.
-        logits: (N, V) float32, with gradient if the model has it, if asked for.
+        logits: (N, V) in float32 at least, with gradient if the model has it, if asked for.
         top_ids: (N, k) most probable tokens, with `top_logp` (N, k), if asked for.
         samples: number of samples in the batch.
     """
@@ -238,7 +238,7 @@ def token_stats(
     """
     states, scores = _states_and_logits(lm, batch)
     labels = batch.input_ids[batch.rows, batch.columns]
-    scores = scores.float()
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     logp = -F.cross_entropy(scores, labels, reduction="none")
     stats = TokenStats(batch.rows, labels, logp, samples=len(batch.encodings), logits=scores if logits else None)
     with torch.no_grad():

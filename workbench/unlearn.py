@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.cost import Ledger, Phase, forward_flops
+from workbench.cost import Ledger
 from workbench.models import LanguageModel
 from workbench.objectives import ForgetTokens, objective, retain_loss
 from workbench.registry import UserError
@@ -176,7 +176,7 @@ class Loop:
         learner = self.weights.learner
         with self.ledger.phase("forget") as phase:
             stats = token_stats(self.lm, batch, extras=False, hidden="token" if learner is not None else None)
-            count(phase, self.lm, batch, passes=3)
+            phase.count(self.lm, batch, passes=3)
         if learner is not None and (self.step - 1) % learner.every == 0:
             with self.ledger.phase("scorer") as phase:
                 learner.learn(stats)
@@ -199,12 +199,12 @@ class Loop:
         if self.before is not None:
             with self.ledger.phase("reference") as phase, torch.no_grad():
                 known = token_stats(self.before, batch, extras=False, logits=True)
-                count(phase, self.lm, batch)
+                phase.count(self.before, batch)
         with self.ledger.phase("retain") as phase:
             stats = token_stats(self.lm, batch, extras=False, logits=known is not None)
             loss = self.keep_entry.function(stats, known)
             self.accelerator.backward(self.settings.alpha * loss)
-            count(phase, self.lm, batch, passes=3)
+            phase.count(self.lm, batch, passes=3)
         return {
             "retain_loss": float(loss.detach()),
             "retain_nll": float(stats.nll.detach().mean()),
@@ -243,12 +243,6 @@ class Loop:
             self.weights.learner.state = {k: v.to(self.lm.device) for k, v in state.scorer.items()}
 
 
-def count(phase: Phase, lm: LanguageModel, batch: TokenBatch, passes: int = 1) -> None:
-    """Add a batch to a phase: 1 pass is a forward, 3 are a forward and a backward."""
-    phase.tokens += batch.tokens
-    phase.flops += passes * forward_flops(lm, batch)
-
-
 def unlearn(
     lm: LanguageModel,
     task: Task,
@@ -282,7 +276,7 @@ def unlearn(
     if not in_place:
         lm = lm.frozen_copy()
     ledger = resume.ledger if resume else Ledger()
-    with ledger.phase("scoring"):
+    with ledger.phase("scoring") as cost:
         token_weights = prepare_weights(
             lm,
             task,
@@ -291,6 +285,7 @@ def unlearn(
             seed=settings.seed,
             options=settings.options.get("weights", {}),
             reference=reference,
+            cost=cost,
         )
     loop = Loop(lm, settings, ledger, task.retain)
     loop.set_forget([encode(lm, s) for s in task.forget], objective, token_weights)
@@ -298,8 +293,8 @@ def unlearn(
     events: list[dict[str, Any]] = []
 
     def note(step: int) -> None:
-        with ledger.phase("recording"):
-            records.append(record_scores(lm, task, token_weights, step, settings.batch_size))
+        with ledger.phase("recording") as cost:
+            records.append(record_scores(lm, task, token_weights, step, settings.batch_size, cost))
 
     def state() -> State:
         return State(loop.step, **loop.tensors(), scores=pd.concat(records, ignore_index=True), ledger=ledger)

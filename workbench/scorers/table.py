@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from workbench.cost import Phase
 from workbench.models import LanguageModel
 from workbench.registry import Registry, UserError
 from workbench.tasks import Sample
@@ -58,6 +59,7 @@ def score_samples(
     seed: int = 0,
     batch_size: int = 16,
     options: dict[str, dict[str, Any]] | None = None,
+    cost: Phase | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> pd.DataFrame:
     """The score table of fixed scorers over the answer tokens of `samples`.
@@ -71,6 +73,7 @@ def score_samples(
         seed: of every random source.
         batch_size: samples a forward pass.
         options: keyword arguments by scorer.
+        cost: where the costs go.
         progress: called with the number of samples done.
     """
     names = list(names)
@@ -81,6 +84,10 @@ def score_samples(
     for indices, batch in batches(lm, encodings, batch_size):
         stats = token_stats(lm, batch)
         other = token_stats(reference, batch) if reference is not None else None
+        if cost is not None:
+            cost.count(lm, batch)
+            if reference is not None:
+                cost.count(reference, batch)
         scoring = Scoring(lm, batch, stats, other, seed)
         for entry in entries:
             values = entry.function(scoring, **(options or {}).get(entry.name, {}))

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.cost import Phase
 from workbench.models import LanguageModel
 from workbench.registry import UserError
 from workbench.scorers.table import score_samples, score_table, scorer, split, weights_from
@@ -46,6 +47,7 @@ def prepare_weights(
     seed: int,
     options: dict[str, Any],
     reference: LanguageModel | None,
+    cost: Phase,
 ) -> Weights:
     """Weights by a scorer's name (scored now, or learning along), or from a score table of one scorer."""
     encodings = [encode(lm, s) for s in task.forget]
@@ -60,7 +62,14 @@ def prepare_weights(
         learner.steps = math.ceil(steps / learner.every)
         return Weights(weights, None, learner, encodings)
     table = score_samples(
-        lm, task.forget, [weights], task=task.name, reference=reference, seed=seed, options={weights: options}
+        lm,
+        task.forget,
+        [weights],
+        task=task.name,
+        reference=reference,
+        seed=seed,
+        options={weights: options},
+        cost=cost,
     )
     return Weights(weights, table, None, encodings)
 
@@ -73,7 +82,9 @@ def recorded_weights(scores: pd.DataFrame, weights: str | pd.DataFrame) -> str |
 
 
 @torch.no_grad()
-def record_scores(lm: LanguageModel, task: Task, weights: Weights, step: int, batch_size: int) -> pd.DataFrame:
+def record_scores(
+    lm: LanguageModel, task: Task, weights: Weights, step: int, batch_size: int, cost: Phase
+) -> pd.DataFrame:
     """Score rows of one moment of a run: the token weights' scores, and each token's probability under the model."""
     encodings = [encode(lm, s) for s in task.forget]
     empty = np.empty(0)
@@ -82,6 +93,7 @@ def record_scores(lm: LanguageModel, task: Task, weights: Weights, step: int, ba
     learner = weights.learner
     for indices, batch in batches(lm, encodings, batch_size):
         stats = token_stats(lm, batch, extras=False, hidden="token" if learner is not None else None)
+        cost.count(lm, batch)
         for index, part in zip(indices, split(stats.logp.exp(), stats), strict=True):
             probability[index] = part
         if learner is not None:
