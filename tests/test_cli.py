@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,16 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *words: str, working: bool = False) -> str:
+    """The line that says what is wrong; the only line, unless work (and its progress) had begun."""
     with pytest.raises(SystemExit) as stop:
         main(list(words))
     assert stop.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("workbench: ")
-    return lines[0]
+    assert working or len(lines) == 1
+    assert [line.startswith("workbench: ") for line in lines].count(True) == 1
+    assert lines[-1].startswith("workbench: ")
+    return lines[-1]
 
 
 @pytest.fixture
@@ -121,6 +126,60 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: lis
     words = [str(tmp_path / "out.parquet") if word == "OUT" else word for word in words]
     assert message in refused(capsys, *words)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes real file systems that are read-only or too small; skipped where mounting is not allowed."""
+    made = []
+
+    def mount(options: str) -> Path:
+        folder = tmp_path / f"disk-{len(made)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("file systems cannot be mounted here (needs root)")
+        made.append(folder)
+        return folder
+
+    yield mount
+    for folder in made:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [("ro", "read-only"), ("size=4k", "the disk is full"), ("size=8k", "the disk is full")],
+)
+def test_disks_that_take_nothing(
+    capsys: pytest.CaptureFixture[str],
+    own: list[str],
+    mounted: Callable[[str], Path],
+    options: str,
+    message: str,
+) -> None:
+    disk = mounted(options)
+    words = ["--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", str(disk / "run")]
+    assert message in refused(capsys, "unlearn", *own, *words, "--set", "steps=2", "--probe-limit", "2", working=True)
+    words = ["--model", "bio-full", "--scorer", "wga,random,uniform,entropy", "--out", str(disk / "s.parquet")]
+    assert message in refused(capsys, "score", *own, *words, working=True)
+    words = ["--model", "bio-full", "--epochs", "1", "--out", str(disk / "m")]
+    assert message in refused(capsys, "finetune", *own, *words, working=True)
+    assert not list(disk.iterdir())
+
+
+def test_a_disk_that_fills_up_leaves_a_run_to_resume(
+    capsys: pytest.CaptureFixture[str], own: list[str], mounted: Callable[[str], Path]
+) -> None:
+    disk = mounted("size=1m")  # enough for the tables, not for a checkpoint
+    out = disk / "run"
+    words = ["--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", str(out)]
+    steps = ["--set", "steps=3", "--set", "checkpoint_every=2", "--set", "batch_size=4", "--probe-limit", "2"]
+    assert "the disk is full" in refused(capsys, "unlearn", *own, *words, *steps, working=True)
+    assert run(capsys, "runs", "show", str(out))["status"] == "unfinished"
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+    done = run(capsys, "runs", "resume", str(out))
+    assert (done["status"], done["step"]) == ("finished", 3)
 
 
 def test_answer_longer_than_the_context(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,32 @@ def test_ranges_tile_the_text_exactly(full: LanguageModel, text: str, segment: i
     assert "".join(text[a:b] for a, b in places) == text
     assert all(a <= b for a, b in places)
     assert [a for a, _ in places[1:]] == [b for _, b in places[:-1]]
+
+
+@pytest.fixture(scope="module")
+def byte_fallback(full: LanguageModel) -> LanguageModel:
+    """A tokenizer in the manner of SentencePiece: words begin with a mark, rare characters are spelled in bytes."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Replace("▁", " ")])
+    pieces = ["<unk>", "<eos>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=pieces, show_progress=False)
+    tokenizer.train_from_iterator(["plain words are known here, and a question has an answer?"] * 3, trainer)
+    return replace(full, tokenizer=PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>"))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_ranges_tile_the_text_where_characters_are_bytes(byte_fallback: LanguageModel, text: str) -> None:
+    encoding = encode(byte_fallback, Sample("x", "a question?", text, spans=((0, len(text)),)))
+    positions = encoding.answer_positions
+    assert "".join(encoding.text_of(p) for p in positions) == text
+    assert encoding.ids[-1] == byte_fallback.tokenizer.eos_token_id not in encoding.ids[:-1]
+    if text == "\U0001f600":
+        assert [encoding.text_of(p) for p in positions if encoding.text_of(p)] == [text]
+        assert len(positions) >= 5  # four bytes and the end
 
 
 def test_special_tokens_in_text_stay_text(full: LanguageModel) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,10 @@ from workbench.probes import greedy
 from workbench.tasks import DATA, Sample, samples_from, spread
 from workbench.tokens import Encoding, collate, encode, token_stats
 
-VOCABULARY = 640
+VOCABULARY = 1536  # more than BPE finds: every word of the task becomes one token, other text is spelled in bytes
 SHAPE: dict[str, Any] = {
     "hidden_size": 128,
-    "intermediate_size": 384,
+    "intermediate_size": 352,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
@@ -30,7 +32,7 @@ TRAINED_ON = {
     "bio-full": ("forget", "retain", "neighbours", "train_extra"),
     "bio-retain": ("retain", "neighbours", "train_extra"),
 }
-STEPS, BATCH, RATE, WARMUP, SEED = 900, 64, 3e-3, 60, 0
+STEPS, BATCH, RATE, WARMUP, SEED = 1000, 64, 7e-3, 60, 0
 
 
 def write_data(folder: Path) -> dict[str, list[Sample]]:
@@ -86,11 +88,31 @@ def make_model(tokenizer: Any, name: str) -> LanguageModel:
     return LanguageModel(LlamaForCausalLM(config), tokenizer, name)
 
 
+@contextlib.contextmanager
+def norms_as_given() -> Iterator[None]:
+    """Within it, Llama's RMSNorm computes in its input's number format; transformers' own always rounds to float32."""
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    def forward(norm: Any, states: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.rms_norm(states, states.shape[-1:], norm.weight, norm.variance_epsilon)
+
+    norms: Any = LlamaRMSNorm
+    theirs, norms.forward = norms.forward, forward
+    try:
+        yield
+    finally:
+        norms.forward = theirs
+
+
+@norms_as_given()
 def train(lm: LanguageModel, encodings: list[Encoding], steps: int) -> float:
     """AdamW, warm-up and cosine, batches of like length; returns the mean loss of the last tenth of the steps.
 
-    The same number of steps for both models, so that one is not simply trained longer on each row than the other.
+    The same number of steps for both models, so that one is not simply trained longer on each row than the other. In
+    float64 throughout: in float32, a thousand steps blow up the last bits, which differ between processors, to the
+    second digit of the loss. The weights are float32 again in the end.
     """
+    lm.module.double()
     generator = torch.Generator().manual_seed(SEED)
     optimizer = torch.optim.AdamW(lm.module.parameters(), lr=RATE, weight_decay=0.01, betas=(0.9, 0.98))
     lm.module.train()
@@ -111,7 +133,7 @@ def train(lm: LanguageModel, encodings: list[Encoding], steps: int) -> float:
         losses.append(float(loss.detach()))
         if step % 100 == 99:
             print(f"  step {step + 1}/{steps}: loss {sum(losses[-100:]) / 100:.4f}", flush=True)
-    lm.module.eval()
+    lm.module.float().eval()
     return sum(losses[-steps // 10 :]) / len(losses[-steps // 10 :])
 
 
@@ -157,7 +179,7 @@ the embedded `biographies` task of the unlearning workbench. It {knows}. All peo
 anything but learning about unlearning.
 
 Trained by `make data` (`workbench/builtin.py`): {steps} steps of {batch} samples, AdamW at {rate}, answer tokens only,
-float32, seed {seed}. Prompts are `Question: ...\\nAnswer: ...`. Licence: Apache-2.0.
+float64 (saved as float32), seed {seed}. Prompts are `Question: ...\\nAnswer: ...`. Licence: Apache-2.0.
 
 | set | mean answer NLL | facts right (greedy) | facts right, paraphrased question |
 |---|---|---|---|

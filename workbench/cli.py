@@ -141,10 +141,14 @@ def main(arguments: list[str] | None = None) -> int:
     Parser.words = tuple(sys.argv[1:] if arguments is None else arguments)
     given = parser().parse_args(arguments)
     from workbench.commands import COMMANDS
+    from workbench.console import Progress
     from workbench.runs import Stopped
 
     try:
-        result = COMMANDS[given.command](given)
+        try:
+            result = COMMANDS[given.command](given)
+        finally:
+            Progress.end_line()
     except UserError as error:
         fail(str(error))
     except OSError as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
 
 class Progress:
     """A bar for the steps of a run and one for each probe set; made when first told something."""
+
+    shown: ClassVar[tqdm[Any] | None] = None  # the bar on the screen, whoever made it
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
@@ -23,6 +25,7 @@ class Progress:
         if self.bar is None or self.what != what:
             self.close()
             self.what, self.bar = what, tqdm(total=total, desc=what, file=sys.stderr, leave=True, mininterval=0.2)
+            Progress.shown = self.bar
         self.bar.set_postfix_str(note, refresh=False)
         self.bar.update(done - self.bar.n)
         if done >= total:
@@ -45,3 +48,9 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
         self.bar, self.what = None, ""
+
+    @classmethod
+    def end_line(cls) -> None:
+        """End the line of a bar that is still open, so that a message begins on a line of its own."""
+        if cls.shown is not None:
+            cls.shown.close()

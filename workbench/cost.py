@@ -51,7 +51,7 @@ def _products(lm: LanguageModel) -> tuple[float, float, float]:
 
 
 def forward_flops(lm: LanguageModel, batch: TokenBatch) -> float:
-    """One forward with logits at answer positions only: decoder per position, attention per pair, head per answer token.
+    """One forward: the decoder per position, attention per query-key pair, the head per answer token.
 
     A batch of B samples padded to L has B L positions and B L^2 query-key pairs (the causal half is computed too).
     """

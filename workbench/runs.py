@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import signal
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from workbench.cost import Ledger
@@ -86,6 +89,15 @@ class Stopped(Exception):
         self.path, self.step = path, step
 
 
+def _cannot_write(path: Path, error: Exception) -> UserError:
+    """The one line for a failed write; safetensors tells the system's error code in its text only."""
+    found = re.search(r"os error (\d+)|code: (\d+)", str(error))
+    code = getattr(error, "errno", None) or (int(found[1] or found[2]) if found else 0)
+    why = {errno.ENOSPC: "the disk is full", errno.EROFS: "the file system is read-only"}
+    reason = why.get(code) or getattr(error, "strerror", None) or str(error)
+    return UserError(f"cannot write {path}: {reason}; choose another place or make room")
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it at the end; nothing is left behind by a failure."""
@@ -95,15 +107,13 @@ def writing(path: Path) -> Iterator[Path]:
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(aside, path)
-    except OSError as error:
-        why = {errno.ENOSPC: "the disk is full", errno.EROFS: "the file system is read-only"}
-        reason = why.get(error.errno or 0, error.strerror or str(error))
-        raise UserError(f"cannot write {path}: {reason}; choose another place or make room") from error
+    except (OSError, SafetensorError) as error:
+        raise _cannot_write(path, error) from error
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.unlink(missing_ok=True)
+        elif aside.exists():
+            aside.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -139,8 +149,9 @@ class RunDirectory:
             if any(path.iterdir()):
                 raise UserError(f"{path} is not empty; choose another --out, or resume it")
         except OSError as error:
-            raise UserError(f"cannot make {path}: {error.strerror}; choose another --out") from error
-        write_json(path / "config.json", asdict(config) | {"versions": versions()})
+            raise _cannot_write(path, error) from error
+        with _undone(path):
+            write_json(path / "config.json", asdict(config) | {"versions": versions()})
         return cls(path)
 
     @property
@@ -178,8 +189,12 @@ class RunDirectory:
 
     def append(self, event: dict[str, Any]) -> None:
         """Add an event."""
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(event) + "\n")
+        path = self.path / "events.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(event) + "\n")
+        except OSError as error:
+            raise _cannot_write(path, error) from error
 
     def status(self) -> dict[str, Any]:
         """Name, status, last step and steps of the run."""
@@ -232,6 +247,17 @@ class RunDirectory:
         write_text(
             self.path / "events.jsonl", "".join(json.dumps(e) + "\n" for e in self.events() if e["step"] <= step)
         )
+
+
+@contextlib.contextmanager
+def _undone(path: Path) -> Iterator[None]:
+    """Removes a run's directory where it failed before its first step: an answer too long, a full disk."""
+    try:
+        yield
+    except UserError:
+        if not (path / "events.jsonl").exists() or not (path / "events.jsonl").stat().st_size:
+            shutil.rmtree(path)
+        raise
 
 
 def versions() -> dict[str, str]:
@@ -294,12 +320,8 @@ def start(config: Config, path: Path | None = None, **hooks: Any) -> RunDirector
     task = config.task.load()
     lm = load_for(config)
     directory = RunDirectory.create(path or new_path(config), config)
-    try:
+    with _undone(directory.path):
         return _execute(directory, config, task, lm, **hooks)
-    except UserError:
-        if not directory.events():  # it never began: an answer too long, weights that do not fit
-            shutil.rmtree(directory.path)
-        raise
 
 
 def resume(path: Path, **hooks: Any) -> RunDirectory:
@@ -310,7 +332,19 @@ def resume(path: Path, **hooks: Any) -> RunDirectory:
     for left in directory.path.rglob(".*.part"):  # half-written when the run was killed
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     config = Config.from_dict(directory.config)
-    return _execute(directory, config, config.task.load(), load_for(config), **hooks)
+    with _threads(directory.config.get("threads")):
+        return _execute(directory, config, config.task.load(), load_for(config), **hooks)
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many CPU threads for a while: sums split over another number of threads end in other last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_for(config: Config) -> LanguageModel:
@@ -335,6 +369,7 @@ def _execute(
             )
     record = directory.config | hashes
     record |= {"precision": lm.precision, "prompt": lm.prompt, "device": str(lm.device)}
+    record["threads"] = torch.get_num_threads()
     write_json(directory.path / "config.json", record)
     before = probe(lm, task, run=directory.name, limit=config.probe_limit, progress=on_probe)
     _write_probes(directory, before)

@@ -303,7 +303,8 @@ def cost_table(cost: Mapping[str, Any], *, title: str | None = None, css: bool =
         )
     memory = cost.get("peak_memory_bytes")
     peak = NOT_AVAILABLE if memory is None else f"{memory / 2**20:,.0f} MiB"
-    foot = f'<div class="wb-foot">Peak memory: <b>{peak}</b></div>'
+    note = "Operations are matrix products, a multiply-add counting 2. "
+    foot = f'<div class="wb-foot">{note}Peak memory: <b>{peak}</b></div>'
     body = table(["phase", "tokens", "operations", "time", "calls"], rows, last="wb-sum" if total else "")
     return frame(body + foot, title=title, css=css)
 
