@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
+import os
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ TRAINED_ON = {
     "bio-full": ("forget", "retain", "neighbours", "train_extra"),
     "bio-retain": ("retain", "neighbours", "train_extra"),
 }
-STEPS, BATCH, RATE, WARMUP, SEED = 1000, 64, 7e-3, 60, 0
+STEPS, BATCH, RATE, WARMUP, SEED = 1500, 64, 3e-3, 60, 0
+# Training blows up last bits to the second digit of the loss, and they differ between instruction sets: all use AVX2.
+INSTRUCTIONS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
 def write_data(folder: Path) -> dict[str, list[Sample]]:
@@ -88,31 +90,11 @@ def make_model(tokenizer: Any, name: str) -> LanguageModel:
     return LanguageModel(LlamaForCausalLM(config), tokenizer, name)
 
 
-@contextlib.contextmanager
-def norms_as_given() -> Iterator[None]:
-    """Within it, Llama's RMSNorm computes in its input's number format; transformers' own always rounds to float32."""
-    from transformers.models.llama.modeling_llama import LlamaRMSNorm
-
-    def forward(norm: Any, states: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.rms_norm(states, states.shape[-1:], norm.weight, norm.variance_epsilon)
-
-    norms: Any = LlamaRMSNorm
-    theirs, norms.forward = norms.forward, forward
-    try:
-        yield
-    finally:
-        norms.forward = theirs
-
-
-@norms_as_given()
 def train(lm: LanguageModel, encodings: list[Encoding], steps: int) -> float:
     """AdamW, warm-up and cosine, batches of like length; returns the mean loss of the last tenth of the steps.
 
-    The same number of steps for both models, so that one is not simply trained longer on each row than the other. In
-    float64 throughout: in float32, a thousand steps blow up the last bits, which differ between processors, to the
-    second digit of the loss. The weights are float32 again in the end.
+    The same number of steps for both models, so that one is not simply trained longer on each row than the other.
     """
-    lm.module.double()
     generator = torch.Generator().manual_seed(SEED)
     optimizer = torch.optim.AdamW(lm.module.parameters(), lr=RATE, weight_decay=0.01, betas=(0.9, 0.98))
     lm.module.train()
@@ -133,7 +115,7 @@ def train(lm: LanguageModel, encodings: list[Encoding], steps: int) -> float:
         losses.append(float(loss.detach()))
         if step % 100 == 99:
             print(f"  step {step + 1}/{steps}: loss {sum(losses[-100:]) / 100:.4f}", flush=True)
-    lm.module.float().eval()
+    lm.module.eval()
     return sum(losses[-steps // 10 :]) / len(losses[-steps // 10 :])
 
 
@@ -179,7 +161,7 @@ the embedded `biographies` task of the unlearning workbench. It {knows}. All peo
 anything but learning about unlearning.
 
 Trained by `make data` (`workbench/builtin.py`): {steps} steps of {batch} samples, AdamW at {rate}, answer tokens only,
-float64 (saved as float32), seed {seed}. Prompts are `Question: ...\\nAnswer: ...`. Licence: Apache-2.0.
+float32, seed {seed}. Prompts are `Question: ...\\nAnswer: ...`. Licence: Apache-2.0.
 
 | set | mean answer NLL | facts right (greedy) | facts right, paraphrased question |
 |---|---|---|---|
@@ -219,6 +201,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=main.__doc__)
     options.add_argument("--out", type=Path, default=DATA)
     out = options.parse_args().out
+    if not os.environ.items() >= INSTRUCTIONS.items():  # torch reads them when it is loaded: begin again
+        os.execve(sys.executable, [sys.executable, "-m", "workbench.builtin", *sys.argv[1:]], os.environ | INSTRUCTIONS)
     torch.set_num_threads(2)
     sets = write_data(out / "biographies")
     tokenizer = make_tokenizer(sets)
