@@ -20,6 +20,7 @@ import pandas as pd
 
 from workbench.commands import settings_from, table_line
 from workbench.models import load
+from workbench.objectives import objective as registered
 from workbench.probes import probe
 from workbench.tasks import TaskSpec
 from workbench.unlearn import unlearn
@@ -51,7 +52,8 @@ def main() -> None:
     grid = itertools.product(given.objectives.split(","), given.weights.split(","), map(int, given.seeds.split(",")))
     for objective, weights, seed in grid:
         started = time.perf_counter()
-        settings = settings_from([*given.set, f"seed={seed}"], {}, record_every=10**6)
+        parts = {"objective": registered[objective].options}
+        settings = settings_from([*given.set, f"seed={seed}"], parts, record_every=10**6)
         run = unlearn(model, task, objective, weights, settings=settings, reference=reference)
         took = time.perf_counter() - started
         found = measure(run.lm, task, given.limit) | {"seconds": took}

@@ -46,9 +46,9 @@ EMBEDDED = Story(
     TaskSpec("biographies"),
     model="bio-full",
     reference="bio-retain",
-    objective="atwu",
-    weights="atwu",
-    settings=Settings(steps=80, batch_size=32, lr=3e-4, record_every=10),
+    objective="wga",
+    weights="surprisal",
+    settings=Settings(steps=80, batch_size=32, lr=3e-4, alpha=2.0, record_every=10),
     probe_limit=96,
 )
 REAL = Story(

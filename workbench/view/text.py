@@ -57,6 +57,7 @@ def number(value: float | None, digits: int = 2) -> str:
     """A number for people: `digits` decimals, fewer for large ones, a real minus sign."""
     if value is None or not math.isfinite(value):
         return NOT_AVAILABLE
+    value += 0.0  # minus zero is zero
     size = abs(value)
     text = f"{value:,.0f}" if size >= 1000 else f"{value:.{digits}f}"
     if 0 < size < 10**-digits:
