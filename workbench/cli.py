@@ -138,6 +138,7 @@ def model_options(command: Parser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one line, not one a retry
     Parser.words = tuple(sys.argv[1:] if arguments is None else arguments)
     given = parser().parse_args(arguments)
     from workbench.commands import COMMANDS
