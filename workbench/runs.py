@@ -329,7 +329,7 @@ def resume(path: Path, **hooks: Any) -> RunDirectory:
     directory = RunDirectory(path)
     if directory.json("run.json"):
         raise UserError(f"{path} is finished; there is nothing to resume")
-    for left in directory.path.rglob(".*.part"):  # half-written when the run was killed
+    for left in list(directory.path.rglob(".*.part")):  # half-written when the run was killed
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     config = Config.from_dict(directory.config)
     with _threads(directory.config.get("threads")):
