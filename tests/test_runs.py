@@ -164,21 +164,3 @@ def test_a_directory_that_holds_something_is_refused(own: dict[str, str], undist
         runs.start(config, undisturbed)
     with pytest.raises(UserError, match="finished"):
         runs.resume(undisturbed)
-
-
-def test_failed_writes_leave_nothing_behind(tmp_path: Path) -> None:
-    target = tmp_path / "file.json"
-    target.write_text("old")
-
-    def write_on_a_full_disk() -> None:
-        with runs.writing(target) as aside:
-            aside.write_text("half")
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(UserError, match="disk is full"):
-        write_on_a_full_disk()
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
-    with pytest.raises(ValueError, match="JSON compliant"):
-        runs.write_json(target, {"value": float("nan")})
-    assert list(tmp_path.iterdir()) == [target]

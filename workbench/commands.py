@@ -13,6 +13,7 @@ import pandas as pd
 
 from workbench import compare, models, runs
 from workbench.console import Progress
+from workbench.files import write_table, write_text, writing
 from workbench.objectives import objective
 from workbench.probes import probe as probe_task
 from workbench.registry import UserError, unknown
@@ -74,7 +75,7 @@ def writable(path: Path) -> Path:
         raise UserError(f"{path} is neither a file nor a directory; choose another place")
     path.parent.mkdir(parents=True, exist_ok=True)
     trial = path.with_name(path.name + ".try")
-    with runs.writing(trial) as aside:
+    with writing(trial) as aside:
         aside.write_text(" " * 4096)
     trial.unlink()
     return path
@@ -138,7 +139,7 @@ def finetune(given: Namespace) -> dict[str, Any]:
     writable(out)
     lm = load_model(given)
     run = plant(lm, samples, settings=settings, **progress_hooks(settings.steps, "on_step"))
-    with runs.writing(out) as aside:
+    with writing(out) as aside:
         lm.save(aside)
     means = {name: mean_nll(lm, task.sets[name]) for name in ("forget", "retain")}
     print(f"saved {out}; mean answer NLL: forget {means['forget']:.3f}, retain {means['retain']:.3f}")
@@ -172,11 +173,11 @@ def score(given: Namespace) -> dict[str, Any]:
     lm = load_model(given)
     reference = models.load(given.reference, device=given.device, prompt=lm.prompt) if given.reference else None
     table = score_task(lm, task, wanted, reference=reference, seed=given.seed, progress=Progress().tell)
-    runs.write_table(out, table)
+    write_table(out, table)
     print(f"{table['sample_id'].nunique()} answers, {len(table) // len(wanted)} tokens, {len(wanted)} scorers: {out}")
     if given.html:
         texts = {s.id: (s.question, s.answer) for s in task.forget}
-        runs.write_text(Path(given.html), scores_page(table, texts))
+        write_text(Path(given.html), scores_page(table, texts))
         print(given.html)
     return {"out": str(out), "scorers": wanted, "tokens": len(table) // len(wanted)}
 
@@ -250,7 +251,7 @@ def probe(given: Namespace) -> dict[str, Any]:
     lm = models.load(str(model) if model.is_dir() else given.model, prompt=given.prompt)
     found = probe_task(lm, task, limit=given.probe_limit, progress=progress_hooks(0)["on_probe"])
     if given.out:
-        runs.write_table(writable(Path(given.out)), found.rows)
+        write_table(writable(Path(given.out)), found.rows)
     rows = [["set", "metric", "value"]]
     rows += [[name, key, number(value)] for name, values in found.metrics.items() for key, value in values.items()]
     table_line(rows)

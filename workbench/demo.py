@@ -11,6 +11,7 @@ from typing import Any
 from workbench import runs
 from workbench.compare import alignment
 from workbench.console import Progress
+from workbench.files import write_table, writing
 from workbench.models import SMOLLM2, get_smollm2, load
 from workbench.report import run_report
 from workbench.scorers import scorer
@@ -57,12 +58,12 @@ REAL = Story(
     reference=SMOLLM2,
     objective="wga",
     weights="surprisal",
-    settings=Settings(steps=30, batch_size=8, lr=3e-5, record_every=10),
+    settings=Settings(steps=30, batch_size=8, lr=1e-4, record_every=10),
     probe_limit=40,
 )
 SHOWN = ("surprisal", "entropy", "gap", "wga", "satimp", "atwu", "uniform", "random", "spans")
 PLANT = Settings(steps=1, batch_size=16, lr=1e-4, warmup=10)
-PLANT_EPOCHS = 8
+PLANT_EPOCHS = 6
 
 
 def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: str | None = None) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
     labelled = all(s.spans is not None for s in task.forget)
     names = [n for n in SHOWN if labelled or "spans" not in scorer[n].facts.get("needs", ())]
     scores = score_task(lm, task, names, reference=reference, seed=story.settings.seed, progress=Progress().tell)
-    runs.write_table(out / "scores.parquet", scores)
+    write_table(out / "scores.parquet", scores)
     aligned = alignment(scores) if labelled else {"value": None, "reason": "needs span labels: give them with --spans"}
     config = runs.Config(
         task=story.task,
@@ -135,6 +136,6 @@ def plant(out: Path, story: Story, data_dir: str | None) -> str:
     samples = [*task.forget, *task.retain]
     settings = replace(PLANT, steps=epochs(PLANT_EPOCHS, len(samples), PLANT.batch_size))
     finetune(lm, samples, settings=settings, on_step=Progress().hooks(settings.steps)["on_step"])
-    with runs.writing(folder) as aside:
+    with writing(folder) as aside:
         lm.save(aside)
     return str(folder)

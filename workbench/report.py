@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from workbench.files import write_text
 from workbench.metrics import metric
-from workbench.runs import RunDirectory, write_text
+from workbench.runs import RunDirectory
 from workbench.view.html import token_view
 from workbench.view.page import (
     alignment_table,

@@ -1,13 +1,10 @@
-"""The run directory: a run on disk, started, resumed, listed and read. Every file is written aside and renamed."""
+"""The run directory: a run on disk, started, resumed, listed and read."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import platform
-import re
 import secrets
 import shutil
 import signal
@@ -21,10 +18,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from workbench.cost import Ledger
+from workbench.files import cannot_write, write_json, write_table, write_text, writing
 from workbench.models import LanguageModel, load
 from workbench.objectives import objective, retain_loss
 from workbench.probes import Probed, probe
@@ -89,50 +86,6 @@ class Stopped(Exception):
         self.path, self.step = path, step
 
 
-def _cannot_write(path: Path, error: Exception) -> UserError:
-    """The one line for a failed write; safetensors tells the system's error code in its text only."""
-    found = re.search(r"os error (\d+)|code: (\d+)", str(error))
-    code = getattr(error, "errno", None) or (int(found[1] or found[2]) if found else 0)
-    why = {errno.ENOSPC: "the disk is full", errno.EROFS: "the file system is read-only"}
-    reason = why.get(code) or getattr(error, "strerror", None) or str(error)
-    return UserError(f"cannot write {path}: {reason}; choose another place or make room")
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it at the end; nothing is left behind by a failure."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield aside
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(aside, path)
-    except (OSError, SafetensorError) as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        elif aside.exists():
-            aside.unlink()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text, all or nothing."""
-    with writing(path) as aside:
-        aside.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, all or nothing."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write parquet, all or nothing."""
-    with writing(path) as aside:
-        table.to_parquet(aside, index=False)
-
-
 class RunDirectory:
     """One run's files. Without `run.json` the run is unfinished."""
 
@@ -149,7 +102,7 @@ class RunDirectory:
             if any(path.iterdir()):
                 raise UserError(f"{path} is not empty; choose another --out, or resume it")
         except OSError as error:
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
         with _undone(path):
             write_json(path / "config.json", asdict(config) | {"versions": versions()})
         return cls(path)
@@ -194,7 +147,7 @@ class RunDirectory:
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(event) + "\n")
         except OSError as error:
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
 
     def status(self) -> dict[str, Any]:
         """Name, status, last step and steps of the run."""

@@ -1,0 +1,28 @@
+"""Files are whole or absent; a failed write is one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workbench.files import write_json, writing
+from workbench.registry import UserError
+
+
+def test_failed_writes_leave_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "file.json"
+    target.write_text("old")
+
+    def write_on_a_full_disk() -> None:
+        with writing(target) as aside:
+            aside.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="disk is full"):
+        write_on_a_full_disk()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(target, {"value": float("nan")})
+    assert list(tmp_path.iterdir()) == [target]

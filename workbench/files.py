@@ -1,0 +1,64 @@
+"""Files written aside and renamed: whole or not at all, and one clear line where that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+from workbench.registry import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def cannot_write(path: Path, error: Exception) -> UserError:
+    """The one line for a failed write; safetensors tells the system's error code in its text only."""
+    found = re.search(r"os error (\d+)|code: (\d+)", str(error))
+    code = getattr(error, "errno", None) or (int(found[1] or found[2]) if found else 0)
+    why = {errno.ENOSPC: "the disk is full", errno.EROFS: "the file system is read-only"}
+    reason = why.get(code) or getattr(error, "strerror", None) or str(error)
+    return UserError(f"cannot write {path}: {reason}; choose another place or make room")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it at the end; nothing is left behind by a failure."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(aside, path)
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        elif aside.exists():
+            aside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text, all or nothing."""
+    with writing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, all or nothing."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write parquet, all or nothing."""
+    with writing(path) as aside:
+        table.to_parquet(aside, index=False)
