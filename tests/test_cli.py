@@ -90,6 +90,47 @@ def test_a_run_from_a_score_table_then_show_probe_and_report(
     assert "<html" in page.read_text()
 
 
+def test_weights_from_a_reference_model(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
+    words = ["--model", "bio-full", "--objective", "wga", "--weights", "gap", "--out", str(tmp_path / "run")]
+    assert "--reference" in refused(capsys, "unlearn", *own, *words)
+    steps = ["--set", "steps=2", "--set", "batch_size=4", "--probe-limit", "2"]
+    assert run(capsys, "unlearn", *own, *words, *steps, "--reference", "bio-retain")["status"] == "finished"
+    scores = pd.read_parquet(tmp_path / "run" / "scores.parquet")
+    run(capsys, "score", *own, "--model", "bio-full", "--reference", "bio-retain", "--scorer", "gap,gap",
+        "--out", str(tmp_path / "s.parquet"))  # fmt: skip
+    expected = pd.read_parquet(tmp_path / "s.parquet")
+    assert len(expected) == expected["position"].groupby(expected["sample_id"]).nunique().sum()
+    assert list(scores.loc[scores["scorer"] == "gap", "score"]) == list(expected["score"])
+
+
+def test_tables_that_hold_no_scores(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
+    table, out = tmp_path / "t.parquet", tmp_path / "run"
+    words = ["--model", "bio-full", "--objective", "wga", "--weights", str(table), "--out", str(out)]
+    table.write_text("not parquet")
+    assert "not parquet" in refused(capsys, "unlearn", *own, *words)
+    assert "not parquet" in refused(capsys, "align", str(table))
+    pd.DataFrame({"score": [1.0]}).to_parquet(table)
+    assert "for want of task" in refused(capsys, "unlearn", *own, *words)
+    assert "for want of task" in refused(capsys, "align", str(table))
+    assert not out.exists()
+
+
+def test_labels_of_other_rows_are_refused(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
+    out, other = tmp_path / "scores.parquet", tmp_path / "other.jsonl"
+    run(capsys, "score", *own, "--model", "bio-full", "--scorer", "surprisal", "--out", str(out))
+    other.write_text(json.dumps({"question": "Who?", "answer": "Nobody.", "spans": [[0, 6]]}) + "\n")
+    assert "labels no answer" in refused(capsys, "align", str(out), "--spans", str(other))
+    rows = [json.loads(line) for line in Path(own[1]).read_text().splitlines()]
+    half = [row if i % 2 else {"question": row["question"], "answer": row["answer"]} for i, row in enumerate(rows)]
+    other.write_text("".join(json.dumps(row) + "\n" for row in half))
+    partly = [*own[:1], str(other), *own[2:]]
+    run(capsys, "score", *partly, "--model", "bio-full", "--scorer", "surprisal", "--out", str(tmp_path / "p.parquet"))
+    blank = pd.read_parquet(out).assign(span=pd.array([None] * len(pd.read_parquet(out)), dtype="boolean"))
+    blank.to_parquet(out)
+    expected = run(capsys, "align", str(tmp_path / "p.parquet"))
+    assert run(capsys, "align", str(out), "--spans", str(other)) == expected
+
+
 def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
     out = tmp_path / "model"
     words = ["--model", "bio-retain", "--out", str(out), "--epochs", "20", "--set", "lr=2e-3", "--set", "batch_size=24"]
@@ -120,10 +161,26 @@ def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
           "--set", "lr=fast"], "'fast' is not a float"),
         (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "/dev/null/x"], "/dev/null: "),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "/dev/null"], "neither a file"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "."], ". is a directory"),
+        (["probe", "bio-full", "--task", "biographies", "--out", "."], ". is a directory"),
+        (["probe", "bio-full", "--task", "biographies", "--probe-limit", "0"], "must be at least 1"),
+        (["finetune", "biographies", "--model", "bio-full", "--epochs", "0", "--out", "OUT"], "must be at least 1"),
+        (["finetune", "biographies", "--model", "bio-full", "--out", "/dev/null"], "no directory"),
+        (["demo", "--data-dir", "x", "--out", "OUT"], "go with --real"),
+        (["demo", "--real", "--data-dir", "/none", "--out", "OUT"], "no such file"),
+        (["score", "biographies", "--model", "bio-full", "--device", "tpu9", "--scorer", "wga", "--out", "OUT"],
+         "device 'tpu9' cannot be used here"),
+        (["unlearn", "biographies", "--model", "bio-full", "--objective", "atwu", "--weights", "atwu", "--out", "OUT",
+          "--set", "every=0"], "every must be at least 1"),
+        (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
+          "--set", "clip=-1"], "clip must be above 0"),
+        (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
+          "--set", "weight_decay=-1"], "weight_decay must be at least 0"),
     ],
 )  # fmt: skip
 def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], message: str) -> None:
-    words = [str(tmp_path / "out.parquet") if word == "OUT" else word for word in words]
+    words = [str(tmp_path / "new" / "folder" / "out.parquet") if word == "OUT" else word for word in words]
     assert message in refused(capsys, *words)
     assert not list(tmp_path.iterdir())
 

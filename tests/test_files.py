@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,4 +26,23 @@ def test_failed_writes_leave_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(target, {"value": float("nan")})
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_directory_that_holds_something_is_never_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "results"
+    target.mkdir()
+    (target / "precious").write_text("kept")
+
+    def replace(make: Callable[[Path], None]) -> None:
+        with writing(target) as aside:
+            make(aside)
+
+    for make in (lambda aside: aside.write_text("a file"), lambda aside: aside.mkdir()):
+        with pytest.raises(UserError, match="cannot write"):
+            replace(make)
+    assert (target / "precious").read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [target]
+    (target / "precious").unlink()
+    replace(lambda aside: aside.mkdir())
     assert list(tmp_path.iterdir()) == [target]

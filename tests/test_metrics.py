@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from workbench.metrics import Answer, NotAvailable, aggregate, metric
+from workbench.metrics import Answer, NotAvailable, aggregate, contains, metric
 
 
 def answer(**changes: object) -> Answer:
@@ -78,3 +78,22 @@ def test_every_metric_says_what_it_is(name: str) -> None:
     entry = metric[name]
     assert entry.function.__doc__
     assert {"better", "range", "unit", "aggregate", "source"} <= set(entry.facts)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "found"),
+    [
+        ("She is female.", "male", False),
+        ("He is male.", "male", True),
+        ("Male!", "male", True),
+        ("born in 1958", "195", False),
+        ("born in 1958", "1958", True),
+        ("female or male", "male", True),
+        ("in Los Angeles, yes", "los angeles", True),
+        ("élève", "lève", False),
+        ("他住在北京市", "北京", True),
+        ("the C++ book", "C++", True),
+    ],
+)
+def test_values_are_found_as_whole_words(text: str, value: str, found: bool) -> None:
+    assert contains(text, value) is found

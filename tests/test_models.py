@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -82,3 +83,28 @@ def test_smollm2_if_it_is_here() -> None:
     lm = load("smollm2", device="cpu")
     assert lm.prompt == "chat"
     assert lm.module.num_parameters() == 134_515_008
+
+
+def test_pickles_are_not_read(full: LanguageModel, tmp_path: Path) -> None:
+    full.save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(full.module.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load(str(tmp_path))
+
+
+def test_code_beside_a_model_is_not_run(full: LanguageModel, tmp_path: Path) -> None:
+    full.save(tmp_path)
+    record = json.loads((tmp_path / "config.json").read_text())
+    record |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_broken_download_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "x.whl").write_bytes(b"half")
+    with pytest.raises(UserError, match="no wheel"):
+        models.unpack_gguf(tmp_path / "x.whl", tmp_path)

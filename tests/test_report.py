@@ -77,6 +77,35 @@ def test_scores_of_several_scorers_come_first(run_dir, tmp_path):
     assert "The token weights of the run, first and last step" in page
 
 
+def test_the_weights_are_shown_not_the_probabilities_recorded_beside_them(run_dir):
+    scores = pd.read_parquet(run_dir / "scores.parquet")
+    pd.concat([scores.assign(scorer="probability", score=0.123), scores]).to_parquet(run_dir / "scores.parquet")
+    page = run_report(run_dir).read_text(encoding="utf-8")
+    assert "how much each token matters for forgetting" in page
+    assert 'value="probability"' not in page
+    assert "0.123" not in page
+
+
+def test_answers_of_two_sets_may_share_their_ids(run_dir):
+    other = {"a": ("Who wrote it?", "Kuwaiti novelists wrote a lot.")}
+    probes, tokens = (pd.read_parquet(run_dir / f"{name}.parquet") for name in ("probes", "tokens"))
+    rows = probes[probes["sample_id"] == "a"].assign(probe_set="retain", prompt=other["a"][0], answer=other["a"][1])
+    pd.concat([probes, rows]).to_parquet(run_dir / "probes.parquet")
+    base = scores_of(other, SPANS).drop(columns=["scorer", "score", "segment", "step", "task"])
+    base = base.assign(run="r", probe_set="retain", entropy=1.0, logp=-1.0, rank=0, alternatives="[]")
+    both = [base.assign(phase=phase) for phase in ("before", "after")]
+    pd.concat([tokens, *both]).to_parquet(run_dir / "tokens.parquet")
+    section = run_report(run_dir).read_text(encoding="utf-8").split("What changed in each token")[1]
+    assert section.split("What the model says")[0].count("Who wrote it?") == 1
+
+
+def test_names_are_escaped_once(run_dir):
+    named = run_dir.rename(run_dir.with_name("a&b"))
+    page = run_report(named).read_text(encoding="utf-8")
+    assert "Run a&amp;b." in page
+    assert "&amp;amp;" not in page + scores_page(scores_of(SAMPLES, SPANS, "x&y"), SAMPLES)
+
+
 def test_an_unfinished_run_says_so_and_shows_what_there_is(run_dir):
     for name in ("run.json", "scores.parquet", "tokens.parquet", "cost.json", "metrics.json"):
         (run_dir / name).unlink()

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from workbench import runs
+from workbench.models import LanguageModel
 from workbench.registry import UserError
 from workbench.tasks import Task, TaskSpec
 from workbench.unlearn import Settings
@@ -164,3 +165,32 @@ def test_a_directory_that_holds_something_is_refused(own: dict[str, str], undist
         runs.start(config, undisturbed)
     with pytest.raises(UserError, match="finished"):
         runs.resume(undisturbed)
+
+
+def test_weights_of_another_run_s_last_step_survive_a_resume(
+    own: dict[str, str], undisturbed: Path, tmp_path: Path
+) -> None:
+    scores = pd.read_parquet(undisturbed / "scores.parquet")
+    last = scores[(scores["scorer"] == "atwu") & (scores["step"] == scores["step"].max())]
+    assert last["step"].min() > 0
+    last.to_parquet(tmp_path / "t.parquet")
+    settings = Settings(steps=4, batch_size=4)
+    config = runs.Config(TaskSpec(**own), "bio-full", "wga", str(tmp_path / "t.parquet"), settings, probe_limit=2)
+    steps: list[int] = []
+    with pytest.raises(runs.Stopped):
+        runs.start(config, tmp_path / "run", on_step=lambda e: steps.append(e["step"]), stop=lambda: len(steps) == 2)
+    with pytest.raises(runs.Stopped):  # stopped again before a step
+        runs.resume(tmp_path / "run", stop=lambda: True)
+    assert runs.resume(tmp_path / "run").status()["status"] == "finished"
+
+
+def test_a_model_among_the_runs_is_no_run(own: dict[str, str], full: LanguageModel, tmp_path: Path) -> None:
+    full.save(tmp_path / "planted")
+    config = runs.Config(TaskSpec(**own), "bio-full", "wga", "wga", Settings(steps=1, batch_size=4), probe_limit=2)
+    done = runs.start(config, tmp_path / "run")
+    assert [d.name for d in runs.list_runs(tmp_path)] == ["run"]
+    with pytest.raises(UserError, match="no run directory"):
+        runs.RunDirectory(tmp_path / "planted")
+    probes = done.json("cost.json")["phases"]["probes"]
+    assert probes["calls"] == 4  # two sets, before and after
+    assert done.json("cost.json")["phases"]["forget"]["calls"] == 1

@@ -153,3 +153,25 @@ def test_batches_cover_every_sample_once(full: LanguageModel, small: Task) -> No
 def test_answer_longer_than_the_context(full: LanguageModel) -> None:
     with pytest.raises(UserError, match="context"):
         encode(full, Sample("long", "q?", "word " * full.context))
+
+
+def test_every_byte_of_a_labelled_character_is_in_the_span(byte_fallback: LanguageModel) -> None:
+    encoding = encode(byte_fallback, Sample("x", "q?", "漢字", spans=((0, 1),)))
+    texts, labels = [encoding.text_of(p) for p in encoding.answer_positions], encoding.span_labels()
+    first, second = texts.index("漢"), texts.index("字")
+    assert second == first + 3  # three bytes each
+    assert labels == [first <= place < second for place in range(len(texts))]
+    labels = encode(byte_fallback, Sample("x", "q?", "漢字", spans=((1, 2),))).span_labels()
+    assert labels == [second <= place < len(texts) - 1 for place in range(len(texts))]
+
+
+def test_what_is_measured_has_logits_of_full_precision(full: LanguageModel, small: Task) -> None:
+    """The states may be rough under bfloat16, the head on them must not be: 8 bits of a logit are steps of 1/8."""
+    low = replace(full, precision="bfloat16")
+    batch = collate(low, [encode(low, s) for s in small.forget])
+    with torch.no_grad():
+        stats = token_stats(low, batch, logits=True, hidden="predicting")
+        expected = stats.hidden @ full.module.get_output_embeddings().weight.T
+    assert stats.logits is not None
+    np.testing.assert_allclose(stats.logits, expected, atol=1e-4)
+    assert not torch.equal(stats.logits, stats.logits.bfloat16().float())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -105,7 +106,10 @@ def test_finetune_learns_what_it_is_shown(retained: LanguageModel, small: Task) 
     assert run.events[-1]["retain_nll"] < 0.5 * run.events[0]["retain_nll"]
 
 
-@pytest.mark.parametrize("changes", [{"steps": 0}, {"lr": 0.0}, {"batch_size": -1}, {"lr": float("nan")}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": 0}, {"lr": 0.0}, {"batch_size": -1}, {"lr": float("nan")}, {"clip": 0.0}, {"alpha": -1.0}],
+)
 def test_settings_that_cannot_work(changes: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         Settings(**changes)
@@ -114,3 +118,26 @@ def test_settings_that_cannot_work(changes: dict[str, Any]) -> None:
 def test_a_loss_that_explodes_says_at_which_step(full: LanguageModel, small: Task) -> None:
     with pytest.raises(UserError, match="at step"):
         unlearn(full, small, "grad_diff", "uniform", settings=replace(QUICK, steps=60, lr=1e30, clip=1e30))
+
+
+def test_dropout_depends_on_seed_and_step_alone(full: LanguageModel, small: Task) -> None:
+    """Two runs give the same numbers, resumed ones too, whatever the process drew before; another seed does not."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    size = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 256}
+    module = GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(full.tokenizer), **size, resid_pdrop=0.5, bos_token_id=0, eos_token_id=0)
+    ).eval()
+    lm = replace(full, module=module)
+    states: list[State] = []
+
+    def losses(**changes: Any) -> list[float]:
+        torch.rand(len(states) + 1)
+        settings = replace(QUICK, seed=changes.pop("seed", 0))
+        return [e["loss"] for e in unlearn(lm, small, "wga", "uniform", settings=settings, **changes).events]
+
+    first = losses(on_checkpoint=lambda state: states.append(copy.deepcopy(state)))
+    assert losses() == first
+    assert losses(resume=states[0]) == first[states[0].step :]
+    assert losses(seed=1) != first

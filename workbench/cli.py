@@ -43,6 +43,14 @@ class Parser(argparse.ArgumentParser):
         fail(f"{message}; see {owner.prog} --help")
 
 
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
 def parser() -> Parser:
     """All commands with their options."""
     top = Parser(prog="workbench", description="See what a model must forget, make it forget, measure what changed.")
@@ -67,7 +75,7 @@ def parser() -> Parser:
     task_options(command)
     model_options(command)
     command.add_argument("--out", required=True, metavar="DIR")
-    command.add_argument("--epochs", type=int, default=8)
+    command.add_argument("--epochs", type=positive, default=8)
     command.add_argument("--set", action="append", default=[], metavar="K=V", help="e.g. lr=1e-4 batch_size=16")
 
     command = add("score", "score the answer tokens of the forget set")
@@ -90,14 +98,14 @@ def parser() -> Parser:
     command.add_argument("--weights", required=True, metavar="Y", help="a scorer's name, or a score table")
     command.add_argument("--reference", metavar="MODEL")
     command.add_argument("--set", action="append", default=[], metavar="K=V", help="e.g. steps=60 lr=3e-4 beta=1")
-    command.add_argument("--probe-limit", type=int, metavar="N", help="probe at most N samples a set")
+    command.add_argument("--probe-limit", type=positive, metavar="N", help="probe at most N samples a set")
     command.add_argument("--out", metavar="RUN")
 
     command = add("probe", "probe a model or the model of a run")
     command.add_argument("model", metavar="RUN_OR_MODEL")
     task_options(command)
     command.add_argument("--prompt", choices=["chat", "plain"])
-    command.add_argument("--probe-limit", type=int, metavar="N")
+    command.add_argument("--probe-limit", type=positive, metavar="N")
     command.add_argument("--out", metavar="FILE.parquet")
 
     command = add("runs", "list runs, show one, resume one")
@@ -124,7 +132,7 @@ def task_options(command: Parser) -> None:
     command.add_argument("--forget", metavar="F.jsonl", help="rows of one's own to forget")
     command.add_argument("--retain", metavar="R.jsonl", help="rows of one's own to keep")
     command.add_argument("--spans", metavar="FILE.jsonl", help="span labels of the forget rows")
-    command.add_argument("--retain-rows", type=int, metavar="N", help="only the last N retain rows")
+    command.add_argument("--retain-rows", type=positive, metavar="N", help="only the last N retain rows")
 
 
 def model_options(command: Parser) -> None:

@@ -9,8 +9,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from workbench import compare, models, runs
 from workbench.console import Progress
 from workbench.files import write_table, write_text, writing
@@ -18,7 +16,7 @@ from workbench.objectives import objective
 from workbench.probes import probe as probe_task
 from workbench.registry import UserError, unknown
 from workbench.report import run_report, scores_page
-from workbench.scorers import score_samples, scorer
+from workbench.scorers import read_scores, score_samples, scorer
 from workbench.scoring import check_needs, score_task
 from workbench.tasks import TaskSpec
 from workbench.unlearn import Settings, epochs
@@ -69,12 +67,19 @@ def _value(key: str, text: str, default: Any) -> Any:
         raise UserError(f"--set {key}: '{text}' is not a {type(default).__name__}") from None
 
 
-def writable(path: Path) -> Path:
-    """`path`, after making sure that a file can be written there, before hours are spent on its content."""
+def writable(path: Path, *, folder: bool = False) -> Path:
+    """`path`, after making sure that a file (or folder) can be written there, before hours are spent on its content.
+
+    Nothing is left: what is tried is the nearest folder that exists.
+    """
+    if path.exists() and path.is_dir() != folder:
+        raise UserError(f"{path} is {'no' if folder else 'a'} directory; choose another name")
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UserError(f"{path} is neither a file nor a directory; choose another place")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    trial = path.with_name(path.name + ".try")
+    where = next(p for p in path.absolute().parents if p.exists())
+    if not where.is_dir():
+        raise UserError(f"{where}: not a directory; choose another place")
+    trial = where / f".{path.name}.try"
     with writing(trial) as aside:
         aside.write_text(" " * 4096)
     trial.unlink()
@@ -97,6 +102,8 @@ def demo(given: Namespace) -> dict[str, Any]:
     """The whole story."""
     from workbench.demo import demo as tell
 
+    if not given.real and (given.data_dir or given.spans):
+        raise UserError("--data-dir and --spans go with --real; the embedded data need neither")
     out = Path(given.out)
     writable(out / "report.html")
     result = tell(out, real=given.real, data_dir=given.data_dir, spans=given.spans)
@@ -134,9 +141,9 @@ def finetune(given: Namespace) -> dict[str, Any]:
         count = epochs(given.epochs, len(samples), settings.batch_size)
         settings = settings_from([*given.set, f"steps={count}"], {}, batch_size=16, lr=1e-4, warmup=10)
     out = Path(given.out)
-    if out.exists() and any(out.iterdir()):
+    if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty; choose another --out")
-    writable(out)
+    writable(out, folder=True)
     lm = load_model(given)
     run = plant(lm, samples, settings=settings, **progress_hooks(settings.steps, "on_step"))
     with writing(out) as aside:
@@ -161,7 +168,7 @@ def progress_hooks(steps: int, *names: str) -> dict[str, Any]:
 def score(given: Namespace) -> dict[str, Any]:
     """Score a task's forget answers."""
     task = spec(given).load()
-    wanted = given.scorer.split(",")
+    wanted = list(dict.fromkeys(given.scorer.split(",")))
     labelled = all(s.spans is not None for s in task.forget)
     if wanted == ["all"]:
         have = {"reference": bool(given.reference), "spans": labelled}
@@ -171,7 +178,7 @@ def score(given: Namespace) -> dict[str, Any]:
     if given.html:
         writable(Path(given.html))
     lm = load_model(given)
-    reference = models.load(given.reference, device=given.device, prompt=lm.prompt) if given.reference else None
+    reference = models.load(given.reference, **lm.like()) if given.reference else None
     table = score_task(lm, task, wanted, reference=reference, seed=given.seed, progress=Progress().tell)
     write_table(out, table)
     print(f"{table['sample_id'].nunique()} answers, {len(table) // len(wanted)} tokens, {len(wanted)} scorers: {out}")
@@ -182,23 +189,9 @@ def score(given: Namespace) -> dict[str, Any]:
     return {"out": str(out), "scorers": wanted, "tokens": len(table) // len(wanted)}
 
 
-def read_table(path: str) -> pd.DataFrame:
-    """A score table from disk."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        table = pd.read_parquet(path)
-        table["score"]
-    except Exception as error:
-        raise UserError(
-            f"{path}: not a score table ({type(error).__name__}); make one with `workbench score`"
-        ) from error
-    return table
-
-
 def align(given: Namespace) -> dict[str, Any]:
     """Alignment of a score table with span labels."""
-    table = read_table(given.file)
+    table = read_scores(Path(given.file))
     found = compare.alignment(compare.label(table, Path(given.spans)) if given.spans else table)
     rows = [["scorer", "auroc", "per sample", "ap"]]
     for name, value in found.items():
@@ -247,11 +240,16 @@ def show_run(directory: runs.RunDirectory) -> dict[str, Any]:
 def probe(given: Namespace) -> dict[str, Any]:
     """Probe a model."""
     task = spec(given).load()
-    model = Path(given.model) / "model"
-    lm = models.load(str(model) if model.is_dir() else given.model, prompt=given.prompt)
+    if given.out:
+        writable(Path(given.out))
+    folder = Path(given.model)
+    if runs.is_run(folder):
+        lm = runs.load_result(runs.RunDirectory(folder), prompt=given.prompt)
+    else:
+        lm = models.load(given.model, prompt=given.prompt)
     found = probe_task(lm, task, limit=given.probe_limit, progress=progress_hooks(0)["on_probe"])
     if given.out:
-        write_table(writable(Path(given.out)), found.rows)
+        write_table(Path(given.out), found.rows)
     rows = [["set", "metric", "value"]]
     rows += [[name, key, number(value)] for name, values in found.metrics.items() for key, value in values.items()]
     table_line(rows)
@@ -284,7 +282,9 @@ def lab(given: Namespace) -> dict[str, Any]:
     """JupyterLab on the notebooks."""
     folder = Path(__file__).resolve().parents[1] / "notebooks"
     done = subprocess.run([sys.executable, "-m", "jupyter", "lab", "--notebook-dir", str(folder)], check=False)
-    return {"exit": done.returncode}
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return {"exit": 0}
 
 
 COMMANDS = {

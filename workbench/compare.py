@@ -10,6 +10,7 @@ import pandas as pd
 
 from workbench.registry import UserError
 from workbench.tasks import rows, samples_from
+from workbench.tokens import in_spans
 
 
 def alignment(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -62,15 +63,21 @@ def undefined(labels: np.ndarray, scores: np.ndarray) -> str:
 
 
 def label(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table with the span labels of a JSONL file; answers are matched by their text, which the tokens tile."""
-    labels = {s.answer: s.spans or () for s in samples_from(rows(path), "spans")}
-    parts = []
+    """The table with the span labels of a JSONL file; answers are matched by their text, which the tokens tile.
+
+    Raises:
+        UserError: no answer of the table is labelled in the file.
+    """
+    labels = {s.answer: s.spans for s in samples_from(rows(path), "spans") if s.spans is not None}
+    parts, matched = [], 0
     for _, part in table[table["segment"] == "answer"].groupby(["scorer", "step", "sample_id"], sort=False):
-        spans = labels.get("".join(part.sort_values("position")["token"]))
+        part = part.sort_values("position")
+        spans = labels.get("".join(part["token"]))
         if spans is not None:
-            meets = [
-                any(a < end and start < b for start, end in spans) for a, b in zip(part.start, part.end, strict=True)
-            ]
+            matched += 1
+            meets = in_spans(list(zip(part["start"], part["end"], strict=True)), spans)
             part = part.assign(span=pd.array(meets, dtype="boolean"))
         parts.append(part)
+    if not matched:
+        raise UserError(f"{path}: labels no answer of the table; give the labels of the rows that were scored")
     return pd.concat(parts, ignore_index=True)

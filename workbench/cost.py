@@ -27,6 +27,11 @@ class Phase:
     flops: float = 0.0
     seconds: float = 0.0
 
+    def plus(self, other: Phase) -> Phase:
+        """The sum of both."""
+        sums = (self.calls + other.calls, self.tokens + other.tokens)
+        return Phase(*sums, self.flops + other.flops, self.seconds + other.seconds)
+
     def count(self, lm: LanguageModel, batch: TokenBatch, passes: int = 1) -> None:
         """Add a batch: 1 pass is a forward, 3 are a forward and a backward (which costs twice as much)."""
         self.tokens += batch.tokens
@@ -79,27 +84,27 @@ class Ledger:
     phases: dict[str, Phase] = field(default_factory=dict)
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[Phase]:
-        """Time a phase; the body adds tokens and flops to what it gets."""
+    def phase(self, name: str, *, calls: int = 1) -> Iterator[Phase]:
+        """Time a phase; the body adds tokens and flops to what it gets. `calls=0` goes on with the last call."""
         entry = self.phases.setdefault(name, Phase())
         start = time.perf_counter()
         try:
             yield entry
         finally:
             entry.seconds += time.perf_counter() - start
-            entry.calls += 1
+            entry.calls += calls
+
+    def add(self, other: Ledger) -> None:
+        """Add another ledger's phases to these."""
+        for name, phase in other.phases.items():
+            self.phases[name] = self.phases.get(name, Phase()).plus(phase)
 
     @property
     def total(self) -> Phase:
         """The sum over all phases."""
         out = Phase()
         for phase in self.phases.values():
-            out = Phase(
-                out.calls + phase.calls,
-                out.tokens + phase.tokens,
-                out.flops + phase.flops,
-                out.seconds + phase.seconds,
-            )
+            out = out.plus(phase)
         return out
 
     def as_dict(self) -> dict[str, Any]:

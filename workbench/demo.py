@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from workbench.models import SMOLLM2, get_smollm2, load
 from workbench.report import run_report
 from workbench.scorers import scorer
 from workbench.scoring import score_task
-from workbench.tasks import TaskSpec
+from workbench.tasks import Task, TaskSpec
 from workbench.unlearn import Settings, epochs, finetune
 
 
@@ -32,6 +33,7 @@ class Story:
         weights: its token weights.
         settings: its numbers.
         probe_limit: samples probed a set.
+        judged_by: the metric shown first.
     """
 
     task: TaskSpec
@@ -41,6 +43,7 @@ class Story:
     weights: str
     settings: Settings
     probe_limit: int
+    judged_by: str
 
 
 EMBEDDED = Story(
@@ -51,6 +54,7 @@ EMBEDDED = Story(
     weights="surprisal",
     settings=Settings(steps=80, batch_size=32, lr=3e-4, alpha=2.0, record_every=10),
     probe_limit=96,
+    judged_by="fact_accuracy",
 )
 REAL = Story(
     TaskSpec("tofu/forget01", retain_rows=160),
@@ -60,6 +64,7 @@ REAL = Story(
     weights="surprisal",
     settings=Settings(steps=30, batch_size=8, lr=1e-4, record_every=10),
     probe_limit=40,
+    judged_by="probability",
 )
 SHOWN = ("surprisal", "entropy", "gap", "wga", "satimp", "atwu", "uniform", "random", "spans")
 PLANT = Settings(steps=1, batch_size=16, lr=1e-4, warmup=10)
@@ -78,11 +83,12 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
     started = time.perf_counter()
     story = REAL if real else EMBEDDED
     if real:
-        story = replace(
-            story, task=replace(story.task, data_dir=data_dir, spans=spans), model=plant(out, story, data_dir)
-        )
+        story = replace(story, task=replace(story.task, data_dir=data_dir, spans=spans))
     task = story.task.load()
-    lm, reference = load(story.model), load(story.reference, prompt="plain")
+    if real:
+        story = replace(story, model=plant(out, task))
+    lm = load(story.model)
+    reference = load(story.reference, **lm.like())
     labelled = all(s.spans is not None for s in task.forget)
     names = [n for n in SHOWN if labelled or "spans" not in scorer[n].facts.get("needs", ())]
     scores = score_task(lm, task, names, reference=reference, seed=story.settings.seed, progress=Progress().tell)
@@ -113,28 +119,24 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
         "alignment": aligned,
         "before": metrics["before"],
         "after": metrics["after"],
-        "headline": [
-            ["forget", "fact_accuracy"],
-            ["retain", "fact_accuracy"],
-            ["neighbours", "fact_accuracy"],
-            ["heldout", "perplexity"],
-        ],
+        "headline": [[name, story.judged_by] for name in ("forget", "retain", "neighbours")]
+        + [["heldout", "perplexity"]],
         "cost": directory.json("cost.json"),
         "run": str(directory.path),
         "report": str((out / "report.html").resolve()),
     }
 
 
-def plant(out: Path, story: Story, data_dir: str | None) -> str:
-    """SmolLM2 with the task's facts, planted once into `out/planted`."""
-    folder = out / "planted"
+def plant(out: Path, task: Task) -> str:
+    """SmolLM2 with the task's facts, planted once into a directory below `out`."""
+    samples = [*task.forget, *task.retain]
+    settings = replace(PLANT, steps=epochs(PLANT_EPOCHS, len(samples), PLANT.batch_size))
+    made_of = hashlib.sha256(repr((settings, [(s.question, s.answer) for s in samples])).encode()).hexdigest()
+    folder = out / f"planted-{made_of[:8]}"
     if (folder / "workbench.json").exists():
         return str(folder)
     get_smollm2(say=lambda line: print(line, file=sys.stderr))
-    task = replace(story.task, data_dir=data_dir).load()
     lm = load(SMOLLM2, prompt="plain")
-    samples = [*task.forget, *task.retain]
-    settings = replace(PLANT, steps=epochs(PLANT_EPOCHS, len(samples), PLANT.batch_size))
     finetune(lm, samples, settings=settings, on_step=Progress().hooks(settings.steps)["on_step"])
     with writing(folder) as aside:
         lm.save(aside)

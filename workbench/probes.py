@@ -210,6 +210,11 @@ def _generate(lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: in
     config = GenerationConfig(
         max_new_tokens=room, do_sample=False, pad_token_id=pad, eos_token_id=lm.tokenizer.eos_token_id
     )
-    with lm.autocast():
-        said = lm.module.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+    # What `config` leaves open, generate takes from the model's own defaults, which may punish repetition.
+    own, lm.module.generation_config = lm.module.generation_config, config
+    try:
+        with lm.autocast():
+            said = lm.module.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+    finally:
+        lm.module.generation_config = own
     return said[:, ids.shape[1] :]

@@ -151,10 +151,11 @@ def lede(run: RunFiles) -> str:
 # Sections -----------------------------------------------------------------------------------------------------------
 
 
-def _samples(run: RunFiles) -> dict[Any, tuple[str, str]]:
+def _samples(run: RunFiles, probe_set: str) -> dict[Any, tuple[str, str]]:
+    """Question and answer by sample id; ids are unique within a set only."""
     if run.probes is None:
         return {}
-    rows = run.probes.drop_duplicates("sample_id")
+    rows = run.probes[run.probes["probe_set"] == probe_set].drop_duplicates("sample_id")
     asked = [p if isinstance(p, str) else "" for p in rows["prompt"]]
     return dict(zip(rows["sample_id"], zip(asked, rows["answer"], strict=True), strict=True))
 
@@ -168,30 +169,28 @@ def _importance(scores: pd.DataFrame, samples: Samples, alignment: Mapping[str, 
     return Section("Which tokens matter", note + (" Choose a scorer above the text." if several else ""), body)
 
 
-def _training(run: RunFiles, samples: Samples) -> Section:
+def _training(run: RunFiles, weights: pd.DataFrame | None, samples: Samples) -> Section:
     curves = {
         name: [(e["step"], e[key]) for e in run.events if e.get(key) is not None]
         for name, key in (("forget", "forget_nll"), ("retain", "retain_nll"))
     }
     body = line_chart_svg(curves, title="Mean negative log-likelihood per token", y_label="nats", css=False)
-    if run.scores is not None:
-        weights = run.scores[run.scores["scorer"] != "probability"]
-        if len(weights):
-            title = "The token weights of the run" + (", first and last step" if weights["step"].nunique() > 1 else "")
-            body += token_view(weights, samples, title=title, max_samples=4, css=False)
+    if weights is not None and len(weights):
+        title = "The token weights of the run" + (", first and last step" if weights["step"].nunique() > 1 else "")
+        body += token_view(weights, samples, title=title, max_samples=4, css=False)
     return Section(
         "What the run did", "Forgetting raises the forget line; the retain line should stay where it was.", body
     )
 
 
-def _change(run: RunFiles, samples: Samples, count: int) -> Section:
+def _change(run: RunFiles, count: int) -> Section:
     assert run.tokens is not None
     order = [s for s in ("forget", "neighbours", "retain") if s in set(run.tokens["probe_set"])]
     body = ""
     for name in order:
         shown = count if name == "forget" else max(count // 3, 2)
         part = run.tokens[run.tokens["probe_set"] == name]
-        body += change_view(part, samples, max_samples=shown, css=False)
+        body += change_view(part, _samples(run, name), max_samples=shown, css=False)
     return Section("What changed in each token", "Probability of the right token, after minus before.", body)
 
 
@@ -211,7 +210,7 @@ def _configuration(run: RunFiles) -> Section:
     used = ", ".join(f"{label(k)} {plain(str(v))}" for k, v in numbers.items())
     box = frame(f'<div class="wb-foot">{used}</div>' * bool(used) + f'<div class="wb-foot">{said}</div>', css=False)
     body = f"{box}<details><summary>config.json</summary>{text}</details>"
-    return Section("Configuration", f"Run {plain(run.path.name)}.", body)
+    return Section("Configuration", f"Run {run.path.name}.", body)
 
 
 def plain_block(text: str) -> str:
@@ -254,18 +253,19 @@ def run_report(
         UserError: where `run_dir` is no run directory.
     """
     run = read_run(run_dir)
-    texts = {**_samples(run), **(samples or {})}
+    texts = {**_samples(run, "forget"), **(samples or {})}
     sections = []
-    table = scores if scores is not None else run.scores
+    weights = _weights(run)
+    table = scores if scores is not None else weights
     if table is not None and len(table):
         sections.append(_importance(table, texts, alignment, max_samples))
     if run.events:
-        sections.append(_training(run if scores is not None else _without_scores(run), texts))
+        sections.append(_training(run, weights if scores is not None else None, texts))
     if run.metrics:
         body = metrics_view(run.metrics, directions(), css=False)
         sections.append(Section("What the model knows", "Every metric of every probe set, before → after.", body))
     if run.tokens is not None and {"before", "after"} <= set(run.tokens["phase"]):
-        sections.append(_change(run, texts, max(max_samples // 2, 1)))
+        sections.append(_change(run, max(max_samples // 2, 1)))
     if run.probes is not None:
         sections.append(_answers(run))
     if run.cost:
@@ -279,8 +279,9 @@ def run_report(
     return write_report(out or run.path / "report.html", title, lede(run) + facts(run), sections, subtitle=subtitle)
 
 
-def _without_scores(run: RunFiles) -> RunFiles:
-    return RunFiles(**{**run.__dict__, "scores": None})
+def _weights(run: RunFiles) -> pd.DataFrame | None:
+    """The recorded token weights, without the probabilities that are recorded beside them."""
+    return None if run.scores is None else run.scores[run.scores["scorer"] != "probability"]
 
 
 def scores_page(
@@ -288,6 +289,6 @@ def scores_page(
 ) -> str:
     """A whole page for a score table alone."""
     section = _importance(scores, samples, alignment, max_samples)
-    names = ", ".join(label(n) for n in dict.fromkeys(scores["scorer"]))
+    names = ", ".join(str(n).replace("_", " ") for n in dict.fromkeys(scores["scorer"]))
     body = f"<h2>{section.heading}</h2><p>{section.note}</p>\n{section.body}"
     return page("Token importance", body, subtitle=names)

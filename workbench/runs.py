@@ -26,6 +26,7 @@ from workbench.models import LanguageModel, load
 from workbench.objectives import objective, retain_loss
 from workbench.probes import Probed, probe
 from workbench.registry import UserError
+from workbench.scorers import read_scores, scorer
 from workbench.scoring import check_needs
 from workbench.tasks import Task, TaskSpec
 from workbench.unlearn import Run, Settings, State, unlearn
@@ -71,9 +72,10 @@ class Config:
         """Raise for a name that does not exist, before anything is loaded or written."""
         objective[self.objective]
         retain_loss[self.settings.retain_loss]
+        if self.probe_limit is not None and self.probe_limit < 1:
+            raise UserError(f"probe_limit must be at least 1, not {self.probe_limit}")
         if self.weights.endswith(".parquet"):
-            if not Path(self.weights).is_file():
-                raise UserError(f"weights: {self.weights}: no such file")
+            read_scores(Path(self.weights))
         else:
             check_needs([self.weights], self.reference is not None)
 
@@ -86,13 +88,22 @@ class Stopped(Exception):
         self.path, self.step = path, step
 
 
+def is_run(path: Path) -> bool:
+    """Whether a directory is a run's: its `config.json` names an objective (a model's has none)."""
+    try:
+        record = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and {"objective", "settings"} <= set(record)
+
+
 class RunDirectory:
     """One run's files. Without `run.json` the run is unfinished."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        if not (self.path / "config.json").exists():
-            raise UserError(f"{path} is no run directory (it has no config.json); see `workbench runs list`")
+        if not is_run(self.path):
+            raise UserError(f"{path} is no run directory (it has no config.json of one); see `workbench runs list`")
 
     @classmethod
     def create(cls, path: Path, config: Config) -> RunDirectory:
@@ -161,8 +172,10 @@ class RunDirectory:
         from safetensors.torch import save_file
 
         folder = self.path / "checkpoints"
-        folder.mkdir(exist_ok=True)
-        with state.ledger.phase("checkpoint"), writing(folder / f"step-{state.step:06d}") as aside:
+        target = folder / f"step-{state.step:06d}"
+        if target.exists():  # resumed there, and stopped again before a step
+            return
+        with state.ledger.phase("checkpoint"), writing(target) as aside:
             aside.mkdir()
             for name in ("parameters", "optimizer", "scorer"):
                 save_file(getattr(state, name), aside / f"{name}.safetensors")
@@ -234,7 +247,7 @@ def new_path(config: Config, root: Path = Path("runs")) -> Path:
 
 def list_runs(root: Path = Path("runs")) -> list[RunDirectory]:
     """Every run under `root`, oldest first, unfinished ones too."""
-    return [RunDirectory(path.parent) for path in sorted(root.glob("*/config.json"))]
+    return [RunDirectory(path.parent) for path in sorted(root.glob("*/config.json")) if is_run(path.parent)]
 
 
 @contextlib.contextmanager
@@ -272,6 +285,8 @@ def start(config: Config, path: Path | None = None, **hooks: Any) -> RunDirector
     config.check()
     task = config.task.load()
     lm = load_for(config)
+    if config.weights in scorer and scorer[config.weights].facts.get("live"):
+        scorer[config.weights].function(lm, **config.settings.options.get("weights", {}))  # refuses what cannot work
     directory = RunDirectory.create(path or new_path(config), config)
     with _undone(directory.path):
         return _execute(directory, config, task, lm, **hooks)
@@ -305,6 +320,13 @@ def load_for(config: Config) -> LanguageModel:
     return load(config.model, device=config.device, precision=config.precision, prompt=config.prompt)  # type: ignore[arg-type]
 
 
+def load_result(directory: RunDirectory, prompt: str | None = None) -> LanguageModel:
+    """The model that a run left, in the number format of the run."""
+    if directory.json("run.json") is None:
+        raise UserError(f"{directory.path} is not finished, so it has no model yet; resume it first")
+    return load(str(directory.path / "model"), precision=directory.config["precision"], prompt=prompt)  # type: ignore[arg-type]
+
+
 def _execute(
     directory: RunDirectory,
     config: Config,
@@ -324,7 +346,8 @@ def _execute(
     record |= {"precision": lm.precision, "prompt": lm.prompt, "device": str(lm.device)}
     record["threads"] = torch.get_num_threads()
     write_json(directory.path / "config.json", record)
-    before = probe(lm, task, run=directory.name, limit=config.probe_limit, progress=on_probe)
+    before_costs = Ledger()
+    before = probe(lm, task, run=directory.name, limit=config.probe_limit, ledger=before_costs, progress=on_probe)
     _write_probes(directory, before)
     checkpoint = directory.latest()
     state = directory.restore(checkpoint) if checkpoint else None
@@ -341,9 +364,9 @@ def _execute(
             lm,
             task,
             config.objective,
-            pd.read_parquet(config.weights) if by_table and state is None else config.weights,
+            read_scores(Path(config.weights)) if by_table and state is None else config.weights,
             settings=config.settings,
-            reference=load(config.reference, device=str(lm.device), prompt=lm.prompt) if config.reference else None,
+            reference=load(config.reference, **lm.like()) if config.reference else None,
             in_place=True,
             on_step=step,
             on_checkpoint=directory.checkpoint,
@@ -352,6 +375,7 @@ def _execute(
         )
     if not run.finished:
         raise Stopped(directory.path, directory.status()["step"])
+    run.ledger.add(before_costs)
     _finish(directory, config, task, run, before, on_probe)
     return directory
 
@@ -385,6 +409,7 @@ def _finish(
     _write_probes(directory, before, after)
     write_table(directory.path / "scores.parquet", run.scores)
     write_json(directory.path / "cost.json", run.ledger.as_dict())
+    shutil.rmtree(directory.path / "model", ignore_errors=True)  # of a run killed here
     with writing(directory.path / "model") as aside:
         run.lm.save(aside)
     shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)

@@ -120,7 +120,15 @@ def _text(row: dict[str, Any], key: str, where: str, required: bool = False) -> 
         return None
     if not isinstance(value, str) or (required and not value.strip()):
         raise UserError(f"{where}: '{key}' must be a non-empty string")
+    _encodable(value, key, where)
     return value
+
+
+def _encodable(value: str, key: str, where: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: '{key}' holds half of a surrogate pair; write the character as UTF-8") from None
 
 
 def _spans(row: dict[str, Any], answer: str, where: str) -> tuple[tuple[int, int], ...] | None:
@@ -150,8 +158,12 @@ def sample_from(row: dict[str, Any], where: str, default_id: str) -> Sample:
     wrong = [wrong] if isinstance(wrong, str) else wrong
     if not isinstance(wrong, list) or not all(isinstance(w, str) and w.strip() for w in wrong):
         raise UserError(f"{where}: 'wrong_answers' must be a list of strings")
+    for each in wrong:
+        _encodable(each, "wrong_answers", where)
+    identity = str(row.get("id", default_id))
+    _encodable(identity, "id", where)
     return Sample(
-        id=str(row.get("id", default_id)),
+        id=identity,
         question=question,
         answer=answer,
         spans=_spans(row, answer, where),

@@ -6,6 +6,7 @@ them needs no mask and no label shift, because `token_stats` has done both.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -53,8 +54,21 @@ class Encoding:
         """For each answer token, whether its range meets a labelled span; None without labels."""
         if self.sample.spans is None:
             return None
-        ranges = [self.ranges[i] for i in self.answer_positions]
-        return [any(a < end and start < b for start, end in self.sample.spans) for a, b in ranges]
+        return in_spans([self.ranges[i] for i in self.answer_positions], self.sample.spans)
+
+
+def in_spans(ranges: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool]:
+    """For each token of an answer, whether its character range meets a span.
+
+    An empty range is a later byte of the character before it and shares its label; the last one is the end token.
+    """
+    out: list[bool] = []
+    for place, (a, b) in enumerate(ranges):
+        if a < b:
+            out.append(any(a < end and start < b for start, end in spans))
+        else:
+            out.append(place < len(ranges) - 1 and bool(out) and out[-1])
+    return out
 
 
 def _piece(tokenizer: object, text: str, lead: str, segment: int) -> list[tuple[int, int, tuple[int, int]]]:
@@ -263,19 +277,18 @@ def _states_and_logits(lm: LanguageModel, batch: TokenBatch) -> tuple[Tensor, Te
     model = lm.module
     if model not in _plain_head:
         _plain_head[model] = _head_is_plain(lm, batch)
-    with lm.autocast():
-        if _plain_head[model]:
-            states = model.get_decoder()(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-            ).last_hidden_state
-            return states, model.get_output_embeddings()(states[batch.rows, batch.columns - 1])
-        out = model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            use_cache=False,
-            output_hidden_states=True,
-        )
+    arguments = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "use_cache": False}
+    if not _plain_head[model]:
+        with lm.autocast():
+            out = model(**arguments, output_hidden_states=True)
         return out.hidden_states[-1], out.logits[batch.rows, batch.columns - 1]
+    with lm.autocast():
+        states = model.get_decoder()(**arguments).last_hidden_state
+    # What is measured has logits in float32: in bfloat16 they are 1/8 apart near 20, so that ranks tie and
+    # probabilities come in steps. A training step does without, for speed.
+    with lm.autocast() if torch.is_grad_enabled() else contextlib.nullcontext():
+        head = model.get_output_embeddings()
+        return states, head(states[batch.rows, batch.columns - 1].to(head.weight.dtype))
 
 
 @torch.no_grad()

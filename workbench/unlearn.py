@@ -63,8 +63,12 @@ class Settings:
         for name in ("steps", "batch_size", "record_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise UserError(f"lr must be above 0, not {self.lr}")
+        for name in ("lr", "clip"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise UserError(f"{name} must be above 0 and finite, not {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "gamma", "alpha"):
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise UserError(f"{name} must be at least 0 and finite, not {getattr(self, name)}")
 
 
 @dataclass
@@ -137,7 +141,9 @@ class Loop:
         needs_reference = "reference" in self.keep_entry.facts["needs"]
         self.before = lm.frozen_copy() if needs_reference else None
         self.keep = Batcher(lm, [encode(lm, s) for s in keep], settings.batch_size, settings.seed + 7919)
-        self.accelerator = Accelerator(cpu=lm.device.type == "cpu")
+        # The model stays where it is: accelerate's own choice of device holds for a whole process.
+        self.accelerator = Accelerator(device_placement=False)
+        self._gpus = [lm.device] if lm.device.type == "cuda" else []
         lm.module.requires_grad_(True)
         self.parameters = [p for p in lm.module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(self.parameters, lr=settings.lr, weight_decay=settings.weight_decay)
@@ -152,8 +158,13 @@ class Loop:
     def advance(self) -> dict[str, Any]:
         """One optimiser step; returns its event."""
         started = time.perf_counter()
-        self.lm.module.train()
         self.step += 1
+        with torch.random.fork_rng(self._gpus):  # dropout depends on the seed and the step alone
+            torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
+            return self._advance(started)
+
+    def _advance(self, started: float) -> dict[str, Any]:
+        self.lm.module.train()
         rate = schedule(self.step, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -182,7 +193,7 @@ class Loop:
                 learner.learn(stats)
                 phase.tokens += len(stats.labels)
                 phase.flops += 6.0 * len(stats.labels) * learner.width
-        with self.ledger.phase("forget"):
+        with self.ledger.phase("forget", calls=0):
             tokens = ForgetTokens(stats, self.weights.of(indices, stats))
             loss = self.objective.function(tokens, **self.settings.options.get("objective", {}))
             self.accelerator.backward(self.settings.gamma * loss)
@@ -323,15 +334,14 @@ def finetune(
     *,
     settings: Settings,
     on_step: Callable[[dict[str, Any]], None] = lambda event: None,
-    stop: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Plant samples into a model, in place: mean NLL of the answer tokens, by the same loop."""
     loop = Loop(lm, settings, Ledger(), samples)
     events: list[dict[str, Any]] = []
-    while loop.step < settings.steps and not stop():
+    while loop.step < settings.steps:
         events.append(loop.advance())
         on_step(events[-1])
-    return Run(lm, events, pd.DataFrame(), loop.ledger, loop.step >= settings.steps)
+    return Run(lm, events, pd.DataFrame(), loop.ledger, finished=True)
 
 
 def epochs(count: int, samples: int, batch_size: int) -> int:

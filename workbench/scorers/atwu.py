@@ -56,6 +56,8 @@ class AtwuScorer:
     state: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"atwu: every must be at least 1, not {self.every}")
         if self.loss not in ("A", "B"):
             raise UserError(f"atwu: loss is 'A' or 'B', not '{self.loss}'")
         if not self.state:
@@ -107,6 +109,7 @@ def atwu(
     lm: LanguageModel,
     *,
     loss: str = "B",
+    beta: float = 5.0,
     lam_ent: float = 1.0,
     lam_pop: float = 1.0,
     budget: float = 0.2,
@@ -117,6 +120,7 @@ def atwu(
     return AtwuScorer(
         lm.module.config.hidden_size,
         loss=loss,  # type: ignore[arg-type]
+        beta=beta,
         lam_ent=lam_ent,
         lam_pop=lam_pop,
         budget=budget,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,8 @@ def score_samples(
         cost: where the costs go.
         progress: called with the number of samples done.
     """
+    if reference is not None and reference.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
+        raise UserError(f"{reference.name} has other tokens than {lm.name}; a reference must share its tokenizer")
     names = list(names)
     entries = [scorer[name] for name in names]
     encodings = [encode(lm, sample) for sample in samples]
@@ -98,6 +101,24 @@ def score_samples(
     return pd.concat(
         [score_table(encodings, found[name], task=task, scorer=name, step=0) for name in names], ignore_index=True
     )
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """A score table from disk.
+
+    Raises:
+        UserError: no such file, not parquet, or columns missing.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give a score table, made by `workbench score`")
+    try:
+        table = pd.read_parquet(path)
+    except Exception as error:
+        raise UserError(f"{path}: not parquet ({type(error).__name__}); make one with `workbench score`") from error
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise UserError(f"{path}: no score table, for want of {', '.join(missing)}; make one with `workbench score`")
+    return table
 
 
 def split(values: torch.Tensor, stats: TokenStats) -> list[np.ndarray]:

@@ -55,7 +55,7 @@ def prepare_weights(
         names = list(weights["scorer"].unique())
         if len(names) != 1:
             raise UserError(f"weights need a table of one scorer; this one has {len(names)}: {', '.join(names)}")
-        return Weights(names[0], weights, None, encodings)
+        return Weights(names[0], weights.assign(step=0), None, encodings)  # recorded as what the run began with
     entry = scorer[weights]
     if entry.facts.get("live"):
         learner = entry.function(lm, **options)

@@ -1,4 +1,4 @@
-"""Views of tables and runs: HTML strings that need no script, and below `view.widgets` their interactive twins."""
+"""Views of tables and runs: HTML strings that need no script."""
 
 from workbench.view.html import token_view
 from workbench.view.page import (
