@@ -99,6 +99,18 @@ def test_answers_of_two_sets_may_share_their_ids(run_dir):
     assert section.split("What the model says")[0].count("Who wrote it?") == 1
 
 
+def test_another_measure_in_the_first_paragraph_is_named(run_dir):
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    for phase, value in (("before", 1.0), ("after", 0.8)):
+        metrics[phase]["retain"] = {"exact_memorization": value}
+        metrics[phase]["neighbours"] = {"exact_memorization": value}
+    (run_dir / "metrics.json").write_text(json.dumps(metrics))
+    page = run_report(run_dir).read_text(encoding="utf-8")
+    assert "the answers to forget, where the greedy answer holds every labelled fact: 90 %" in page
+    assert "the answers to keep, where the model's first choice is the right token: 100 %" in page
+    assert "their neighbours: 100 %" in page
+
+
 def test_names_are_escaped_once(run_dir):
     named = run_dir.rename(run_dir.with_name("a&b"))
     page = run_report(named).read_text(encoding="utf-8")

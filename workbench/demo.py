@@ -67,8 +67,8 @@ REAL = Story(
     judged_by="probability",
 )
 SHOWN = ("surprisal", "entropy", "gap", "wga", "satimp", "atwu", "uniform", "random", "spans")
-PLANT = Settings(steps=1, batch_size=16, lr=1e-4, warmup=10)
-PLANT_EPOCHS = 6
+PLANT = Settings(steps=1, batch_size=16, lr=2e-4, warmup=10)
+PLANT_EPOCHS = 5
 
 
 def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: str | None = None) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def plant(out: Path, task: Task) -> str:
     samples = [*task.forget, *task.retain]
     settings = replace(PLANT, steps=epochs(PLANT_EPOCHS, len(samples), PLANT.batch_size))
     made_of = hashlib.sha256(repr((settings, [(s.question, s.answer) for s in samples])).encode()).hexdigest()
-    folder = out / f"planted-{made_of[:8]}"
+    folder = out / f"{SMOLLM2}-planted-{made_of[:8]}"
     if (folder / "workbench.json").exists():
         return str(folder)
     get_smollm2(say=lambda line: print(line, file=sys.stderr))

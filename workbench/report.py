@@ -136,6 +136,7 @@ def lede(run: RunFiles) -> str:
         f"<b>{objective}</b> with token weights from <b>{weights}</b>.{status}"
     ]
     said = {"forget": "the answers to forget", "retain": "the answers to keep", "neighbours": "their neighbours"}
+    told = ""
     for name, words in said.items():
         before, after = _pair(run, name, "fact_accuracy")
         kind = "the greedy answer holds every labelled fact"
@@ -143,7 +144,8 @@ def lede(run: RunFiles) -> str:
             before, after = _pair(run, name, "exact_memorization")
             kind = "the model's first choice is the right token"
         if before is not None and after is not None:
-            end = f", where {kind}" if name == "forget" else ""
+            end = f", where {kind}" if kind != told else ""
+            told = kind
             text.append(f"On {words}{end}: {100 * before:.0f} % before, <b>{100 * after:.0f} %</b> after.")
     return f'<p class="wb-lede">{" ".join(text)}</p>'
 
