@@ -62,7 +62,7 @@ def parser() -> Parser:
         return found
 
     command = add("demo", "the whole story on embedded data; --real: TOFU and SmolLM2-135M")
-    command.add_argument("--real", action="store_true", help="TOFU forget01 and SmolLM2-135M (fetch it first)")
+    command.add_argument("--real", action="store_true", help="TOFU forget01 and SmolLM2-135M (fetched once)")
     command.add_argument("--out", default="demo", metavar="DIR")
     command.add_argument("--data-dir", metavar="DIR", help="with --real: the official TOFU files, instead of the hub")
     command.add_argument("--spans", metavar="FILE", help="with --real: span labels of the forget rows (JSONL)")
