@@ -77,7 +77,7 @@ def test_a_run_from_a_score_table_then_show_probe_and_report(
     table, out, page = tmp_path / "s.parquet", tmp_path / "run", tmp_path / "r.html"
     run(capsys, "score", *own, "--model", "bio-full", "--scorer", "spans", "--out", str(table))
     words = ["--model", "bio-full", "--objective", "wga", "--weights", str(table), "--out", str(out)]
-    done = run(capsys, "unlearn", *own, *words, "--set", "steps=3", "--set", "batch_size=4", "--set", "beta=0.5")
+    done = run(capsys, "unlearn", *own, *words, "--set", "steps=3", "batch_size=4", "--set", "beta=0.5")
     assert done["status"] == "finished"
     assert done["metrics"]["after"]["forget"]["probability"] < done["metrics"]["before"]["forget"]["probability"]
     config = json.loads((out / "config.json").read_text())
@@ -109,6 +109,8 @@ def test_tables_that_hold_no_scores(capsys: pytest.CaptureFixture[str], own: lis
     table.write_text("not parquet")
     assert "not parquet" in refused(capsys, "unlearn", *own, *words)
     assert "not parquet" in refused(capsys, "align", str(table))
+    run(capsys, "score", *own, "--model", "bio-full", "--scorer", "wga,random", "--out", str(table))
+    assert "has 2: wga, random" in refused(capsys, "unlearn", *own, *words)
     pd.DataFrame({"score": [1.0]}).to_parquet(table)
     assert "for want of task" in refused(capsys, "unlearn", *own, *words)
     assert "for want of task" in refused(capsys, "align", str(table))
@@ -153,13 +155,21 @@ def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list
         (["score", "biographies", "--model", "no.gguf", "--scorer", "wga", "--out", "OUT"], "no such file"),
         (["align", "OUT"], "no such file"),
         (["models", "get", "smollm"], "did you mean smollm2"),
+        (["models", "get"], "needs a name: smollm2"),
+        (["runs", "list", "--root", "/none"], "no such directory"),
+        (["runs", "list", "somewhere"], "--root somewhere"),
+        (["score", "--forget", ".", "--retain", ".", "--model", "bio-full", "--scorer", "wga", "--out", "OUT"],
+         "a directory"),
+        (["align", "."], "a directory"),
+        (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "/", "--out", "OUT"],
+         "scorer's name or a score table"),
         (["runs", "show", "OUT"], "no run directory"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wgaa", "--weights", "wga", "--out", "OUT"],
          "did you mean wga"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
           "--set", "step=3"], "unknown setting 'step': did you mean steps"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
-          "--set", "lr=fast"], "'fast' is not a float"),
+          "--set", "lr=fast"], "'fast' is not a number"),
         (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "/dev/null/x"], "/dev/null: "),
         (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "/dev/null"], "neither a file"),
         (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "."], ". is a directory"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -194,3 +195,31 @@ def test_a_model_among_the_runs_is_no_run(own: dict[str, str], full: LanguageMod
     probes = done.json("cost.json")["phases"]["probes"]
     assert probes["calls"] == 4  # two sets, before and after
     assert done.json("cost.json")["phases"]["forget"]["calls"] == 1
+
+
+def test_an_interrupt_while_probing_leaves_a_run_to_resume(own: dict[str, str], tmp_path: Path) -> None:
+    def interrupt(name: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    config = runs.Config(TaskSpec(**own), "bio-full", "wga", "wga", Settings(steps=1, batch_size=4), probe_limit=2)
+    with pytest.raises(runs.Stopped, match="step 0"):
+        runs.start(config, tmp_path / "run", on_probe=interrupt)
+    with pytest.raises(UserError, match="not empty; choose another --out, or resume it"):
+        runs.start(config, tmp_path / "run")
+    with pytest.raises(runs.Stopped, match="step 0"):
+        runs.resume(tmp_path / "run", on_probe=interrupt)
+    assert runs.resume(tmp_path / "run").status()["status"] == "finished"
+
+
+def test_an_interrupt_while_loading_is_one_line(own: dict[str, str], tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "workbench", "unlearn", "--forget", own["forget"], "--retain", own["retain"]]
+    words += ["--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", str(tmp_path / "run")]
+    for wait in (0.5, 1.0):
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        time.sleep(wait)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+        assert process.returncode == 130
+        assert said.splitlines()[-1].startswith("workbench: ")
+        assert "Traceback" not in said
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)

@@ -35,7 +35,9 @@ def test_own_files_with_spans_and_text(tmp_path: Path) -> None:
         ({"question": "", "answer": "x"}, "'question' must be a non-empty string"),
         ({"question": "Who?", "answer": 3}, "'answer' must be a non-empty string"),
         ({**GOOD, "spans": [[0, 99]]}, "outside its answer of 11 characters"),
-        ({**GOOD, "spans": [[3, 3]]}, "outside its answer"),
+        ({**GOOD, "spans": [[3, 3]]}, "is empty"),
+        ({**GOOD, "answer": "\ud83d"}, "half of a surrogate pair"),
+        ({**GOOD, "wrong_answers": ["\udc00"]}, "half of a surrogate pair"),
         ({**GOOD, "spans": "0-3"}, "list of"),
         ({**GOOD, "wrong_answers": [1]}, "'wrong_answers' must be a list of strings"),
     ],
@@ -45,6 +47,21 @@ def test_bad_rows_name_file_and_line(tmp_path: Path, line: object, message: str)
     with pytest.raises(UserError, match=message) as error:
         samples_from(rows(path), "forget")
     assert f"{path}:2" in str(error.value)
+
+
+def test_misspelt_keys_and_repeated_ids_of_own_rows(tmp_path: Path) -> None:
+    retain = write(tmp_path / "r.jsonl", {"question": "Where?", "answer": "Here."})
+    for rows_, message in (
+        (
+            [GOOD, {"question": "Who?", "answer": "Ada.", "span": [[0, 3]]}],
+            r":2: unknown key 'span': did you mean spans",
+        ),
+        ([GOOD | {"id": "a"}, {"question": "Who?", "answer": "Ada.", "id": "a"}], r":2: id 'a' is used twice"),
+    ):
+        with pytest.raises(UserError, match=message):
+            TaskSpec(forget=write(tmp_path / "f.jsonl", *rows_), retain=retain).load()
+    extra = write(tmp_path / "f.jsonl", GOOD | {"person": "Ada", "source": "a book"})
+    assert len(TaskSpec(forget=extra, retain=retain).load().forget) == 1
 
 
 def test_empty_forget_set(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def parser() -> Parser:
     model_options(command)
     command.add_argument("--out", required=True, metavar="DIR")
     command.add_argument("--epochs", type=positive, default=8)
-    command.add_argument("--set", action="append", default=[], metavar="K=V", help="e.g. lr=1e-4 batch_size=16")
+    settings_option(command, "e.g. lr=1e-4 batch_size=16")
 
     command = add("score", "score the answer tokens of the forget set")
     task_options(command)
@@ -97,7 +97,7 @@ def parser() -> Parser:
     command.add_argument("--objective", required=True, metavar="X")
     command.add_argument("--weights", required=True, metavar="Y", help="a scorer's name, or a score table")
     command.add_argument("--reference", metavar="MODEL")
-    command.add_argument("--set", action="append", default=[], metavar="K=V", help="e.g. steps=60 lr=3e-4 beta=1")
+    settings_option(command, "e.g. steps=60 lr=3e-4")
     command.add_argument("--probe-limit", type=positive, metavar="N", help="probe at most N samples a set")
     command.add_argument("--out", metavar="RUN")
 
@@ -119,6 +119,11 @@ def parser() -> Parser:
 
     add("lab", "JupyterLab on the notebooks")
     return top
+
+
+def settings_option(command: Parser, help: str) -> None:
+    """`--set k=v ...`, which may also be given again."""
+    command.add_argument("--set", nargs="+", action="extend", default=[], metavar="K=V", help=help)
 
 
 def task_options(command: Parser) -> None:
@@ -145,6 +150,14 @@ def model_options(command: Parser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("workbench: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str] | None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one line, not one a retry
     Parser.words = tuple(sys.argv[1:] if arguments is None else arguments)
@@ -164,9 +177,6 @@ def main(arguments: list[str] | None = None) -> int:
         fail(f"{error.filename or 'file'}: {error.strerror or error}")
     except Stopped as stopped:
         print(f"workbench: {stopped}; go on with: workbench runs resume {stopped.path}", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("workbench: interrupted", file=sys.stderr)
         return 130
     if given.json:
         print(json.dumps(result, allow_nan=False))

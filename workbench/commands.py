@@ -64,7 +64,8 @@ def _value(key: str, text: str, default: Any) -> Any:
     try:
         return type(default)(text)
     except ValueError:
-        raise UserError(f"--set {key}: '{text}' is not a {type(default).__name__}") from None
+        kind = {int: "a whole number", float: "a number"}.get(type(default), type(default).__name__)
+        raise UserError(f"--set {key}: '{text}' is not {kind}") from None
 
 
 def writable(path: Path, *, folder: bool = False) -> Path:
@@ -98,6 +99,17 @@ def number(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else "not available"
 
 
+def reasons(metrics: dict[str, dict[str, Any]]) -> None:
+    """Print why metrics have no value, a line a reason."""
+    found: dict[str, list[str]] = {}
+    for name, values in metrics.items():
+        for key, value in values.items():
+            if isinstance(value, dict):
+                found.setdefault(value["reason"], []).append(f"{name} {key}")
+    for reason, places in found.items():
+        print(f"not available: {', '.join(places)}: {reason}")
+
+
 def demo(given: Namespace) -> dict[str, Any]:
     """The whole story."""
     from workbench.demo import demo as tell
@@ -121,8 +133,10 @@ def demo(given: Namespace) -> dict[str, Any]:
 def list_models(given: Namespace) -> Any:
     """List the built-in models, or fetch one."""
     if given.action == "get":
+        if not given.name:
+            raise UserError(f"`workbench models get` needs a name: {models.SMOLLM2}")
         if given.name != models.SMOLLM2:
-            raise unknown("model to fetch", given.name or "", [models.SMOLLM2])
+            raise unknown("model to fetch", given.name, [models.SMOLLM2])
         path = models.get_smollm2(say=lambda line: print(line, file=sys.stderr))
         print(path)
         return {"name": given.name, "path": str(path)}
@@ -205,6 +219,8 @@ def align(given: Namespace) -> dict[str, Any]:
 
 def unlearn(given: Namespace) -> dict[str, Any]:
     """A run."""
+    if given.weights not in scorer and Path(given.weights).exists() and not given.weights.endswith(".parquet"):
+        raise UserError(f"--weights takes a scorer's name or a score table, FILE.parquet, not {given.weights}")
     learned = {} if given.weights.endswith(".parquet") else scorer[given.weights].options
     settings = settings_from(given.set, {"objective": objective[given.objective].options, "weights": learned})
     config = runs.Config(
@@ -234,6 +250,9 @@ def show_run(directory: runs.RunDirectory) -> dict[str, Any]:
             rows.append([name, key, number(value), number(after[name][key]) if after else ""])
     if before:
         table_line(rows)
+        reasons(before)
+        if directory.config.get("probe_limit"):
+            print(f"probed: at most {directory.config['probe_limit']} answers a set")
     return status | {"metrics": metrics, "cost": directory.json("cost.json")}
 
 
@@ -253,12 +272,17 @@ def probe(given: Namespace) -> dict[str, Any]:
     rows = [["set", "metric", "value"]]
     rows += [[name, key, number(value)] for name, values in found.metrics.items() for key, value in values.items()]
     table_line(rows)
+    reasons(found.metrics)
     return {"metrics": found.metrics}
 
 
 def manage_runs(given: Namespace) -> Any:
     """List, show or resume runs."""
     if given.action == "list":
+        if given.run:
+            raise UserError(f"`workbench runs list` lists a directory's runs: --root {given.run}")
+        if given.root != "runs" and not Path(given.root).is_dir():
+            raise UserError(f"--root {given.root}: no such directory")
         found = [directory.status() for directory in runs.list_runs(Path(given.root))]
         table_line([["run", "status", "step"]] + [[r["run"], r["status"], f"{r['step']}/{r['steps']}"] for r in found])
         return {"runs": found}

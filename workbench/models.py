@@ -80,7 +80,8 @@ class LanguageModel:
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and prompt style as plain safetensors and JSON."""
-        self.module.save_pretrained(folder)
+        with _quiet():
+            self.module.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         (folder / "workbench.json").write_text(json.dumps({"prompt": self.prompt}) + "\n")
 

@@ -27,6 +27,7 @@ from workbench.objectives import objective, retain_loss
 from workbench.probes import Probed, probe
 from workbench.registry import UserError
 from workbench.scorers import read_scores, scorer
+from workbench.scorers.weights import one_scorer
 from workbench.scoring import check_needs
 from workbench.tasks import Task, TaskSpec
 from workbench.unlearn import Run, Settings, State, unlearn
@@ -75,7 +76,7 @@ class Config:
         if self.probe_limit is not None and self.probe_limit < 1:
             raise UserError(f"probe_limit must be at least 1, not {self.probe_limit}")
         if self.weights.endswith(".parquet"):
-            read_scores(Path(self.weights))
+            one_scorer(read_scores(Path(self.weights)))
         else:
             check_needs([self.weights], self.reference is not None)
 
@@ -97,6 +98,22 @@ def is_run(path: Path) -> bool:
     return isinstance(record, dict) and {"objective", "settings"} <= set(record)
 
 
+@contextlib.contextmanager
+def _resumable(path: Path) -> Iterator[None]:
+    """Ctrl-C outside the steps (while probing) is a stop too: what is there can be resumed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(path, RunDirectory(path).status()["step"]) from None
+
+
+def check_new(path: Path) -> None:
+    """Raise for a directory that holds something already."""
+    if path.is_dir() and any(path.iterdir()):
+        resume = is_run(path) and not (path / "run.json").exists()
+        raise UserError(f"{path} is not empty; choose another --out" + ", or resume it" * resume)
+
+
 class RunDirectory:
     """One run's files. Without `run.json` the run is unfinished."""
 
@@ -110,8 +127,7 @@ class RunDirectory:
         """Make the directory and write the configuration; refuses a directory that holds something."""
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise UserError(f"{path} is not empty; choose another --out, or resume it")
+            check_new(path)
         except OSError as error:
             raise cannot_write(path, error) from error
         with _undone(path):
@@ -282,13 +298,15 @@ def start(config: Config, path: Path | None = None, **hooks: Any) -> RunDirector
         UserError: something in the configuration is wrong; nothing is written then.
         Stopped: Ctrl-C or `stop`; the directory can be resumed.
     """
+    path = path or new_path(config)
     config.check()
+    check_new(path)
     task = config.task.load()
     lm = load_for(config)
     if config.weights in scorer and scorer[config.weights].facts.get("live"):
         scorer[config.weights].function(lm, **config.settings.options.get("weights", {}))  # refuses what cannot work
-    directory = RunDirectory.create(path or new_path(config), config)
-    with _undone(directory.path):
+    directory = RunDirectory.create(path, config)
+    with _undone(path), _resumable(path):
         return _execute(directory, config, task, lm, **hooks)
 
 
@@ -300,7 +318,7 @@ def resume(path: Path, **hooks: Any) -> RunDirectory:
     for left in list(directory.path.rglob(".*.part")):  # half-written when the run was killed
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     config = Config.from_dict(directory.config)
-    with _threads(directory.config.get("threads")):
+    with _threads(directory.config.get("threads")), _resumable(path):
         return _execute(directory, config, config.task.load(), load_for(config), **hooks)
 
 

@@ -6,6 +6,7 @@ JSONL files of one's own. Every reader validates row by row and names file and l
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,7 +65,8 @@ class Task:
         remembered = {(s.question, s.answer): s.id for s in self.forget}
         both = [s.id for s in self.retain if (s.question, s.answer) in remembered]
         if both:
-            raise UserError(f"task '{self.name}': {len(both)} forget rows are also in the retain set, e.g. {both[:3]}")
+            shown = ", ".join(f"'{s}'" for s in both[:3])
+            raise UserError(f"task '{self.name}': rows of the forget set are also in the retain set, there {shown}")
 
     @property
     def forget(self) -> list[Sample]:
@@ -99,6 +101,8 @@ def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of a JSON Lines file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: a directory; give the path of a JSON Lines file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     for number, line in enumerate(text.split("\n"), 1):
@@ -141,6 +145,8 @@ def _spans(row: dict[str, Any], answer: str, where: str) -> tuple[tuple[int, int
     if not pairs:
         raise UserError(f"{where}: 'spans' must be a list of [start, end] character offsets into the answer")
     for start, end in spans:
+        if start == end:
+            raise UserError(f"{where}: span [{start}, {end}] is empty; the end is exclusive")
         if not 0 <= start < end <= len(answer):
             raise UserError(f"{where}: span [{start}, {end}] is outside its answer of {len(answer)} characters")
     return tuple((start, end) for start, end in spans)
@@ -175,13 +181,13 @@ def sample_from(row: dict[str, Any], where: str, default_id: str) -> Sample:
 
 def samples_from(source: Iterable[tuple[str, dict[str, Any]]], prefix: str) -> list[Sample]:
     """Samples of `(where, row)` pairs; ids default to `<prefix>-<n>` and must be unique."""
-    samples = [sample_from(row, where, f"{prefix}-{n:04d}") for n, (where, row) in enumerate(source)]
-    seen: set[str] = set()
-    for sample in samples:
-        if sample.id in seen:
-            raise UserError(f"{prefix}: id '{sample.id}' is used twice; ids must be unique")
-        seen.add(sample.id)
-    return samples
+    samples: dict[str, Sample] = {}
+    for n, (where, row) in enumerate(source):
+        sample = sample_from(row, where, f"{prefix}-{n:04d}")
+        if sample.id in samples:
+            raise UserError(f"{where}: id '{sample.id}' is used twice; ids must be unique")
+        samples[sample.id] = sample
+    return list(samples.values())
 
 
 def with_spans(samples: list[Sample], path: Path) -> list[Sample]:
@@ -191,6 +197,19 @@ def with_spans(samples: list[Sample], path: Path) -> list[Sample]:
     if all(s.spans is None for s in labelled):
         raise UserError(f"{path}: no row matches a forget sample by question and answer")
     return labelled
+
+
+KEYS = ("id", "question", "answer", "text", "spans", "paraphrased_question", "paraphrased_answer", "wrong_answers")
+
+
+def _own_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of one's own file: other keys may stand there, misspelt ones may not."""
+    for where, row in rows(path):
+        for key in row:
+            meant = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.85)
+            if meant and key not in KEYS:
+                raise UserError(f"{where}: unknown key '{key}': did you mean {meant[0]}?")
+        yield where, row
 
 
 @task("biographies", source="embedded")
@@ -276,8 +295,12 @@ class TaskSpec:
     def _own(self) -> Task:
         if self.name or not (self.forget and self.retain):
             raise UserError("give either a task's name, or both --forget FILE and --retain FILE")
-        sets = {"forget": self.forget, "retain": self.retain}
-        return Task("own", {name: samples_from(rows(Path(path)), name) for name, path in sets.items()})
+        sets = {}
+        for name, path in (("forget", self.forget), ("retain", self.retain)):
+            sets[name] = samples_from(_own_rows(Path(path)), name)
+            if not sets[name]:
+                raise UserError(f"{path}: the {name} set is empty; give at least one row")
+        return Task("own", sets)
 
     def _named(self) -> Task:
         if not self.name:

@@ -110,7 +110,8 @@ def read_scores(path: Path) -> pd.DataFrame:
         UserError: no such file, not parquet, or columns missing.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; give a score table, made by `workbench score`")
+        what = "a directory" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {what}; give a score table, made by `workbench score`")
     try:
         table = pd.read_parquet(path)
     except Exception as error:

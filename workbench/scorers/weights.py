@@ -38,6 +38,15 @@ class Weights:
         return self.learner.scores(stats.hidden).detach()
 
 
+def one_scorer(table: pd.DataFrame) -> str:
+    """The scorer of a table that may serve as weights."""
+    names = list(table["scorer"].unique())
+    if len(names) != 1:
+        found = f"{len(names)}: {', '.join(names)}" if names else "none"
+        raise UserError(f"weights need a table of one scorer, and this one has {found}; score with one --scorer")
+    return str(names[0])
+
+
 def prepare_weights(
     lm: LanguageModel,
     task: Task,
@@ -52,10 +61,8 @@ def prepare_weights(
     """Weights by a scorer's name (scored now, or learning along), or from a score table of one scorer."""
     encodings = [encode(lm, s) for s in task.forget]
     if isinstance(weights, pd.DataFrame):
-        names = list(weights["scorer"].unique())
-        if len(names) != 1:
-            raise UserError(f"weights need a table of one scorer; this one has {len(names)}: {', '.join(names)}")
-        return Weights(names[0], weights.assign(step=0), None, encodings)  # recorded as what the run began with
+        begun = weights.assign(step=0)  # recorded as what the run began with
+        return Weights(one_scorer(weights), begun, None, encodings)
     entry = scorer[weights]
     if entry.facts.get("live"):
         learner = entry.function(lm, **options)
