@@ -219,7 +219,7 @@ def test_an_interrupt_while_loading_is_one_line(own: dict[str, str], tmp_path: P
         time.sleep(wait)
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]
-        assert process.returncode == 130
+        assert process.returncode in (130, -signal.SIGINT)  # Python may end itself by the signal; a shell sees 130
         assert said.splitlines()[-1].startswith("workbench: ")
         assert "Traceback" not in said
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
