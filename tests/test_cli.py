@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from workbench.cli import main
+from workbench.cli import main, uninterrupted
+from workbench.commands import COMMANDS
 from workbench.models import LanguageModel
 from workbench.tasks import Task
 from workbench.tokens import encode
@@ -257,6 +259,17 @@ def test_answer_longer_than_the_context(capsys: pytest.CaptureFixture[str], own:
     words = ["--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", str(tmp_path / "run")]
     assert "context" in refused(capsys, "unlearn", *own, *words)
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_waits_while_libraries_load(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        done.append("loaded")
+    assert done == ["loaded"]
+    monkeypatch.setitem(COMMANDS, "models", lambda given: signal.raise_signal(signal.SIGINT))
+    assert main(["models"]) == 130
+    assert capsys.readouterr().err == "workbench: interrupted\n"
 
 
 def test_tokens_of_a_table_tile_their_answers(full: LanguageModel, small: Task) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import json
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import NoReturn
 
 from workbench.registry import UserError, unknown
@@ -16,6 +20,22 @@ def fail(message: str) -> NoReturn:
     """One line on standard error, exit 2."""
     print("workbench: " + " ".join(message.split()), file=sys.stderr)
     raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end: native libraries may abort the process when interrupted while they are loaded."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = threading.Event()
+    previous = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if asked.is_set():
+        raise KeyboardInterrupt
 
 
 class Parser(argparse.ArgumentParser):
@@ -162,9 +182,10 @@ def _run(arguments: list[str] | None) -> int:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one line, not one a retry
     Parser.words = tuple(sys.argv[1:] if arguments is None else arguments)
     given = parser().parse_args(arguments)
-    from workbench.commands import COMMANDS
-    from workbench.console import Progress
-    from workbench.runs import Stopped
+    with uninterrupted():
+        from workbench.commands import COMMANDS
+        from workbench.console import Progress
+        from workbench.runs import Stopped
 
     try:
         try:
