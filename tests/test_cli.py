@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from workbench.cli import main, uninterrupted
+from workbench.cli import main
 from workbench.commands import COMMANDS
+from workbench.interrupts import uninterrupted
 from workbench.models import LanguageModel
 from workbench.tasks import Task
 from workbench.tokens import encode

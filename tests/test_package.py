@@ -19,7 +19,7 @@ from workbench.scorers import scorer
 ROOT = Path(workbench.__file__).parent
 ORDER = [
     {"registry"},
-    {"files"},
+    {"files", "interrupts"},
     {"tasks"},
     {"models"},
     {"tokens"},

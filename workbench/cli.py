@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
 import json
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from typing import NoReturn
 
+from workbench.interrupts import uninterrupted
 from workbench.registry import UserError, unknown
 
 
@@ -20,22 +17,6 @@ def fail(message: str) -> NoReturn:
     """One line on standard error, exit 2."""
     print("workbench: " + " ".join(message.split()), file=sys.stderr)
     raise SystemExit(2)
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end: native libraries may abort the process when interrupted while they are loaded."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked = threading.Event()
-    previous = signal.signal(signal.SIGINT, lambda *_: asked.set())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if asked.is_set():
-        raise KeyboardInterrupt
 
 
 class Parser(argparse.ArgumentParser):

@@ -256,6 +256,13 @@ def show_run(directory: runs.RunDirectory) -> dict[str, Any]:
     return status | {"metrics": metrics, "cost": directory.json("cost.json")}
 
 
+def load_result(run: runs.RunDirectory, prompt: models.Prompt | None) -> models.LanguageModel:
+    """The model that a run left, in the number format of the run."""
+    if run.json("run.json") is None:
+        raise UserError(f"{run.path} is not finished, so it has no model yet; resume it first")
+    return models.load(str(run.path / "model"), precision=run.config["precision"], prompt=prompt)
+
+
 def probe(given: Namespace) -> dict[str, Any]:
     """Probe a model."""
     task = spec(given).load()
@@ -263,7 +270,7 @@ def probe(given: Namespace) -> dict[str, Any]:
         writable(Path(given.out))
     folder = Path(given.model)
     if runs.is_run(folder):
-        lm = runs.load_result(runs.RunDirectory(folder), prompt=given.prompt)
+        lm = load_result(runs.RunDirectory(folder), given.prompt)
     else:
         lm = models.load(given.model, prompt=given.prompt)
     found = probe_task(lm, task, limit=given.probe_limit, progress=progress_hooks(0)["on_probe"])

@@ -7,9 +7,7 @@ import json
 import platform
 import secrets
 import shutil
-import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from workbench.cost import Ledger
 from workbench.files import cannot_write, write_json, write_table, write_text, writing
+from workbench.interrupts import interruptible
 from workbench.models import LanguageModel, load
 from workbench.objectives import objective, retain_loss
 from workbench.probes import Probed, probe
@@ -266,26 +265,6 @@ def list_runs(root: Path = Path("runs")) -> list[RunDirectory]:
     return [RunDirectory(path.parent) for path in sorted(root.glob("*/config.json")) if is_run(path.parent)]
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """A question that turns true on Ctrl-C, so that the step ends before the run does; a second Ctrl-C interrupts."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def handle(*_: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
 def start(config: Config, path: Path | None = None, **hooks: Any) -> RunDirectory:
     """Run a configuration in a new directory: probe, unlearn, probe again, save the model.
 
@@ -336,13 +315,6 @@ def _threads(count: int | None) -> Iterator[None]:
 def load_for(config: Config) -> LanguageModel:
     """The model a configuration names."""
     return load(config.model, device=config.device, precision=config.precision, prompt=config.prompt)  # type: ignore[arg-type]
-
-
-def load_result(directory: RunDirectory, prompt: str | None = None) -> LanguageModel:
-    """The model that a run left, in the number format of the run."""
-    if directory.json("run.json") is None:
-        raise UserError(f"{directory.path} is not finished, so it has no model yet; resume it first")
-    return load(str(directory.path / "model"), precision=directory.config["precision"], prompt=prompt)  # type: ignore[arg-type]
 
 
 def _execute(
