@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import sys
+import warnings
 from typing import NoReturn
 
 from workbench.interrupts import uninterrupted
@@ -82,11 +83,13 @@ def parser() -> Parser:
     command = add("score", "score the answer tokens of the forget set")
     task_options(command)
     model_options(command)
-    command.add_argument("--scorer", required=True, metavar="A,B,C", help="names, or 'all'")
+    command.add_argument("--scorer", required=True, metavar="A,B,C", help="names, 'all', or a saved FILE.safetensors")
     command.add_argument("--reference", metavar="MODEL", help="for scorers that compare with a second model")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--out", required=True, metavar="FILE.parquet")
     command.add_argument("--html", metavar="FILE.html", help="the same as highlighted text")
+    command.add_argument("--save", metavar="FILE.safetensors", help="keep the learned scorer (amortised, atwu)")
+    settings_option(command, "options of the scorers, e.g. signal=entropy preset=published")
 
     command = add("align", "scores against span labels: AUROC and average precision")
     command.add_argument("file", metavar="FILE.parquet")
@@ -139,6 +142,7 @@ def task_options(command: Parser) -> None:
     command.add_argument("--retain", metavar="R.jsonl", help="rows of one's own to keep")
     command.add_argument("--spans", metavar="FILE.jsonl", help="span labels of the forget rows")
     command.add_argument("--retain-rows", type=positive, metavar="N", help="only the last N retain rows")
+    command.add_argument("--unlabelled", metavar="U.jsonl", help="text of the same kind that the model has not seen")
 
 
 def model_options(command: Parser) -> None:
@@ -159,6 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
+    warnings.formatwarning = lambda message, *_, **__: f"workbench: {message}\n"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one line, not one a retry
     Parser.words = tuple(sys.argv[1:] if arguments is None else arguments)

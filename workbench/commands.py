@@ -9,6 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from workbench import compare, models, runs
 from workbench.console import Progress
 from workbench.files import write_table, write_text, writing
@@ -16,7 +18,8 @@ from workbench.objectives import objective
 from workbench.probes import probe as probe_task
 from workbench.registry import UserError, unknown
 from workbench.report import run_report, scores_page
-from workbench.scorers import read_scores, score_samples, scorer
+from workbench.scorers import apply_scorer, load_scorer, read_scores, save_scorer, score_samples, scorer
+from workbench.scorers.saved import KINDS
 from workbench.scoring import check_needs, score_task
 from workbench.tasks import TaskSpec
 from workbench.unlearn import Settings, epochs
@@ -34,12 +37,20 @@ def load_model(given: Namespace) -> models.LanguageModel:
     return models.load(given.model, device=given.device, precision=given.precision, prompt=given.prompt)
 
 
-def settings_from(pairs: list[str], parts: dict[str, dict[str, Any]], **defaults: Any) -> Settings:
+def settings_from(
+    pairs: list[str],
+    parts: dict[str, dict[str, Any]],
+    presets: dict[str, dict[str, Any]] | None = None,
+    **defaults: Any,
+) -> Settings:
     """Settings out of `key=value` pairs; a key may also be an option of the run's `objective` or `weights`.
+
+    Where a setting and an option share a name, the setting is meant; `weights.lr=0.01` means the option.
 
     Args:
         pairs: what `--set` was given.
         parts: "objective" and "weights" -> the options that these take, with their defaults.
+        presets: named options of the weights, for `preset=NAME`.
         defaults: settings that differ from the class's own.
     """
     own = {f.name for f in fields(Settings)} - {"options"}
@@ -49,6 +60,15 @@ def settings_from(pairs: list[str], parts: dict[str, dict[str, Any]], **defaults
         key, equals, text = pair.partition("=")
         if not equals:
             raise UserError(f"--set takes key=value, not '{pair}'")
+        if key == "preset" and presets:
+            if text not in presets:
+                raise unknown("preset", text, list(presets))
+            options.setdefault("weights", {}).update(presets[text])
+            continue
+        part, dot, option = key.partition(".")
+        if dot and option in parts.get(part, {}):
+            options.setdefault(part, {})[option] = _value(key, text, parts[part][option])
+            continue
         takers = [part for part, known in parts.items() if key in known]
         if key in own:
             values[key] = _value(key, text, getattr(Settings(), key))
@@ -179,28 +199,90 @@ def progress_hooks(steps: int, *names: str) -> dict[str, Any]:
     return {name: hooks[name] for name in names} if names else hooks
 
 
+def scorer_options(pairs: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
+    """Options by scorer out of `key=value` pairs; each goes to every scorer that takes it."""
+    options: dict[str, dict[str, Any]] = {name: {} for name in names}
+    known = {name: scorer[name].options for name in names}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set takes key=value, not '{pair}'")
+        takers = [name for name in names if key in known[name] or (key == "preset" and presets_of(name))]
+        if not takers:
+            raise unknown("scorer option", key, sorted({k for name in names for k in known[name]}))
+        for name in takers:
+            options[name].update(preset(name, text) if key == "preset" else {key: _value(key, text, known[name][key])})
+    return options
+
+
+def presets_of(name: str) -> dict[str, dict[str, Any]]:
+    """A scorer's named presets."""
+    return scorer[name].facts.get("presets", {})
+
+
+def preset(name: str, which: str) -> dict[str, Any]:
+    """The options of a scorer's preset."""
+    if which not in presets_of(name):
+        raise unknown(f"preset of {name}", which, list(presets_of(name)))
+    return presets_of(name)[which]
+
+
 def score(given: Namespace) -> dict[str, Any]:
     """Score a task's forget answers."""
     task = spec(given).load()
     wanted = list(dict.fromkeys(given.scorer.split(",")))
+    saved = [name for name in wanted if name.endswith(".safetensors")]
     labelled = all(s.spans is not None for s in task.forget)
     if wanted == ["all"]:
         have = {"reference": bool(given.reference), "spans": labelled}
-        wanted = [n for n in scorer if all(have[need] for need in scorer[n].facts.get("needs", ()))]
-    check_needs(wanted, bool(given.reference))
+        able = [n for n in scorer if all(have[need] for need in scorer[n].facts.get("needs", ()))]
+        wanted = [n for n in able if not scorer[n].facts.get("slow")]
+        if wanted != able:
+            print(f"left out for their time: {', '.join(n for n in able if n not in wanted)}", file=sys.stderr)
+    named = [name for name in wanted if name not in saved]
+    check_needs(named, bool(given.reference))
+    options = scorer_options(given.set, named)
+    keepers = [name for name in named if name in KINDS]
+    if given.save and len(keepers) != 1:
+        raise UserError(f"--save keeps one learned scorer ({' or '.join(KINDS)}); --scorer names {len(keepers)}")
     out = writable(Path(given.out))
-    if given.html:
-        writable(Path(given.html))
+    for path in (given.html, given.save):
+        if path:
+            writable(Path(path))
+    learners = [load_scorer(Path(name)) for name in saved]
     lm = load_model(given)
     reference = models.load(given.reference, **lm.like()) if given.reference else None
-    table = score_task(lm, task, wanted, reference=reference, seed=given.seed, progress=Progress().tell)
+    learned: dict[str, Any] = {}
+    tables = [apply_scorer(learner.to(lm.device), lm, task.forget, task=task.name) for learner in learners]
+    if named:
+        tables.append(
+            score_task(
+                lm,
+                task,
+                named,
+                reference=reference,
+                seed=given.seed,
+                options=options,
+                learned=learned,
+                progress=Progress().tell,
+            )
+        )
+    table = pd.concat(tables, ignore_index=True)
     write_table(out, table)
-    print(f"{table['sample_id'].nunique()} answers, {len(table) // len(wanted)} tokens, {len(wanted)} scorers: {out}")
+    names = list(table["scorer"].unique())
+    count = len(table) // len(wanted)
+    print(f"{table['sample_id'].nunique()} answers, {count} tokens, {len(wanted)} scorers: {out}")
+    if given.save:
+        if keepers[0] not in learned:
+            raise UserError("cross-fitted scores come from several maps, so there is none to --save; use text=other")
+        with writing(Path(given.save)) as aside:
+            save_scorer(learned[keepers[0]], aside)
+        print(given.save)
     if given.html:
         texts = {s.id: (s.question, s.answer) for s in task.forget}
         write_text(Path(given.html), scores_page(table, texts))
         print(given.html)
-    return {"out": str(out), "scorers": wanted, "tokens": len(table) // len(wanted)}
+    return {"out": str(out), "scorers": names, "tokens": count}
 
 
 def align(given: Namespace) -> dict[str, Any]:
@@ -219,10 +301,15 @@ def align(given: Namespace) -> dict[str, Any]:
 
 def unlearn(given: Namespace) -> dict[str, Any]:
     """A run."""
-    if given.weights not in scorer and Path(given.weights).exists() and not given.weights.endswith(".parquet"):
-        raise UserError(f"--weights takes a scorer's name or a score table, FILE.parquet, not {given.weights}")
-    learned = {} if given.weights.endswith(".parquet") else scorer[given.weights].options
-    settings = settings_from(given.set, {"objective": objective[given.objective].options, "weights": learned})
+    a_file = given.weights.endswith((".parquet", ".safetensors"))
+    if given.weights not in scorer and Path(given.weights).exists() and not a_file:
+        raise UserError(f"--weights takes a scorer's name, FILE.parquet or FILE.safetensors, not {given.weights}")
+    learned = {} if a_file else scorer[given.weights].options
+    settings = settings_from(
+        given.set,
+        {"objective": objective[given.objective].options, "weights": learned},
+        presets={} if a_file else presets_of(given.weights),
+    )
     config = runs.Config(
         task=spec(given),
         model=given.model,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.registry import Registry
+from workbench.registry import Registry, UserError
 from workbench.tokens import TokenStats
 
 objective = Registry("objective")
@@ -30,6 +30,18 @@ class ForgetTokens:
     weights: Tensor
 
 
+def saturation_factor(kind: str, nll: Tensor, weighted: Tensor, beta: float) -> Tensor:
+    """(N,) what a token's pull is multiplied by, without gradient: it falls as the token is forgotten.
+
+    "weighted" is exp(-beta w l), "probability" is p^beta (which the weight does not enter), "none" is 1.
+    """
+    if kind not in ("weighted", "probability", "none"):
+        raise UserError(f"saturation is weighted, probability or none, not '{kind}'")
+    if kind == "none":
+        return torch.ones_like(nll)
+    return (-beta * (weighted if kind == "weighted" else nll).detach()).exp()
+
+
 @objective("grad_diff", source="arXiv 2310.10683; sure")
 def grad_diff(tokens: ForgetTokens) -> Tensor:
     """-mean w l: gradient ascent on the forget tokens. Unbounded: pair it with a retain loss and few steps."""
@@ -44,10 +56,14 @@ def wga(tokens: ForgetTokens, *, beta: float = 1.0) -> Tensor:
 
 
 @objective("atwu", source="after arXiv 2606.06320; sure for the authors' code")
-def atwu(tokens: ForgetTokens, *, beta: float = 5.0) -> Tensor:
-    """-mean w l sg(exp(-w l))^beta: weighted ascent; a token already forgotten stops pulling."""
-    weighted = tokens.weights * tokens.stats.nll
-    return -(weighted * (-beta * weighted.detach()).exp()).mean()
+def atwu(tokens: ForgetTokens, *, beta: float = 5.0, saturation: str = "weighted") -> Tensor:
+    """-mean w l sg(exp(-w l))^beta: weighted ascent; a token already forgotten stops pulling.
+
+    `saturation` "probability" replaces the factor by sg(p^beta), which the weight does not enter; "none" by 1.
+    """
+    nll = tokens.stats.nll
+    weighted = tokens.weights * nll
+    return -(weighted * saturation_factor(saturation, nll, weighted, beta)).mean()
 
 
 @retain_loss("nll", needs=(), source="sure")

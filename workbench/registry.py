@@ -34,6 +34,11 @@ class Entry:
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
+    @property
+    def kind(self) -> str:
+        """What the function is called with, where one registry holds several sorts; see `scorers.table`."""
+        return str(self.facts.get("kind", ""))
+
 
 class Registry:
     """Name -> function. `needs=`, `source=` and other facts are kept beside the function."""

@@ -25,8 +25,8 @@ from workbench.models import LanguageModel, load
 from workbench.objectives import objective, retain_loss
 from workbench.probes import Probed, probe
 from workbench.registry import UserError
-from workbench.scorers import read_scores, scorer
-from workbench.scorers.weights import one_scorer
+from workbench.scorers import load_scorer, read_scores, save_scorer, scorer
+from workbench.scorers.weights import from_file, is_live, one_scorer
 from workbench.scoring import check_needs
 from workbench.tasks import Task, TaskSpec
 from workbench.unlearn import Run, Settings, State, unlearn
@@ -76,6 +76,8 @@ class Config:
             raise UserError(f"probe_limit must be at least 1, not {self.probe_limit}")
         if self.weights.endswith(".parquet"):
             one_scorer(read_scores(Path(self.weights)))
+        elif from_file(self.weights):
+            load_scorer(Path(self.weights))
         else:
             check_needs([self.weights], self.reference is not None)
 
@@ -282,8 +284,9 @@ def start(config: Config, path: Path | None = None, **hooks: Any) -> RunDirector
     check_new(path)
     task = config.task.load()
     lm = load_for(config)
-    if config.weights in scorer and scorer[config.weights].facts.get("live"):
-        scorer[config.weights].function(lm, **config.settings.options.get("weights", {}))  # refuses what cannot work
+    if is_live(config.weights):
+        options = config.settings.options.get("weights", {})
+        scorer[config.weights].function(lm.module.config.hidden_size, **options)  # refuses what cannot work
     directory = RunDirectory.create(path, config)
     with _undone(path), _resumable(path):
         return _execute(directory, config, task, lm, **hooks)
@@ -398,6 +401,9 @@ def _finish(
     )
     _write_probes(directory, before, after)
     write_table(directory.path / "scores.parquet", run.scores)
+    if run.scorer is not None:
+        with writing(directory.path / "scorer.safetensors") as aside:
+            save_scorer(run.scorer, aside)
     write_json(directory.path / "cost.json", run.ledger.as_dict())
     shutil.rmtree(directory.path / "model", ignore_errors=True)  # of a run killed here
     with writing(directory.path / "model") as aside:

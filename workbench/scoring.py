@@ -1,20 +1,21 @@
-"""Score a whole task: fixed scorers in one pass over its forget answers, learning ones by a short run on a copy."""
+"""Score a whole task: fixed scorers at once, learning ones by a short run on a copy of the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
 from workbench.models import LanguageModel
 from workbench.registry import UserError
-from workbench.scorers import score_samples, scorer
+from workbench.scorers import TaskScoring, score_fixed, scorer
 from workbench.tasks import Task
-from workbench.unlearn import Settings, epochs, unlearn
+from workbench.unlearn import Settings, epochs, forget_then_relearn, unlearn
 
-PRESET = Settings(batch_size=8, lr=1e-5, warmup=0)  # the model's part of the authors' default preset
-PRESET_EPOCHS = 5
+RUN = Settings(batch_size=8, lr=1e-5, warmup=0)  # the model's part of the authors' default preset
+EPOCHS = 5
 
 
 def score_task(
@@ -24,6 +25,8 @@ def score_task(
     *,
     reference: LanguageModel | None = None,
     seed: int = 0,
+    options: dict[str, dict[str, Any]] | None = None,
+    learned: dict[str, Any] | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> pd.DataFrame:
     """The score table of a task's forget answers under several scorers.
@@ -34,25 +37,22 @@ def score_task(
         names: scorers by name.
         reference: for scorers that need one.
         seed: of every random source.
+        options: keyword arguments by scorer.
+        learned: filled with the learned scorers by name, to be saved and applied to other text.
         progress: called with what is done, how much of it, and of how much.
     """
     check_needs(names, reference is not None)
-    fixed = [name for name in names if not scorer[name].facts.get("live")]
-    tables = []
+    options, learned = options or {}, {} if learned is None else learned
+    given = TaskScoring(lm, task, reference, seed, trained=forget_then_relearn, learned=learned)
+    fixed = [name for name in names if scorer[name].kind != "live"]
+    tables = {}
     if fixed:
-        tables.append(
-            score_samples(
-                lm,
-                task.forget,
-                fixed,
-                task=task.name,
-                reference=reference,
-                seed=seed,
-                progress=lambda done: progress("score", done, len(task.forget)),
-            )
-        )
-    tables += [learned_scores(lm, task, name, seed=seed, progress=progress) for name in names if name not in fixed]
-    return pd.concat(tables, ignore_index=True)
+        table = score_fixed(given, fixed, options=options, progress=progress)
+        tables = {str(name): part for name, part in table.groupby("scorer", sort=False)}
+    for name in names:
+        if name not in fixed:
+            tables[name] = learned_scores(given, name, options.get(name, {}), progress)
+    return pd.concat([tables[name] for name in names], ignore_index=True)
 
 
 def check_needs(names: list[str], reference: bool) -> None:
@@ -63,22 +63,28 @@ def check_needs(names: list[str], reference: bool) -> None:
 
 
 def learned_scores(
-    lm: LanguageModel,
-    task: Task,
+    given: TaskScoring,
     name: str,
-    *,
-    seed: int = 0,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    options: dict[str, Any],
+    progress: Callable[[str, int, int], None],
 ) -> pd.DataFrame:
     """The score table of a scorer that learns in alternation with the model, which is copied first.
 
     The scores are the learned map applied to the states of the changed model at the last step; `step` is 0, as in
     every table outside a run.
     """
-    steps = epochs(PRESET_EPOCHS, len(task.forget), PRESET.batch_size)
-    settings = replace(PRESET, steps=steps, seed=seed, record_every=steps, checkpoint_every=steps)
-    run = unlearn(
-        lm, task, "atwu", name, settings=settings, on_step=lambda e: progress(f"learn {name}", e["step"], steps)
+    steps = epochs(EPOCHS, len(given.task.forget), RUN.batch_size)
+    settings = replace(
+        RUN, steps=steps, seed=given.seed, record_every=steps, checkpoint_every=steps, options={"weights": options}
     )
+    run = unlearn(
+        given.lm,
+        given.task,
+        "atwu",
+        name,
+        settings=settings,
+        on_step=lambda e: progress(f"learn {name}", e["step"], steps),
+    )
+    given.learned[name] = run.scorer
     last = run.scores[(run.scores["scorer"] == name) & (run.scores["step"] == steps)]
     return last.assign(step=0).reset_index(drop=True)

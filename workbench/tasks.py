@@ -63,10 +63,11 @@ class Task:
             if not self.sets.get(name):
                 raise UserError(f"task '{self.name}': the {name} set is empty; give at least one row")
         remembered = {(s.question, s.answer): s.id for s in self.forget}
-        both = [s.id for s in self.retain if (s.question, s.answer) in remembered]
-        if both:
-            shown = ", ".join(f"'{s}'" for s in both[:3])
-            raise UserError(f"task '{self.name}': rows of the forget set are also in the retain set, there {shown}")
+        for name in ("retain", "unlabelled"):
+            both = [s.id for s in self.sets.get(name, []) if (s.question, s.answer) in remembered]
+            if both:
+                shown = ", ".join(f"'{s}'" for s in both[:3])
+                raise UserError(f"task '{self.name}': rows of the forget set are also in the {name} set, there {shown}")
 
     @property
     def forget(self) -> list[Sample]:
@@ -270,7 +271,9 @@ class TaskSpec:
         forget: JSONL file of one's own rows to forget.
         retain: JSONL file of one's own rows to keep.
         spans: JSONL file with span labels of the forget rows.
-        retain_rows: use only the last n retain rows.
+        retain_rows: use only the last n retain rows; the others become the task's unlabelled text, as text of the same
+            kind that a model planted with these options has not seen.
+        unlabelled: JSONL file of such text, instead.
     """
 
     name: str | None = None
@@ -279,6 +282,7 @@ class TaskSpec:
     retain: str | None = None
     spans: str | None = None
     retain_rows: int | None = None
+    unlabelled: str | None = None
 
     def load(self) -> Task:
         """Read the task this names."""
@@ -287,7 +291,14 @@ class TaskSpec:
         if self.retain_rows is not None:
             if self.retain_rows < 1:
                 raise UserError("--retain-rows must be at least 1")
+            rest = sets["retain"][: -self.retain_rows]
             sets["retain"] = sets["retain"][-self.retain_rows :]
+            if rest:
+                sets["unlabelled"] = rest
+        if self.unlabelled:
+            sets["unlabelled"] = samples_from(_own_rows(Path(self.unlabelled)), "unlabelled")
+            if not sets["unlabelled"]:
+                raise UserError(f"{self.unlabelled}: no row; give at least one, or leave --unlabelled out")
         if self.spans:
             sets["forget"] = with_spans(sets["forget"], Path(self.spans))
         return replace(loaded, sets=sets)

@@ -190,7 +190,7 @@ class TokenStats:
         logp: (N,) log-probability of the token, in nats; carries gradient if the model does.
         entropy: (N,) entropy of the predictive distribution, in nats.
         rank: (N,) how many tokens are more probable; 0 is the argmax.
-        hidden: (N, d) last-layer state at the token itself, or at the position that predicts it, if asked for.
+        hidden: (N, d) state at the token itself, or at the position that predicts it, if asked for.
         logits: (N, V) in float32 at least, with gradient if the model has it, if asked for.
         top_ids: (N, k) most probable tokens, with `top_logp` (N, k), if asked for.
         samples: number of samples in the batch.
@@ -235,6 +235,7 @@ def token_stats(
     *,
     extras: bool = True,
     hidden: Literal["token", "predicting"] | None = None,
+    layer: int = -1,
     logits: bool = False,
     top_k: int = 0,
 ) -> TokenStats:
@@ -246,11 +247,12 @@ def token_stats(
         lm: the model.
         batch: B samples with N answer tokens in all.
         extras: also entropy and rank (without gradient).
-        hidden: also last-layer states at the token, or at the position that predicts it; float32, detached.
+        hidden: also the states at the token, or at the position that predicts it; float32, detached.
+        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last).
         logits: also the logits themselves.
         top_k: also the k most probable tokens and their log-probabilities.
     """
-    states, scores = _states_and_logits(lm, batch)
+    states, scores = _states_and_logits(lm, batch, layer if hidden is not None else -1)
     labels = batch.input_ids[batch.rows, batch.columns]
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     logp = -F.cross_entropy(scores, labels, reduction="none")
@@ -272,16 +274,20 @@ def token_stats(
 _plain_head: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
-def _states_and_logits(lm: LanguageModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-    """Last-layer states (B, L, d), and logits (N, V) at the positions that predict answer tokens."""
+def _states_and_logits(lm: LanguageModel, batch: TokenBatch, layer: int) -> tuple[Tensor, Tensor]:
+    """States of a layer (B, L, d), and logits (N, V) at the positions that predict answer tokens."""
     model = lm.module
     if model not in _plain_head:
         _plain_head[model] = _head_is_plain(lm, batch)
     arguments = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "use_cache": False}
-    if not _plain_head[model]:
+    if layer != -1:
+        count = model.config.num_hidden_layers + 1
+        if not -count <= layer < count:
+            raise UserError(f"{lm.name} has layers 0 (embeddings) to {count - 1}, or -1 for the last; not {layer}")
+    if not _plain_head[model] or layer != -1:
         with lm.autocast():
             out = model(**arguments, output_hidden_states=True)
-        return out.hidden_states[-1], out.logits[batch.rows, batch.columns - 1]
+        return out.hidden_states[layer], out.logits[batch.rows, batch.columns - 1]
     with lm.autocast():
         states = model.get_decoder()(**arguments).last_hidden_state
     # What is measured has logits in float32: in bfloat16 they are 1/8 apart near 20, so that ranks tie and

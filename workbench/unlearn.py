@@ -20,7 +20,7 @@ from workbench.cost import Ledger
 from workbench.models import LanguageModel
 from workbench.objectives import ForgetTokens, objective, retain_loss
 from workbench.registry import UserError
-from workbench.scorers.weights import Weights, prepare_weights, record_scores, recorded_weights
+from workbench.scorers.weights import Weights, prepare_weights, record_scores, recorded_weights, states_of
 from workbench.tasks import Sample, Task
 from workbench.tokens import Encoding, TokenBatch, TokenStats, collate, encode, token_stats
 
@@ -85,13 +85,14 @@ class State:
 
 @dataclass
 class Run:
-    """What a run leaves: the model, one event a step, the recorded token scores, the costs."""
+    """What a run leaves: the model, one event a step, the recorded token scores, the costs, and the live scorer."""
 
     lm: LanguageModel
     events: list[dict[str, Any]]
     scores: pd.DataFrame
     ledger: Ledger
     finished: bool
+    scorer: Any = None
 
 
 def schedule(step: int, settings: Settings) -> float:
@@ -163,6 +164,25 @@ class Loop:
             torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
             return self._advance(started)
 
+    def pretrain_scorer(self) -> None:
+        """Let a live scorer learn from the unchanged model first, as many steps as it asks for."""
+        learner = self.weights.learner
+        if learner is None or self.forget is None:
+            return
+        for step in range(1, learner.pretrain + 1):
+            with self.ledger.phase("scorer") as phase, torch.no_grad():
+                _, batch = self.forget.at(step)
+                stats = token_stats(self.lm, batch, extras=False, **states_of(learner))
+                phase.count(self.lm, batch)
+            self._learn(stats)
+
+    def _learn(self, stats: TokenStats) -> None:
+        learner = self.weights.learner
+        with self.ledger.phase("scorer") as phase, torch.enable_grad():
+            learner.learn(stats)
+            phase.tokens += len(stats.labels)
+            phase.flops += 6.0 * len(stats.labels) * learner.products
+
     def _advance(self, started: float) -> dict[str, Any]:
         self.lm.module.train()
         rate = schedule(self.step, self.settings)
@@ -186,13 +206,10 @@ class Loop:
         indices, batch = self.forget.at(self.step)
         learner = self.weights.learner
         with self.ledger.phase("forget") as phase:
-            stats = token_stats(self.lm, batch, extras=False, hidden="token" if learner is not None else None)
+            stats = token_stats(self.lm, batch, extras=False, **states_of(learner))
             phase.count(self.lm, batch, passes=3)
-        if learner is not None and (self.step - 1) % learner.every == 0:
-            with self.ledger.phase("scorer") as phase:
-                learner.learn(stats)
-                phase.tokens += len(stats.labels)
-                phase.flops += 6.0 * len(stats.labels) * learner.width
+        if learner is not None and learner.every and (self.step - 1) % learner.every == 0:
+            self._learn(stats)
         with self.ledger.phase("forget", calls=0):
             tokens = ForgetTokens(stats, self.weights.of(indices, stats))
             loss = self.objective.function(tokens, **self.settings.options.get("objective", {}))
@@ -297,6 +314,7 @@ def unlearn(
             options=settings.options.get("weights", {}),
             reference=reference,
             cost=cost,
+            trained=forget_then_relearn,
         )
     loop = Loop(lm, settings, ledger, task.retain)
     loop.set_forget([encode(lm, s) for s in task.forget], objective, token_weights)
@@ -313,6 +331,7 @@ def unlearn(
     if resume:
         loop.load(resume)
     else:
+        loop.pretrain_scorer()
         note(0)
     while loop.step < settings.steps and not stop():
         events.append(loop.advance())
@@ -325,7 +344,7 @@ def unlearn(
     finished = loop.step >= settings.steps
     if not finished:
         on_checkpoint(state())
-    return Run(lm, events, pd.concat(records, ignore_index=True), ledger, finished)
+    return Run(lm, events, pd.concat(records, ignore_index=True), ledger, finished, token_weights.learner)
 
 
 def finetune(
@@ -342,6 +361,16 @@ def finetune(
         events.append(loop.advance())
         on_step(events[-1])
     return Run(lm, events, pd.DataFrame(), loop.ledger, finished=True)
+
+
+def forget_then_relearn(
+    lm: LanguageModel, task: Task, *, forget_steps: int, relearn_steps: int, lr: float, seed: int
+) -> LanguageModel:
+    """A copy that forgot all tokens of the forget set alike, without a retain loss, and then saw retain text alone."""
+    settings = Settings(steps=forget_steps, lr=lr, alpha=0.0, batch_size=16, seed=seed, record_every=forget_steps)
+    after = unlearn(lm, task, "wga", "uniform", settings=settings).lm
+    finetune(after, task.retain, settings=Settings(steps=relearn_steps, lr=lr, batch_size=16, seed=seed))
+    return after
 
 
 def epochs(count: int, samples: int, batch_size: int) -> int:

@@ -42,6 +42,14 @@ def entropy(scoring: Scoring) -> Tensor:
     return values / scoring.stats.sample_mean(values).clamp(min=1e-12)[scoring.stats.rows]
 
 
+@scorer("alternatives", range=(1, None), source="standard: perplexity of the prediction")
+def alternatives(scoring: Scoring) -> Tensor:
+    """exp(H_t): among how many tokens the model chooses, as it were; grows fastest where the choice is open."""
+    values = scoring.stats.entropy
+    assert values is not None
+    return values.exp()
+
+
 @scorer("wga", range=(0, 1), source="arXiv 2502.19301; sure")
 def wga(scoring: Scoring, *, beta: float = 1.0) -> Tensor:
     """p_t^beta: what the model is sure of."""

@@ -1,9 +1,14 @@
-"""What a scorer gets, and the score table that comes out."""
+"""What a scorer gets, and the score table that comes out.
+
+There are three kinds of scorer. A plain one is a function of a `Scoring`, one batch at a time. One of kind "task" needs
+more than a batch (retain text, a fit, a gradient) and is a function of a `TaskScoring`. One of kind "live" is a class
+that learns along in a run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,7 @@ import torch
 from workbench.cost import Phase
 from workbench.models import LanguageModel
 from workbench.registry import Registry, UserError
-from workbench.tasks import Sample
+from workbench.tasks import Sample, Task
 from workbench.tokens import Encoding, TokenBatch, TokenStats, batches, encode, token_stats
 
 scorer = Registry("scorer")
@@ -44,9 +49,85 @@ class Scoring:
     seed: int
 
 
-def fixed_scorers() -> list[str]:
-    """Scorers that need no training run."""
-    return [name for name in scorer if not scorer[name].facts.get("live")]
+@dataclass
+class TaskScoring:
+    """A whole task as a scorer of kind "task" sees it.
+
+    Attributes:
+        lm: the model.
+        task: whose forget set is scored.
+        reference: the reference model, where one was given.
+        seed: of every random source.
+        batch_size: samples a forward pass.
+        cost: where the costs go.
+        trained: makes a model by a short run on a copy; see `unlearn.forget_then_relearn`.
+        learned: where scorers that learn a map leave it, by name.
+    """
+
+    lm: LanguageModel
+    task: Task
+    reference: LanguageModel | None = None
+    seed: int = 0
+    batch_size: int = 16
+    cost: Phase = field(default_factory=Phase)
+    trained: Callable[..., LanguageModel] | None = None
+    learned: dict[str, Any] = field(default_factory=dict)
+
+    def passes(
+        self, lm: LanguageModel, samples: list[Sample], **asked: Any
+    ) -> Iterator[tuple[list[int], TokenBatch, TokenStats]]:
+        """Forward passes over samples: their indices, the batch, and its statistics as `asked` of `token_stats`."""
+        for indices, batch in batches(lm, [encode(lm, s) for s in samples], self.batch_size):
+            self.cost.count(lm, batch)
+            yield indices, batch, token_stats(lm, batch, **asked)
+
+    def per_sample(self, lm: LanguageModel, values: Callable[[TokenStats], torch.Tensor], **asked: Any) -> list[Any]:
+        """A packed value of every forget sample's answer tokens, as one float64 array a sample."""
+        found: list[Any] = [None] * len(self.task.forget)
+        for indices, _, stats in self.passes(lm, self.task.forget, **asked):
+            for index, part in zip(indices, split(values(stats), stats), strict=True):
+                found[index] = part
+        return found
+
+
+def plain_scorers() -> list[str]:
+    """Scorers of one batch at a time."""
+    return [name for name in scorer if not scorer[name].kind]
+
+
+def score_fixed(
+    given: TaskScoring,
+    names: Iterable[str],
+    *,
+    options: dict[str, dict[str, Any]] | None = None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> pd.DataFrame:
+    """The score table of plain scorers and scorers of kind "task" over a task's forget answers, in the order given."""
+    names, total = list(names), len(given.task.forget)
+    plain = [name for name in names if not scorer[name].kind]
+    tables = {}
+    if plain:
+        together = score_samples(
+            given.lm,
+            given.task.forget,
+            plain,
+            task=given.task.name,
+            reference=given.reference,
+            seed=given.seed,
+            batch_size=given.batch_size,
+            options=options,
+            cost=given.cost,
+            progress=lambda done: progress("score", done, total),
+        )
+        tables = {str(name): part for name, part in together.groupby("scorer", sort=False)}
+    encodings = [encode(given.lm, s) for s in given.task.forget]
+    for name in names:
+        if scorer[name].kind == "task":
+            progress(name, 0, total)
+            scores = scorer[name].function(given, **(options or {}).get(name, {}))
+            tables[name] = score_table(encodings, scores, task=given.task.name, scorer=name, step=0)
+            progress(name, total, total)
+    return pd.concat([tables[name] for name in names], ignore_index=True)
 
 
 @torch.no_grad()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from torch import Tensor
 from workbench.cost import Phase
 from workbench.models import LanguageModel
 from workbench.registry import UserError
-from workbench.scorers.table import score_samples, score_table, scorer, split, weights_from
+from workbench.scorers.saved import load_scorer
+from workbench.scorers.table import TaskScoring, score_fixed, score_table, scorer, split, weights_from
 from workbench.tasks import Task
 from workbench.tokens import Encoding, TokenStats, batches, encode, token_stats
 
@@ -35,7 +38,21 @@ class Weights:
         """(N,) weights of a batch's answer tokens, without gradient."""
         if self.fixed is not None:
             return torch.cat([self.fixed[i] for i in indices]).to(stats.logp.device)
-        return self.learner.scores(stats.hidden).detach()
+        scores = self.learner.scores(stats).detach()
+        if not self.learner.relative:
+            return scores
+        positive = scores.clamp(min=0)
+        return positive / positive.mean().clamp(min=1e-12)
+
+
+def from_file(weights: str) -> bool:
+    """Whether weights are named by the file of a learned scorer."""
+    return weights.endswith(".safetensors")
+
+
+def is_live(weights: str) -> bool:
+    """Whether weights are named by a scorer that learns along."""
+    return weights in scorer and scorer[weights].kind == "live"
 
 
 def one_scorer(table: pd.DataFrame) -> str:
@@ -57,33 +74,38 @@ def prepare_weights(
     options: dict[str, Any],
     reference: LanguageModel | None,
     cost: Phase,
+    trained: Callable[..., LanguageModel],
 ) -> Weights:
-    """Weights by a scorer's name (scored now, or learning along), or from a score table of one scorer."""
+    """Weights by a scorer's name (scored now, or learning along), from a score table of one scorer, or by a saved scorer.
+
+    A saved scorer stays as it is and is applied to the states of the model as it changes.
+    """
     encodings = [encode(lm, s) for s in task.forget]
     if isinstance(weights, pd.DataFrame):
         begun = weights.assign(step=0)  # recorded as what the run began with
         return Weights(one_scorer(weights), begun, None, encodings)
+    if from_file(weights):
+        learner = load_scorer(Path(weights), str(lm.device))
+        learner.every = 0
+        return Weights(learner.name, None, learner, encodings)
     entry = scorer[weights]
-    if entry.facts.get("live"):
-        learner = entry.function(lm, **options)
-        learner.steps = math.ceil(steps / learner.every)
+    if entry.kind == "live":
+        learner = entry.function(lm.module.config.hidden_size, str(lm.device), **options)
+        learner.steps = learner.pretrain + (math.ceil(steps / learner.every) if learner.every else 0)
         return Weights(weights, None, learner, encodings)
-    table = score_samples(
-        lm,
-        task.forget,
-        [weights],
-        task=task.name,
-        reference=reference,
-        seed=seed,
-        options={weights: options},
-        cost=cost,
-    )
+    given = TaskScoring(lm, task, reference, seed, cost=cost, trained=trained)
+    table = score_fixed(given, [weights], options={weights: options})
     return Weights(weights, table, None, encodings)
+
+
+def states_of(learner: Any) -> dict[str, Any]:
+    """What `token_stats` is asked for, so that a live scorer sees the states that it reads."""
+    return {} if learner is None else {"hidden": learner.hidden, "layer": learner.layer}
 
 
 def recorded_weights(scores: pd.DataFrame, weights: str | pd.DataFrame) -> str | pd.DataFrame:
     """What a resumed run uses: the recorded table of fixed weights, or the name of a live scorer."""
-    if isinstance(weights, str) and not weights.endswith(".parquet") and scorer[weights].facts.get("live"):
+    if isinstance(weights, str) and (from_file(weights) or is_live(weights)):
         return weights
     return scores[(scores["scorer"] != "probability") & (scores["step"] == 0)]
 
@@ -98,13 +120,14 @@ def record_scores(
     live: list[np.ndarray] = [empty] * len(encodings)
     probability: list[np.ndarray] = [empty] * len(encodings)
     learner = weights.learner
+    asked = states_of(learner)
     for indices, batch in batches(lm, encodings, batch_size):
-        stats = token_stats(lm, batch, extras=False, hidden="token" if learner is not None else None)
+        stats = token_stats(lm, batch, extras=False, **asked)
         cost.count(lm, batch)
         for index, part in zip(indices, split(stats.logp.exp(), stats), strict=True):
             probability[index] = part
         if learner is not None:
-            for index, part in zip(indices, split(learner.scores(stats.hidden), stats), strict=True):
+            for index, part in zip(indices, split(learner.scores(stats), stats), strict=True):
                 live[index] = part
     parts = [score_table(encodings, probability, task=task.name, scorer="probability", step=step)]
     if learner is not None:

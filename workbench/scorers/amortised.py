@@ -1,0 +1,244 @@
+"""Amortised scores: a linear map from hidden states to a token signal, in closed form and without labels.
+
+A signal is noisy, and on memorised text it is nearly silent. The map is fitted on other text, where the model is
+unsure, and says of a memorised token how unsure the model would be.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.models import LanguageModel
+from workbench.registry import UserError
+from workbench.scorers.table import Scoring, TaskScoring, scorer, split
+from workbench.tasks import Sample, spread
+from workbench.tokens import TokenStats
+
+GRID = [10.0**power for power in np.arange(-3.0, 2.01, 0.5)]
+FOLDS = 5
+MEMORISED = 0.5  # nats a token; text that a model has not seen is above 1
+
+
+@dataclass
+class LinearMap:
+    """s = w . (h - shift) / scale + b: what a signal is expected to be at a token with hidden state h.
+
+    Attributes:
+        state: "w", "shift" and "scale" (d,), "b" (1,), and "quantiles" (1001,) of s on the text it was fitted on.
+        device: where they are.
+        signal: the scorer that it stands for.
+        hidden: which token's state it reads.
+        layer: of which layer, as an index into the model's hidden states.
+        ridge: the penalty that was used, a multiple of the number of tokens.
+    """
+
+    state: dict[str, Tensor] = field(repr=False)
+    device: str = "cpu"
+    signal: str = "alternatives"
+    hidden: Literal["token", "predicting"] = "token"
+    layer: int = -1
+    ridge: float = 1.0
+    every: int = 0
+    name: ClassVar[str] = "amortised"
+    relative: ClassVar[bool] = True  # as weights, its scores count by their ratio to the batch's mean
+    pretrain: ClassVar[int] = 0
+    products: ClassVar[int] = 0
+
+    def to(self, device: Any) -> LinearMap:
+        """The same map on another device."""
+        return replace(self, state={name: tensor.to(device) for name, tensor in self.state.items()}, device=str(device))
+
+    def scores(self, stats: TokenStats) -> Tensor:
+        """(N,) expected signal of a batch's answer tokens, in the signal's unit."""
+        assert stats.hidden is not None
+        centred = (stats.hidden.float() - self.state["shift"]) / self.state["scale"]
+        return centred @ self.state["w"] + self.state["b"]
+
+    def quantile(self, scores: Tensor) -> Tensor:
+        """(N,) share of the tokens it was fitted on that score lower; in [0, 1]."""
+        return torch.searchsorted(self.state["quantiles"], scores.contiguous()) / len(self.state["quantiles"])
+
+
+def ridge_by_sample(
+    states: Tensor, signal: Tensor, groups: Tensor, grid: list[float]
+) -> tuple[dict[str, Tensor], float, Tensor]:
+    """Ridge regression of a signal on standardised states; the penalty by cross-validation over whole samples.
+
+    Minimises sum (y - b - w . z)^2 + c n |w|^2 for n tokens. Of the penalties c in `grid`, the one-standard-error rule
+    takes the strongest whose held-out error is within one standard error of the least. All folds share sums of
+    products, so that the states are read once.
+
+    Args:
+        states: (N, d).
+        signal: (N,) y.
+        groups: (N,) fold of each token, from 0; tokens of a sample share theirs.
+        grid: penalties, ascending; a single one is used as it is.
+
+    Returns:
+        the map's tensors, the penalty, and the held-out mean squared errors (penalties x folds).
+    """
+    states, signal = states.double(), signal.double()
+    spread_of, shift = torch.std_mean(states, dim=0, correction=0)
+    scale = spread_of + 1e-6 * spread_of.mean() + 1e-12
+    level = signal.mean()
+    z = torch.cat([(states - shift) / scale, torch.ones(len(states), 1, dtype=torch.float64, device=states.device)], 1)
+    y = signal - level
+    parts = [(z[groups == f], y[groups == f]) for f in range(int(groups.max()) + 1)]
+    gram = torch.stack([a.T @ a for a, _ in parts])  # the last column counts and sums, for centring
+    moment = torch.stack([a.T @ b for a, b in parts])
+    square = torch.stack([b @ b for _, b in parts])
+
+    def solve(gram: Tensor, moment: Tensor, penalties: list[float]) -> list[Tensor]:
+        count, sums, total = gram[-1, -1], gram[:-1, -1], moment[-1]
+        values, vectors = torch.linalg.eigh(gram[:-1, :-1] - torch.outer(sums, sums) / count)
+        along = vectors.T @ (moment[:-1] - sums * total / count)
+        found = []
+        for penalty in penalties:
+            w = vectors @ (along / (values + penalty * count))
+            found.append(torch.cat([w, ((total - sums @ w) / count)[None]]))
+        return found
+
+    errors = torch.zeros(len(grid), len(parts), dtype=torch.float64)
+    if len(grid) > 1:
+        for f in range(len(parts)):
+            for place, w in enumerate(solve(gram.sum(0) - gram[f], moment.sum(0) - moment[f], grid)):
+                errors[place, f] = (square[f] - 2 * w @ moment[f] + w @ gram[f] @ w) / gram[f][-1, -1]
+    mean, error = errors.mean(1), errors.std(1, correction=1) / len(parts) ** 0.5
+    best = int(mean.argmin())
+    near = [place for place in range(len(grid)) if mean[place] <= mean[best] + error[best]] if len(grid) > 1 else [0]
+    penalty = grid[near[-1]]
+    w = solve(gram.sum(0), moment.sum(0), [penalty])[0]
+    fitted = z @ w + level
+    marks = torch.quantile(fitted[torch.linspace(0, len(fitted) - 1, min(len(fitted), 100_000)).long()],
+                           torch.linspace(0, 1, 1001, dtype=torch.float64, device=fitted.device))  # fmt: skip
+    tensors = {"w": w[:-1], "b": (w[-1] + level)[None], "shift": shift, "scale": scale, "quantiles": marks}
+    return {name: tensor.float() for name, tensor in tensors.items()}, penalty, errors
+
+
+@torch.no_grad()
+def fit_map(
+    given: TaskScoring,
+    lm: LanguageModel,
+    samples: list[Sample],
+    *,
+    signal: str = "alternatives",
+    hidden: Literal["token", "predicting"] = "token",
+    layer: int = -1,
+    ridge: float = 0.0,
+    folds: dict[str, int] | None = None,
+) -> LinearMap:
+    """Fit the linear map of a model's hidden states onto a signal of the same model, on some text.
+
+    Args:
+        given: batch size, seed, reference and costs.
+        lm: whose states and whose signal.
+        samples: the text.
+        signal: a plain scorer's name.
+        hidden: the state at the token itself, or the one that predicts it.
+        layer: of which layer, as an index into the model's hidden states; -1 is the last.
+        ridge: the penalty, a multiple of the number of tokens; 0 chooses it by cross-validation.
+        folds: fold of each sample by id; drawn from the seed by default.
+    """
+    if scorer[signal].kind:
+        plain = ", ".join(name for name in scorer if not scorer[name].kind)
+        raise UserError(f"amortised: the signal '{signal}' is no plain scorer; choose one of {plain}")
+    if "reference" in scorer[signal].facts.get("needs", ()) and given.reference is None:
+        raise UserError(f"amortised: the signal '{signal}' needs a reference model; name one with --reference")
+    if ridge < 0:
+        raise UserError(f"amortised: ridge must be at least 0, not {ridge}")
+    if len(samples) < 2:
+        raise UserError(f"amortised: {len(samples)} samples are too few for a fit; give more retain or unlabelled rows")
+    fold_of = folds or draw_folds(samples, given.seed)
+    states, values, groups, surprisals = [], [], [], []
+    for indices, batch, stats in given.passes(lm, samples, hidden=hidden, layer=layer):
+        other = None
+        if "reference" in scorer[signal].facts.get("needs", ()):
+            other = _reference_stats(given, batch)
+        values.append(scorer[signal].function(Scoring(lm, batch, stats, other, given.seed)))
+        states.append(stats.hidden)
+        surprisals.append(stats.nll)
+        groups.append(torch.tensor([fold_of[samples[i].id] for i in indices], device=stats.rows.device)[stats.rows])
+    if given.task.sets.get("unlabelled") and samples[0] in given.task.sets["unlabelled"]:
+        mean = float(torch.cat(surprisals).mean())
+        if mean < MEMORISED:
+            warnings.warn(f"the unlabelled text looks memorised (mean answer NLL {mean:.2f}), so that it says little; "
+                          "give text of the same kind that the model was not trained on", stacklevel=2)  # fmt: skip
+    _, packed = torch.unique(torch.cat(groups), return_inverse=True)  # folds without a sample are left out
+    grid = [ridge] if ridge else GRID
+    if len(grid) > 1 and int(packed.max()) < 1:
+        raise UserError("amortised: all samples are in one fold; give a ridge, or more rows")
+    tensors, penalty, _ = ridge_by_sample(torch.cat(states), torch.cat(values), packed, grid)
+    return LinearMap(tensors, str(lm.device), signal, hidden, layer, penalty)
+
+
+def _reference_stats(given: TaskScoring, batch: Any) -> TokenStats:
+    from workbench.tokens import token_stats
+
+    assert given.reference is not None
+    given.cost.count(given.reference, batch)
+    return token_stats(given.reference, batch)
+
+
+def draw_folds(samples: list[Sample], seed: int) -> dict[str, int]:
+    """A fold for each sample by its id, drawn from the seed; folds differ by one sample at most."""
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
+    return {samples[i].id: place % min(FOLDS, len(samples)) for place, i in enumerate(order)}
+
+
+def other_text(given: TaskScoring, rows: int) -> list[Sample]:
+    """Text to learn from that is not to be forgotten: the task's unlabelled text where there is some, else retain text.
+
+    At most `rows` samples, evenly spread. Unlabelled text is text of the same kind that the model was not trained on.
+    """
+    if rows < 2:
+        raise UserError(f"rows must be at least 2, not {rows}")
+    return spread(given.task.sets.get("unlabelled") or given.task.retain, rows)
+
+
+@scorer("amortised", range=(None, None), kind="task", source="ours")
+def amortised(
+    given: TaskScoring,
+    *,
+    signal: str = "alternatives",
+    hidden: str = "token",
+    layer: int = -1,
+    ridge: float = 0.0,
+    rows: int = 500,
+    text: str = "other",
+) -> list[np.ndarray]:
+    """What a signal is expected to be at a token's hidden state: a ridge map fitted on other text, without labels.
+
+    Args:
+        given: the task.
+        signal: which plain scorer, by name.
+        hidden: the state at the "token" itself, or the one "predicting" it.
+        layer: of which layer; -1 is the last.
+        ridge: the penalty, a multiple of the number of tokens; 0 chooses it by cross-validation over samples.
+        rows: samples to fit on, at most.
+        text: "other" fits on unlabelled text, or where there is none on retain text; "forget" on the forget answers
+            themselves, cross-fitted: each is scored by a map that has not seen it.
+    """
+    if text not in ("other", "forget"):
+        raise UserError(f"amortised: text is other or forget, not '{text}'")
+    asked: dict[str, Any] = {"signal": signal, "hidden": hidden, "layer": layer, "ridge": ridge}
+    if text == "other":
+        fitted = fit_map(given, given.lm, other_text(given, rows), **asked)
+        given.learned["amortised"] = fitted
+        return given.per_sample(given.lm, fitted.scores, extras=False, hidden=hidden, layer=layer)
+    samples = given.task.forget
+    fold_of = draw_folds(samples, given.seed)
+    found: list[Any] = [None] * len(samples)
+    place = {s.id: i for i, s in enumerate(samples)}
+    for fold in sorted(set(fold_of.values())):
+        fitted = fit_map(given, given.lm, [s for s in samples if fold_of[s.id] != fold], folds=fold_of, **asked)
+        held_out = [s for s in samples if fold_of[s.id] == fold]
+        for indices, _, stats in given.passes(given.lm, held_out, extras=False, hidden=hidden, layer=layer):
+            for index, part in zip(indices, split(fitted.scores(stats), stats), strict=True):
+                found[place[held_out[index].id]] = part
+    return found

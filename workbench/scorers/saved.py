@@ -1,0 +1,99 @@
+"""Learned scorers on disk: safetensors with the scorer's name and options, to be applied to any text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench.cost import Phase
+from workbench.models import LanguageModel
+from workbench.registry import UserError
+from workbench.scorers.amortised import LinearMap
+from workbench.scorers.atwu import AtwuScorer
+from workbench.scorers.table import score_table, split
+from workbench.tasks import Sample
+from workbench.tokens import TokenStats, batches, encode, token_stats
+
+
+class Learned(Protocol):
+    """A scorer that is a function of hidden states."""
+
+    name: Any
+    hidden: Any
+    layer: Any
+    state: dict[str, Tensor]
+
+    def scores(self, stats: TokenStats) -> Tensor:
+        """(N,) scores of a batch's answer tokens, from `stats.hidden`."""
+
+
+KINDS: dict[str, Any] = {"atwu": AtwuScorer, "amortised": LinearMap}
+
+
+def save_scorer(learned: Any, path: Path) -> None:
+    """Write a learned scorer: its tensors, and as metadata its kind and options."""
+    from safetensors.torch import save_file
+
+    kind = next(name for name, made in KINDS.items() if isinstance(learned, made))
+    options = {f.name: getattr(learned, f.name) for f in fields(learned) if f.name not in ("state", "device")}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learned.state.items()}
+    save_file(tensors, path, metadata={"kind": kind, "options": json.dumps(options)})
+
+
+def load_scorer(path: Path, device: str = "cpu") -> Any:
+    """Read a learned scorer.
+
+    Raises:
+        UserError: no such file, or not one that `save_scorer` wrote.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give a learned scorer, made by `workbench score --save`")
+    try:
+        with safe_open(path, framework="pt", device=device) as stream:
+            metadata = stream.metadata() or {}
+            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
+        made = KINDS[metadata["kind"]]
+        return made(**json.loads(metadata["options"]), state=state, device=device)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: no learned scorer ({type(error).__name__}); make one with `workbench score --save`"
+        ) from error
+
+
+@torch.no_grad()
+def apply_scorer(
+    learned: Learned,
+    lm: LanguageModel,
+    samples: list[Sample],
+    *,
+    task: str = "",
+    step: int = 0,
+    batch_size: int = 16,
+    cost: Phase | None = None,
+) -> pd.DataFrame:
+    """The score table of a learned scorer on any samples, from a model's hidden states.
+
+    Raises:
+        UserError: the scorer was made for a model of another width.
+    """
+    width, found = learned.state["shift"].numel(), lm.module.config.hidden_size
+    if width != found:
+        raise UserError(f"the scorer reads states of {width} numbers, and {lm.name} has {found}; use its own model")
+    encodings = [encode(lm, s) for s in samples]
+    scores: list[np.ndarray] = [np.empty(0)] * len(samples)
+    for indices, batch in batches(lm, encodings, batch_size):
+        stats = token_stats(lm, batch, extras=False, hidden=learned.hidden, layer=learned.layer)
+        if cost is not None:
+            cost.count(lm, batch)
+        for index, part in zip(indices, split(learned.scores(stats), stats), strict=True):
+            scores[index] = part
+    return score_table(encodings, scores, task=task, scorer=learned.name, step=step)
