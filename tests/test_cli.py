@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -17,6 +18,7 @@ from workbench.cli import main
 from workbench.commands import COMMANDS
 from workbench.interrupts import uninterrupted
 from workbench.models import LanguageModel
+from workbench.scorers.atwu import PRESETS
 from workbench.tasks import Task
 from workbench.tokens import encode
 
@@ -93,6 +95,47 @@ def test_a_run_from_a_score_table_then_show_probe_and_report(
     assert "<html" in page.read_text()
 
 
+def test_a_saved_scorer_scores_other_text_and_serves_as_live_weights(
+    capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path
+) -> None:
+    saved, first, again = tmp_path / "map.safetensors", tmp_path / "a.parquet", tmp_path / "b.parquet"
+    words = [*own, "--model", "bio-full"]
+    options = ["--set", "signal=surprisal", "layer=2"]
+    run(capsys, "score", *words, "--scorer", "amortised", *options, "--save", str(saved), "--out", str(first))
+    result = run(capsys, "score", *words, "--scorer", f"{saved},wga", "--out", str(again))
+    assert result["scorers"] == ["amortised", "wga"]
+    tables = [pd.read_parquet(path) for path in (first, again)]
+    np.testing.assert_allclose(
+        tables[0]["score"], tables[1].loc[tables[1]["scorer"] == "amortised", "score"], atol=1e-5
+    )
+    settings = ["--set", "steps=2", "batch_size=6", "record_every=1"]
+    out = tmp_path / "run"
+    run(capsys, "unlearn", *words, "--objective", "wga", "--weights", str(saved), *settings, "--out", str(out))
+    scores = pd.read_parquet(out / "scores.parquet")
+    live = scores[scores["scorer"] == "amortised"].groupby("step")["score"].mean()
+    assert list(live.index) == [0, 1, 2]
+    assert live[2] != live[0]  # the map is fixed, the states that it reads move
+    kept = tmp_path / "c.parquet"
+    run(capsys, "score", *own, "--model", str(out / "model"), "--scorer", str(out / "scorer.safetensors"),
+        "--out", str(kept))  # fmt: skip
+    np.testing.assert_allclose(
+        pd.read_parquet(kept)["score"], scores[(scores["scorer"] == "amortised") & (scores["step"] == 2)]["score"],
+        rtol=1e-3, atol=1e-4,
+    )  # fmt: skip
+
+
+def test_presets_and_options_reach_the_scorer_of_a_run(
+    capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    settings = ["steps=1", "batch_size=6", "preset=tofu-1b", "weights.lr=0.5", "lr=1e-4"]
+    run(capsys, "unlearn", *own, "--model", "bio-full", "--objective", "atwu", "--weights", "atwu",
+        "--set", *settings, "--out", str(out))  # fmt: skip
+    config = json.loads((out / "config.json").read_text())["settings"]
+    assert config["lr"] == 1e-4
+    assert config["options"]["weights"] == PRESETS["tofu-1b"] | {"lr": 0.5}
+
+
 def test_weights_from_a_reference_model(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
     words = ["--model", "bio-full", "--objective", "wga", "--weights", "gap", "--out", str(tmp_path / "run")]
     assert "--reference" in refused(capsys, "unlearn", *own, *words)
@@ -165,7 +208,7 @@ def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list
          "a directory"),
         (["align", "."], "a directory"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "/", "--out", "OUT"],
-         "scorer's name or a score table"),
+         "scorer's name, FILE.parquet or FILE.safetensors"),
         (["runs", "show", "OUT"], "no run directory"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wgaa", "--weights", "wga", "--out", "OUT"],
          "did you mean wga"),
@@ -185,11 +228,24 @@ def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list
         (["score", "biographies", "--model", "bio-full", "--device", "tpu9", "--scorer", "wga", "--out", "OUT"],
          "device 'tpu9' cannot be used here"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "atwu", "--weights", "atwu", "--out", "OUT",
-          "--set", "every=0"], "every must be at least 1"),
+          "--set", "every=0"], "give pretrain=N too"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
           "--set", "clip=-1"], "clip must be above 0"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
           "--set", "weight_decay=-1"], "weight_decay must be at least 0"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "amortised", "--out", "OUT", "--set", "signl=wga"],
+         "unknown scorer option 'signl': did you mean signal"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "atwu", "--out", "OUT", "--set", "preset=tofu-2b"],
+         "unknown preset of atwu 'tofu-2b': did you mean tofu-"),
+        (["unlearn", "biographies", "--model", "bio-full", "--objective", "atwu", "--weights", "atwu", "--out", "OUT",
+          "--set", "preset=mine"], "unknown preset 'mine'"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "OUT", "--save", "OUT"],
+         "--save keeps one learned scorer"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "no.safetensors", "--out", "OUT"], "no such file"),
+        (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "no.safetensors",
+          "--out", "OUT"], "no such file"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "amortised", "--out", "OUT",
+          "--unlabelled", "/none"], "no such file"),
     ],
 )  # fmt: skip
 def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], message: str) -> None:

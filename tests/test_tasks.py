@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,20 @@ def test_forget_rows_in_the_retain_set_are_refused(tmp_path: Path) -> None:
         TaskSpec(forget=both, retain=both).load()
 
 
+def test_unlabelled_text_is_what_retain_rows_leaves_or_a_file(tmp_path: Path) -> None:
+    spec = TaskSpec("biographies", retain_rows=100)
+    task, whole = spec.load(), TaskSpec("biographies").load()
+    assert task.sets["unlabelled"] + task.retain == whole.retain
+    assert "unlabelled" not in whole.sets
+    path = tmp_path / "u.jsonl"
+    path.write_text('{"question": "Who?", "answer": "Ada."}\n')
+    assert [s.answer for s in replace(spec, unlabelled=str(path)).load().sets["unlabelled"]] == ["Ada."]
+    first = whole.forget[0]
+    path.write_text(json.dumps({"question": first.question, "answer": first.answer}) + "\n")
+    with pytest.raises(UserError, match="also in the unlabelled set"):
+        replace(spec, unlabelled=str(path)).load()
+
+
 def test_unknown_names_say_what_was_meant() -> None:
     with pytest.raises(UserError, match="did you mean biographies"):
         TaskSpec("biografies").load()
@@ -94,6 +109,8 @@ def test_tofu_from_a_directory(tofu_dir: Path) -> None:
     assert {name: len(task.sets[name]) for name in PROBE_SETS} == {
         "forget": 40, "retain": 160, "neighbours": 100, "heldout": 117,
     }  # fmt: skip
+    assert len(task.sets["unlabelled"]) == 3960 - 160
+    assert not {s.id for s in task.retain} & {s.id for s in task.sets["unlabelled"]}
     assert all(len(s.wrong_answers) == 5 and s.paraphrased_question for s in task.forget)
     assert task.fingerprint == TaskSpec("tofu/forget01", data_dir=str(tofu_dir), retain_rows=160).load().fingerprint
 

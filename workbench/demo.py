@@ -66,7 +66,7 @@ REAL = Story(
     probe_limit=40,
     judged_by="probability",
 )
-SHOWN = ("surprisal", "entropy", "gap", "wga", "satimp", "atwu", "uniform", "random", "spans")
+SHOWN = ("specificity", "surprisal", "entropy", "gap", "wga", "satimp", "atwu", "uniform", "random", "spans")
 PLANT = Settings(steps=1, batch_size=16, lr=2e-4, warmup=10)
 PLANT_EPOCHS = 5
 

@@ -161,6 +161,7 @@ def fit_map(
         if "reference" in scorer[signal].facts.get("needs", ()):
             other = _reference_stats(given, batch)
         values.append(scorer[signal].function(Scoring(lm, batch, stats, other, given.seed)))
+        assert stats.hidden is not None
         states.append(stats.hidden)
         surprisals.append(stats.nll)
         groups.append(torch.tensor([fold_of[samples[i].id] for i in indices], device=stats.rows.device)[stats.rows])

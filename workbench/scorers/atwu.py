@@ -15,8 +15,9 @@ from workbench.scorers.table import scorer
 from workbench.tokens import TokenStats
 
 AUTHORS = {
-    "loss": "B", "unit": "nats", "beta": 5.0, "lam_ent": 1.0, "lam_pop": 1.0, "budget": 0.2, "lam_l2": 0.01, "every": 10,
-    "hidden": "token", "inputs": "raw", "optimizer": "sgd", "lr": 0.05, "weight_decay": 1e-4, "clip": 1.0, "decay": "linear",
+    "loss": "B", "unit": "nats", "beta": 5.0, "lam_ent": 1.0, "lam_pop": 1.0, "budget": 0.2, "lam_l2": 0.01,
+    "every": 10, "hidden": "token", "inputs": "raw", "optimizer": "sgd", "lr": 0.05, "weight_decay": 1e-4,
+    "clip": 1.0, "decay": "linear",
 }  # fmt: skip
 PRESETS: dict[str, dict[str, Any]] = {
     "published": AUTHORS,

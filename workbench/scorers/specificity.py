@@ -78,7 +78,7 @@ def _specificity(given: TaskScoring, models: list[LanguageModel], rows: int, pow
 
 
 @scorer("specificity", range=(0, 1), kind="task", source="ours")
-def specificity(given: TaskScoring, *, rows: int = 500, power: float = 1.0) -> list[np.ndarray]:
+def specificity(given: TaskScoring, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
     """(q sqrt(r c))^power: q unsure without memory, r rare in answers to like questions, c = 1/2 where copied.
 
     q is the amortised number of alternatives exp(H) as a quantile of the text the map was fitted on; r is in [0, 1]; a
@@ -87,13 +87,13 @@ def specificity(given: TaskScoring, *, rows: int = 500, power: float = 1.0) -> l
     Args:
         given: the task.
         rows: samples to fit on, at most.
-        power: contrast; above 1 the weight gathers on the highest scores, their order stays.
+        power: contrast: as weights, the scores gather on the few highest tokens; their order is the same for any power.
     """
     return _specificity(given, [given.lm], rows, power)
 
 
 @scorer("specificity_ref", range=(0, 1), kind="task", needs=("reference",), source="ours")
-def specificity_ref(given: TaskScoring, *, rows: int = 500, power: float = 1.0) -> list[np.ndarray]:
+def specificity_ref(given: TaskScoring, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
     """`specificity` with q the mean over the model and a reference model (before fine-tuning, or retain-only)."""
     if given.reference is None:
         raise UserError("scorer 'specificity_ref' needs a reference model; name one with --reference")

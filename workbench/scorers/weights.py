@@ -76,7 +76,7 @@ def prepare_weights(
     cost: Phase,
     trained: Callable[..., LanguageModel],
 ) -> Weights:
-    """Weights by a scorer's name (scored now, or learning along), from a score table of one scorer, or by a saved scorer.
+    """Weights by a scorer's name (scored now, or learning along), a score table of one scorer, or a saved scorer.
 
     A saved scorer stays as it is and is applied to the states of the model as it changes.
     """

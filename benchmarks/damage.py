@@ -1,0 +1,122 @@
+"""Do learned weights matter? Runs on biographies that stop at the same level of forgetting, and their damage.
+
+    .venv/bin/python benchmarks/damage.py [--weights uniform,random,specificity,...] [--seeds 0,1,2] [--level 0.10]
+
+Each run goes on until greedy fact accuracy on the forget set is at most `--level`, asked every few steps. Then, per
+weights, mean and range over the seeds: steps, the rise of the NLL on the generic tokens of the forget answers (outside
+the labelled spans) and the share of them that is no longer the first choice, fact accuracy on neighbours and retain,
+and held-out perplexity. `closed` is the part of the gap in generic damage (NLL) between uniform and span weights that a
+weighting closes. `NAME:k=v` sets an option of a scorer. Labels serve for measuring, and as the oracle `spans`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+from workbench.commands import scorer_options, settings_from, table_line
+from workbench.models import load
+from workbench.objectives import objective as registered
+from workbench.probes import probe
+from workbench.tasks import TaskSpec
+from workbench.unlearn import unlearn
+
+WEIGHTS = "uniform,random,surprisal,atwu,amortised,specificity:power=1,specificity,specificity_ref,spans"
+COLUMNS = ("steps", "forget", "generic_nll", "generic_lost", "neighbours", "retain", "heldout_perplexity")
+
+
+def measure(lm: Any, task: Any, limit: int) -> dict[str, float]:
+    """The figures of one model."""
+    probed = probe(lm, task, limit=limit)
+    tokens = probed.tokens[probed.tokens["probe_set"] == "forget"]
+    generic = tokens[~tokens["span"].astype(bool) & (tokens["end"] > tokens["start"])]
+    found = {name: probed.metrics[name]["fact_accuracy"] for name in ("forget", "retain", "neighbours")}
+    return found | {
+        "generic_nll": float(-generic["logp"].mean()),
+        "generic_lost": float((generic["rank"] != 0).mean()),
+        "heldout_perplexity": probed.metrics["heldout"]["perplexity"],
+    }
+
+
+def until(lm: Any, task: Any, named: str, given: argparse.Namespace, seed: int, reference: Any) -> dict[str, Any]:
+    """One run that stops at the level, and its figures."""
+    weights, _, pairs = named.partition(":")
+    options = scorer_options(pairs.split(":") if pairs else [], [weights])[weights]
+    settings = settings_from(
+        [*given.set, f"seed={seed}"],
+        {"objective": registered[given.objective].options},
+        steps=given.steps,
+        record_every=10**6,
+        checkpoint_every=10**6,
+        alpha=2.0,
+    )
+    settings = replace(settings, options=settings.options | {"weights": options})
+    changed = lm.frozen_copy()
+    only_forget = replace(task, sets={"forget": task.forget, "retain": task.retain[:1]})  # a task has both
+    done = [0, 1.0]
+
+    def ask(event: dict[str, Any]) -> None:
+        if event["step"] % given.every == 0:
+            found = probe(changed, only_forget, limit=given.limit)
+            done[:] = [event["step"], found.metrics["forget"]["fact_accuracy"]]
+
+    started = time.perf_counter()
+    run = unlearn(changed, task, given.objective, weights, settings=settings, reference=reference, in_place=True,
+                  on_step=ask, stop=lambda: done[1] <= given.level)  # fmt: skip
+    phases = run.ledger.as_dict()["phases"]
+    seconds = {name: phase["seconds"] for name, phase in phases.items()}
+    row = {"weights": named, "seed": seed, "steps": len(run.events), "reached": done[1] <= given.level}
+    return row | measure(changed, task, given.limit) | {"seconds": time.perf_counter() - started, "phases": seconds}
+
+
+def main() -> None:
+    """Run every weighting with every seed; a line a run, then the table, then one JSON object."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--objective", default="wga")
+    options.add_argument("--weights", default=WEIGHTS)
+    options.add_argument("--seeds", default="0,1,2")
+    options.add_argument("--level", type=float, default=0.10)
+    options.add_argument("--steps", type=int, default=240, help="the most a run may take")
+    options.add_argument("--every", type=int, default=4, help="steps between two looks at the level")
+    options.add_argument("--limit", type=int, default=96, help="answers probed a set")
+    options.add_argument("--set", action="append", default=[], metavar="K=V")
+    given = options.parse_args()
+    task, lm, reference = TaskSpec("biographies").load(), load("bio-full"), load("bio-retain")
+    before = measure(lm, task, given.limit)
+    rows = []
+    for named in given.weights.split(","):
+        for seed in map(int, given.seeds.split(",")):
+            row = until(lm, task, named, given, seed, reference)
+            row["generic_nll"] -= before["generic_nll"]
+            rows.append(row)
+            print(json.dumps(row), file=sys.stderr, flush=True)
+    groups = pd.DataFrame(rows).groupby("weights", sort=False)
+    mean, low, high = (getattr(groups[list(COLUMNS)], name)() for name in ("mean", "min", "max"))
+    damage = mean["generic_nll"]
+    closed = {}
+    if {"uniform", "spans"} <= set(damage.index):
+        gap = damage["uniform"] - damage["spans"]
+        closed = {name: float((damage["uniform"] - value) / gap) for name, value in damage.items()}
+    table_line(
+        [["weights", *COLUMNS, "closed"]]
+        + [
+            [
+                name,
+                *(f"{mean.loc[name, c]:.2f} ({low.loc[name, c]:.2f}-{high.loc[name, c]:.2f})" for c in COLUMNS),
+                f"{closed[name]:.2f}" if closed else "",
+            ]
+            for name in mean.index
+        ]
+    )
+    print(json.dumps({"before": before, "closed": closed, "rows": rows, "torch": torch.__version__}))
+
+
+if __name__ == "__main__":
+    main()

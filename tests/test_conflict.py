@@ -1,0 +1,95 @@
+"""Conflict with retain text: against plain autograd, one token at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.models import LanguageModel
+from workbench.registry import UserError
+from workbench.scorers import TaskScoring, score_fixed
+from workbench.scoring import score_task
+from workbench.tasks import Task
+from workbench.tokens import collate, encode, token_stats
+
+
+@pytest.fixture(scope="module")
+def few(small: Task) -> Task:
+    return replace(small, sets={"forget": small.forget[:3], "retain": small.retain[:5]})
+
+
+@pytest.fixture(scope="module")
+def exact(retained: LanguageModel) -> LanguageModel:
+    """In float64; of the model that has not memorised the forget answers, whose gradients are not mere rounding."""
+    lm = retained.frozen_copy()
+    lm.module.double().requires_grad_(True)
+    return lm
+
+
+def flat(lm: LanguageModel, value: torch.Tensor) -> torch.Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(lm.module.parameters()), retain_graph=True)])
+
+
+def slow(lm: LanguageModel, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """(-dot with the unit retain gradient, -cosine), a backward pass a token, in float64."""
+    stats = token_stats(lm, collate(lm, [encode(lm, s) for s in task.retain]), extras=False)
+    retain = flat(lm, stats.nll.mean())
+    dots, cosines = [], []
+    for sample in task.forget:
+        for value in token_stats(lm, collate(lm, [encode(lm, sample)]), extras=False).nll:
+            each = flat(lm, value)
+            dots.append(float(-(each @ retain) / retain.norm()))
+            cosines.append(float(-(each @ retain) / retain.norm() / each.norm()))
+    return np.array(dots), np.array(cosines)
+
+
+def test_both_equal_plain_autograd(retained: LanguageModel, exact: LanguageModel, few: Task) -> None:
+    table = score_fixed(TaskScoring(retained, few, batch_size=2), ["retain_conflict", "gradient_cosine"])
+    dots, cosines = slow(exact, few)
+    for name, expected in (("retain_conflict", dots), ("gradient_cosine", cosines)):
+        found = table.loc[table["scorer"] == name, "score"].to_numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-2, atol=2e-2 * np.abs(expected).max(), err_msg=name)
+
+
+def test_the_directional_derivative_predicts_a_step(exact: LanguageModel, few: Task) -> None:
+    """Moving the parameters a little along the retain gradient changes each l_t as the score says."""
+    dots, _ = slow(exact, few)
+    stats = token_stats(exact, collate(exact, [encode(exact, s) for s in few.retain]), extras=False)
+    parameters = list(exact.module.parameters())
+    parts = torch.autograd.grad(stats.nll.mean(), parameters)
+    length = torch.stack([p.norm() for p in parts]).norm()
+    losses = []
+    for sign in (1, -1):
+        moved = exact.frozen_copy()
+        with torch.no_grad():
+            for p, g in zip(moved.module.parameters(), parts, strict=True):
+                p += sign * 1e-3 * g / length
+            each = [token_stats(moved, collate(moved, [encode(moved, s)]), extras=False).nll for s in few.forget]
+        losses.append(torch.cat(each).numpy())
+    np.testing.assert_allclose(-(losses[0] - losses[1]) / 2e-3, dots, rtol=1e-2, atol=1e-2 * np.abs(dots).max())
+
+
+def test_a_retain_token_conflicts_with_itself(full: LanguageModel, few: Task) -> None:
+    """Of one retain answer alone, the cosine of its own tokens is on average on the conflicting side."""
+    one = replace(few.retain[0], id="the same", answer=few.retain[0].answer + " ")
+    task = replace(few, sets={"forget": [one], "retain": few.retain[:1]})
+    scores = score_fixed(TaskScoring(full, task), ["gradient_cosine"])["score"]
+    assert scores.mean() < 0
+
+
+def test_relearn_residue_is_what_stays_lost(full: LanguageModel, small: Task) -> None:
+    before = full.fingerprint()
+    options = {"relearn_residue": {"forget_steps": 6, "relearn_steps": 12, "lr": 3e-4}}
+    table = score_task(full, small, ["relearn_residue"], options=options)
+    assert full.fingerprint() == before
+    part = table[table["end"] > table["start"]]
+    inside = part["span"].astype(bool)
+    assert part.loc[inside, "score"].mean() > part.loc[~inside, "score"].mean()
+
+
+def test_relearn_residue_without_a_trainer_says_so(full: LanguageModel, few: Task) -> None:
+    with pytest.raises(UserError, match="workbench score"):
+        score_fixed(TaskScoring(full, few), ["relearn_residue"])
