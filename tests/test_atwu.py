@@ -187,6 +187,9 @@ def test_a_file_that_is_no_scorer_says_so(full: LanguageModel, small: Task, tmp_
             load_scorer(tmp_path / name)
     with pytest.raises(UserError, match="states of 3 numbers"):
         apply_scorer(AtwuScorer(3), full, small.forget)
+    save_scorer(AtwuScorer(3), tmp_path / "b.safetensors")
+    with pytest.raises(UserError, match="states of 3 numbers"):
+        unlearn(full, small, "atwu", str(tmp_path / "b.safetensors"), settings=Settings(steps=1))
 
 
 def test_learned_scores_leave_the_model_alone(full: LanguageModel, small: Task) -> None:

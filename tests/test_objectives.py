@@ -9,6 +9,7 @@ import torch
 
 from workbench.models import LanguageModel
 from workbench.objectives import ForgetTokens, objective, retain_loss
+from workbench.registry import UserError
 from workbench.tasks import Task
 from workbench.tokens import TokenStats, collate, encode, token_stats
 
@@ -26,23 +27,33 @@ def by_hand(name: str, logp: list[float], weights: list[float]) -> tuple[float, 
             "grad_diff": 1.0,
             "wga": math.exp(value),
             "atwu": math.exp(-weight * nll) ** 5,
+            "atwu probability": math.exp(value) ** 5,
+            "atwu none": 1.0,
         }[name]
         loss -= weight * factor * nll / count
         gradient.append(weight * factor / count)
     return loss, gradient
 
 
-@pytest.mark.parametrize("name", ["grad_diff", "wga", "atwu"])
+@pytest.mark.parametrize("name", ["grad_diff", "wga", "atwu", "atwu probability", "atwu none"])
 def test_value_and_gradient_against_a_plain_loop(name: str) -> None:
     torch.manual_seed(0)
     logp = (-torch.rand(9, dtype=torch.float64) * 4).requires_grad_(True)
     weights = torch.rand(9, dtype=torch.float64)
-    value = objective[name].function(ForgetTokens(packed(logp), weights))
+    entry, _, saturation = name.partition(" ")
+    value = objective[entry].function(
+        ForgetTokens(packed(logp), weights), **({"saturation": saturation} if saturation else {})
+    )
     value.backward()
     expected, gradient = by_hand(name, logp.tolist(), weights.tolist())
     assert value.item() == pytest.approx(expected, rel=1e-12)
     assert logp.grad is not None
     torch.testing.assert_close(logp.grad, torch.tensor(gradient, dtype=torch.float64))
+
+
+def test_an_unknown_saturation_says_so() -> None:
+    with pytest.raises(UserError, match="weighted, probability or none"):
+        objective["atwu"].function(ForgetTokens(packed(-torch.rand(4)), torch.ones(4)), saturation="some")
 
 
 @pytest.mark.parametrize("name", list(objective))

@@ -250,6 +250,9 @@ def score(given: Namespace) -> dict[str, Any]:
         if path:
             writable(Path(path))
     learners = [load_scorer(Path(name)) for name in saved]
+    twice = {learner.name for learner in learners} & set(named)
+    if twice or len({learner.name for learner in learners}) < len(learners):
+        raise UserError("two scorers of one name cannot share a table; score them into tables of their own")
     lm = load_model(given)
     reference = models.load(given.reference, **lm.like()) if given.reference else None
     learned: dict[str, Any] = {}

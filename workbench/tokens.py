@@ -284,17 +284,19 @@ def _states_and_logits(lm: LanguageModel, batch: TokenBatch, layer: int) -> tupl
         count = model.config.num_hidden_layers + 1
         if not -count <= layer < count:
             raise UserError(f"{lm.name} has layers 0 (embeddings) to {count - 1}, or -1 for the last; not {layer}")
-    if not _plain_head[model] or layer != -1:
+    if not _plain_head[model]:
         with lm.autocast():
             out = model(**arguments, output_hidden_states=True)
         return out.hidden_states[layer], out.logits[batch.rows, batch.columns - 1]
     with lm.autocast():
-        states = model.get_decoder()(**arguments).last_hidden_state
+        out = model.get_decoder()(**arguments, output_hidden_states=layer != -1)
+    last = out.last_hidden_state
     # What is measured has logits in float32: in bfloat16 they are 1/8 apart near 20, so that ranks tie and
     # probabilities come in steps. A training step does without, for speed.
     with lm.autocast() if torch.is_grad_enabled() else contextlib.nullcontext():
         head = model.get_output_embeddings()
-        return states, head(states[batch.rows, batch.columns - 1].to(head.weight.dtype))
+        logits = head(last[batch.rows, batch.columns - 1].to(head.weight.dtype))
+    return (last if layer == -1 else out.hidden_states[layer]), logits
 
 
 @torch.no_grad()

@@ -87,11 +87,12 @@ def ridge_by_sample(
     spread_of, shift = torch.std_mean(states, dim=0, correction=0)
     scale = spread_of + 1e-6 * spread_of.mean() + 1e-12
     level = signal.mean()
-    z = torch.cat([(states - shift) / scale, torch.ones(len(states), 1, dtype=torch.float64, device=states.device)], 1)
+    z = ((states - shift) / scale).float()  # standardised, so that float32 is enough for their products
+    z = torch.cat([z, torch.ones(len(z), 1, device=z.device)], 1)
     y = signal - level
     parts = [(z[groups == f], y[groups == f]) for f in range(int(groups.max()) + 1)]
-    gram = torch.stack([a.T @ a for a, _ in parts])  # the last column counts and sums, for centring
-    moment = torch.stack([a.T @ b for a, b in parts])
+    gram = torch.stack([a.T @ a for a, _ in parts]).double()  # the last column counts and sums, for centring
+    moment = torch.stack([a.T @ b.float() for a, b in parts]).double()
     square = torch.stack([b @ b for _, b in parts])
 
     def solve(gram: Tensor, moment: Tensor, penalties: list[float]) -> list[Tensor]:
@@ -114,7 +115,7 @@ def ridge_by_sample(
     near = [place for place in range(len(grid)) if mean[place] <= mean[best] + error[best]] if len(grid) > 1 else [0]
     penalty = grid[near[-1]]
     w = solve(gram.sum(0), moment.sum(0), [penalty])[0]
-    fitted = z @ w + level
+    fitted = z.double() @ w + level
     marks = torch.quantile(fitted[torch.linspace(0, len(fitted) - 1, min(len(fitted), 100_000)).long()],
                            torch.linspace(0, 1, 1001, dtype=torch.float64, device=fitted.device))  # fmt: skip
     tensors = {"w": w[:-1], "b": (w[-1] + level)[None], "shift": shift, "scale": scale, "quantiles": marks}

@@ -69,6 +69,13 @@ def load_scorer(path: Path, device: str = "cpu") -> Any:
         ) from error
 
 
+def check_fits(learned: Learned, lm: LanguageModel) -> None:
+    """Raise where a scorer was made for states of another width than the model's."""
+    width, found = learned.state["shift"].numel(), lm.module.config.hidden_size
+    if width != found:
+        raise UserError(f"the scorer reads states of {width} numbers, and {lm.name} has {found}; use its own model")
+
+
 @torch.no_grad()
 def apply_scorer(
     learned: Learned,
@@ -85,9 +92,7 @@ def apply_scorer(
     Raises:
         UserError: the scorer was made for a model of another width.
     """
-    width, found = learned.state["shift"].numel(), lm.module.config.hidden_size
-    if width != found:
-        raise UserError(f"the scorer reads states of {width} numbers, and {lm.name} has {found}; use its own model")
+    check_fits(learned, lm)
     encodings = [encode(lm, s) for s in samples]
     scores: list[np.ndarray] = [np.empty(0)] * len(samples)
     for indices, batch in batches(lm, encodings, batch_size):

@@ -15,7 +15,7 @@ from torch import Tensor
 from workbench.cost import Phase
 from workbench.models import LanguageModel
 from workbench.registry import UserError
-from workbench.scorers.saved import load_scorer
+from workbench.scorers.saved import check_fits, load_scorer
 from workbench.scorers.table import TaskScoring, score_fixed, score_table, scorer, split, weights_from
 from workbench.tasks import Task
 from workbench.tokens import Encoding, TokenStats, batches, encode, token_stats
@@ -86,7 +86,8 @@ def prepare_weights(
         return Weights(one_scorer(weights), begun, None, encodings)
     if from_file(weights):
         learner = load_scorer(Path(weights), str(lm.device))
-        learner.every = 0
+        check_fits(learner, lm)
+        learner.every = learner.pretrain = 0
         return Weights(learner.name, None, learner, encodings)
     entry = scorer[weights]
     if entry.kind == "live":
