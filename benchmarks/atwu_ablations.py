@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from workbench.commands import settings_from, table_line
+from workbench.commands import table_line
 from workbench.compare import alignment
 from workbench.models import load
+from workbench.options import settings_from
 from workbench.scorers.atwu import PRESETS
 from workbench.tasks import TaskSpec
 from workbench.unlearn import Settings, unlearn

@@ -21,9 +21,10 @@ from typing import Any
 import pandas as pd
 import torch
 
-from workbench.commands import scorer_options, settings_from, table_line
+from workbench.commands import table_line
 from workbench.models import load
 from workbench.objectives import objective as registered
+from workbench.options import scorer_options, settings_from
 from workbench.probes import probe
 from workbench.tasks import TaskSpec
 from workbench.unlearn import unlearn

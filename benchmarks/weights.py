@@ -18,9 +18,10 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.commands import settings_from, table_line
+from workbench.commands import table_line
 from workbench.models import load
 from workbench.objectives import objective as registered
+from workbench.options import settings_from
 from workbench.probes import probe
 from workbench.tasks import TaskSpec
 from workbench.unlearn import unlearn

@@ -15,6 +15,7 @@ from workbench import compare, models, runs
 from workbench.console import Progress
 from workbench.files import write_table, write_text, writing
 from workbench.objectives import objective
+from workbench.options import presets_of, scorer_options, settings_from
 from workbench.probes import probe as probe_task
 from workbench.registry import UserError, unknown
 from workbench.report import run_report, scores_page
@@ -22,7 +23,7 @@ from workbench.scorers import apply_scorer, load_scorer, read_scores, save_score
 from workbench.scorers.saved import KINDS
 from workbench.scoring import check_needs, score_task
 from workbench.tasks import TaskSpec
-from workbench.unlearn import Settings, epochs
+from workbench.unlearn import epochs
 from workbench.unlearn import finetune as plant
 
 
@@ -35,57 +36,6 @@ def spec(given: Namespace) -> TaskSpec:
 def load_model(given: Namespace) -> models.LanguageModel:
     """The model that the options name."""
     return models.load(given.model, device=given.device, precision=given.precision, prompt=given.prompt)
-
-
-def settings_from(
-    pairs: list[str],
-    parts: dict[str, dict[str, Any]],
-    presets: dict[str, dict[str, Any]] | None = None,
-    **defaults: Any,
-) -> Settings:
-    """Settings out of `key=value` pairs; a key may also be an option of the run's `objective` or `weights`.
-
-    Where a setting and an option share a name, the setting is meant; `weights.lr=0.01` means the option.
-
-    Args:
-        pairs: what `--set` was given.
-        parts: "objective" and "weights" -> the options that these take, with their defaults.
-        presets: named options of the weights, for `preset=NAME`.
-        defaults: settings that differ from the class's own.
-    """
-    own = {f.name for f in fields(Settings)} - {"options"}
-    values: dict[str, Any] = dict(defaults)
-    options: dict[str, dict[str, Any]] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set takes key=value, not '{pair}'")
-        if key == "preset" and presets:
-            if text not in presets:
-                raise unknown("preset", text, list(presets))
-            options.setdefault("weights", {}).update(presets[text])
-            continue
-        part, dot, option = key.partition(".")
-        if dot and option in parts.get(part, {}):
-            options.setdefault(part, {})[option] = _value(key, text, parts[part][option])
-            continue
-        takers = [part for part, known in parts.items() if key in known]
-        if key in own:
-            values[key] = _value(key, text, getattr(Settings(), key))
-        elif takers:
-            for part in takers:
-                options.setdefault(part, {})[key] = _value(key, text, parts[part][key])
-        else:
-            raise unknown("setting", key, [*sorted(own), *(k for known in parts.values() for k in known)])
-    return Settings(**values, options=options)
-
-
-def _value(key: str, text: str, default: Any) -> Any:
-    try:
-        return type(default)(text)
-    except ValueError:
-        kind = {int: "a whole number", float: "a number"}.get(type(default), type(default).__name__)
-        raise UserError(f"--set {key}: '{text}' is not {kind}") from None
 
 
 def writable(path: Path, *, folder: bool = False) -> Path:
@@ -197,34 +147,6 @@ def progress_hooks(steps: int, *names: str) -> dict[str, Any]:
     """Hooks that show progress on standard error."""
     hooks = Progress().hooks(steps)
     return {name: hooks[name] for name in names} if names else hooks
-
-
-def scorer_options(pairs: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
-    """Options by scorer out of `key=value` pairs; each goes to every scorer that takes it."""
-    options: dict[str, dict[str, Any]] = {name: {} for name in names}
-    known = {name: scorer[name].options for name in names}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set takes key=value, not '{pair}'")
-        takers = [name for name in names if key in known[name] or (key == "preset" and presets_of(name))]
-        if not takers:
-            raise unknown("scorer option", key, sorted({k for name in names for k in known[name]}))
-        for name in takers:
-            options[name].update(preset(name, text) if key == "preset" else {key: _value(key, text, known[name][key])})
-    return options
-
-
-def presets_of(name: str) -> dict[str, dict[str, Any]]:
-    """A scorer's named presets."""
-    return scorer[name].facts.get("presets", {})
-
-
-def preset(name: str, which: str) -> dict[str, Any]:
-    """The options of a scorer's preset."""
-    if which not in presets_of(name):
-        raise unknown(f"preset of {name}", which, list(presets_of(name)))
-    return presets_of(name)[which]
 
 
 def score(given: Namespace) -> dict[str, Any]:
