@@ -204,6 +204,7 @@ def other_text(given: TaskScoring, rows: int) -> list[Sample]:
 
 
 @scorer("amortised", range=(None, None), kind="task", source="ours")
+@torch.no_grad()
 def amortised(
     given: TaskScoring,
     *,

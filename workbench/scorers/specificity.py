@@ -56,6 +56,7 @@ def copied(lm: LanguageModel, sample: Sample) -> np.ndarray:
     return np.array([token in question for token in answer_ids(lm, sample)])
 
 
+@torch.no_grad()
 def unsureness(given: TaskScoring, lm: LanguageModel, rows: int) -> list[np.ndarray]:
     """How unsure a model would be of each forget token had it not memorised it, as a quantile of other text."""
     fitted = fit_map(given, lm, other_text(given, rows), signal="alternatives")
@@ -66,7 +67,6 @@ def unsureness(given: TaskScoring, lm: LanguageModel, rows: int) -> list[np.ndar
     return given.per_sample(lm, values, extras=False, hidden="token")
 
 
-@torch.no_grad()
 def _specificity(given: TaskScoring, models: list[LanguageModel], rows: int, power: float) -> list[np.ndarray]:
     if power <= 0:
         raise UserError(f"specificity: power must be above 0, not {power}")
