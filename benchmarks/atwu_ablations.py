@@ -22,6 +22,7 @@ from workbench.compare import alignment
 from workbench.models import load
 from workbench.options import settings_from
 from workbench.scorers.atwu import PRESETS
+from workbench.scoring import both_parts
 from workbench.tasks import TaskSpec
 from workbench.unlearn import Settings, unlearn
 
@@ -36,7 +37,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "authors', no L2": PRESETS["published"] | {"lam_l2": 0.0},
     "authors', N = 1": PRESETS["published"] | {"every": 1},
     "authors', N = 5": PRESETS["published"] | {"every": 5},
-    "authors', one joint optimiser": PRESETS["published"] | JOINT,
+    "authors', N = 1, Adam at the model's rate": PRESETS["published"] | JOINT,
     "authors', frozen after 30 steps": PRESETS["published"] | {"pretrain": 30, "every": 0},
     "authors', no saturation": PRESETS["published"] | {"saturation": "none"},
     "authors', saturation by p": PRESETS["published"] | {"saturation": "probability"},
@@ -56,7 +57,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(lm: Any, task: Any, options: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def measure(lm: Any, task: Any, settings: Settings) -> dict[str, Any]:
     """AUROC and average precision by step, and the scorer's share of the time."""
     run = unlearn(lm, task, "atwu", "atwu", settings=settings)
     found: dict[str, Any] = {"share": run.ledger.phases["scorer"].seconds / run.ledger.total.seconds}
@@ -85,8 +86,8 @@ def main() -> None:
                 [*given.set, f"seed={seed}"], {}, steps=180, batch_size=8, lr=1e-5, warmup=0, record_every=30,
                 checkpoint_every=10**6,
             )  # fmt: skip
-            settings = replace(settings, options={"weights": changed})
-            mine.append(measure(lm, task, changed, settings) | {"variation": name, "seed": seed})
+            settings = replace(settings, options=both_parts(changed))
+            mine.append(measure(lm, task, settings) | {"variation": name, "seed": seed})
             print(json.dumps(mine[-1]), file=sys.stderr, flush=True)
         rows += mine
         cells = []

@@ -30,7 +30,7 @@ from workbench.tasks import TaskSpec
 from workbench.unlearn import unlearn
 
 WEIGHTS = "uniform,random,surprisal,atwu,amortised,specificity:power=1,specificity,specificity_ref,spans"
-COLUMNS = ("steps", "forget", "generic_nll", "generic_lost", "neighbours", "retain", "heldout_perplexity")
+COLUMNS = ("steps", "reached", "forget", "generic_nll", "generic_lost", "neighbours", "retain", "heldout_perplexity")
 
 
 def measure(lm: Any, task: Any, limit: int) -> dict[str, float]:
@@ -61,19 +61,18 @@ def until(lm: Any, task: Any, named: str, given: argparse.Namespace, seed: int, 
     settings = replace(settings, options=settings.options | {"weights": options})
     changed = lm.frozen_copy()
     only_forget = replace(task, sets={"forget": task.forget, "retain": task.retain[:1]})  # a task has both
-    done = [0, 1.0]
+    level = [1.0]
 
     def ask(event: dict[str, Any]) -> None:
         if event["step"] % given.every == 0:
-            found = probe(changed, only_forget, limit=given.limit)
-            done[:] = [event["step"], found.metrics["forget"]["fact_accuracy"]]
+            level[0] = probe(changed, only_forget, limit=given.limit).metrics["forget"]["fact_accuracy"]
 
     started = time.perf_counter()
     run = unlearn(changed, task, given.objective, weights, settings=settings, reference=reference, in_place=True,
-                  on_step=ask, stop=lambda: done[1] <= given.level)  # fmt: skip
+                  on_step=ask, stop=lambda: level[0] <= given.level)  # fmt: skip
     phases = run.ledger.as_dict()["phases"]
     seconds = {name: phase["seconds"] for name, phase in phases.items()}
-    row = {"weights": named, "seed": seed, "steps": len(run.events), "reached": done[1] <= given.level}
+    row = {"weights": named, "seed": seed, "steps": len(run.events), "reached": level[0] <= given.level}
     return row | measure(changed, task, given.limit) | {"seconds": time.perf_counter() - started, "phases": seconds}
 
 
@@ -96,6 +95,7 @@ def main() -> None:
         for seed in map(int, given.seeds.split(",")):
             row = until(lm, task, named, given, seed, reference)
             row["generic_nll"] -= before["generic_nll"]
+            row["reached"] = float(row["reached"])
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
     groups = pd.DataFrame(rows).groupby("weights", sort=False)

@@ -136,6 +136,28 @@ def test_scores_over_a_sample_sum_to_one_under_softmax() -> None:
     torch.testing.assert_close(stats.sample_sum(ours.scores(stats)), torch.ones(3))
 
 
+def test_softmax_that_has_settled_on_one_token_still_learns() -> None:
+    ours = AtwuScorer(2, output="softmax", inputs="raw", lam_ent=1.0)
+    ours.state["v"] = torch.tensor([200.0, 0.0, 0.0])
+    hidden = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]] * 3)
+    ours.learn(stats_of(torch.rand(9), ROWS, hidden))
+    assert ours.state["v"].isfinite().all()
+
+
+def test_hidden_units_start_from_the_runs_seed(full: LanguageModel, small: Task) -> None:
+    def first(run_seed: int, **options: int) -> torch.Tensor:
+        settings = Settings(
+            steps=1,
+            batch_size=4,
+            seed=run_seed,
+            options={"weights": {"units": 3, "pretrain": 1, "every": 0, "lr": 0.0, **options}},
+        )
+        return unlearn(full, small, "atwu", "atwu", settings=settings).scorer.state["w1"]
+
+    assert not torch.equal(first(0), first(1))
+    assert torch.equal(first(0, seed=5), first(1, seed=5))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -143,6 +165,8 @@ def test_scores_over_a_sample_sum_to_one_under_softmax() -> None:
         ({"every": -1}, "every must be at least 0"),
         ({"every": 0}, "give pretrain=N"),
         ({"inputs": "white"}, "inputs is raw or unit or standard"),
+        ({"clip": -1.0}, "clip must be at least 0"),
+        ({"lr": float("nan")}, "lr must be at least 0 and finite"),
     ],
 )
 def test_options_that_cannot_be_say_so(options: dict[str, Any], message: str) -> None:
@@ -181,8 +205,11 @@ def test_a_saved_scorer_scores_new_text_alike(full: LanguageModel, small: Task, 
 
 
 def test_a_file_that_is_no_scorer_says_so(full: LanguageModel, small: Task, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
     (tmp_path / "a.safetensors").write_bytes(b"not a scorer")
-    for name in ("a.safetensors", "missing.safetensors"):
+    save_file({"w": torch.ones(3)}, tmp_path / "c.safetensors", metadata={"kind": "amortised", "options": "{}"})
+    for name in ("a.safetensors", "c.safetensors", "missing.safetensors"):
         with pytest.raises(UserError, match="learned scorer"):
             load_scorer(tmp_path / name)
     with pytest.raises(UserError, match="states of 3 numbers"):

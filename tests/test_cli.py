@@ -18,6 +18,7 @@ from workbench.cli import main
 from workbench.commands import COMMANDS
 from workbench.interrupts import uninterrupted
 from workbench.models import LanguageModel
+from workbench.scorers import scorer
 from workbench.scorers.atwu import PRESETS
 from workbench.tasks import Task
 from workbench.tokens import encode
@@ -124,11 +125,22 @@ def test_a_saved_scorer_scores_other_text_and_serves_as_live_weights(
     )  # fmt: skip
 
 
+def test_all_scorers_but_the_slow_ones(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "all.parquet"
+    words = [*own, "--model", "bio-full", "--reference", "bio-retain", "--scorer", "all"]
+    assert main(["score", *words, "--set", "forget_steps=2", "relearn_steps=2", "--out", str(out)]) == 0
+    assert "left out for their time: gradient_cosine" in capsys.readouterr().err
+    scores = pd.read_parquet(out)
+    assert set(scores["scorer"]) == set(scorer) - {"gradient_cosine"}
+    assert np.isfinite(scores["score"]).all()
+    assert list(scores.groupby("scorer").size().unique()) == [len(scores) // (len(list(scorer)) - 1)]
+
+
 def test_presets_and_options_reach_the_scorer_of_a_run(
     capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    settings = ["steps=1", "batch_size=6", "preset=tofu-1b", "weights.lr=0.5", "lr=1e-4"]
+    settings = ["steps=1", "batch_size=6", "weights.lr=0.5", "preset=tofu-1b", "lr=1e-4"]
     run(capsys, "unlearn", *own, "--model", "bio-full", "--objective", "atwu", "--weights", "atwu",
         "--set", *settings, "--out", str(out))  # fmt: skip
     config = json.loads((out / "config.json").read_text())["settings"]
@@ -241,6 +253,10 @@ def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list
           "--set", "preset=mine"], "unknown preset 'mine'"),
         (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "OUT", "--save", "OUT"],
          "--save keeps one learned scorer"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "amortised", "--out", "OUT", "--save", "m.bin"],
+         "--save takes FILE.safetensors"),
+        (["score", "biographies", "--model", "bio-full", "--scorer", "amortised", "--out", "OUT",
+          "--save", "m.safetensors", "--set", "text=forget"], "leave text=forget out"),
         (["score", "biographies", "--model", "bio-full", "--scorer", "no.safetensors", "--out", "OUT"], "no such file"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "no.safetensors",
           "--out", "OUT"], "no such file"),

@@ -19,6 +19,8 @@ import torch
 from workbench import runs
 from workbench.models import LanguageModel
 from workbench.registry import UserError
+from workbench.scorers import TaskScoring, save_scorer
+from workbench.scorers.amortised import fit_map
 from workbench.tasks import Task, TaskSpec
 from workbench.unlearn import Settings
 
@@ -182,6 +184,23 @@ def test_weights_of_another_run_s_last_step_survive_a_resume(
     with pytest.raises(runs.Stopped):  # stopped again before a step
         runs.resume(tmp_path / "run", stop=lambda: True)
     assert runs.resume(tmp_path / "run").status()["status"] == "finished"
+
+
+def test_a_run_by_a_saved_scorer_resumes_to_the_same_bits_without_its_file(
+    own: dict[str, str], full: LanguageModel, tmp_path: Path
+) -> None:
+    file = tmp_path / "map.safetensors"
+    task = TaskSpec(**own).load()
+    save_scorer(fit_map(TaskScoring(full, task), full, task.retain), file)
+    settings = Settings(steps=4, batch_size=4, record_every=2)
+    config = runs.Config(TaskSpec(**own), "bio-full", "wga", str(file), settings, probe_limit=2)
+    whole = runs.start(config, tmp_path / "whole")
+    steps: list[int] = []
+    with pytest.raises(runs.Stopped):
+        runs.start(config, tmp_path / "run", on_step=lambda e: steps.append(e["step"]), stop=lambda: len(steps) == 2)
+    file.unlink()
+    same(results(runs.resume(tmp_path / "run").path), results(whole.path))
+    assert (whole.path / "scorer.safetensors").exists()
 
 
 def test_a_model_among_the_runs_is_no_run(own: dict[str, str], full: LanguageModel, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from workbench.registry import UserError
 from workbench.scorers import TaskScoring, score_fixed
 from workbench.scorers.specificity import COPIED, answer_ids, copied, rarity, token_ids, unsureness
 from workbench.tasks import Sample, Task
+from workbench.tokens import encode
 
 
 def test_rarity_against_a_plain_loop(full: LanguageModel, bio: Task) -> None:
@@ -63,6 +65,27 @@ def test_copied_marks_the_name_and_nothing_of_a_text_without_a_question(full: La
     assert not copied(full, Sample("t", "", "Celia Nash lives in Ostrava.")).any()
 
 
+def test_a_name_that_opens_the_answer_is_copied_under_a_chat_template_too(full: LanguageModel) -> None:
+    """A byte-level tokenizer gives the first word other tokens than the same word after a space."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: n for n, piece in enumerate([*pieces, "\u0120Z", "Ze", "<|end|>"])}
+    made = Tokenizer(models.BPE(vocabulary, [("\u0120", "Z"), ("Z", "e")]))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    chat = full.frozen_copy()
+    chat.tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|end|>", pad_token="<|end|>")
+    chat.tokenizer.chat_template = "{% for m in messages %}user:{{ m['content'] }}\n{% endfor %}assistant:"
+    chat.prompt = "chat"
+    sample = Sample("s", "Where does Zeno live?", "Zeno lives in Ostrava.")
+    encoding = encode(chat, sample)
+    starts = [encoding.ranges[p] for p in encoding.answer_positions]
+    marks = copied(chat, sample)
+    assert chat.tokenizer.convert_ids_to_tokens(answer_ids(chat, sample)[0]) == "Ze"
+    assert all(mark for mark, (start, end) in zip(marks, starts, strict=True) if 0 < end <= 4)
+
+
 def test_the_score_is_the_product_of_its_factors(full: LanguageModel, small: Task) -> None:
     given = TaskScoring(full, small)
     unsure = unsureness(given, full, 500)
@@ -86,7 +109,15 @@ def test_it_finds_the_facts_without_labels(full: LanguageModel, bio: Task) -> No
 def test_with_a_reference(full: LanguageModel, retained: LanguageModel, small: Task) -> None:
     table = score_fixed(TaskScoring(full, small, reference=retained), ["specificity", "specificity_ref"])
     one, both = (table.loc[table["scorer"] == n, "score"].to_numpy() for n in ("specificity", "specificity_ref"))
-    assert not np.allclose(one, both)
+    given = TaskScoring(full, small)
+    unsure = [np.concatenate(unsureness(given, lm, 500)) for lm in (full, retained)]
+    rest = (one**0.25) / unsure[0]  # the fourth root of the power; what is left is rarity and copying
+    np.testing.assert_allclose(both**0.25, (unsure[0] + unsure[1]) / 2 * rest, rtol=1e-3, atol=1e-4)
+    other = full.frozen_copy()
+    other.tokenizer = copy.deepcopy(full.tokenizer)
+    other.tokenizer.add_tokens(["unheard-of"])
+    with pytest.raises(UserError, match="has other tokens"):
+        score_fixed(TaskScoring(full, small, reference=other), ["specificity_ref"])
     with pytest.raises(UserError, match="--reference"):
         score_fixed(TaskScoring(full, small), ["specificity_ref"])
 

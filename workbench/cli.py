@@ -88,7 +88,11 @@ def parser() -> Parser:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--out", required=True, metavar="FILE.parquet")
     command.add_argument("--html", metavar="FILE.html", help="the same as highlighted text")
-    command.add_argument("--save", metavar="FILE.safetensors", help="keep the learned scorer (amortised, atwu)")
+    command.add_argument(
+        "--save",
+        metavar="FILE.safetensors",
+        help="keep the learned scorer (amortised, atwu), to be applied to other text",
+    )
     settings_option(command, "options of the scorers, e.g. signal=entropy preset=published")
 
     command = add("align", "scores against span labels: AUROC and average precision")
@@ -99,7 +103,9 @@ def parser() -> Parser:
     task_options(command)
     model_options(command)
     command.add_argument("--objective", required=True, metavar="X")
-    command.add_argument("--weights", required=True, metavar="Y", help="a scorer's name, or a score table")
+    command.add_argument(
+        "--weights", required=True, metavar="Y", help="a scorer's name, a score table, or a saved scorer"
+    )
     command.add_argument("--reference", metavar="MODEL")
     settings_option(command, "e.g. steps=60 lr=3e-4")
     command.add_argument("--probe-limit", type=positive, metavar="N", help="probe at most N samples a set")

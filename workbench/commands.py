@@ -167,6 +167,10 @@ def score(given: Namespace) -> dict[str, Any]:
     keepers = [name for name in named if name in KINDS]
     if given.save and len(keepers) != 1:
         raise UserError(f"--save keeps one learned scorer ({' or '.join(KINDS)}); --scorer names {len(keepers)}")
+    if given.save and not given.save.endswith(".safetensors"):
+        raise UserError(f"--save takes FILE.safetensors, not {given.save}")
+    if given.save and options[keepers[0]].get("text") == "forget":
+        raise UserError("cross-fitted scores come from several maps, so there is none to --save; leave text=forget out")
     out = writable(Path(given.out))
     for path in (given.html, given.save):
         if path:
@@ -198,8 +202,6 @@ def score(given: Namespace) -> dict[str, Any]:
     count = len(table) // len(wanted)
     print(f"{table['sample_id'].nunique()} answers, {count} tokens, {len(wanted)} scorers: {out}")
     if given.save:
-        if keepers[0] not in learned:
-            raise UserError("cross-fitted scores come from several maps, so there is none to --save; use text=other")
         with writing(Path(given.save)) as aside:
             save_scorer(learned[keepers[0]], aside)
         print(given.save)

@@ -29,7 +29,7 @@ def settings_from(
     own = {f.name for f in fields(Settings)} - {"options"}
     values: dict[str, Any] = dict(defaults)
     options: dict[str, dict[str, Any]] = {}
-    for pair in pairs:
+    for pair in presets_first(pairs):
         key, equals, text = pair.partition("=")
         if not equals:
             raise UserError(f"--set takes key=value, not '{pair}'")
@@ -61,11 +61,16 @@ def _value(key: str, text: str, default: Any) -> Any:
         raise UserError(f"--set {key}: '{text}' is not {kind}") from None
 
 
+def presets_first(pairs: list[str]) -> list[str]:
+    """The same pairs with presets in front, so that what is given beside a preset counts wherever it stands."""
+    return sorted(pairs, key=lambda pair: not pair.startswith("preset="))
+
+
 def scorer_options(pairs: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
     """Options by scorer out of `key=value` pairs; each goes to every scorer that takes it."""
     options: dict[str, dict[str, Any]] = {name: {} for name in names}
     known = {name: scorer[name].options for name in names}
-    for pair in pairs:
+    for pair in presets_first(pairs):
         key, equals, text = pair.partition("=")
         if not equals:
             raise UserError(f"--set takes key=value, not '{pair}'")

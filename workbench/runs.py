@@ -42,7 +42,7 @@ class Config:
         task: what to forget and keep.
         model: model by name or path.
         objective: forget loss by name.
-        weights: scorer by name, or the path of a score table.
+        weights: scorer by name, or the path of a score table or of a saved scorer.
         settings: the numbers.
         reference: model for scorers that need one.
         prompt: "chat" or "plain"; None leaves it to the model.
@@ -177,6 +177,12 @@ class RunDirectory:
         except OSError as error:
             raise cannot_write(path, error) from error
 
+    @property
+    def weights(self) -> str:
+        """The token weights as `unlearn` takes them: a saved scorer's copy, or what the configuration names."""
+        copy = self.path / "weights.safetensors"
+        return str(copy) if copy.exists() else str(self.config["weights"])
+
     def status(self) -> dict[str, Any]:
         """Name, status, last step and steps of the run."""
         record, events = self.json("run.json"), self.events()
@@ -289,6 +295,9 @@ def start(config: Config, path: Path | None = None, **hooks: Any) -> RunDirector
         scorer[config.weights].function(lm.module.config.hidden_size, **options)  # refuses what cannot work
     directory = RunDirectory.create(path, config)
     with _undone(path), _resumable(path):
+        if from_file(config.weights):  # a copy, so that a resumed run reads what this one began with
+            with writing(path / "weights.safetensors") as aside:
+                shutil.copyfile(config.weights, aside)
         return _execute(directory, config, task, lm, **hooks)
 
 
@@ -357,7 +366,7 @@ def _execute(
             lm,
             task,
             config.objective,
-            read_scores(Path(config.weights)) if by_table and state is None else config.weights,
+            read_scores(Path(config.weights)) if by_table and state is None else directory.weights,
             settings=config.settings,
             reference=load(config.reference, **lm.like()) if config.reference else None,
             in_place=True,

@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 
 from workbench.models import LanguageModel
+from workbench.objectives import objective
 from workbench.registry import UserError
 from workbench.scorers import TaskScoring, score_fixed, scorer
 from workbench.tasks import Task
 from workbench.unlearn import Settings, epochs, forget_then_relearn, unlearn
 
-RUN = Settings(batch_size=8, lr=1e-5, warmup=0)  # the model's part of the authors' default preset
+RUN = Settings(batch_size=8, lr=1e-5, warmup=0)  # the model's part of the authors' default preset, with every preset
 EPOCHS = 5
 
 
@@ -62,6 +63,12 @@ def check_needs(names: list[str], reference: bool) -> None:
             raise UserError(f"scorer '{name}' needs a reference model; name one with --reference")
 
 
+def both_parts(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options of ATWU's scorer as options of a run: beta and saturation hold for the model's step too."""
+    shared = {key: options[key] for key in objective["atwu"].options if key in options}
+    return {"weights": options, "objective": shared}
+
+
 def learned_scores(
     given: TaskScoring,
     name: str,
@@ -75,7 +82,12 @@ def learned_scores(
     """
     steps = epochs(EPOCHS, len(given.task.forget), RUN.batch_size)
     settings = replace(
-        RUN, steps=steps, seed=given.seed, record_every=steps, checkpoint_every=steps, options={"weights": options}
+        RUN,
+        steps=steps,
+        seed=given.seed,
+        record_every=steps,
+        checkpoint_every=steps,
+        options=both_parts(options),
     )
     run = unlearn(
         given.lm,

@@ -53,7 +53,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Task:
-    """Named sets of samples: `forget`, `retain`, and where there are any `neighbours`, `heldout`, `train_extra`."""
+    """Named sets of samples: `forget`, `retain`, and where there are any `neighbours`, `heldout`, `train_extra`.
+
+    `unlabelled` is text of the same kind that the model was not trained on; scorers that learn a map fit it there.
+    """
 
     name: str
     sets: dict[str, list[Sample]] = field(default_factory=dict)
@@ -81,9 +84,9 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over every sample, so that a run can say which data it saw."""
+        """sha256 over every sample that a run trains on or probes, so that it can say which data it saw."""
         digest = hashlib.sha256()
-        for name in sorted(self.sets):
+        for name in sorted(set(self.sets) - {"unlabelled"}):
             for sample in self.sets[name]:
                 digest.update(repr((name, sample)).encode())
         return digest.hexdigest()

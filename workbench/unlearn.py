@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.cost import Ledger
+from workbench.cost import Ledger, Phase
 from workbench.models import LanguageModel
 from workbench.objectives import ForgetTokens, objective, retain_loss
 from workbench.registry import UserError
@@ -170,7 +170,7 @@ class Loop:
         if learner is None or self.forget is None:
             return
         for step in range(1, learner.pretrain + 1):
-            with self.ledger.phase("scorer") as phase, torch.no_grad():
+            with self.ledger.phase("scorer", calls=0) as phase, torch.no_grad():
                 _, batch = self.forget.at(step)
                 stats = token_stats(self.lm, batch, extras=False, **states_of(learner))
                 phase.count(self.lm, batch)
@@ -291,7 +291,8 @@ def unlearn(
         lm: the model to change; copied first unless `in_place`.
         task: what to forget and what to keep.
         objective: forget loss by name.
-        weights: scorer by name (scored before the run, or learning along), or a score table of one scorer.
+        weights: scorer by name (scored before the run, or learning along), the path of a saved scorer (applied to the
+            model's states as they change), or a score table of one scorer.
         settings: the numbers.
         reference: for scorers that need one.
         in_place: change `lm` itself.
@@ -365,12 +366,17 @@ def finetune(
 
 def forget_then_relearn(
     lm: LanguageModel, task: Task, *, forget_steps: int, relearn_steps: int, lr: float, seed: int
-) -> LanguageModel:
-    """A copy that forgot all tokens of the forget set alike, without a retain loss, and then saw retain text alone."""
-    settings = Settings(steps=forget_steps, lr=lr, alpha=0.0, batch_size=16, seed=seed, record_every=forget_steps)
-    after = unlearn(lm, task, "wga", "uniform", settings=settings).lm
-    finetune(after, task.retain, settings=Settings(steps=relearn_steps, lr=lr, batch_size=16, seed=seed))
-    return after
+) -> tuple[LanguageModel, Phase]:
+    """A copy that forgot all tokens of the forget set alike, without a retain loss, and then saw retain text alone.
+
+    Returns:
+        the copy, and what both runs cost.
+    """
+    shared = Settings(steps=forget_steps, lr=lr, alpha=0.0, batch_size=16, seed=seed)
+    settings = replace(shared, record_every=forget_steps, checkpoint_every=forget_steps)
+    forgot = unlearn(lm, task, "wga", "uniform", settings=settings)
+    again = finetune(forgot.lm, task.retain, settings=replace(shared, steps=relearn_steps))
+    return again.lm, forgot.ledger.total.plus(again.ledger.total)
 
 
 def epochs(count: int, samples: int, batch_size: int) -> int:

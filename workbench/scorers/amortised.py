@@ -6,6 +6,7 @@ unsure, and says of a memorised token how unsure the model would be.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -18,7 +19,7 @@ from workbench.models import LanguageModel
 from workbench.registry import UserError
 from workbench.scorers.table import Scoring, TaskScoring, scorer, split
 from workbench.tasks import Sample, spread
-from workbench.tokens import TokenStats
+from workbench.tokens import TokenStats, token_stats
 
 GRID = [10.0**power for power in np.arange(-3.0, 2.01, 0.5)]
 FOLDS = 5
@@ -148,19 +149,25 @@ def fit_map(
     """
     if scorer[signal].kind:
         plain = ", ".join(name for name in scorer if not scorer[name].kind)
-        raise UserError(f"amortised: the signal '{signal}' is no plain scorer; choose one of {plain}")
-    if "reference" in scorer[signal].facts.get("needs", ()) and given.reference is None:
-        raise UserError(f"amortised: the signal '{signal}' needs a reference model; name one with --reference")
-    if ridge < 0:
-        raise UserError(f"amortised: ridge must be at least 0, not {ridge}")
+        raise UserError(f"the signal '{signal}' is no plain scorer; choose one of {plain}")
+    needs = scorer[signal].facts.get("needs", ())
+    if "spans" in needs:
+        raise UserError(f"the signal '{signal}' is the labels; a map fitted on them would be no unlabelled scorer")
+    if "reference" in needs and given.reference is None:
+        raise UserError(f"the signal '{signal}' needs a reference model; name one with --reference")
+    if hidden not in ("token", "predicting"):
+        raise UserError(f"hidden is token or predicting, not '{hidden}'")
+    if not (ridge >= 0 and math.isfinite(ridge)):
+        raise UserError(f"ridge must be at least 0 and finite, not {ridge}")
     if len(samples) < 2:
-        raise UserError(f"amortised: {len(samples)} samples are too few for a fit; give more retain or unlabelled rows")
+        raise UserError(f"a map cannot be fitted on {len(samples)} samples; give more rows to fit on")
     fold_of = folds or draw_folds(samples, given.seed)
     states, values, groups, surprisals = [], [], [], []
     for indices, batch, stats in given.passes(lm, samples, hidden=hidden, layer=layer):
         other = None
-        if "reference" in scorer[signal].facts.get("needs", ()):
-            other = _reference_stats(given, batch)
+        if given.reference is not None and "reference" in needs:
+            given.cost.count(given.reference, batch)
+            other = token_stats(given.reference, batch)
         values.append(scorer[signal].function(Scoring(lm, batch, stats, other, given.seed)))
         assert stats.hidden is not None
         states.append(stats.hidden)
@@ -174,17 +181,9 @@ def fit_map(
     _, packed = torch.unique(torch.cat(groups), return_inverse=True)  # folds without a sample are left out
     grid = [ridge] if ridge else GRID
     if len(grid) > 1 and int(packed.max()) < 1:
-        raise UserError("amortised: all samples are in one fold; give a ridge, or more rows")
+        raise UserError("all samples to fit on are in one fold; give a ridge, or more rows")
     tensors, penalty, _ = ridge_by_sample(torch.cat(states), torch.cat(values), packed, grid)
     return LinearMap(tensors, str(lm.device), signal, hidden, layer, penalty)
-
-
-def _reference_stats(given: TaskScoring, batch: Any) -> TokenStats:
-    from workbench.tokens import token_stats
-
-    assert given.reference is not None
-    given.cost.count(given.reference, batch)
-    return token_stats(given.reference, batch)
 
 
 def draw_folds(samples: list[Sample], seed: int) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ AUTHORS = {
     "every": 10, "hidden": "token", "inputs": "raw", "optimizer": "sgd", "lr": 0.05, "weight_decay": 1e-4,
     "clip": 1.0, "decay": "linear",
 }  # fmt: skip
+# The scorer's part of the authors' presets; the model's (steps, batches, rate) stands in a run's settings.
 PRESETS: dict[str, dict[str, Any]] = {
     "published": AUTHORS,
     "tofu-1b": AUTHORS | {"lam_pop": 10.0, "lam_l2": 1.0, "every": 5},
@@ -73,7 +75,7 @@ class AtwuScorer:
         weight_decay: added to the gradient, times the parameter.
         clip: largest gradient norm; 0 does not clip.
         decay: of the learning rate.
-        seed: of the hidden units' first weights.
+        seed: of the hidden units' first weights; -1 takes the run's.
     """
 
     width: int
@@ -101,7 +103,7 @@ class AtwuScorer:
     weight_decay: float = 0.0
     clip: float = 1.0
     decay: Literal["linear", "none"] = "none"
-    seed: int = 0
+    seed: int = -1
     name: ClassVar[str] = "atwu"
     layer: ClassVar[int] = -1
     relative: ClassVar[bool] = False
@@ -114,6 +116,9 @@ class AtwuScorer:
         for key, allowed in CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise UserError(f"atwu: {key} is {' or '.join(allowed)}, not '{getattr(self, key)}'")
+        for key in ("beta", "lam_ent", "lam_pop", "budget", "lam_l2", "lr", "momentum", "weight_decay", "clip"):
+            if not (getattr(self, key) >= 0 and math.isfinite(getattr(self, key))):
+                raise UserError(f"atwu: {key} must be at least 0 and finite, not {getattr(self, key)}")
         for key in ("every", "pretrain", "units"):
             if getattr(self, key) < 0:
                 raise UserError(f"atwu: {key} must be at least 0, not {getattr(self, key)}")
@@ -126,7 +131,7 @@ class AtwuScorer:
     def _start(self) -> dict[str, Tensor]:
         parts = {"v": torch.zeros((self.units or self.width) + 1)}
         if self.units:
-            generator = torch.Generator().manual_seed(self.seed)
+            generator = torch.Generator().manual_seed(max(0, self.seed))
             parts["w1"] = torch.randn(self.width, self.units, generator=generator) / self.width**0.5
             parts["b1"] = torch.zeros(self.units)
         moments = {f"{m}.{name}": torch.zeros_like(p) for name, p in parts.items() for m in ("m1", "m2")}
@@ -181,7 +186,8 @@ class AtwuScorer:
         if self.output == "sigmoid":
             entropy = (F.softplus(logits) - g * logits).mean()  # H(g), stable at both ends
         else:
-            entropy = -(torch.xlogy(g, g) + torch.xlogy(1 - g, (1 - g).clamp(min=1e-12))).mean()
+            inside = g.clamp(1e-12, 1 - 1e-6)  # log has no gradient at 0
+            entropy = -(inside * inside.log() + (1 - inside) * (1 - inside).log()).mean()
         hard = (g > 0.5).float() + g - g.detach()
         population = ((stats.sample_mean(hard) - self.budget) ** 2).mean()
         norm = parameters["v"][:-1].square().sum()

@@ -36,10 +36,28 @@ def retain_gradient(given: TaskScoring, lm: LanguageModel, parameters: list[Tens
     for _, batch in batches(lm, [encode(lm, s) for s in spread(given.task.retain, rows)], given.batch_size):
         stats = token_stats(lm, batch, extras=False)
         given.cost.count(lm, batch, passes=3)
-        for sums, part in zip(total, torch.autograd.grad(stats.nll.sum(), parameters), strict=True):
+        for sums, part in zip(total, gradient_of(stats.nll.sum(), parameters), strict=True):
             sums += part
         tokens += len(batch.rows)
     return [part / tokens for part in total]
+
+
+def gradient_of(
+    value: Tensor, parameters: list[Tensor], *, keep: bool = False, differentiable: bool = False
+) -> list[Tensor]:
+    """Gradient of a number with respect to parameters; zero for those that it does not depend on.
+
+    `keep` keeps the graph for another gradient, `differentiable` makes one of the gradient itself.
+    """
+    found = torch.autograd.grad(
+        value,
+        parameters,
+        retain_graph=keep or differentiable,
+        create_graph=differentiable,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return list(found)
 
 
 def norm_of(parts: list[Tensor]) -> Tensor:
@@ -63,11 +81,12 @@ def retain_conflict(given: TaskScoring, *, rows: int = 64) -> list[np.ndarray]:
     with differentiable(given) as (lm, parameters):
         gradient = retain_gradient(given, lm, parameters, rows)
         length = norm_of(gradient)
-        for indices, batch in batches(lm, [encode(lm, s) for s in given.task.forget], given.batch_size):
+        # Differentiating twice keeps the graph of both passes in memory: small batches.
+        for indices, batch in batches(lm, [encode(lm, s) for s in given.task.forget], max(1, given.batch_size // 4)):
             stats = token_stats(lm, batch, extras=False)
             given.cost.count(lm, batch, passes=6)  # forward, backward, and the backward of both
             a = torch.ones_like(stats.nll, requires_grad=True)
-            each = torch.autograd.grad(stats.nll @ a, parameters, create_graph=True)
+            each = gradient_of(stats.nll @ a, parameters, differentiable=True)
             along = torch.stack([(e * g).sum() for e, g in zip(each, gradient, strict=True)]).sum()
             (rates,) = torch.autograd.grad(along, a)
             for index, part in zip(indices, split(-rates / length, stats), strict=True):
@@ -93,7 +112,7 @@ def gradient_cosine(given: TaskScoring, *, rows: int = 64) -> list[np.ndarray]:
             given.cost.count(lm, batch, passes=1 + 2 * len(stats.nll))
             cosines = []
             for value in stats.nll:
-                each = list(torch.autograd.grad(value, parameters, retain_graph=True))
+                each = gradient_of(value, parameters, keep=True)
                 dot = torch.stack([(e * g).sum() for e, g in zip(each, gradient, strict=True)]).sum()
                 cosines.append(float(-dot / norm_of(each) / length))
             found.append(np.clip(np.array(cosines), -1, 1))
@@ -118,9 +137,11 @@ def relearn_residue(
         raise UserError("relearn_residue trains a copy of the model; score it by `score_task` or `workbench score`")
     if min(forget_steps, relearn_steps) < 1:
         raise UserError("relearn_residue: forget_steps and relearn_steps must be at least 1")
-    after = given.trained(
+    after, spent = given.trained(
         given.lm, given.task, forget_steps=forget_steps, relearn_steps=relearn_steps, lr=lr, seed=given.seed
     )
+    given.cost.tokens += spent.tokens
+    given.cost.flops += spent.flops
     with torch.no_grad():
         losses = [given.per_sample(lm, lambda stats: stats.nll, extras=False) for lm in (after, given.lm)]
     return [now - before for now, before in zip(*losses, strict=True)]

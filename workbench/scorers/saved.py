@@ -61,12 +61,19 @@ def load_scorer(path: Path, device: str = "cpu") -> Any:
         with safe_open(path, framework="pt", device=device) as stream:
             metadata = stream.metadata() or {}
             state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
-        made = KINDS[metadata["kind"]]
-        return made(**json.loads(metadata["options"]), state=state, device=device)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        made = KINDS[metadata["kind"]](**json.loads(metadata["options"]), state=state, device=device)
+        made.scores(_nothing(state["shift"].numel(), device))  # every tensor is there and fits
+        return made
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{path}: no learned scorer ({type(error).__name__}); make one with `workbench score --save`"
         ) from error
+
+
+def _nothing(width: int, device: str) -> TokenStats:
+    """Statistics of one token whose state is zero."""
+    one = torch.zeros(1, dtype=torch.long, device=device)
+    return TokenStats(one, one, torch.zeros(1, device=device), 1, hidden=torch.zeros(1, width, device=device))
 
 
 def check_fits(learned: Learned, lm: LanguageModel) -> None:

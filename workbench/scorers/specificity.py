@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import string
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,7 +21,7 @@ COPIED = 0.5  # what a token that stands in the question counts
 
 
 def token_ids(lm: LanguageModel, text: str) -> list[int]:
-    """Token ids of a text inside a sentence."""
+    """Token ids of a text, as they are inside a sentence."""
     return list(lm.tokenizer(" " + text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids)
 
 
@@ -29,11 +32,11 @@ def answer_ids(lm: LanguageModel, sample: Sample) -> list[int]:
 
 
 def rarity(lm: LanguageModel, samples: list[Sample], others: list[Sample]) -> list[np.ndarray]:
-    """How rare each answer token is in the answers to the most similar questions: 1 in none of them, 0 in all.
+    """How rare each answer token is in the answers to the most similar questions: 1 in none of them, near 0 in all.
 
-    log((k + 1) / (n + 1/2)) / log((k + 1) / (1/2)), where n of the k = 20 nearest samples of `others` have the token in
-    their answer; near by the cosine of TF-IDF vectors of the questions' tokens (of the answers' where there is no
-    question).
+    log((k + 1) / (n + 1/2)) / log((k + 1) / (1/2)), where n of the k nearest samples of `others` (20, or all where
+    there are fewer) have the token in their answer; near by the cosine of TF-IDF vectors of the questions' tokens (of
+    the answers' where there is no question).
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -46,14 +49,28 @@ def rarity(lm: LanguageModel, samples: list[Sample], others: list[Sample]) -> li
     for row, sample in zip(likeness, samples, strict=True):
         nearest = np.argsort(-row, kind="stable")[:k]
         n = np.array([sum(token in said[i] for i in nearest) for token in answer_ids(lm, sample)])
-        found.append(np.clip(np.log((k + 1) / (n + 0.5)) / np.log((k + 1) / 0.5), 0, 1))
+        found.append(np.log((k + 1) / (n + 0.5)) / np.log((k + 1) / 0.5))
     return found
 
 
+def words(text: str) -> list[str]:
+    """The words of a text without the punctuation around them."""
+    return [word.strip(string.punctuation) for word in text.split()]
+
+
 def copied(lm: LanguageModel, sample: Sample) -> np.ndarray:
-    """For each answer token, whether the question has it too (a name that only has to be copied)."""
+    """For each answer token, whether the question has it too (a name that only has to be copied).
+
+    The first word of an answer is compared as a word: after a chat template it has no space before it, and so other
+    tokens than in the question.
+    """
     question = set(token_ids(lm, sample.question)) if sample.question else set()
-    return np.array([token in question for token in answer_ids(lm, sample)])
+    opening = next(iter(words(sample.answer)), "")
+    end = sample.answer.find(opening) + len(opening) if opening and opening in words(sample.question) else 0
+    encoding = encode(lm, sample)
+    return np.array(
+        [encoding.ids[p] in question or 0 < encoding.ranges[p][1] <= end for p in encoding.answer_positions]
+    )
 
 
 @torch.no_grad()
@@ -68,8 +85,8 @@ def unsureness(given: TaskScoring, lm: LanguageModel, rows: int) -> list[np.ndar
 
 
 def _specificity(given: TaskScoring, models: list[LanguageModel], rows: int, power: float) -> list[np.ndarray]:
-    if power <= 0:
-        raise UserError(f"specificity: power must be above 0, not {power}")
+    if not (power > 0 and math.isfinite(power)):
+        raise UserError(f"specificity: power must be above 0 and finite, not {power}")
     unsure = [np.mean(each, axis=0) for each in zip(*(unsureness(given, lm, rows) for lm in models), strict=True)]
     others = [*given.task.retain, *given.task.sets.get("unlabelled", [])]
     rare = rarity(given.lm, given.task.forget, others)

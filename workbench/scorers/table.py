@@ -70,7 +70,7 @@ class TaskScoring:
     seed: int = 0
     batch_size: int = 16
     cost: Phase = field(default_factory=Phase)
-    trained: Callable[..., LanguageModel] | None = None
+    trained: Callable[..., tuple[LanguageModel, Phase]] | None = None
     learned: dict[str, Any] = field(default_factory=dict)
 
     def passes(
@@ -90,6 +90,12 @@ class TaskScoring:
         return found
 
 
+def check_reference(lm: LanguageModel, reference: LanguageModel | None) -> None:
+    """Raise for a reference model with other tokens than the model's."""
+    if reference is not None and reference.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
+        raise UserError(f"{reference.name} has other tokens than {lm.name}; a reference must share its tokenizer")
+
+
 def plain_scorers() -> list[str]:
     """Scorers of one batch at a time."""
     return [name for name in scorer if not scorer[name].kind]
@@ -103,6 +109,7 @@ def score_fixed(
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> pd.DataFrame:
     """The score table of plain scorers and scorers of kind "task" over a task's forget answers, in the order given."""
+    check_reference(given.lm, given.reference)
     names, total = list(names), len(given.task.forget)
     plain = [name for name in names if not scorer[name].kind]
     tables = {}
@@ -158,8 +165,7 @@ def score_samples(
         cost: where the costs go.
         progress: called with the number of samples done.
     """
-    if reference is not None and reference.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
-        raise UserError(f"{reference.name} has other tokens than {lm.name}; a reference must share its tokenizer")
+    check_reference(lm, reference)
     names = list(names)
     entries = [scorer[name] for name in names]
     encodings = [encode(lm, sample) for sample in samples]

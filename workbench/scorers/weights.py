@@ -74,7 +74,7 @@ def prepare_weights(
     options: dict[str, Any],
     reference: LanguageModel | None,
     cost: Phase,
-    trained: Callable[..., LanguageModel],
+    trained: Callable[..., tuple[LanguageModel, Phase]],
 ) -> Weights:
     """Weights by a scorer's name (scored now, or learning along), a score table of one scorer, or a saved scorer.
 
@@ -91,7 +91,8 @@ def prepare_weights(
         return Weights(learner.name, None, learner, encodings)
     entry = scorer[weights]
     if entry.kind == "live":
-        learner = entry.function(lm.module.config.hidden_size, str(lm.device), **options)
+        drawn = {} if options.get("seed", -1) >= 0 else {"seed": seed}
+        learner = entry.function(lm.module.config.hidden_size, str(lm.device), **options | drawn)
         learner.steps = learner.pretrain + (math.ceil(steps / learner.every) if learner.every else 0)
         return Weights(weights, None, learner, encodings)
     given = TaskScoring(lm, task, reference, seed, cost=cost, trained=trained)
