@@ -14,6 +14,7 @@ from workbench.scorers import TaskScoring, score_fixed
 from workbench.scoring import score_task
 from workbench.tasks import Task
 from workbench.tokens import collate, encode, token_stats
+from workbench.unlearn import forget_then_relearn
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,15 @@ def test_relearn_residue_is_what_stays_lost(full: LanguageModel, small: Task) ->
     part = table[table["end"] > table["start"]]
     inside = part["span"].astype(bool)
     assert part.loc[inside, "score"].mean() > part.loc[~inside, "score"].mean()
+
+
+def test_relearning_brings_retain_text_back(full: LanguageModel, small: Task) -> None:
+    def retain_nll(relearn_steps: int) -> float:
+        lm, _ = forget_then_relearn(full, small, forget_steps=20, relearn_steps=relearn_steps, lr=1e-3, seed=0)
+        with torch.no_grad():
+            return float(token_stats(lm, collate(lm, [encode(lm, s) for s in small.retain]), extras=False).nll.mean())
+
+    assert retain_nll(30) < 0.5 * retain_nll(1)
 
 
 def test_relearn_residue_without_a_trainer_says_so(full: LanguageModel, few: Task) -> None:

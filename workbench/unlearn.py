@@ -375,7 +375,7 @@ def forget_then_relearn(
     shared = Settings(steps=forget_steps, lr=lr, alpha=0.0, batch_size=16, seed=seed)
     settings = replace(shared, record_every=forget_steps, checkpoint_every=forget_steps)
     forgot = unlearn(lm, task, "wga", "uniform", settings=settings)
-    again = finetune(forgot.lm, task.retain, settings=replace(shared, steps=relearn_steps))
+    again = finetune(forgot.lm, task.retain, settings=replace(shared, steps=relearn_steps, alpha=1.0))
     return again.lm, forgot.ledger.total.plus(again.ledger.total)
 
 
