@@ -248,7 +248,7 @@ def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list
         (["score", "biographies", "--model", "bio-full", "--scorer", "amortised", "--out", "OUT", "--set", "signl=wga"],
          "unknown scorer option 'signl': did you mean signal"),
         (["score", "biographies", "--model", "bio-full", "--scorer", "atwu", "--out", "OUT", "--set", "preset=tofu-2b"],
-         "unknown preset of atwu 'tofu-2b': did you mean tofu-"),
+         "unknown preset 'tofu-2b': did you mean tofu-"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "atwu", "--weights", "atwu", "--out", "OUT",
           "--set", "preset=mine"], "unknown preset 'mine'"),
         (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "OUT", "--save", "OUT"],

@@ -29,14 +29,9 @@ def settings_from(
     own = {f.name for f in fields(Settings)} - {"options"}
     values: dict[str, Any] = dict(defaults)
     options: dict[str, dict[str, Any]] = {}
-    for pair in presets_first(pairs):
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set takes key=value, not '{pair}'")
+    for key, text in split_pairs(pairs):
         if key == "preset" and presets:
-            if text not in presets:
-                raise unknown("preset", text, list(presets))
-            options.setdefault("weights", {}).update(presets[text])
+            options.setdefault("weights", {}).update(preset(text, presets))
             continue
         part, dot, option = key.partition(".")
         if dot and option in parts.get(part, {}):
@@ -61,24 +56,27 @@ def _value(key: str, text: str, default: Any) -> Any:
         raise UserError(f"--set {key}: '{text}' is not {kind}") from None
 
 
-def presets_first(pairs: list[str]) -> list[str]:
-    """The same pairs with presets in front, so that what is given beside a preset counts wherever it stands."""
-    return sorted(pairs, key=lambda pair: not pair.startswith("preset="))
+def split_pairs(pairs: list[str]) -> list[tuple[str, str]]:
+    """(key, value) of each pair, presets in front, so that what is given beside a preset counts wherever it stands."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise UserError(f"--set takes key=value, not '{pair}'")
+    found = [(key, text) for key, _, text in (pair.partition("=") for pair in pairs)]
+    return sorted(found, key=lambda each: each[0] != "preset")
 
 
 def scorer_options(pairs: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
     """Options by scorer out of `key=value` pairs; each goes to every scorer that takes it."""
     options: dict[str, dict[str, Any]] = {name: {} for name in names}
     known = {name: scorer[name].options for name in names}
-    for pair in presets_first(pairs):
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise UserError(f"--set takes key=value, not '{pair}'")
+    for key, text in split_pairs(pairs):
         takers = [name for name in names if key in known[name] or (key == "preset" and presets_of(name))]
         if not takers:
             raise unknown("scorer option", key, sorted({k for name in names for k in known[name]}))
         for name in takers:
-            options[name].update(preset(name, text) if key == "preset" else {key: _value(key, text, known[name][key])})
+            options[name].update(
+                preset(text, presets_of(name)) if key == "preset" else {key: _value(key, text, known[name][key])}
+            )
     return options
 
 
@@ -87,8 +85,8 @@ def presets_of(name: str) -> dict[str, dict[str, Any]]:
     return scorer[name].facts.get("presets", {})
 
 
-def preset(name: str, which: str) -> dict[str, Any]:
-    """The options of a scorer's preset."""
-    if which not in presets_of(name):
-        raise unknown(f"preset of {name}", which, list(presets_of(name)))
-    return presets_of(name)[which]
+def preset(which: str, presets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The options of one of a scorer's presets."""
+    if which not in presets:
+        raise unknown("preset", which, list(presets))
+    return presets[which]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workbench.models import LanguageModel
 from workbench.registry import UserError
-from workbench.scorers.table import Scoring, TaskScoring, scorer, split
+from workbench.scorers.table import Scoring, TaskScoring, scorer
 from workbench.tasks import Sample, spread
 from workbench.tokens import TokenStats, token_stats
 
@@ -45,8 +45,8 @@ class LinearMap:
     hidden: Literal["token", "predicting"] = "token"
     layer: int = -1
     ridge: float = 1.0
-    every: int = 0
     name: ClassVar[str] = "amortised"
+    every: ClassVar[int] = 0
     relative: ClassVar[bool] = True  # as weights, its scores count by their ratio to the batch's mean
     pretrain: ClassVar[int] = 0
     products: ClassVar[int] = 0
@@ -58,8 +58,11 @@ class LinearMap:
     def scores(self, stats: TokenStats) -> Tensor:
         """(N,) expected signal of a batch's answer tokens, in the signal's unit."""
         assert stats.hidden is not None
-        centred = (stats.hidden.float() - self.state["shift"]) / self.state["scale"]
-        return centred @ self.state["w"] + self.state["b"]
+        return self.predict(stats.hidden)
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """(N,) expected signal at hidden states (N, d)."""
+        return (hidden.float() - self.state["shift"]) / self.state["scale"] @ self.state["w"] + self.state["b"]
 
     def quantile(self, scores: Tensor) -> Tensor:
         """(N,) share of the tokens it was fitted on that score lower; in [0, 1]."""
@@ -123,29 +126,36 @@ def ridge_by_sample(
     return {name: tensor.float() for name, tensor in tensors.items()}, penalty, errors
 
 
-@torch.no_grad()
-def fit_map(
-    given: TaskScoring,
-    lm: LanguageModel,
-    samples: list[Sample],
-    *,
-    signal: str = "alternatives",
-    hidden: Literal["token", "predicting"] = "token",
-    layer: int = -1,
-    ridge: float = 0.0,
-    folds: dict[str, int] | None = None,
-) -> LinearMap:
-    """Fit the linear map of a model's hidden states onto a signal of the same model, on some text.
+@dataclass
+class Reading:
+    """Some text as a map is fitted to it: per sample the states (T, d) and the signal (T,) of its answer tokens."""
 
-    Args:
-        given: batch size, seed, reference and costs.
-        lm: whose states and whose signal.
-        samples: the text.
-        signal: a plain scorer's name.
-        hidden: the state at the token itself, or the one that predicts it.
-        layer: of which layer, as an index into the model's hidden states; -1 is the last.
-        ridge: the penalty, a multiple of the number of tokens; 0 chooses it by cross-validation.
-        folds: fold of each sample by id; drawn from the seed by default.
+    states: list[Tensor]
+    signal: list[Tensor]
+
+    def fit(self, folds: list[int], ridge: float) -> tuple[dict[str, Tensor], float]:
+        """The map's tensors and its penalty; `folds` has the fold of each sample."""
+        _, packed = torch.unique(torch.tensor(folds), return_inverse=True)  # folds without a sample are left out
+        if not ridge and int(packed.max()) < 1:
+            raise UserError("all samples to fit on are in one fold; give a ridge, or more rows")
+        lengths = torch.tensor([len(part) for part in self.signal])
+        states, signal = torch.cat(self.states), torch.cat(self.signal)
+        groups = packed.repeat_interleave(lengths).to(states.device)
+        tensors, penalty, _ = ridge_by_sample(states, signal, groups, [ridge] if ridge else GRID)
+        return tensors, penalty
+
+    def without(self, fold: int, folds: list[int]) -> tuple[Reading, list[int]]:
+        """The samples of the other folds, and their folds."""
+        kept = [i for i, mine in enumerate(folds) if mine != fold]
+        return Reading([self.states[i] for i in kept], [self.signal[i] for i in kept]), [folds[i] for i in kept]
+
+
+@torch.no_grad()
+def read(given: TaskScoring, lm: LanguageModel, samples: list[Sample], signal: str, hidden: str, layer: int) -> Reading:
+    """One forward pass over samples; see `fit_map` for the arguments.
+
+    Raises:
+        UserError: a signal, state or number of samples that no map can be fitted to.
     """
     if scorer[signal].kind:
         plain = ", ".join(name for name in scorer if not scorer[name].kind)
@@ -157,32 +167,60 @@ def fit_map(
         raise UserError(f"the signal '{signal}' needs a reference model; name one with --reference")
     if hidden not in ("token", "predicting"):
         raise UserError(f"hidden is token or predicting, not '{hidden}'")
-    if not (ridge >= 0 and math.isfinite(ridge)):
-        raise UserError(f"ridge must be at least 0 and finite, not {ridge}")
     if len(samples) < 2:
         raise UserError(f"a map cannot be fitted on {len(samples)} samples; give more rows to fit on")
-    fold_of = folds or draw_folds(samples, given.seed)
-    states, values, groups, surprisals = [], [], [], []
+    none = torch.empty(0)
+    found, surprisals = Reading([none] * len(samples), [none] * len(samples)), []
     for indices, batch, stats in given.passes(lm, samples, hidden=hidden, layer=layer):
         other = None
         if given.reference is not None and "reference" in needs:
             given.cost.count(given.reference, batch)
             other = token_stats(given.reference, batch)
-        values.append(scorer[signal].function(Scoring(lm, batch, stats, other, given.seed)))
+        values = scorer[signal].function(Scoring(lm, batch, stats, other, given.seed))
         assert stats.hidden is not None
-        states.append(stats.hidden)
         surprisals.append(stats.nll)
-        groups.append(torch.tensor([fold_of[samples[i].id] for i in indices], device=stats.rows.device)[stats.rows])
+        sizes = stats.counts.tolist()
+        for index, states, part in zip(indices, stats.hidden.split(sizes), values.split(sizes), strict=True):
+            found.states[index], found.signal[index] = states, part
     if given.task.sets.get("unlabelled") and samples[0] in given.task.sets["unlabelled"]:
         mean = float(torch.cat(surprisals).mean())
         if mean < MEMORISED:
             warnings.warn(f"the unlabelled text looks memorised (mean answer NLL {mean:.2f}), so that it says little; "
                           "give text of the same kind that the model was not trained on", stacklevel=2)  # fmt: skip
-    _, packed = torch.unique(torch.cat(groups), return_inverse=True)  # folds without a sample are left out
-    grid = [ridge] if ridge else GRID
-    if len(grid) > 1 and int(packed.max()) < 1:
-        raise UserError("all samples to fit on are in one fold; give a ridge, or more rows")
-    tensors, penalty, _ = ridge_by_sample(torch.cat(states), torch.cat(values), packed, grid)
+    return found
+
+
+def check_ridge(ridge: float) -> None:
+    """Raise for a penalty that is none."""
+    if not (ridge >= 0 and math.isfinite(ridge)):
+        raise UserError(f"ridge must be at least 0 and finite, not {ridge}")
+
+
+def fit_map(
+    given: TaskScoring,
+    lm: LanguageModel,
+    samples: list[Sample],
+    *,
+    signal: str = "alternatives",
+    hidden: Literal["token", "predicting"] = "token",
+    layer: int = -1,
+    ridge: float = 0.0,
+) -> LinearMap:
+    """Fit the linear map of a model's hidden states onto a signal of the same model, on some text.
+
+    Args:
+        given: batch size, seed, reference and costs.
+        lm: whose states and whose signal.
+        samples: the text.
+        signal: a plain scorer's name.
+        hidden: the state at the token itself, or the one that predicts it.
+        layer: of which layer, as an index into the model's hidden states; -1 is the last.
+        ridge: the penalty, a multiple of the number of tokens; 0 chooses it by cross-validation over samples.
+    """
+    check_ridge(ridge)
+    text = read(given, lm, samples, signal, hidden, layer)
+    fold_of = draw_folds(samples, given.seed)
+    tensors, penalty = text.fit([fold_of[s.id] for s in samples], ridge)
     return LinearMap(tensors, str(lm.device), signal, hidden, layer, penalty)
 
 
@@ -233,14 +271,16 @@ def amortised(
         fitted = fit_map(given, given.lm, other_text(given, rows), **asked)
         given.learned["amortised"] = fitted
         return given.per_sample(given.lm, fitted.scores, extras=False, hidden=hidden, layer=layer)
+    check_ridge(ridge)
     samples = given.task.forget
+    forget = read(given, given.lm, samples, signal, hidden, layer)
     fold_of = draw_folds(samples, given.seed)
+    folds = [fold_of[s.id] for s in samples]
     found: list[Any] = [None] * len(samples)
-    place = {s.id: i for i, s in enumerate(samples)}
-    for fold in sorted(set(fold_of.values())):
-        fitted = fit_map(given, given.lm, [s for s in samples if fold_of[s.id] != fold], folds=fold_of, **asked)
-        held_out = [s for s in samples if fold_of[s.id] == fold]
-        for indices, _, stats in given.passes(given.lm, held_out, extras=False, hidden=hidden, layer=layer):
-            for index, part in zip(indices, split(fitted.scores(stats), stats), strict=True):
-                found[place[held_out[index].id]] = part
+    for fold in sorted(set(folds)):
+        others, their_folds = forget.without(fold, folds)
+        tensors, penalty = others.fit(their_folds, ridge)
+        fitted = LinearMap(tensors, str(given.lm.device), signal, hidden, layer, penalty)  # type: ignore[arg-type]
+        for index in (i for i, mine in enumerate(folds) if mine == fold):
+            found[index] = fitted.predict(forget.states[index]).double().cpu().numpy()
     return found
