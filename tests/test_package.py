@@ -29,7 +29,7 @@ ORDER = [
     {"scoring", "runs"},
     {"view"},
     {"report"},
-    {"options", "console", "demo", "commands", "cli", "biographies", "builtin"},
+    {"score_file", "options", "console", "demo", "commands", "cli", "biographies", "builtin"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 

@@ -85,7 +85,8 @@ def test_signals_follow_their_formulas(
 def test_spans_score_is_the_label(table: pd.DataFrame) -> None:
     part = table[table["scorer"] == "spans"]
     assert (part["score"].astype(bool) == part["span"].astype(bool)).all()
-    assert alignment(part)["spans"] == {"auroc": 1.0, "auroc_per_sample": 1.0, "ap": 1.0}
+    found = alignment(part)["spans"]
+    assert [found[key] for key in ("auroc", "auroc_per_sample", "ap")] == [1.0, 1.0, 1.0]
 
 
 def test_spans_without_labels_says_so(full: LanguageModel) -> None:
@@ -112,17 +113,3 @@ def test_weights_of_other_tokens_are_refused(table: pd.DataFrame, full: Language
     changed = table[table["scorer"] == "wga"].assign(token_id=0)
     with pytest.raises(UserError, match="does not fit sample"):
         weights_from(changed, [encode(full, s) for s in small.forget])
-
-
-def test_alignment_of_equal_scores_is_undefined(full: LanguageModel, small: Task) -> None:
-    flat = score_samples(full, small.forget, ["uniform"])
-    assert alignment(flat)["uniform"]["auroc"] == {"value": None, "reason": "all scores are equal"}
-
-
-def test_alignment_equals_scikit_learn(table: pd.DataFrame) -> None:
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    part = table[(table["scorer"] == "surprisal") & (table["end"] > table["start"])]
-    found = alignment(table)["surprisal"]
-    assert found["auroc"] == pytest.approx(roc_auc_score(part["span"].astype(bool), part["score"]))
-    assert found["ap"] == pytest.approx(average_precision_score(part["span"].astype(bool), part["score"]))

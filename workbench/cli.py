@@ -93,11 +93,19 @@ def parser() -> Parser:
         metavar="FILE.safetensors",
         help="keep the learned scorer (amortised, atwu), to be applied to other text",
     )
+    command.add_argument("--resume", action="store_true", help="keep the scorers that --out holds already")
     settings_option(command, "options of the scorers, e.g. signal=entropy preset=published")
 
-    command = add("align", "scores against span labels: AUROC and average precision")
+    command = add("align", "scores against span labels: AUROC, average precision, precision of the highest fifth")
     command.add_argument("file", metavar="FILE.parquet")
     command.add_argument("--spans", metavar="FILE.jsonl", help="labels, where the table has none")
+
+    command = add("agree", "scores against each other: which scorers rank the tokens alike")
+    command.add_argument("file", metavar="FILE.parquet")
+    command.add_argument("--measure", choices=["spearman", "kendall", "top_k_overlap"], default="spearman")
+    command.add_argument("--per-sample", action="store_true", help="the mean over answers, not all tokens at once")
+    command.add_argument("--top", type=float, default=0.2, metavar="SHARE", help="of the tokens, for top_k_overlap")
+    command.add_argument("--html", metavar="FILE.html", help="the matrix, and the answers of most disagreement")
 
     command = add("unlearn", "make a model forget; writes a run directory")
     task_options(command)

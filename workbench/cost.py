@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,6 +118,20 @@ class Ledger:
     def from_dict(cls, record: dict[str, Any]) -> Ledger:
         """The ledger that wrote `record`."""
         return cls({name: Phase(**phase) for name, phase in record["phases"].items()})
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device; on a CPU within the limit of the process's control group, if any."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
+        limit = int((group / "memory.max").read_text())
+        free = min(free, limit - int((group / "memory.current").read_text()))
+    return max(free, 0)
 
 
 def peak_memory() -> int:

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from workbench import compare
 from workbench.files import write_text
 from workbench.metrics import metric
 from workbench.runs import RunDirectory
+from workbench.view.compare import agreement_view, compare_view, disagreement_view
 from workbench.view.html import token_view
 from workbench.view.page import (
     alignment_table,
@@ -294,3 +296,49 @@ def scores_page(
     names = ", ".join(str(n).replace("_", " ") for n in dict.fromkeys(scores["scorer"]))
     body = f"<h2>{section.heading}</h2><p>{section.note}</p>\n{section.body}"
     return page("Token importance", body, subtitle=names)
+
+
+def comparison_page(
+    scores: pd.DataFrame,
+    samples: Samples,
+    *,
+    agreement: Mapping[str, Any] | None = None,
+    measure: str = "spearman",
+    level: str = "pooled",
+) -> str:
+    """A whole page of how alike the scorers of a table are, and the answers where they disagree most.
+
+    Args:
+        scores: a score table of two scorers or more.
+        samples: sample id -> (question, answer); a missing one is put together from its tokens.
+        agreement: of the table, where it is known already; see `compare.agreement`.
+        measure: "spearman", "kendall" or "top_k_overlap".
+        level: "pooled" or "per_sample".
+    """
+    texts = {**_texts(scores), **samples}
+    disputed = compare.disagreement(scores)
+    ids = disputed["sample_id"].tolist()
+    found = compare.agreement(scores) if agreement is None else agreement
+    agree = agreement_view(found, measure=measure, level=level, css=False)
+    sections = [
+        Section("Do the scorers agree?", "1: two scorers rank the tokens alike.", agree),
+        Section(
+            "Where they disagree most",
+            "The answers that the scorers rank least alike, then the first of them under every scorer.",
+            disagreement_view(disputed, texts, css=False) + compare_view(scores, texts, order=ids, css=False),
+        ),
+    ]
+    if scores["span"].notna().any():
+        labels = alignment_table(compare.alignment(scores), css=False)
+        sections.append(Section("Do the scores find the labelled facts?", "Each scorer against the labels.", labels))
+    names = ", ".join(name.replace("_", " ") for name in found["scorers"])
+    body = "".join(f"<h2>{plain(s.heading)}</h2><p>{plain(s.note)}</p>\n{s.body}\n" for s in sections)
+    return page("Scorers compared", body, subtitle=names)
+
+
+def _texts(scores: pd.DataFrame) -> dict[Any, tuple[str, str]]:
+    """Question and answer by sample id, out of the tokens that tile them; the question is empty without its tokens."""
+    tokens = scores.drop_duplicates(["segment", "sample_id", "position"]).sort_values("position", kind="stable")
+    joined = {part: rows.groupby("sample_id")["token"].agg("".join) for part, rows in tokens.groupby("segment")}
+    asked = joined.get("prompt", {})
+    return {sample: (asked.get(sample, ""), answer) for sample, answer in joined["answer"].items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,8 @@ import pandas as pd
 from workbench.models import LanguageModel
 from workbench.objectives import objective
 from workbench.registry import UserError
-from workbench.scorers import TaskScoring, score_fixed, scorer
+from workbench.scorers import TaskScoring, score_each, scorer
+from workbench.scorers.table import in_order
 from workbench.tasks import Task
 from workbench.unlearn import Settings, epochs, forget_then_relearn, unlearn
 
@@ -19,7 +20,7 @@ RUN = Settings(batch_size=8, lr=1e-5, warmup=0)  # the model's part of the autho
 EPOCHS = 5
 
 
-def score_task(
+def score_parts(
     lm: LanguageModel,
     task: Task,
     names: list[str],
@@ -28,9 +29,11 @@ def score_task(
     seed: int = 0,
     options: dict[str, dict[str, Any]] | None = None,
     learned: dict[str, Any] | None = None,
+    notes: dict[str, dict[str, Any]] | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-) -> pd.DataFrame:
-    """The score table of a task's forget answers under several scorers.
+    failed: Callable[[str, UserError], None] | None = None,
+) -> Iterator[pd.DataFrame]:
+    """Score tables of a task's forget answers, each as soon as its scorers are finished.
 
     Args:
         lm: the model; unchanged.
@@ -40,20 +43,36 @@ def score_task(
         seed: of every random source.
         options: keyword arguments by scorer.
         learned: filled with the learned scorers by name, to be saved and applied to other text.
+        notes: filled with what is to be said of the scores, by scorer; see `TaskScoring.notes`.
         progress: called with what is done, how much of it, and of how much.
+        failed: told of a scorer that cannot be had here, and the others go on; without it the error is raised.
     """
     check_needs(names, reference is not None)
-    options, learned = options or {}, {} if learned is None else learned
-    given = TaskScoring(lm, task, reference, seed, trained=forget_then_relearn, learned=learned)
-    fixed = [name for name in names if scorer[name].kind != "live"]
-    tables = {}
-    if fixed:
-        table = score_fixed(given, fixed, options=options, progress=progress)
-        tables = {str(name): part for name, part in table.groupby("scorer", sort=False)}
+    options = options or {}
+    given = TaskScoring(
+        lm,
+        task,
+        reference,
+        seed,
+        trained=forget_then_relearn,
+        learned={} if learned is None else learned,
+        notes={} if notes is None else notes,
+    )
+    yield from score_each(given, names, options=options, progress=progress, failed=failed)
     for name in names:
-        if name not in fixed:
-            tables[name] = learned_scores(given, name, options.get(name, {}), progress)
-    return pd.concat([tables[name] for name in names], ignore_index=True)
+        if scorer[name].kind == "live":
+            yield learned_scores(given, name, options.get(name, {}), progress)
+
+
+def score_task(lm: LanguageModel, task: Task, names: list[str], **asked: Any) -> pd.DataFrame:
+    """The score table of a task's forget answers under several scorers; arguments as of `score_parts`.
+
+    `table.attrs["notes"]` says of each scorer what was attributed, and which samples have no score and why.
+    """
+    notes = asked.setdefault("notes", {})
+    table = in_order(list(score_parts(lm, task, names, **asked)), names)
+    table.attrs["notes"] = notes
+    return table
 
 
 def check_needs(names: list[str], reference: bool) -> None:

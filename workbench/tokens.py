@@ -40,10 +40,14 @@ class Encoding:
     segments: list[int]
     ranges: list[tuple[int, int]]
 
+    def positions(self, segment: int) -> list[int]:
+        """Positions of a segment's tokens in the sequence."""
+        return [i for i, each in enumerate(self.segments) if each == segment]
+
     @property
     def answer_positions(self) -> list[int]:
         """Positions of the answer tokens in the sequence, the end token included."""
-        return [i for i, segment in enumerate(self.segments) if segment == ANSWER]
+        return self.positions(ANSWER)
 
     def text_of(self, position: int) -> str:
         """The piece of text that the token at `position` stands for."""
@@ -238,6 +242,7 @@ def token_stats(
     layer: int = -1,
     logits: bool = False,
     top_k: int = 0,
+    embeddings: Tensor | None = None,
 ) -> TokenStats:
     """Statistics of the answer tokens: the only label shift and mask in the package.
 
@@ -251,8 +256,9 @@ def token_stats(
         layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last).
         logits: also the logits themselves.
         top_k: also the k most probable tokens and their log-probabilities.
+        embeddings: (B, L, d) what the model reads in place of the embeddings of the batch's tokens.
     """
-    states, scores = _states_and_logits(lm, batch, layer if hidden is not None else -1)
+    states, scores = _states_and_logits(lm, batch, layer if hidden is not None else -1, embeddings)
     labels = batch.input_ids[batch.rows, batch.columns]
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     logp = -F.cross_entropy(scores, labels, reduction="none")
@@ -274,12 +280,15 @@ def token_stats(
 _plain_head: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
-def _states_and_logits(lm: LanguageModel, batch: TokenBatch, layer: int) -> tuple[Tensor, Tensor]:
+def _states_and_logits(
+    lm: LanguageModel, batch: TokenBatch, layer: int, embeddings: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """States of a layer (B, L, d), and logits (N, V) at the positions that predict answer tokens."""
     model = lm.module
     if model not in _plain_head:
         _plain_head[model] = _head_is_plain(lm, batch)
-    arguments = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "use_cache": False}
+    read = {"input_ids": batch.input_ids} if embeddings is None else {"inputs_embeds": embeddings}
+    arguments = {**read, "attention_mask": batch.attention_mask, "use_cache": False}
     if layer != -1:
         count = model.config.num_hidden_layers + 1
         if not -count <= layer < count:
@@ -293,7 +302,7 @@ def _states_and_logits(lm: LanguageModel, batch: TokenBatch, layer: int) -> tupl
     last = out.last_hidden_state
     # What is measured has logits in float32: in bfloat16 they are 1/8 apart near 20, so that ranks tie and
     # probabilities come in steps. A training step does without, for speed.
-    with lm.autocast() if torch.is_grad_enabled() else contextlib.nullcontext():
+    with lm.autocast() if model.training else contextlib.nullcontext():
         head = model.get_output_embeddings()
         logits = head(last[batch.rows, batch.columns - 1].to(head.weight.dtype))
     return (last if layer == -1 else out.hidden_states[layer]), logits

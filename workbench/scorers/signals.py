@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.registry import UserError
-from workbench.scorers.table import Scoring, scorer
+from workbench.scorers.table import Scoring, random_source, scorer
 
 
 @scorer("uniform", range=(0, 1), source="control; ours")
@@ -22,10 +23,17 @@ def random(scoring: Scoring) -> Tensor:
     """Uniform in [0, 1), drawn from the seed and the sample's id: the floor of every comparison."""
     draws = []
     for encoding in scoring.batch.encodings:
-        key = f"{scoring.seed} {encoding.sample.id}".encode()
-        generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:7], "big"))
+        generator = random_source(scoring.seed, encoding.sample.id)
         draws.append(torch.rand(len(encoding.answer_positions), generator=generator))
     return torch.cat(draws).to(scoring.batch.device)
+
+
+@scorer("position", range=(0, 1), source="control; ours")
+def position(scoring: Scoring) -> Tensor:
+    """Place in the answer, t / T: later tokens score higher, whatever they say."""
+    counts = scoring.stats.counts
+    places = torch.cat([torch.arange(1, int(n) + 1, device=counts.device) for n in counts])
+    return places / counts[scoring.stats.rows]
 
 
 @scorer("surprisal", range=(0, None), source="standard")
@@ -66,9 +74,48 @@ def satimp(scoring: Scoring, *, beta1: float = 5.0, beta2: float = 1.0) -> Tenso
 @scorer("gap", range=(None, None), needs=("reference",), source="ours")
 def gap(scoring: Scoring) -> Tensor:
     """l_t(reference) - l_t(model), in nats: what only the model has memorised."""
-    if scoring.reference is None:
-        raise UserError("scorer 'gap' needs a reference model; name one with --reference")
+    assert scoring.reference is not None
     return scoring.reference.nll - scoring.stats.nll
+
+
+@scorer("tnpo", range=(0, 2), needs=("reference",), source="arXiv 2502.19301 (token-wise NPO); likely")
+def tnpo(scoring: Scoring, *, beta: float = 1.0) -> Tensor:
+    """2 p^beta / (p^beta + p_ref^beta): 1 where both models agree, up to 2 where only the model expects the token."""
+    assert scoring.reference is not None
+    return 2 * torch.sigmoid(beta * (scoring.stats.logp - scoring.reference.logp))
+
+
+@scorer("su", range=(0, 1), needs=("reference",), source="after arXiv 2506.00876; likely")
+def su(scoring: Scoring, *, k: float = 0.0, context: int = 2) -> Tensor:
+    """1 where |p_ref - p| > mean + k std of the answer, and on `context` tokens to either side; else 0.
+
+    That the context is to both sides is our reading.
+    """
+    assert scoring.reference is not None
+    moved = (scoring.reference.logp.exp() - scoring.stats.logp.exp()).abs()
+    chosen = [part > part.mean() + k * part.std(unbiased=False) for part in _answers(moved, scoring)]
+    width = 2 * max(0, context) + 1
+    grown = [F.max_pool1d(c[None, None].float(), width, 1, width // 2)[0, 0] for c in chosen]
+    return torch.cat(grown)
+
+
+@scorer("seul", range=(0, 1), source="after arXiv 2402.05813; likely")
+def seul(scoring: Scoring, *, k: float = 0.0, gap: int = 2) -> Tensor:
+    """1 where log p < mean + k std of the answer, gaps of at most `gap` tokens between two such filled; else 0."""
+    out = []
+    for part in _answers(scoring.stats.logp, scoring):
+        chosen = part < part.mean() + k * part.std(unbiased=False)
+        places = chosen.nonzero().flatten().tolist()
+        for left, right in pairwise(places):
+            if right - left - 1 <= gap:
+                chosen[left:right] = True
+        out.append(chosen.float())
+    return torch.cat(out)
+
+
+def _answers(values: Tensor, scoring: Scoring) -> tuple[Tensor, ...]:
+    """Packed values, answer by answer."""
+    return values.detach().split(scoring.stats.counts.tolist())
 
 
 @scorer("spans", range=(0, 1), needs=("spans",), source="oracle: uses the labels")

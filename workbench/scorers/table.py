@@ -1,13 +1,14 @@
 """What a scorer gets, and the score table that comes out.
 
-There are three kinds of scorer. A plain one is a function of a `Scoring`, one batch at a time. One of kind "task" needs
-more than a batch (retain text, a fit, a gradient) and is a function of a `TaskScoring`. One of kind "live" is a class
-that learns along in a run.
+There are four kinds of scorer. A plain one is a function of a `Scoring`, one batch at a time. One of kind "task" needs
+more than a batch (retain text, a fit, a gradient) and is a function of a `TaskScoring`. One of kind "input" is too, and
+scores the tokens of the question beside those of the answer. One of kind "live" is a class that learns along in a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from workbench.cost import Phase
 from workbench.models import LanguageModel
 from workbench.registry import Registry, UserError
 from workbench.tasks import Sample, Task
-from workbench.tokens import Encoding, TokenBatch, TokenStats, batches, encode, token_stats
+from workbench.tokens import ANSWER, PROMPT, Encoding, TokenBatch, TokenStats, batches, encode, token_stats
 
 scorer = Registry("scorer")
 
@@ -62,6 +63,9 @@ class TaskScoring:
         cost: where the costs go.
         trained: makes a model by a short run on a copy; see `unlearn.forget_then_relearn`.
         learned: where scorers that learn a map leave it, by name.
+        notes: what is to be said of each scorer's scores, by name: what was attributed, which samples have no score and
+            why ("not_available": sample id -> reason), ...
+        tell: called with the number of forget samples done.
     """
 
     lm: LanguageModel
@@ -72,12 +76,15 @@ class TaskScoring:
     cost: Phase = field(default_factory=Phase)
     trained: Callable[..., tuple[LanguageModel, Phase]] | None = None
     learned: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tell: Callable[[int], None] = lambda done: None
 
     def passes(
-        self, lm: LanguageModel, samples: list[Sample], **asked: Any
+        self, lm: LanguageModel, samples: Sequence[Sample | Encoding], **asked: Any
     ) -> Iterator[tuple[list[int], TokenBatch, TokenStats]]:
         """Forward passes over samples: their indices, the batch, and its statistics as `asked` of `token_stats`."""
-        for indices, batch in batches(lm, [encode(lm, s) for s in samples], self.batch_size):
+        coded = [s if isinstance(s, Encoding) else encode(lm, s) for s in samples]
+        for indices, batch in batches(lm, coded, self.batch_size):
             self.cost.count(lm, batch)
             yield indices, batch, token_stats(lm, batch, **asked)
 
@@ -90,8 +97,11 @@ class TaskScoring:
         return found
 
 
-def check_reference(lm: LanguageModel, reference: LanguageModel | None) -> None:
-    """Raise for a reference model with other tokens than the model's."""
+def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: Iterable[str] = ()) -> None:
+    """Raise for a reference model that a scorer needs and nobody gave, or one with other tokens than the model's."""
+    for name in names:
+        if reference is None and "reference" in scorer[name].facts.get("needs", ()):
+            raise UserError(f"scorer '{name}' needs a reference model; name one with --reference")
     if reference is not None and reference.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
         raise UserError(f"{reference.name} has other tokens than {lm.name}; a reference must share its tokenizer")
 
@@ -101,20 +111,37 @@ def plain_scorers() -> list[str]:
     return [name for name in scorer if not scorer[name].kind]
 
 
-def score_fixed(
+def random_source(seed: int, sample: str) -> torch.Generator:
+    """Random numbers of one sample: they depend on the seed and the sample's id, not on what was scored before."""
+    key = hashlib.sha256(f"{seed} {sample}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key[:7], "big"))
+
+
+def score_each(
     given: TaskScoring,
     names: Iterable[str],
     *,
     options: dict[str, dict[str, Any]] | None = None,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-) -> pd.DataFrame:
-    """The score table of plain scorers and scorers of kind "task" over a task's forget answers, in the order given."""
-    check_reference(given.lm, given.reference)
+    failed: Callable[[str, UserError], None] | None = None,
+) -> Iterator[pd.DataFrame]:
+    """The score table of each scorer over a task's forget answers, as soon as it is finished.
+
+    Plain scorers share one forward pass and come first, together.
+
+    Args:
+        given: the task and the models.
+        names: scorers by name, of every kind but "live".
+        options: keyword arguments by scorer.
+        progress: called with what is done, how many samples of it, and of how many.
+        failed: told of a scorer that cannot be had here, and the others go on; without it the error is raised.
+    """
     names, total = list(names), len(given.task.forget)
+    check_reference(given.lm, given.reference, names)
     plain = [name for name in names if not scorer[name].kind]
-    tables = {}
     if plain:
-        together = score_samples(
+        what = plain[0] if len(plain) == 1 else f"{plain[0]} and {len(plain) - 1} more"
+        yield score_samples(
             given.lm,
             given.task.forget,
             plain,
@@ -124,17 +151,41 @@ def score_fixed(
             batch_size=given.batch_size,
             options=options,
             cost=given.cost,
-            progress=lambda done: progress("score", done, total),
+            progress=lambda done: progress(what, done, total),
         )
-        tables = {str(name): part for name, part in together.groupby("scorer", sort=False)}
     encodings = [encode(given.lm, s) for s in given.task.forget]
     for name in names:
-        if scorer[name].kind == "task":
-            progress(name, 0, total)
+        kind = scorer[name].kind
+        if kind not in {"task", "input"}:
+            continue
+        given.tell = lambda done, name=name: progress(name, done, total)  # type: ignore[misc]
+        given.tell(0)
+        try:
             scores = scorer[name].function(given, **(options or {}).get(name, {}))
-            tables[name] = score_table(encodings, scores, task=given.task.name, scorer=name, step=0)
-            progress(name, total, total)
-    return pd.concat([tables[name] for name in names], ignore_index=True)
+        except UserError as error:
+            if failed is None:
+                raise
+            failed(name, error)
+            continue
+        given.tell(total)
+        yield score_table(encodings, scores, task=given.task.name, scorer=name, step=0, prompt=kind == "input")
+
+
+def score_fixed(
+    given: TaskScoring,
+    names: Iterable[str],
+    *,
+    options: dict[str, dict[str, Any]] | None = None,
+) -> pd.DataFrame:
+    """The score table of scorers of every kind but "live" over a task's forget answers, in the order given."""
+    names = list(names)
+    return in_order(list(score_each(given, names, options=options)), names)
+
+
+def in_order(tables: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
+    """Score tables as one, their scorers in this order."""
+    parts = {str(name): part for table in tables for name, part in table.groupby("scorer", sort=False)}
+    return pd.concat([parts[name] for name in names if name in parts], ignore_index=True)
 
 
 @torch.no_grad()
@@ -165,8 +216,8 @@ def score_samples(
         cost: where the costs go.
         progress: called with the number of samples done.
     """
-    check_reference(lm, reference)
     names = list(names)
+    check_reference(lm, reference, names)
     entries = [scorer[name] for name in names]
     encodings = [encode(lm, sample) for sample in samples]
     found: dict[str, list[np.ndarray]] = {name: [np.empty(0)] * len(samples) for name in names}
@@ -214,34 +265,40 @@ def split(values: torch.Tensor, stats: TokenStats) -> list[np.ndarray]:
     return np.split(values.detach().double().cpu().numpy(), np.cumsum(stats.counts.cpu().numpy())[:-1])
 
 
-def token_columns(encodings: list[Encoding]) -> dict[str, Any]:
-    """Columns that describe the answer tokens of the samples, in order."""
-    out: dict[str, list[Any]] = {k: [] for k in ("sample_id", "position", "token_id", "token", "start", "end", "span")}
+def token_columns(encodings: list[Encoding], *, prompt: bool = False) -> dict[str, Any]:
+    """Columns that describe the samples' answer tokens in order; with `prompt` the question's before them."""
+    names = ("sample_id", "position", "token_id", "token", "start", "end", "segment", "span")
+    out: dict[str, list[Any]] = {name: [] for name in names}
     for encoding in encodings:
-        labels = encoding.span_labels()
-        for place, position in enumerate(encoding.answer_positions):
-            start, end = encoding.ranges[position]
-            out["sample_id"].append(encoding.sample.id)
-            out["position"].append(place)
-            out["token_id"].append(encoding.ids[position])
-            out["token"].append(encoding.text_of(position))
-            out["start"].append(start)
-            out["end"].append(end)
-            out["span"].append(None if labels is None else labels[place])
+        for segment, name in ((PROMPT, "prompt"), (ANSWER, "answer")):
+            if segment == PROMPT and not prompt:
+                continue
+            labels = encoding.span_labels() if segment == ANSWER else None
+            for place, position in enumerate(encoding.positions(segment)):
+                start, end = encoding.ranges[position]
+                out["sample_id"].append(encoding.sample.id)
+                out["position"].append(place)
+                out["token_id"].append(encoding.ids[position])
+                out["token"].append(encoding.text_of(position))
+                out["start"].append(start)
+                out["end"].append(end)
+                out["segment"].append(name)
+                out["span"].append(None if labels is None else labels[place])
     return {**out, "span": pd.array(out["span"], dtype="boolean")}
 
 
 def score_table(
-    encodings: list[Encoding], scores: list[np.ndarray], *, task: str, scorer: str, step: int
+    encodings: list[Encoding], scores: list[np.ndarray], *, task: str, scorer: str, step: int, prompt: bool = False
 ) -> pd.DataFrame:
-    """The score table (schema in DESIGN) of one scorer: one row an answer token, in the samples' order."""
-    columns = token_columns(encodings)
+    """The score table (schema in DESIGN) of one scorer: one row a token, in the samples' order.
+
+    `scores` are of the answer tokens; with `prompt`, of the question's tokens and then the answer's.
+    """
+    columns = token_columns(encodings, prompt=prompt)
     values = np.concatenate(scores)
     if len(values) != len(columns["token_id"]):
         raise ValueError(f"scorer '{scorer}' gave {len(values)} scores for {len(columns['token_id'])} tokens")
-    return pd.DataFrame(
-        {**columns, "task": task, "segment": "answer", "scorer": scorer, "step": step, "score": values}
-    )[COLUMNS]
+    return pd.DataFrame({**columns, "task": task, "scorer": scorer, "step": step, "score": values})[COLUMNS]
 
 
 def weights_from(table: pd.DataFrame, encodings: list[Encoding]) -> list[np.ndarray]:
@@ -252,7 +309,8 @@ def weights_from(table: pd.DataFrame, encodings: list[Encoding]) -> list[np.ndar
     Raises:
         UserError: a sample is missing, its tokens differ, a score is not finite, or nothing is positive.
     """
-    by_sample = {key: part.sort_values("position") for key, part in table.groupby("sample_id", sort=False)}
+    answers = table[table["segment"] == "answer"]
+    by_sample = {key: part.sort_values("position") for key, part in answers.groupby("sample_id", sort=False)}
     weights = []
     for encoding in encodings:
         part = by_sample.get(encoding.sample.id)

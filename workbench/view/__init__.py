@@ -1,5 +1,6 @@
 """Views of tables and runs: HTML strings that need no script."""
 
+from workbench.view.compare import agreement_view, compare_view, disagreement_view, token_matrix
 from workbench.view.html import token_view
 from workbench.view.page import (
     alignment_table,
@@ -13,13 +14,17 @@ from workbench.view.page import (
 from workbench.view.svg import line_chart_svg
 
 __all__ = [
+    "agreement_view",
     "alignment_table",
     "answers_view",
     "change_view",
     "changes",
+    "compare_view",
     "cost_table",
+    "disagreement_view",
     "line_chart_svg",
     "metrics_view",
     "page",
+    "token_matrix",
     "token_view",
 ]

@@ -84,17 +84,18 @@ def _layer(
     return Layer(name, finite, scale, threshold, rule, shown)
 
 
-def _layers(
+def layers_of(
     scores: pd.DataFrame,
-    scorer: str | None,
-    threshold: float | Mapping[str, float] | None,
-    alignment: Mapping[str, Any] | None,
+    scorer: str | None = None,
+    threshold: float | Mapping[str, float] | None = None,
+    alignment: Mapping[str, Any] | None = None,
+    segment: str = "answer",
 ) -> tuple[pd.DataFrame, list[Layer], int]:
-    """The tokens (index sample_id, position), one layer a scorer (first and last step where it has several)."""
-    scores = scores[scores["segment"] == "answer"] if "segment" in scores else scores
+    """A segment's tokens (index sample_id, position), one layer a scorer (its first and last step), which is first."""
+    scores = scores[scores["segment"] == segment] if "segment" in scores else scores
     names = list(dict.fromkeys(scores["scorer"]))
     if not names:
-        raise UserError("the score table has no answer tokens; score a task first")
+        raise UserError(f"the score table has no {segment} tokens; score a task first")
     if scorer is not None and scorer not in names:
         raise unknown("scorer", scorer, names)
     key = ["sample_id", "position"]
@@ -112,7 +113,12 @@ def _layers(
             part = table[table["step"] == step] if "step" in table else table
             label = name if len(steps) == 1 else f"{name}, step {step}"
             layers.append(_layer(label, part.set_index(key)["score"].astype(float), spans, limit, alignment))
-    return tokens, layers, first
+    return bool_spans(tokens), layers, first
+
+
+def by_sample(tokens: pd.DataFrame) -> dict[Any, pd.DataFrame]:
+    """The tokens of each sample in reading order."""
+    return dict(list(tokens.sort_index(level="position", sort_remaining=False).groupby(level="sample_id", sort=False)))
 
 
 def _switch_css(count: int) -> str:
@@ -144,10 +150,15 @@ def token_mark(
     return f"<{tag} {' '.join(p for p in parts if p)}>{text}</{tag}>"
 
 
+def sample_row(question: str, body: str, label: str) -> str:
+    """A sample: its question, small, above `body`."""
+    ask = f'<div class="wb-q" dir="auto">{visible(" ".join(question.split()))}</div>' if question.strip() else ""
+    return f'<div class="wb-row" title="{plain(label)}">{ask}{body}</div>'
+
+
 def text_row(question: str, answer: str, label: str) -> str:
     """A sample: its question, small, above the HTML of its answer."""
-    ask = f'<div class="wb-q" dir="auto">{visible(" ".join(question.split()))}</div>' if question.strip() else ""
-    return f'<div class="wb-row" title="{plain(label)}">{ask}<div class="wb-a" dir="auto">{answer}</div></div>'
+    return sample_row(question, f'<div class="wb-a" dir="auto">{answer}</div>', label)
 
 
 def pieces(tokens: pd.DataFrame, answer: str | None) -> Iterable[tuple[int, str, str, str]]:
@@ -169,8 +180,8 @@ def pieces(tokens: pd.DataFrame, answer: str | None) -> Iterable[tuple[int, str,
         yield -1, visible(answer[done:]), "", ""
 
 
-def _scored_row(tokens: pd.DataFrame, layers: list[Layer], first: int, answer: str | None) -> str:
-    """The answer of one sample, each token coloured for layer `first` and marked for the others."""
+def scored_row(tokens: pd.DataFrame, layers: list[Layer], first: int, answer: str | None, switch: bool = False) -> str:
+    """The answer of one sample, each token coloured for layer `first` and, to `switch`, marked for the others."""
     values = [layer.scores.reindex(tokens.index).to_numpy(dtype=float) for layer in layers]
     spans = tokens["span"].tolist() if "span" in tokens else [None] * len(tokens)
     out = []
@@ -188,8 +199,8 @@ def _scored_row(tokens: pd.DataFrame, layers: list[Layer], first: int, answer: s
             if j == first:
                 shown = level, chosen, not math.isfinite(value)
         title = token_title(raw, i, len(tokens), spans[i]) + "&#10;" + "&#10;".join(lines)
-        marks = " ".join(words) if len(layers) > 1 else ""
-        out.append(token_mark(text, title, shown[0], shown[1], spans[i] is True, marks, shown[2] and len(layers) == 1))
+        marks = " ".join(words) if switch else ""
+        out.append(token_mark(text, title, shown[0], shown[1], spans[i] is True, marks, shown[2] and not switch))
     return "".join(out)
 
 
@@ -243,18 +254,14 @@ def token_view(
     Raises:
         UserError: for an empty table or an unknown scorer.
     """
-    tokens, layers, first = _layers(scores, scorer, threshold, alignment)
-    tokens = bool_spans(tokens)
+    tokens, layers, first = layers_of(scores, scorer, threshold, alignment)
     spans = tokens["span"] if "span" in tokens else pd.Series(None, index=tokens.index, dtype=object)
     ids = list(dict.fromkeys(tokens.index.get_level_values("sample_id")))
-    groups = dict(
-        list(tokens.sort_index(level="position", sort_remaining=False).groupby(level="sample_id", sort=False))
-    )
+    groups, many = by_sample(tokens), len(layers) > 1
     rows = []
     for sample in spread(ids, max_samples):
         question, answer = samples.get(sample, ("", None))
-        rows.append(text_row(question, _scored_row(groups[sample], layers, first, answer), f"sample {sample}"))
-    many = len(layers) > 1
+        rows.append(text_row(question, scored_row(groups[sample], layers, first, answer, many), f"sample {sample}"))
     bars = "".join(f'<div class="wb-bar wb-b{i}">{x.bar(spans)}</div>' for i, x in enumerate(layers) if many or not i)
     guide = "Underlined: at or above the threshold. " + (
         "Dotted line above: labelled span. " if spans.notna().any() else ""

@@ -1,0 +1,65 @@
+"""Attention as an explanation: the folk baseline."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.models import LanguageModel
+from workbench.registry import UserError
+from workbench.scorers.attribution import attributed
+from workbench.scorers.inputs import Inputs
+from workbench.scorers.table import TaskScoring, scorer
+
+ATTENTION = {"self_attn", "attn", "attention"}  # what model families call the module
+
+
+@scorer("attention_rollout", range=(0, 1), kind="input", source="arXiv 2005.00928; sure")
+def attention_rollout(given: TaskScoring, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
+    """Attention followed down the layers from where the target is predicted: product of (A + I) / 2, A the heads' mean.
+
+    The folk baseline: it does not ask what the model predicts.
+
+    The targets `answer` and `mean` are the same here, and `contrast` is none.
+    """
+    if target == "contrast":
+        raise UserError("attention_rollout follows positions, so it has no contrast; take target=answer or token:K")
+
+    @torch.no_grad()
+    def method(inputs: Inputs, copies: int) -> Tensor:
+        rolled: list[Tensor] = []
+
+        def follow(module: torch.nn.Module, arguments: Any, output: Any) -> None:
+            mean = output[1][0].float().mean(0)
+            step = (mean + torch.eye(len(mean), device=mean.device)) / 2
+            rolled[:] = [step if module is layers[0] else step @ rolled[0]]
+
+        layers = [m for n, m in given.lm.module.named_modules() if n.split(".")[-1] in ATTENTION]
+        hooks = [layer.register_forward_hook(follow) for layer in layers]
+        try:
+            inputs(inputs.embeddings)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        before = torch.tensor(inputs.encoding.answer_positions) - 1
+        weights = (inputs.weights / inputs.weights.sum()).to(rolled[0])
+        return inputs.by_unit(weights @ rolled[0][before])
+
+    with _eager_attention(given.lm):
+        return attributed(given, "attention_rollout", method, target=target, units=units)
+
+
+@contextlib.contextmanager
+def _eager_attention(lm: LanguageModel) -> Iterator[None]:
+    """The attention that hands out its weights, for a while."""
+    before = lm.module.config._attn_implementation
+    lm.module.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        lm.module.set_attn_implementation(before)

@@ -1,0 +1,87 @@
+"""Token scores by comparing with a second forward pass over a changed text: no question, or a token masked."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from workbench.registry import UserError
+from workbench.scorers.inputs import Inputs, NotAvailable, within_memory
+from workbench.scorers.table import TaskScoring, scorer, split
+from workbench.tokens import PROMPT, Encoding, encode, token_stats
+
+
+@scorer("question_dependence", range=(None, None), kind="task", source="ours")
+@torch.no_grad()
+def question_dependence(given: TaskScoring) -> list[np.ndarray]:
+    """l_t without the question minus l_t, in nats: what the model says because it was asked.
+
+    The question's tokens are left out, the template around them and the answer's tokens stay.
+    """
+    coded = [encode(given.lm, s) for s in given.task.forget]
+    asked = [e for e in coded if e.positions(PROMPT)]
+    losses = []
+    for encodings in (asked, [_unasked(e) for e in asked]):
+        found = [np.empty(0)] * len(asked)
+        for indices, _, stats in given.passes(given.lm, encodings, extras=False):
+            for index, part in zip(indices, split(stats.nll, stats), strict=True):
+                found[index] = part
+        losses.append(found)
+    known = {e.sample.id: without - with_ for e, with_, without in zip(asked, *losses, strict=True)}
+    missing = {e.sample.id: "there is no question" for e in coded if e.sample.id not in known}
+    given.notes["question_dependence"] = {"not_available": missing} if missing else {}
+    return [known.get(e.sample.id, np.full(len(e.answer_positions), np.nan)) for e in coded]
+
+
+def _unasked(encoding: Encoding) -> Encoding:
+    kept = [i for i, segment in enumerate(encoding.segments) if segment != PROMPT]
+    parts = ([each[i] for i in kept] for each in (encoding.ids, encoding.segments, encoding.ranges))
+    return Encoding(encoding.sample, *parts)  # type: ignore[arg-type]
+
+
+@scorer("token_unlearn", range=(0, 1), kind="task", source="after arXiv 2605.00364; likely")
+@torch.no_grad()
+def token_unlearn(given: TaskScoring, *, a: float = 0.5, baseline: str = "eos") -> list[np.ndarray]:
+    """What the rest of the answer owes to a token, and how unsure the model was of it: a norm(d_t) + (1 - a) norm(H_t).
+
+    d_t is the mean over the answer tokens s after t of |log p_s - log p_s with token t masked|, H_t the entropy of the
+    prediction of t; norm scales a sample's values to 0..1. The formula is the paper's; how it masks, and its a, were
+    not found: a token is masked by the baseline's embedding (`eos`, `pad`, `mean`, `zero`), many copies a pass.
+    """
+    if not 0 <= a <= 1:
+        raise UserError(f"token_unlearn: a must be between 0 and 1, not {a}")
+    found, missing = [], {}
+    for done, sample in enumerate(given.task.forget):
+        try:
+            inputs = Inputs(given.lm, sample, "answer", baseline, "token", given.cost)
+            effects, entropy = within_memory(lambda n, i=inputs: _effects(i, n), inputs.copies(False))  # type: ignore[misc]
+            found.append(a * _unit(effects) + (1 - a) * _unit(entropy))
+        except NotAvailable as reason:
+            missing[sample.id] = str(reason)
+            found.append(np.full(len(encode(given.lm, sample).answer_positions), np.nan))
+        given.tell(done + 1)
+    given.notes["token_unlearn"] = {"baseline": baseline} | ({"not_available": missing} if missing else {})
+    return found
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return (values - values.min()) / (np.ptp(values) or 1.0)
+
+
+def _effects(inputs: Inputs, copies: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each answer token the mean effect of masking it on the tokens after it, and the entropy of its prediction."""
+    plain = token_stats(inputs.lm, inputs.batch(1))
+    inputs.cost.count(inputs.lm, inputs.batch(1))
+    answer = inputs.encoding.answer_positions
+    count = len(answer)
+    effects = torch.zeros(count, dtype=torch.float64)
+    for start in range(0, count - 1, copies):  # nothing comes after the last token
+        places = list(range(start, min(start + copies, count - 1)))
+        changed = inputs.embeddings.repeat(len(places), 1, 1)
+        for row, place in enumerate(places):
+            changed[row, answer[place]] = inputs.baseline[0, answer[place]]
+        masked = inputs.log_probabilities(changed)
+        moved = (masked - plain.logp).abs().double().cpu()
+        effects[places] = torch.stack([moved[row, place + 1 :].mean() for row, place in enumerate(places)])
+    assert plain.entropy is not None
+    return effects.numpy(), plain.entropy.double().cpu().numpy()
