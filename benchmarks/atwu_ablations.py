@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from workbench.commands import table_line
 from workbench.compare import alignment
+from workbench.console import table_line
 from workbench.models import load
 from workbench.options import settings_from
 from workbench.scorers.atwu import PRESETS

@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from workbench.commands import table_line
+from workbench.console import table_line
 from workbench.models import load
 from workbench.objectives import objective as registered
 from workbench.options import scorer_options, settings_from

@@ -21,7 +21,8 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from workbench.cli import model_options, task_options
-from workbench.commands import load_model, spec, table_line
+from workbench.commands.given import load_model, spec
+from workbench.console import table_line
 from workbench.models import load
 from workbench.scorers.amortised import GRID, draw_folds, ridge_by_sample
 from workbench.scorers.specificity import copied, rarity

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.commands import table_line
+from workbench.console import table_line
 from workbench.models import load
 from workbench.objectives import objective as registered
 from workbench.options import settings_from

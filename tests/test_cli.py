@@ -6,6 +6,8 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,12 +130,86 @@ def test_a_saved_scorer_scores_other_text_and_serves_as_live_weights(
 def test_all_scorers_but_the_slow_ones(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
     out = tmp_path / "all.parquet"
     words = [*own, "--model", "bio-full", "--reference", "bio-retain", "--scorer", "all"]
-    assert main(["score", *words, "--set", "forget_steps=2", "relearn_steps=2", "--out", str(out)]) == 0
-    assert "left out for their time: gradient_cosine" in capsys.readouterr().err
+    assert main(["score", *words, "--set", "steps=4", "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "left out for their time: gradient_cosine, relearn_residue, shapley_sampling" in said.err
+    assert "left out: deep_lift has no rule for SiLU" in said.err
+    assert "feature_ablation: target answer, units token, baseline eos" in said.out
     scores = pd.read_parquet(out)
-    assert set(scores["scorer"]) == set(scorer) - {"gradient_cosine"}
+    assert set(scores["scorer"]) == set(scorer) - {
+        "gradient_cosine",
+        "relearn_residue",
+        "shapley_sampling",
+        "deep_lift",
+    }
     assert np.isfinite(scores["score"]).all()
-    assert list(scores.groupby("scorer").size().unique()) == [len(scores) // (len(list(scorer)) - 1)]
+    answers = scores[scores["segment"] == "answer"]
+    assert answers.groupby("scorer").size().nunique() == 1
+    asked = scores.loc[scores["segment"] == "prompt", "scorer"].unique()
+    assert set(asked) == {n for n in scorer if scorer[n].kind == "input"} & set(scores["scorer"])
+
+
+@pytest.fixture
+def scoring(own: list[str], tmp_path: Path) -> list[str]:
+    words = ["--model", "bio-full", "--scorer", "uniform,wga,feature_ablation,integrated_gradients"]
+    return ["score", *own, *words, "--set", "steps=400", "--out", str(tmp_path / "s.parquet")]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interruption_loses_no_finished_scorer(
+    how: signal.Signals, capsys: pytest.CaptureFixture[str], scoring: list[str], tmp_path: Path
+) -> None:
+    out, whole = tmp_path / "s.parquet", tmp_path / "whole.parquet"
+    process = subprocess.Popen([sys.executable, "-m", "workbench", *scoring], stderr=subprocess.PIPE, text=True)
+    while not (out.exists() and "feature_ablation" in set(pd.read_parquet(out)["scorer"])):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(how)
+    _, said = process.communicate(timeout=60)
+    assert list(pd.read_parquet(out)["scorer"].unique()) == ["uniform", "wga", "feature_ablation"]
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert f"kept in {out}: uniform, wga, feature_ablation; --resume goes on" in said
+    marked = pd.read_parquet(out)
+    marked.loc[marked["scorer"] == "wga", "score"] = 7.0  # would be lost if it were computed again
+    marked.to_parquet(out)
+    result = run(capsys, *scoring, "--resume")
+    assert result["scorers"] == ["uniform", "wga", "feature_ablation", "integrated_gradients"]
+    run(capsys, *scoring[:-1], str(whole))
+    resumed, undisturbed = pd.read_parquet(out), pd.read_parquet(whole)
+    assert resumed.attrs == undisturbed.attrs
+    assert resumed.loc[resumed["scorer"] == "wga", "score"].eq(7.0).all()
+    other = resumed["scorer"] != "wga"
+    pd.testing.assert_frame_equal(resumed[other], undisturbed[other])
+
+
+def test_resume_takes_only_what_is_the_same(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "s.parquet"
+    words = ["score", *own, "--scorer", "wga,feature_ablation", "--out", str(out), "--resume"]
+    run(capsys, *words, "--model", "bio-full")
+    first = pd.read_parquet(out)
+    run(capsys, *words, "--model", "bio-full", "--set", "units=word", "beta=1.0")
+    changed = pd.read_parquet(out)
+    assert changed.attrs["notes"]["feature_ablation"]["options"] == {"units": "word"}
+    assert not np.array_equal(first["score"], changed["score"])
+    assert "another model sha256; leave --resume out" in refused(capsys, *words, "--model", "bio-retain", working=True)
+    assert "another seed" in refused(capsys, *words, "--model", "bio-full", "--seed", "3", working=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(out), changed)
+
+
+def test_faithfulness(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "s.parquet"
+    run(capsys, "score", *own, "--model", "bio-full", "--scorer", "surprisal,uniform", "--out", str(out))
+    words = ["faithfulness", str(out), *own, "--model", "bio-full"]
+    masking = run(capsys, *words)["masking"]
+    assert masking["surprisal"]["comprehensiveness"] > 0
+    assert masking["uniform"]["sufficiency"]["value"] is None
+    rows = run(capsys, *words, "--unlearn", "--seeds", "0", "--set", "steps=2", "batch_size=4")["runs"]
+    assert [row["weights"] for row in rows] == ["surprisal", "uniform", "random", "spans"]
+    assert all(0 <= row["forget_probability"] <= 1 for row in rows)
+    assert "--seeds takes whole numbers" in refused(capsys, *words, "--seeds", "a")
+    assert "unknown baseline 'eoss': did you mean eos" in refused(capsys, *words, "--baseline", "eoss", working=True)
+    assert "unknown objective 'npoo'" in refused(capsys, *words, "--objective", "npoo")
 
 
 def test_presets_and_options_reach_the_scorer_of_a_run(

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from workbench.metrics import Answer, NotAvailable, aggregate, contains, metric
+from workbench.metrics import Answer, aggregate, contains, metric
+from workbench.registry import NotAvailable
 
 
 def answer(**changes: object) -> Answer:

@@ -13,9 +13,16 @@ from test_view_html import Text
 from workbench import score_task
 from workbench.registry import UserError
 from workbench.view import agreement_view, compare_view, disagreement_view, token_matrix
-from workbench.view.charts import agreement_chart, disagreement_chart, distribution_chart, matrix_chart, template
-from workbench.view.compare import Comparison, brief, columns, shortened
-from workbench.view.text import NOT_AVAILABLE, Scale, number, visible
+from workbench.view.charts import (
+    agreement_chart,
+    disagreement_chart,
+    distribution_chart,
+    matrix_chart,
+    targets_chart,
+    template,
+)
+from workbench.view.compare import Comparison, brief, columns
+from workbench.view.text import NOT_AVAILABLE, Scale, number, shortened, visible
 
 SCORERS = ["surprisal", "wga", "random", "uniform"]
 TOKENS = ["<script>alert(1)</script>", " \"q\" & 's'", "zero\u200bwidth", "\n", " 👩‍🔬", " مرحبا", "$x$", "&amp;", ""]
@@ -272,7 +279,7 @@ def test_charts_are_small_transparent_and_offline(scores, samples):
         distribution_chart(scores),
         disagreement_chart(DISAGREEMENT),
     ]
-    for figure in figures:
+    for figure in [*figures, targets_chart(np.eye(2), ["a", "b"])]:
         text = figure.to_json()
         assert "http" not in text
         assert len(text) < 40_000
@@ -296,6 +303,15 @@ def test_charts_escape_and_explain(hostile):
     assert ticks[3] == "↵"
     assert ticks[len(TOKENS) - 1 + 3] == "<u>↵</u>"
     assert len(ticks) == 2 * len(TOKENS) - 1
+
+
+def test_targets_chart_is_a_row_an_answer_token():
+    rows = np.array([[1.0, 0.0, 0.0], [-2.0, 4.0, 0.0]])
+    figure = targets_chart(rows, ["Who<b>", " $a$", ""])
+    assert list(figure.layout.xaxis.ticktext) == ["Who&lt;b&gt;", "&#36;a&#36;", "∎"]
+    assert list(figure.layout.yaxis.ticktext) == ["&#36;a&#36;", "∎"]
+    assert figure.data[0].z[1][1] == 1
+    assert figure.data[0].customdata[1][0] == "∎ ← Who&lt;b&gt;: −2.000"  # noqa: RUF001
 
 
 def test_matrix_chart_scales_each_row(scores, samples):

@@ -107,6 +107,17 @@ def parser() -> Parser:
     command.add_argument("--top", type=float, default=0.2, metavar="SHARE", help="of the tokens, for top_k_overlap")
     command.add_argument("--html", metavar="FILE.html", help="the matrix, and the answers of most disagreement")
 
+    command = add("faithfulness", "do the scores do what they say? by masking the highest tokens, and by forgetting")
+    command.add_argument("file", metavar="FILE.parquet")
+    task_options(command)
+    model_options(command)
+    command.add_argument("--top", type=float, default=0.2, metavar="SHARE", help="of an answer's tokens")
+    command.add_argument("--baseline", default="eos", help="what masks a token: eos, pad, mean or zero")
+    command.add_argument("--unlearn", action="store_true", help="also a short run with each scorer as weights")
+    command.add_argument("--objective", default="wga", metavar="X", help="with --unlearn")
+    command.add_argument("--seeds", default="0,1,2", metavar="A,B", help="with --unlearn: a run each")
+    settings_option(command, "of the runs, e.g. steps=60 lr=3e-4")
+
     command = add("unlearn", "make a model forget; writes a run directory")
     task_options(command)
     model_options(command)

@@ -54,3 +54,21 @@ class Progress:
         """End the line of a bar that is still open, so that a message begins on a line of its own."""
         if cls.shown is not None:
             cls.shown.close()
+
+
+def progress_hooks(steps: int, *names: str) -> dict[str, Any]:
+    """Hooks that show progress on standard error."""
+    hooks = Progress().hooks(steps)
+    return {name: hooks[name] for name in names} if names else hooks
+
+
+def table_line(rows: list[list[str]]) -> None:
+    """Rows as aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def number(value: Any) -> str:
+    """A metric's value, or that it has none."""
+    return f"{value:.3f}" if isinstance(value, int | float) else "not available"

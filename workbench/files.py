@@ -66,3 +66,22 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write parquet, all or nothing."""
     with writing(path) as aside:
         table.to_parquet(aside, index=False)
+
+
+def writable(path: Path, *, folder: bool = False) -> Path:
+    """`path`, after making sure that a file (or folder) can be written there, before hours are spent on its content.
+
+    Nothing is left: what is tried is the nearest folder that exists.
+    """
+    if path.exists() and path.is_dir() != folder:
+        raise UserError(f"{path} is {'no' if folder else 'a'} directory; choose another name")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path} is neither a file nor a directory; choose another place")
+    where = next(p for p in path.absolute().parents if p.exists())
+    if not where.is_dir():
+        raise UserError(f"{where}: not a directory; choose another place")
+    trial = where / f".{path.name}.try"
+    with writing(trial) as aside:
+        aside.write_text(" " * 4096)
+    trial.unlink()
+    return path

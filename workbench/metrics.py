@@ -13,13 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from workbench.registry import Registry
+from workbench.registry import NotAvailable, Registry
 
 metric = Registry("metric")
-
-
-class NotAvailable(Exception):
-    """Why a metric has no value here."""
 
 
 @dataclass(frozen=True)

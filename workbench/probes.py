@@ -13,8 +13,9 @@ import pandas as pd
 import torch
 
 from workbench.cost import Ledger, Phase
-from workbench.metrics import Answer, NotAvailable, aggregate, metric
+from workbench.metrics import Answer, aggregate, metric
 from workbench.models import LanguageModel
+from workbench.registry import NotAvailable
 from workbench.scorers.table import split, token_columns
 from workbench.tasks import PROBE_SETS, Sample, Task, spread
 from workbench.tokens import Encoding, batches, encode, token_stats

@@ -13,6 +13,10 @@ class UserError(ValueError):
     """Something the user can put right: one line that says what is wrong and what to do."""
 
 
+class NotAvailable(Exception):
+    """Why one value cannot be had (a metric of a set, a sample's scores); the others go on."""
+
+
 def unknown(kind: str, name: str, known: list[str]) -> UserError:
     """The error for a name that is not in `known`, with the nearest known names."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

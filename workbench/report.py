@@ -17,8 +17,10 @@ from workbench import compare
 from workbench.files import write_text
 from workbench.metrics import metric
 from workbench.runs import RunDirectory
-from workbench.view.compare import agreement_view, compare_view, disagreement_view
+from workbench.view.agreement import agreement_view, disagreement_view
+from workbench.view.compare import compare_view
 from workbench.view.html import token_view
+from workbench.view.notes import notes_view
 from workbench.view.page import (
     alignment_table,
     answers_view,
@@ -295,6 +297,8 @@ def scores_page(
     section = _importance(scores, samples, alignment, max_samples)
     names = ", ".join(str(n).replace("_", " ") for n in dict.fromkeys(scores["scorer"]))
     body = f"<h2>{section.heading}</h2><p>{section.note}</p>\n{section.body}"
+    if notes := notes_view(scores.attrs.get("notes", {}), css=False):
+        body += f"<h2>What was attributed</h2><p>For the scorers that explain a prediction.</p>\n{notes}"
     return page("Token importance", body, subtitle=names)
 
 

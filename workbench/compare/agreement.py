@@ -15,6 +15,7 @@ from workbench.compare.alignment import answer_tokens, check_share, membership
 from workbench.registry import UserError
 
 FEWEST = 3  # tokens that a rank correlation is taken over
+MOST_SIGNS = 200  # tokens, of which all pairs are compared at once
 
 Pairs = list[tuple[int, int]]
 Measure = Callable[[np.ndarray, Pairs], list[float]]
@@ -142,6 +143,14 @@ def _spearman(scores: np.ndarray, pairs: Pairs) -> list[float]:
 
 
 def _kendall(scores: np.ndarray, pairs: Pairs) -> list[float]:
+    """Of few tokens by the signs of all pairs of tokens, every two scorers at once; of many by scipy, pair by pair."""
+    if len(scores) <= MOST_SIGNS:
+        left, right = np.triu_indices(len(scores), 1)
+        signs = np.sign(scores[left] - scores[right])
+        both = signs.T @ signs
+        untied = np.sqrt(np.diag(both))
+        matrix = np.clip(both / np.outer(untied, untied), -1, 1)
+        return [float(matrix[pair]) for pair in pairs]
     from scipy.stats import kendalltau
 
     return [float(kendalltau(scores[:, i], scores[:, j], method="asymptotic").statistic) for i, j in pairs]

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from workbench.models import LanguageModel
-from workbench.registry import UserError
-from workbench.scorers.inputs import Inputs, NotAvailable, frozen, seeded, within_memory
+from workbench.registry import NotAvailable, UserError
+from workbench.scorers.inputs import Inputs, frozen, seeded, within_memory
 from workbench.scorers.table import TaskScoring, random_source, scorer
 from workbench.tasks import Sample
 from workbench.tokens import TEMPLATE, batches, encode, token_stats
@@ -50,7 +50,7 @@ def attributed(
         for done, sample in enumerate(given.task.forget):
             try:
                 inputs = Inputs(given.lm, sample, target, baseline or "zero", units, given.cost)
-                with seeded(random_source(given.seed, sample.id)):
+                with seeded(random_source(given.seed, sample.id), given.lm.device):
                     values = within_memory(lambda n, i=inputs: method(i, n), inputs.copies(gradient))  # type: ignore[misc]
                 if not bool(torch.isfinite(values).all()):
                     raise NotAvailable("the scores are not finite")
@@ -144,7 +144,7 @@ def gradient_shap(
     target: str = "answer",
     baseline: str = "eos",
     units: str = "token",
-    samples: int = 16,
+    samples: int = 8,
     noise: float = 0.01,
 ) -> list[np.ndarray]:
     """(x - x0) times the mean gradient at random points between the baseline x0 and the noisy embeddings x, in nats.
@@ -184,6 +184,8 @@ def deep_lift(
         raise UserError(f"deep_lift has no rule for {', '.join(without)} in {given.lm.name}; take integrated_gradients")
 
     def method(inputs: Inputs, copies: int) -> Tensor:
+        with torch.no_grad():
+            inputs(inputs.baseline)  # what is tried out with a new model comes before the hooks
         with warnings.catch_warnings():  # that it sets hooks, and takes them away again
             warnings.simplefilter("ignore")
             raw = DeepLift(_AsModule(inputs)).attribute(inputs.embeddings.requires_grad_(), inputs.baseline)

@@ -119,7 +119,7 @@ def gradient_cosine(given: TaskScoring, *, rows: int = 64) -> list[np.ndarray]:
     return found
 
 
-@scorer("relearn_residue", range=(None, None), kind="task", source="ours")
+@scorer("relearn_residue", range=(None, None), kind="task", slow=True, source="ours")
 def relearn_residue(
     given: TaskScoring, *, forget_steps: int = 20, relearn_steps: int = 40, lr: float = 1e-4
 ) -> list[np.ndarray]:

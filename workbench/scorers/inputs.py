@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workbench.cost import Phase, free_memory
 from workbench.models import LanguageModel
-from workbench.registry import UserError, unknown
+from workbench.registry import NotAvailable, UserError, unknown
 from workbench.tasks import Sample
 from workbench.tokens import TEMPLATE, Encoding, TokenBatch, collate, encode, token_stats
 
@@ -22,10 +22,6 @@ BASELINES = ("zero", "mean", "pad", "eos")
 UNITS = ("token", "word")
 MOST_TOKENS = 2048  # of one forward pass: longer ones need more memory and are no faster
 T = TypeVar("T")
-
-
-class NotAvailable(Exception):
-    """Why one sample cannot be scored; the others go on."""
 
 
 class Inputs:
@@ -208,11 +204,11 @@ def frozen(lm: LanguageModel) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def seeded(generator: torch.Generator) -> Iterator[None]:
+def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
     """The global random numbers that captum draws (torch's and numpy's), from a generator, for a while."""
     state = np.random.get_state()  # noqa: NPY002
     seed = int(torch.randint(2**31, (1,), generator=generator))
-    with torch.random.fork_rng([]):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         try:

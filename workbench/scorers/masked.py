@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from workbench.registry import UserError
-from workbench.scorers.inputs import Inputs, NotAvailable, within_memory
+from workbench.registry import NotAvailable, UserError
+from workbench.scorers.inputs import Inputs, within_memory
 from workbench.scorers.table import TaskScoring, scorer, split
 from workbench.tokens import PROMPT, Encoding, encode, token_stats
 

@@ -158,7 +158,14 @@ def score_each(
         kind = scorer[name].kind
         if kind not in {"task", "input"}:
             continue
-        given.tell = lambda done, name=name: progress(name, done, total)  # type: ignore[misc]
+        told = [-1]
+
+        def tell(done: int, name: str = name, told: list[int] = told) -> None:
+            if done > told[0]:
+                told[0] = done
+                progress(name, done, total)
+
+        given.tell = tell
         given.tell(0)
         try:
             scores = scorer[name].function(given, **(options or {}).get(name, {}))

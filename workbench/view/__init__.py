@@ -1,7 +1,9 @@
 """Views of tables and runs: HTML strings that need no script."""
 
-from workbench.view.compare import agreement_view, compare_view, disagreement_view, token_matrix
+from workbench.view.agreement import agreement_view, disagreement_view
+from workbench.view.compare import compare_view, token_matrix
 from workbench.view.html import token_view
+from workbench.view.notes import notes_view
 from workbench.view.page import (
     alignment_table,
     answers_view,
@@ -24,6 +26,7 @@ __all__ = [
     "disagreement_view",
     "line_chart_svg",
     "metrics_view",
+    "notes_view",
     "page",
     "token_matrix",
     "token_view",

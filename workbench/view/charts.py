@@ -14,9 +14,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.view.compare import MEASURES, POOLING, Comparison, agreement_of, columns, shortened
+from workbench.view.agreement import MEASURES, POOLING, agreement_of
+from workbench.view.compare import Comparison, columns
 from workbench.view.page import value_of
-from workbench.view.text import BLUE, NOT_AVAILABLE, ORANGE, alpha, number, plain
+from workbench.view.text import BLUE, NOT_AVAILABLE, ORANGE, alpha, number, plain, shortened
 from workbench.view.text import LEVELS as STEPS
 
 GREY, FAINT, ABSENT, INK = "#7d8590", "rgba(125,133,144,.28)", "rgba(125,133,144,.14)", "#1f2328"
@@ -24,6 +25,8 @@ INKS = ("#e67e00", "#3b82dd")
 CLEAR = "rgba(0,0,0,0)"
 # Opaque where numbers stand in the cells, so that dark ink reads on every step in both themes.
 DIVERGING = [[0.0, "#6aa5ee"], [0.5, "#d3d8de"], [1.0, "#f0983a"]]
+
+SIGNED = [[(i / STEPS + 1) / 2, f"rgba({BLUE if i < 0 else ORANGE},{alpha(i)})"] for i in range(-STEPS, STEPS + 1)]
 
 
 def template() -> go.layout.Template:
@@ -115,8 +118,7 @@ def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str]
         places.append([scale.level(x) / STEPS if scale and math.isfinite(x) else None for x in row])
         said.append([f"{unformatted(c.title)}<br>{name} {number(x, 4)}" for c, x in zip(found, row, strict=True)])
     absent = [[1 if x is None else None for x in row] for row in places]
-    ramp = [[(i / STEPS + 1) / 2, f"rgba({BLUE if i < 0 else ORANGE},{alpha(i)})"] for i in range(-STEPS, STEPS + 1)]
-    maps = [_tiles(places, ramp, said)]
+    maps = [_tiles(places, SIGNED, said)]
     notes = ["each scorer on its own scale"]
     if any(c.span for c in found):
         notes.append("labelled tokens underlined")
@@ -133,6 +135,29 @@ def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str]
         shapes=[{**cut, "line": {"color": GREY, "width": 2}}] if first else [],
         xaxis={**_ticks([f"<u>{text}</u>" if span else text for text, span in texts]), "tickangle": -90},
         yaxis={**_ticks([safe(s.answer.name) for s in comparison.scored]), "autorange": "reversed"},
+    )
+
+
+def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> go.Figure:
+    """What each answer token's own log-probability owes to every token before it: a row an answer token.
+
+    Args:
+        rows: (answer tokens, tokens of question and answer), as `scorers.attribution.each_target` gives it.
+        tokens: the texts of question and answer tokens.
+    """
+    texts = [safe(shortened(text.strip(" ") or "∎", 20)) for text in tokens]
+    answer = texts[len(texts) - len(rows) :]
+    said = [
+        [f"{a} ← {b}: {number(x, 3)}" for b, x in zip(texts, row, strict=True)]
+        for a, row in zip(answer, rows, strict=True)
+    ]
+    largest = float(np.abs(rows).max()) or 1.0
+    return _figure(
+        _tiles((rows / largest).tolist(), SIGNED, said),
+        "What each answer token (row) owes to each token before it",
+        150 + 22 * len(rows),
+        xaxis={**_ticks(texts), "tickangle": -90},
+        yaxis={**_ticks(answer), "autorange": "reversed"},
     )
 
 

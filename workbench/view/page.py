@@ -269,16 +269,19 @@ def alignment_table(alignment: Mapping[str, Mapping[str, Any]], *, title: str | 
     rows = []
     for name, values in sorted(alignment.items(), key=key, reverse=True):
         cells = [plain(name)]
-        for column in ("auroc", "auroc_per_sample", "ap"):
+        for column in ("auroc", "auroc_per_sample", "ap", "precision_at_budget"):
             value, reason = value_of(values.get(column))
             meter = f'<span class="wb-meter"><i style="width:{100 * (value or 0):.0f}%"></i></span>' * (
                 column == "auroc"
             )
             cells.append(_none(reason) if value is None else number(value) + meter)
         rows.append(cells)
-    note = "AUROC: how often a token inside a labelled span scores above one outside; 0.5 is chance."
-    foot = f'<div class="wb-foot">{note}</div>'
-    return frame(table(["scorer", "AUROC", "per answer", "average precision"], rows) + foot, title=title, css=css)
+    note = (
+        "AUROC: how often a token inside a labelled span scores above one outside; 0.5 is chance. "
+        "Precision: of the highest fifth of the tokens, the share inside a span."
+    )
+    head = ["scorer", "AUROC", "per answer", "average precision", "precision"]
+    return frame(table(head, rows) + f'<div class="wb-foot">{note}</div>', title=title, css=css)
 
 
 def large(value: float | None, unit: str = "") -> str:

@@ -65,6 +65,18 @@ def number(value: float | None, digits: int = 2) -> str:
     return text.replace("-", "−")  # noqa: RUF001
 
 
+def shortened(text: str, limit: int = 72) -> str:
+    """At most `limit` characters, an ellipsis for the rest, cut after a word where there is one."""
+    if len(text) <= limit:
+        return text
+    return (text[: limit - 1].rsplit(" ", 1)[0] or text[: limit - 1]) + "…"
+
+
+def wrapping(name: Any) -> str:
+    """A scorer's name that may wrap after an underscore."""
+    return plain(str(name)).replace("_", "_<wbr>")
+
+
 def style_sheet(name: str = "view") -> str:
     """The style element of static/<name>.css."""
     return f"<style>{(STATIC / f'{name}.css').read_text(encoding='utf-8')}</style>"

@@ -1,0 +1,178 @@
+"""Input x gradient of TOFU answers on SmolLM2-135M: here, by captum's LLMGradientAttribution, and by inseq.
+
+    .venv/bin/pip install --constraint constraints.txt '.[benchmarks]'    # inseq
+    .venv/bin/python benchmarks/attribution.py --data-dir DIR [--model PLANTED] [--answers 40]
+
+Each library runs in a process of its own, in float32, one after the other, and gives the log-probability of the answer
+attributed to every token before it. captum and inseq do one pass an answer token and the sum over them is the answer's.
+`ratio_captum`, `ratio_inseq`: seconds of theirs over ours for the answer's scores; `ratio_captum_each`,
+`ratio_inseq_each`: the same against our own attribution of every answer token apart (`each_target`), which is all that
+theirs give on the way. `same_*`: the largest difference between their numbers and ours, as a share of our largest.
+captum's class has no numbers for the answer's own tokens, so it is compared on the tokens before the answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.console import table_line
+from workbench.cost import peak_memory
+from workbench.models import LanguageModel, load
+from workbench.scorers import TaskScoring, score_fixed
+from workbench.scorers.attribution import each_target
+from workbench.tasks import Task, TaskSpec, spread
+from workbench.tokens import TEMPLATE, Encoding, encode
+
+Rows = list[np.ndarray]  # a sample: (answer tokens or 1, tokens of the whole sequence), NaN where there is no number
+
+
+def ours(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
+    """The scorer as `workbench score --scorer input_x_gradient` runs it."""
+    table = score_fixed(TaskScoring(lm, task), ["input_x_gradient"])
+    parts = dict(list(table.groupby("sample_id", sort=False)["score"]))
+    return [_full(parts[e.sample.id].to_numpy()[None], e) for e in codes]
+
+
+def each(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
+    """Every answer token's own attribution."""
+    return [_full(rows, e) for rows, e in zip(each_target(lm, task.forget), codes, strict=True)]
+
+
+def _full(values: np.ndarray, encoding: Encoding) -> np.ndarray:
+    found = np.full((len(values), len(encoding.ids)), np.nan)
+    found[:, [i for i, s in enumerate(encoding.segments) if s != TEMPLATE]] = values
+    return found
+
+
+def captum(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
+    """LLMGradientAttribution on LayerGradientXActivation at the embeddings, with token ids as inputs."""
+    from captum.attr import LayerGradientXActivation, LLMGradientAttribution, TextTokenInput
+
+    method = LLMGradientAttribution(LayerGradientXActivation(lm.module, lm.module.get_input_embeddings()), lm.tokenizer)
+    found = []
+    for encoding in codes:
+        first = encoding.answer_positions[0]
+        given = TextTokenInput("", lm.tokenizer)
+        given.inp_tensor = given.itp_tensor = torch.tensor([encoding.ids[:first]])
+        given.itp_mask, given.values = None, [str(i) for i in encoding.ids[:first]]
+        rows = method.attribute(given, target=torch.tensor(encoding.ids[first:])).token_attr.numpy()
+        full = np.full((len(rows), len(encoding.ids)), np.nan)
+        full[:, :first] = rows
+        found.append(full)
+    return found
+
+
+def inseq(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
+    """input_x_gradient, target cross-entropy (minus log p), for texts whose tokens are those of the others."""
+    import inseq as library
+
+    model = library.load_model(lm.module, "input_x_gradient", tokenizer=lm.tokenizer)
+    found = []
+    for encoding in codes:
+        first = encoding.answer_positions[0]
+        texts = [lm.tokenizer.decode(ids) for ids in (encoding.ids[:first], encoding.ids)]
+        if [lm.tokenizer(text, add_special_tokens=False).input_ids for text in texts] != [
+            encoding.ids[:first],
+            encoding.ids,
+        ]:
+            raise SystemExit(f"inseq: the text of '{encoding.sample.id}' has other tokens; choose fewer --answers")
+        out = model.attribute(*texts, attributed_fn="crossentropy", show_progress=False)[0]
+        rows = -out.target_attributions.sum(-1).T.numpy()
+        full = np.full((len(rows), len(encoding.ids)), np.nan)
+        full[:, : rows.shape[1]] = rows[:, : len(encoding.ids)]
+        found.append(full)
+    return found
+
+
+LIBRARIES = {"ours": ours, "each": each, "captum": captum, "inseq": inseq}
+
+
+def measure(name: str, given: argparse.Namespace) -> None:
+    """One library, in this process: the numbers into a file, seconds and peak memory onto the last line."""
+    warnings.simplefilter("ignore")
+    lm = load(given.model, precision="float32", prompt="plain", device="cpu")
+    task = TaskSpec("tofu/forget01", data_dir=given.data_dir).load()
+    task = replace(task, sets={**task.sets, "forget": spread(task.forget, given.answers)})
+    codes = [encode(lm, s) for s in task.forget]
+    warm = replace(task, sets={**task.sets, "forget": task.forget[:1]})
+    LIBRARIES[name](lm, warm, codes[:1])
+    started = time.perf_counter()
+    rows = LIBRARIES[name](lm, task, codes)
+    seconds = time.perf_counter() - started
+    np.savez(given.numbers, *rows)
+    tokens = sum(len(e.answer_positions) for e in codes)
+    print(json.dumps({"seconds": seconds, "peak_memory_bytes": peak_memory(), "answer_tokens": tokens}))
+
+
+def apart(name: str, given: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Rows]:
+    """A library in a process of its own."""
+    numbers = folder / f"{name}.npz"
+    command = [sys.executable, __file__, "--data-dir", given.data_dir, "--model", given.model]
+    command += ["--answers", str(given.answers), "--only", name, "--numbers", str(numbers)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return {"value": None, "reason": f"exit {done.returncode}; see above"}, []
+    with np.load(numbers) as loaded:
+        return json.loads(done.stdout.splitlines()[-1]), [loaded[key] for key in loaded.files]
+
+
+def difference(theirs: Rows, mine: Rows) -> float:
+    """Largest difference where both have numbers, as a share of the largest number of the sample."""
+    worst = 0.0
+    for a, b in zip(theirs, mine, strict=True):
+        both = np.isfinite(a) & np.isfinite(b)
+        worst = max(worst, float(np.abs(a - b)[both].max() / np.abs(b[both]).max()))
+    return worst
+
+
+def main() -> None:
+    """Run the libraries in turn; a table, then one JSON object."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--data-dir", required=True, help="the official TOFU files")
+    options.add_argument("--model", default="smollm2")
+    options.add_argument("--answers", type=int, default=40)
+    options.add_argument("--only", choices=list(LIBRARIES), help=argparse.SUPPRESS)
+    options.add_argument("--numbers", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.only:
+        measure(given.only, given)
+        return
+    found: dict[str, dict[str, Any]] = {}
+    rows: dict[str, Rows] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in LIBRARIES:
+            found[name], rows[name] = apart(name, given, Path(folder))
+    result: dict[str, Any] = {"libraries": found, "answers": given.answers, "torch": torch.__version__}
+    result["same_each"] = difference([r.sum(0, keepdims=True) for r in rows["each"]], rows["ours"])
+    for name in ("captum", "inseq"):
+        missing = found[name] if "reason" in found[name] else None
+        theirs = found[name].get("seconds", 0.0)
+        result[f"ratio_{name}"] = missing or theirs / found["ours"]["seconds"]
+        result[f"ratio_{name}_each"] = missing or theirs / found["each"]["seconds"]
+        result[f"same_{name}"] = missing or difference(rows[name], rows["each"])
+    table_line(
+        [["library", "seconds", "peak MiB"]]
+        + [
+            [name, f"{f['seconds']:.1f}", f"{f['peak_memory_bytes'] / 2**20:,.0f}"]
+            if "seconds" in f
+            else [name, "", ""]
+            for name, f in found.items()
+        ]
+    )
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
