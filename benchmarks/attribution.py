@@ -75,23 +75,25 @@ def captum(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
 
 
 def inseq(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
-    """input_x_gradient, target cross-entropy (minus log p), for texts whose tokens are those of the others."""
+    """The input_x_gradient of inseq, of log p, for texts whose tokens are the same; it skips the end token."""
     import inseq as library
 
+    def log_probability(args: Any) -> torch.Tensor:
+        logits = args.attribution_model.output2logits(args.forward_output)
+        return logits.log_softmax(-1).gather(-1, args.target_ids.reshape(-1, 1)).squeeze(-1)
+
+    library.register_step_function(log_probability, "log_probability", overwrite=True)
     model = library.load_model(lm.module, "input_x_gradient", tokenizer=lm.tokenizer)
     found = []
     for encoding in codes:
-        first = encoding.answer_positions[0]
-        texts = [lm.tokenizer.decode(ids) for ids in (encoding.ids[:first], encoding.ids)]
-        if [lm.tokenizer(text, add_special_tokens=False).input_ids for text in texts] != [
-            encoding.ids[:first],
-            encoding.ids,
-        ]:
-            raise SystemExit(f"inseq: the text of '{encoding.sample.id}' has other tokens; choose fewer --answers")
-        out = model.attribute(*texts, attributed_fn="crossentropy", show_progress=False)[0]
-        rows = -out.target_attributions.sum(-1).T.numpy()
-        full = np.full((len(rows), len(encoding.ids)), np.nan)
-        full[:, : rows.shape[1]] = rows[:, : len(encoding.ids)]
+        parts = (encoding.ids[: encoding.answer_positions[0]], encoding.ids)
+        texts = [lm.tokenizer.decode(ids) for ids in parts]
+        if [lm.tokenizer(text, add_special_tokens=False).input_ids for text in texts] != list(parts):
+            raise SystemExit(f"inseq: the text of '{encoding.sample.id}' has other tokens; choose other --answers")
+        out = model.attribute(*texts, attributed_fn="log_probability", show_progress=False)[0]
+        values = out.target_attributions.sum(-1).T.numpy()
+        full = np.full((len(encoding.answer_positions), len(encoding.ids)), np.nan)
+        full[: len(values), : values.shape[1]] = values
         found.append(full)
     return found
 
@@ -154,6 +156,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in LIBRARIES:
             found[name], rows[name] = apart(name, given, Path(folder))
+    for name in ("ours", "each"):
+        if "reason" in found[name]:
+            raise SystemExit(f"{name}: {found[name]['reason']}")
     result: dict[str, Any] = {"libraries": found, "answers": given.answers, "torch": torch.__version__}
     result["same_each"] = difference([r.sum(0, keepdims=True) for r in rows["each"]], rows["ours"])
     for name in ("captum", "inseq"):

@@ -8,7 +8,6 @@ from typing import Any
 
 import captum.attr
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -16,9 +15,9 @@ from transformers import OPTConfig, OPTForCausalLM
 
 from workbench.models import LanguageModel
 from workbench.registry import NotAvailable, UserError
-from workbench.scorers import TaskScoring, score_fixed, scorer
+from workbench.scorers import TaskScoring, score_fixed, scorer, weights_from
 from workbench.scorers.attribution import each_target
-from workbench.scorers.inputs import Inputs, seeded, within_memory
+from workbench.scorers.inputs import Inputs, baseline_vector, seeded, within_memory
 from workbench.scorers.table import random_source
 from workbench.scoring import score_task
 from workbench.tasks import Sample, Task
@@ -294,6 +293,32 @@ def test_attention_rollout_equals_a_slow_product(full: LanguageModel, few: Task)
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_attention_that_cannot_be_read_is_said(full: LanguageModel, few: Task) -> None:
+    strange = full.frozen_copy()
+    for layer in strange.module.model.layers:
+        layer.looking = layer.self_attn
+        del layer.self_attn
+    with pytest.raises(UserError, match="attention modules of bio-full were not found"):
+        score_fixed(TaskScoring(strange, few), ["attention_rollout"])
+
+
+def test_a_baseline_is_what_the_model_reads(full: LanguageModel) -> None:
+    """Some models scale what stands in their table of embeddings."""
+
+    class Scaled(torch.nn.Embedding):
+        def forward(self, ids: Tensor) -> Tensor:
+            return 3 * super().forward(ids)
+
+    scaled = full.frozen_copy()
+    table = full.module.get_input_embeddings().weight.detach()
+    embed = Scaled(*table.shape)
+    embed.weight = torch.nn.Parameter(table.clone())
+    scaled.module.set_input_embeddings(embed)
+    for name, row in (("eos", table[full.tokenizer.eos_token_id]), ("mean", table.mean(0)), ("zero", 0 * table[0])):
+        torch.testing.assert_close(baseline_vector(full, name), row)
+        torch.testing.assert_close(baseline_vector(scaled, name), 3 * row)
+
+
 def test_every_method_tiles_question_and_answer(full: LanguageModel, opt: LanguageModel, few: Task) -> None:
     quick = {"shapley_sampling": {"permutations": 1}, "integrated_gradients": {"steps": 2}}
     for name in INPUT:
@@ -336,7 +361,10 @@ def test_random_methods_do_not_depend_on_the_other_samples(name: str, retained: 
     np.testing.assert_allclose(apart, same, rtol=1e-4, atol=1e-4 * np.abs(same).max())
 
 
-@pytest.mark.parametrize("name", ["integrated_gradients", "feature_ablation", "shapley_sampling", "kernel_shap"])
+SIZED = ["integrated_gradients", "feature_ablation", "shapley_sampling", "kernel_shap", "gradient_shap"]
+
+
+@pytest.mark.parametrize("name", SIZED)
 def test_the_size_of_a_pass_changes_nothing(
     name: str, retained: LanguageModel, few: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -443,6 +471,8 @@ def test_targets_that_a_sample_has_not(full: LanguageModel, few: Task) -> None:
         ("saliency", {"target": "anser"}, "unknown target 'anser': did you mean answer"),
         ("feature_ablation", {"baseline": "meen"}, "unknown baseline 'meen': did you mean mean"),
         ("feature_ablation", {"units": "words"}, "unknown unit 'words': did you mean word"),
+        ("deep_lift", {"target": "contrast"}, "take another target"),
+        ("gradient_shap", {"noise": -1.0}, "noise must be at least 0"),
         ("integrated_gradients", {"steps": 0}, "steps must be at least 1, not 0"),
         ("attention_rollout", {"target": "contrast"}, "take target=answer"),
     ],
@@ -455,8 +485,13 @@ def test_options_that_mean_nothing(
 
 
 def test_attribution_serves_as_weights_of_a_run(full: LanguageModel, few: Task) -> None:
+    """The weights are the answer's positive scores, with a mean of 1; what the question scored does not enter."""
     run = unlearn(full, few, "wga", "feature_ablation", settings=Settings(steps=1, batch_size=2))
     recorded = run.scores[run.scores["scorer"] == "feature_ablation"]
     assert set(recorded["segment"]) == {"prompt", "answer"}
-    assert isinstance(recorded, pd.DataFrame)
-    assert run.events[0]["step"] == 1
+    positive = recorded[recorded["segment"] == "answer"]["score"].clip(lower=0)
+    weights = weights_from(recorded, [encode(full, s) for s in few.forget])
+    np.testing.assert_allclose(np.concatenate(weights), positive / positive.mean())
+    odd = replace(few, sets={**few.sets, "forget": [*few.forget, Sample("nothing", "Who?", "")]})
+    with pytest.raises(UserError, match="no weights by feature_ablation for sample 'nothing': the answer has no token"):
+        unlearn(full, odd, "wga", "feature_ablation", settings=Settings(steps=1, batch_size=2))

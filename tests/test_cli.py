@@ -152,7 +152,7 @@ def test_all_scorers_but_the_slow_ones(capsys: pytest.CaptureFixture[str], own: 
 @pytest.fixture
 def scoring(own: list[str], tmp_path: Path) -> list[str]:
     words = ["--model", "bio-full", "--scorer", "uniform,wga,feature_ablation,integrated_gradients"]
-    return ["score", *own, *words, "--set", "steps=400", "--out", str(tmp_path / "s.parquet")]
+    return ["score", *own, *words, "--set", "steps=300", "--out", str(tmp_path / "s.parquet")]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -192,6 +192,9 @@ def test_resume_takes_only_what_is_the_same(capsys: pytest.CaptureFixture[str], 
     changed = pd.read_parquet(out)
     assert changed.attrs["notes"]["feature_ablation"]["options"] == {"units": "word"}
     assert not np.array_equal(first["score"], changed["score"])
+    run(capsys, *["surprisal" if w == "wga,feature_ablation" else w for w in words], "--model", "bio-full")
+    assert list(pd.read_parquet(out)["scorer"].unique()) == ["wga", "feature_ablation", "surprisal"]  # none is lost
+    changed = pd.read_parquet(out)
     assert "another model sha256; leave --resume out" in refused(capsys, *words, "--model", "bio-retain", working=True)
     assert "another seed" in refused(capsys, *words, "--model", "bio-full", "--seed", "3", working=True)
     pd.testing.assert_frame_equal(pd.read_parquet(out), changed)

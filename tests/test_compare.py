@@ -77,7 +77,7 @@ def slow_membership(scores: np.ndarray, share: float) -> list[float]:
 
 def slow_overlap(a: np.ndarray, b: np.ndarray, share: float) -> float:
     pairs = zip(slow_membership(a, share), slow_membership(b, share), strict=True)
-    return sum(min(pair) for pair in pairs) / math.ceil(share * len(a))
+    return sum(x * y for x, y in pairs) / math.ceil(share * len(a))
 
 
 def one_pair(measure: str, a: np.ndarray, b: np.ndarray, top: float) -> float:
@@ -102,6 +102,30 @@ def test_agreement_equals_the_definitions(table: pd.DataFrame, measure: str, top
         each = [(x, y) for x, y in each if len(x) >= 3 and np.ptp(x) > 0 and np.ptp(y) > 0]
         expected = np.mean([one_pair(measure, x, y, top) for x, y in each])
         assert found[measure]["per_sample"][a][b] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("a", [[1, 0, 0, 0, 0], [2, 1, 1, 0, 0], [5, 4, 3, 2, 1]])
+@pytest.mark.parametrize("b", [[0, 0, 1, 0, 0], [1, 1, 0, 0, 0], [1, 2, 3, 4, 5]])
+@pytest.mark.parametrize("top", [0.2, 0.4, 0.8])
+def test_overlap_is_expected_over_all_ways_to_break_ties(a: list[int], b: list[int], top: float) -> None:
+    count = math.ceil(top * 5 - 1e-9)
+
+    def tops(scores: list[int]) -> list[set[int]]:
+        """The highest tokens under every order of the tokens that keeps the scores' order."""
+        orders = (sorted(order, key=lambda i: -scores[i]) for order in permutations(range(5)))
+        return [set(order[:count]) for order in orders]
+
+    first, second = tops([float(x) for x in a]), tops([float(x) for x in b])
+    expected = np.mean([len(x & y) / count for x in first for y in second])
+    found = agreement(table_of({"a": [[float(x) for x in a]], "b": [[float(x) for x in b]]}), top=top)
+    assert found["top_k_overlap"]["pooled"]["a"]["b"] == pytest.approx(expected)
+
+
+def test_the_overlap_of_rare_marks_is_chance_too() -> None:
+    """Most tokens tie at 0; unrelated marks share no more than `top` of the places."""
+    random = np.random.default_rng(0)
+    marks = {name: [(random.random(400) < 0.05).astype(float).tolist()] for name in "ab"}
+    assert agreement(table_of(marks))["top_k_overlap"]["pooled"]["a"]["b"] == pytest.approx(0.2, abs=0.05)
 
 
 @pytest.mark.parametrize("level", ["pooled", "per_sample"])

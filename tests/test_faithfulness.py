@@ -51,7 +51,10 @@ def test_masking_equals_masking_by_hand(full: LanguageModel, few: Task) -> None:
         assert found[name]["comprehensiveness"] == pytest.approx(expected[0], rel=1e-3, abs=1e-4)
         assert found[name]["sufficiency"] == pytest.approx(expected[1], rel=1e-3, abs=1e-4)
         assert found[name]["samples"] == len(few.forget)
-    assert found["uniform"]["sufficiency"] == {"value": None, "reason": "no sample has scores that differ"}
+    assert found["uniform"]["sufficiency"] == {
+        "value": None,
+        "reason": "no sample of the task has scores that rank its tokens",
+    }
 
 
 def test_ablation_is_more_faithful_than_chance(full: LanguageModel, small: Task) -> None:
@@ -69,6 +72,9 @@ def test_samples_without_scores_are_left_out(full: LanguageModel, few: Task) -> 
     found = faithfulness(full, few, holes)["surprisal"]
     assert found["samples"] == 3
     assert found == pytest.approx(faithfulness(full, rest, table)["surprisal"])
+    foreign = table.assign(token_id=table["token_id"] + 1)
+    with pytest.raises(UserError, match="the score table does not fit sample"):
+        faithfulness(full, few, foreign)
     with pytest.raises(UserError, match="top is a share"):
         faithfulness(full, few, table, top=0)
 

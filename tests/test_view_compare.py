@@ -307,6 +307,7 @@ def test_charts_escape_and_explain(hostile):
 
 def test_targets_chart_is_a_row_an_answer_token():
     rows = np.array([[1.0, 0.0, 0.0], [-2.0, 4.0, 0.0]])
+    assert list(targets_chart(rows, [" ", "", ""]).layout.xaxis.ticktext) == ["␣", "·", "∎"]
     figure = targets_chart(rows, ["Who<b>", " $a$", ""])
     assert list(figure.layout.xaxis.ticktext) == ["Who&lt;b&gt;", "&#36;a&#36;", "∎"]
     assert list(figure.layout.yaxis.ticktext) == ["&#36;a&#36;", "∎"]

@@ -13,6 +13,10 @@ class UserError(ValueError):
     """Something the user can put right: one line that says what is wrong and what to do."""
 
 
+class NotHere(UserError):
+    """What this model or task cannot have, whatever is set; where everything is asked for, it is left out."""
+
+
 class NotAvailable(Exception):
     """Why one value cannot be had (a metric of a set, a sample's scores); the others go on."""
 

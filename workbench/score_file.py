@@ -19,16 +19,19 @@ class ScoreFile:
     Attributes:
         path: the parquet file. Beside the rows it holds, as attributes of the table, `made` (what the scores were made
             from) and `notes` (what is to be said of each scorer's scores, its options among it).
-        notes: of the scorers asked for; filled while they are scored.
+        missing: scorers asked for and not finished.
+        notes: what is to be said of the scores that are made now.
     """
 
     def __init__(self, path: Path, made: dict[str, Any], names: list[str], options: dict[str, dict[str, Any]]) -> None:
         self.path, self.made, self.names, self.options = path, made, names, options
+        self.missing = list(names)
         self.notes: dict[str, dict[str, Any]] = {}
-        self.tables: dict[str, pd.DataFrame] = {}
+        self._tables: dict[str, pd.DataFrame] = {}
+        self._notes: dict[str, dict[str, Any]] = {}
 
     def reopen(self) -> None:
-        """Take over the scorers that the file holds already, with the options asked for now.
+        """Take over what the file holds; scorers asked for count as finished if they had the same options.
 
         Raises:
             UserError: the file was made from something else.
@@ -39,29 +42,25 @@ class ScoreFile:
         before = table.attrs.get("made", {})
         other = [key for key, value in self.made.items() if before.get(key) != value]
         if other:
-            raise UserError(
-                f"{self.path} has another {other[0].replace('_', ' ')}; leave --resume out, or name a new --out"
-            )
-        notes = table.attrs["notes"]
-        for name, part in table.groupby("scorer", sort=False):
-            if name in self.names and notes[name]["options"] == self.options.get(str(name), {}):
-                self.tables[str(name)], self.notes[str(name)] = part, notes[name]
+            what = other[0].replace("_", " ")
+            raise UserError(f"{self.path} has another {what}; leave --resume out, or name a new --out")
+        self._notes = dict(table.attrs["notes"])
+        self._tables = {str(name): part for name, part in table.groupby("scorer", sort=False)}
+        self.missing = [n for n in self.names if self._notes.get(n, {}).get("options") != self.options.get(n, {})]
 
     def add(self, table: pd.DataFrame) -> None:
         """Add finished scorers and write the file."""
-        for name, part in table.groupby("scorer", sort=False):
-            self.tables[str(name)] = part
-            self.notes.setdefault(str(name), {})["options"] = self.options.get(str(name), {})
+        for key, part in table.groupby("scorer", sort=False):
+            name = str(key)
+            self._tables[name] = part
+            self._notes[name] = self.notes.get(name, {}) | {"options": self.options.get(name, {})}
+            self.missing = [other for other in self.missing if other != name]
         write_table(self.path, self.table)
 
     @property
-    def missing(self) -> list[str]:
-        """Scorers asked for and not finished."""
-        return [name for name in self.names if name not in self.tables]
-
-    @property
     def table(self) -> pd.DataFrame:
-        """All finished scorers, in the order asked for."""
-        table = in_order(list(self.tables.values()), self.names)
-        table.attrs = {"made": self.made, "notes": {n: self.notes[n] for n in self.names if n in self.tables}}
+        """All scorers of the file: those it held before, then those asked for, in that order."""
+        order = [name for name in self._tables if name not in self.names] + self.names
+        table = in_order(list(self._tables.values()), order)
+        table.attrs = {"made": self.made, "notes": {name: self._notes[name] for name in order if name in self._notes}}
         return table

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from argparse import Namespace
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +53,18 @@ def score(given: Namespace) -> dict[str, Any]:
     file = ScoreFile(out, made_from(given, task, lm, reference), [*(x.name for x in learners), *named], options)
     if given.resume:
         file.reopen()
-        if keeper:  # what it learned is not in the table
-            file.tables.pop(keeper, None)
+        if keeper and keeper not in file.missing:  # what it learned is not in the table
+            file.missing.append(keeper)
     for learner in learners:
         file.add(apply_scorer(learner.to(lm.device), lm, task.forget, task=task.name))
     learned: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
+
+    def leave_out(name: str, reason: UserError) -> None:
+        Progress.end_line()
+        left_out[name] = str(reason)
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+
     parts = score_parts(
         lm,
         task,
@@ -73,13 +82,14 @@ def score(given: Namespace) -> dict[str, Any]:
             file.add(part)
     except KeyboardInterrupt:
         Progress.end_line()
-        done = ", ".join(file.tables) or "none"
+        done = ", ".join(name for name in file.names if name not in file.missing) or "none"
         print(f"workbench: finished scorers, kept in {out}: {done}; --resume goes on from there", file=sys.stderr)
         raise
     table = file.table
     answers = table[table["segment"] == "answer"].drop_duplicates(["sample_id", "position"])
-    print(f"{answers['sample_id'].nunique()} answers, {len(answers)} tokens, {len(file.tables)} scorers: {out}")
-    say_notes(file.notes)
+    names, notes = list(table["scorer"].unique()), table.attrs["notes"]
+    print(f"{answers['sample_id'].nunique()} answers, {len(answers)} tokens, {len(names)} scorers: {out}")
+    say_notes(notes)
     if keeper:
         with writing(Path(given.save)) as aside:
             save_scorer(learned[keeper], aside)
@@ -88,13 +98,7 @@ def score(given: Namespace) -> dict[str, Any]:
         texts = {s.id: (s.question, s.answer) for s in task.forget}
         write_text(Path(given.html), scores_page(table, texts))
         print(given.html)
-    return {"out": str(out), "scorers": list(file.tables), "tokens": len(answers), "notes": table.attrs["notes"]}
-
-
-def leave_out(name: str, error: UserError) -> None:
-    """Say why a scorer is left out."""
-    Progress.end_line()
-    print(f"left out: {error}", file=sys.stderr)
+    return {"out": str(out), "scorers": names, "tokens": len(answers), "notes": notes, "left_out": left_out}
 
 
 def all_scorers(task: Task, reference: bool) -> list[str]:
@@ -120,14 +124,17 @@ def check_save(path: str, named: list[str], options: dict[str, dict[str, Any]]) 
 
 def made_from(given: Namespace, task: Task, lm: models.LanguageModel, reference: Any) -> dict[str, Any]:
     """What scores depend on, beside the scorers' options."""
+    unlabelled = repr(task.sets.get("unlabelled", []))
     return {
-        "task": asdict(spec(given)),
+        "task": task.name,
         "data_sha256": task.fingerprint,
+        "unlabelled_sha256": hashlib.sha256(unlabelled.encode()).hexdigest(),
         "model_sha256": lm.fingerprint(),
         "reference_sha256": reference.fingerprint() if reference else None,
         "prompt": lm.prompt,
         "precision": lm.precision,
         "seed": given.seed,
+        "versions": {name: version(name) for name in ("unlearning-workbench", "captum", "torch", "transformers")},
     }
 
 

@@ -35,8 +35,9 @@ def agreement(table: pd.DataFrame, *, top: float = 0.2) -> dict[str, Any]:
     A pair is compared over the tokens where both scores are finite; of several steps the last counts. `spearman`: the
     correlation of ranks, those of ties averaged; `kendall`: tau-b, (concordant - discordant) / sqrt(n_a n_b) with n the
     pairs of tokens not tied (Kendall 1945); `top_k_overlap`: of the k = ceil(top T) highest tokens of each, the share
-    common to both, sum min(m_a, m_b) / k with m as in `membership`; chance is about `top`. `pooled` is over all tokens,
-    `per_sample` the mean over the samples where it is defined. What is undefined is `{"value": None, "reason": why}`.
+    common to both, sum m_a m_b / k with m as in `membership`: expected under random tie-breaking, so that chance is
+    about `top`. `pooled` is over all tokens, `per_sample` the mean over the samples where it is defined. What is
+    undefined is `{"value": None, "reason": why}`.
 
     Raises:
         UserError: fewer than two scorers, a token scored twice, or `top` no share.
@@ -158,7 +159,7 @@ def _kendall(scores: np.ndarray, pairs: Pairs) -> list[float]:
 
 def _overlap(scores: np.ndarray, pairs: Pairs, *, share: float) -> list[float]:
     taken = [membership(column, share) for column in scores.T]
-    return [float(np.minimum(taken[i], taken[j]).sum() / taken[i].sum()) for i, j in pairs]
+    return [float((taken[i] * taken[j]).sum() / taken[i].sum()) for i, j in pairs]
 
 
 def _named(scores: Scores, matrix: np.ndarray) -> dict[str, dict[str, Any]]:

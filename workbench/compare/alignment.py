@@ -70,13 +70,18 @@ def check_share(name: str, value: float) -> None:
         raise UserError(f"{name} is a share of the tokens, above 0 and at most 1, not {value:g}")
 
 
+def places_in(share: float, tokens: int) -> int:
+    """How many of so many tokens are the highest share of them; at least one."""
+    return max(math.ceil(share * tokens - 1e-9), 1)
+
+
 def membership(scores: np.ndarray, share: float) -> np.ndarray:
     """How much of each of T tokens is among the k = ceil(share T) highest: 1 above the limit, 0 below.
 
     Tokens tied at the limit share the places left, (k - number above) / number tied: the probability of each to be
     taken under random tie-breaking.
     """
-    places = max(math.ceil(share * len(scores) - 1e-9), 1)
+    places = places_in(share, len(scores))
     limit = np.partition(scores, -places)[-places]
     above, tied = scores > limit, scores == limit
     return above + tied * ((places - above.sum()) / tied.sum())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,12 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.compare.alignment import answer_tokens, check_share
+from workbench.compare.alignment import answer_tokens, check_share, places_in
 from workbench.models import LanguageModel
 from workbench.probes import probe
 from workbench.registry import NotAvailable, UserError
+from workbench.scorers import weights_from
 from workbench.scorers.inputs import Inputs, frozen, within_memory
 from workbench.tasks import Task
+from workbench.tokens import Encoding, encode
 from workbench.unlearn import Settings, unlearn
 
 CONTROLS = ("uniform", "random", "spans")
@@ -56,6 +57,7 @@ def faithfulness(
     with frozen(lm), torch.no_grad():
         for done, sample in enumerate(task.forget):
             found = {name: parts[sample.id, name] for name in names if (sample.id, name) in parts}
+            _check_tokens(encode(lm, sample), found)
             usable = {name: part for name, part in found.items() if _ranks(part)}
             with contextlib.suppress(NotAvailable):
                 inputs = Inputs(lm, sample, "mean", baseline, "token")
@@ -63,6 +65,15 @@ def faithfulness(
                     drops[name].append(pair)
             progress(done + 1, len(task.forget))
     return {name: _mean_drops(drops[name]) for name in names}
+
+
+def _check_tokens(encoding: Encoding, parts: dict[str, pd.DataFrame]) -> None:
+    answer = [encoding.ids[p] for p in encoding.answer_positions]
+    for part in parts.values():
+        if any(p >= len(answer) or answer[p] != i for p, i in zip(part["position"], part["token_id"], strict=True)):
+            raise UserError(
+                f"the score table does not fit sample '{encoding.sample.id}'; score this task with this model"
+            )
 
 
 def _ranks(part: pd.DataFrame) -> bool:
@@ -78,7 +89,7 @@ def _drops(inputs: Inputs, parts: list[pd.DataFrame], top: float) -> list[tuple[
     rows = [torch.ones(inputs.units)]
     for part in parts:
         ranked = part.sort_values(["score", "position"], ascending=[False, True])["position"].tolist()
-        count = math.ceil(top * len(ranked))
+        count = places_in(top, len(ranked))
         for taken in (ranked[:count], ranked[count:]):
             row = torch.ones(inputs.units)
             row[[units[answer[p]] for p in taken if answer[p] in units]] = 0  # after the others nothing is predicted
@@ -94,7 +105,7 @@ def _drops(inputs: Inputs, parts: list[pd.DataFrame], top: float) -> list[tuple[
 
 def _mean_drops(pairs: list[tuple[float, float]]) -> dict[str, Any]:
     if not pairs:
-        none = {"value": None, "reason": "no sample has scores that differ"}
+        none = {"value": None, "reason": "no sample of the task has scores that rank its tokens"}
         return {"comprehensiveness": none, "sufficiency": none, "samples": 0}
     first, second = np.mean(pairs, axis=0)
     return {"comprehensiveness": float(first), "sufficiency": float(second), "samples": len(pairs)}
@@ -127,20 +138,26 @@ def faithfulness_by_unlearning(
         one row a run: weights, seed, `reason` where the scores cannot be weights, and fact accuracy and probability of
         each probe set after the run; `generic` is the probability of the forget answers' tokens outside the spans.
     """
-    names = [str(n) for n in dict.fromkeys(table["scorer"])]
+    table = table[table["step"] == table.groupby("scorer")["step"].transform("max")]
     labelled = all(s.spans is not None for s in task.forget)
-    names += [n for n in CONTROLS if n not in names and (n != "spans" or labelled)]
+    given: dict[str, str | pd.DataFrame] = {str(name): part for name, part in table.groupby("scorer", sort=False)}
+    given |= {name: name for name in CONTROLS if name != "spans" or labelled}  # random is drawn anew for each seed
+    encodings = [encode(lm, s) for s in task.forget]
     rows: list[dict[str, Any]] = []
-    for name in names:
-        weights = table[table["scorer"] == name] if name in set(table["scorer"]) else name
+    for name, weights in given.items():
+        reason = ""
+        try:
+            if isinstance(weights, pd.DataFrame):
+                weights_from(weights, encodings)
+        except UserError as error:
+            reason = str(error)
         for seed in seeds:
-            progress(name, len(rows), len(names) * len(seeds))
-            row: dict[str, Any] = {"weights": name, "seed": seed, "reason": ""}
-            try:
+            progress(name, len(rows), len(given) * len(seeds))
+            row: dict[str, Any] = {"weights": name, "seed": seed, "reason": reason}
+            if not reason:
                 run = unlearn(lm, task, objective, weights, settings=replace(settings, seed=seed))
-                rows.append(row | _after(run.lm, task, probe_limit))
-            except UserError as error:
-                rows.append(row | {"reason": str(error)})
+                row |= _after(run.lm, task, probe_limit)
+            rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from workbench.models import LanguageModel
-from workbench.registry import UserError
+from workbench.registry import NotHere, UserError
 from workbench.scorers.attribution import attributed
 from workbench.scorers.inputs import Inputs
 from workbench.scorers.table import TaskScoring, scorer
 
-ATTENTION = {"self_attn", "attn", "attention"}  # what model families call the module
+ATTENTION = {"self_attn", "attn", "attention", "self_attention"}  # what model families call the module
 
 
 @scorer("attention_rollout", range=(0, 1), kind="input", source="arXiv 2005.00928; sure")
@@ -35,11 +35,12 @@ def attention_rollout(given: TaskScoring, *, target: str = "answer", units: str 
         rolled: list[Tensor] = []
 
         def follow(module: torch.nn.Module, arguments: Any, output: Any) -> None:
+            if not isinstance(output, tuple) or len(output) < 2 or not isinstance(output[1], Tensor):
+                raise NotHere(f"attention_rollout: the attention of {given.lm.name} does not hand out its weights")
             mean = output[1][0].float().mean(0)
             step = (mean + torch.eye(len(mean), device=mean.device)) / 2
             rolled[:] = [step if module is layers[0] else step @ rolled[0]]
 
-        layers = [m for n, m in given.lm.module.named_modules() if n.split(".")[-1] in ATTENTION]
         hooks = [layer.register_forward_hook(follow) for layer in layers]
         try:
             inputs(inputs.embeddings)
@@ -50,8 +51,20 @@ def attention_rollout(given: TaskScoring, *, target: str = "answer", units: str 
         weights = (inputs.weights / inputs.weights.sum()).to(rolled[0])
         return inputs.by_unit(weights @ rolled[0][before])
 
+    layers = _attention_layers(given.lm)
     with _eager_attention(given.lm):
-        return attributed(given, "attention_rollout", method, target=target, units=units)
+        found = attributed(given, "attention_rollout", method, target=target, units=units)
+    given.notes["attention_rollout"]["target"] = "attention, whatever is predicted"
+    return found
+
+
+def _attention_layers(lm: LanguageModel) -> list[torch.nn.Module]:
+    """The attention modules, first layer first; of one inside another the outer, which is what the layer calls."""
+    named = {name: m for name, m in lm.module.named_modules() if name.split(".")[-1] in ATTENTION}
+    outer = [m for name, m in named.items() if not any(name.startswith(f"{other}.") for other in named)]
+    if len(outer) != lm.module.config.num_hidden_layers:
+        raise NotHere(f"attention_rollout: the attention modules of {lm.name} were not found")
+    return outer
 
 
 @contextlib.contextmanager

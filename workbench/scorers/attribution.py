@@ -10,6 +10,7 @@ stands for a token that is taken away); their values are explained in `inputs.In
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +20,8 @@ import torch
 from torch import Tensor
 
 from workbench.models import LanguageModel
-from workbench.registry import NotAvailable, UserError
-from workbench.scorers.inputs import Inputs, frozen, seeded, within_memory
+from workbench.registry import NotAvailable, NotHere, UserError
+from workbench.scorers.inputs import Inputs, frozen, seeded, sequences_within, within_memory
 from workbench.scorers.table import TaskScoring, random_source, scorer
 from workbench.tasks import Sample
 from workbench.tokens import TEMPLATE, batches, encode, token_stats
@@ -50,13 +51,17 @@ def attributed(
         for done, sample in enumerate(given.task.forget):
             try:
                 inputs = Inputs(given.lm, sample, target, baseline or "zero", units, given.cost)
-                with seeded(random_source(given.seed, sample.id), given.lm.device):
-                    values = within_memory(lambda n, i=inputs: method(i, n), inputs.copies(gradient))  # type: ignore[misc]
+
+                def scored(copies: int, inputs: Inputs = inputs) -> Tensor:
+                    with seeded(random_source(given.seed, inputs.encoding.sample.id), given.lm.device):
+                        return method(inputs, copies)
+
+                values = within_memory(scored, inputs.copies(gradient))
                 if not bool(torch.isfinite(values).all()):
                     raise NotAvailable("the scores are not finite")
-                found.append(inputs.per_token(values))
                 if complete:
                     deltas.append(_delta(inputs, values))
+                found.append(inputs.per_token(values))
             except NotAvailable as reason:
                 missing[sample.id] = str(reason)
                 segments = encode(given.lm, sample).segments
@@ -164,6 +169,8 @@ def gradient_shap(
         return torch.stack(parts).sum(0) / samples
 
     positive(samples=samples)
+    if not 0 <= noise < math.inf:
+        raise UserError(f"noise must be at least 0 and finite, not {noise}")
     return attributed(
         given, "gradient_shap", method, target=target, units=units, baseline=baseline, gradient=True, complete=True
     )
@@ -180,8 +187,10 @@ def deep_lift(
     """
     from captum.attr import DeepLift
 
+    if target == "contrast":
+        raise UserError("deep_lift runs the model once, so it has no contrast; take another target")
     if without := _activations_without_rule(given.lm):
-        raise UserError(f"deep_lift has no rule for {', '.join(without)} in {given.lm.name}; take integrated_gradients")
+        raise NotHere(f"deep_lift has no rule for {', '.join(without)} in {given.lm.name}; take integrated_gradients")
 
     def method(inputs: Inputs, copies: int) -> Tensor:
         with torch.no_grad():
@@ -210,15 +219,16 @@ class _AsModule(torch.nn.Module):
 def _activations_without_rule(lm: LanguageModel) -> list[str]:
     from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 
-    found = {type(m) for n, m in lm.module.named_modules() if n.split(".")[-1] in {"act_fn", "activation_fn", "act"}}
+    modules = lm.module.named_modules(remove_duplicate=False)
+    found = [m for name, m in modules if name.split(".")[-1] in {"act_fn", "activation_fn", "act"}]
     if not found:
         return ["an activation that is no module"]
-    return sorted(kind.__name__ for kind in found - set(SUPPORTED_NON_LINEAR))
+    if len({id(m) for m in found}) < len(found):
+        return ["an activation that several layers share"]
+    return sorted({type(m).__name__ for m in found if type(m) not in SUPPORTED_NON_LINEAR})
 
 
-def each_target(
-    lm: LanguageModel, samples: list[Sample], *, gradient_only: bool = False, batch_size: int = 8
-) -> list[np.ndarray]:
+def each_target(lm: LanguageModel, samples: list[Sample], *, gradient_only: bool = False) -> list[np.ndarray]:
     """Input x gradient (or saliency, with `gradient_only`) of every answer token's log-probability on every token.
 
     What `target=token:K` gives for all K, with one forward pass a batch: the k-th tokens of all its samples are
@@ -227,9 +237,14 @@ def each_target(
     Returns:
         for each sample (answer tokens, tokens of question and answer), in nats.
     """
+    if not samples:
+        return []
     found: list[np.ndarray] = [np.empty(0)] * len(samples)
+    coded = [encode(lm, s) for s in samples]
+    longest = max(coded, key=lambda e: len(e.ids))
+    size = min(8, sequences_within(lm, len(longest.ids), len(longest.answer_positions), gradient=True))
     with frozen(lm):
-        for indices, batch in batches(lm, [encode(lm, s) for s in samples], batch_size):
+        for indices, batch in batches(lm, coded, size):
             embeddings = lm.module.get_input_embeddings()(batch.input_ids).detach().requires_grad_()
             stats = token_stats(lm, batch, extras=False, embeddings=embeddings)
             places = torch.cat([torch.arange(int(n), device=batch.device) for n in stats.counts])

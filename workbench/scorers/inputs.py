@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workbench.cost import Phase, free_memory
 from workbench.models import LanguageModel
-from workbench.registry import NotAvailable, UserError, unknown
+from workbench.registry import NotAvailable, NotHere, UserError, unknown
 from workbench.tasks import Sample
 from workbench.tokens import TEMPLATE, Encoding, TokenBatch, collate, encode, token_stats
 
@@ -122,17 +122,24 @@ class Inputs:
         return full.numpy()[[p for p, s in enumerate(self.encoding.segments) if s != TEMPLATE]]
 
     def copies(self, gradient: bool) -> int:
-        """How many copies of the sample a pass may hold, by the free memory.
+        """How many copies of the sample a pass may hold, by the free memory."""
+        both = [e for e in (self.encoding, self.wrong) if e]
+        length, predicted = sum(len(e.ids) for e in both), sum(len(e.answer_positions) for e in both)
+        return sequences_within(self.lm, length, predicted, gradient)
 
-        A pass keeps about 8 d + 4 f numbers a token and layer for the gradient (d the width, f that of the MLP), and
-        those of two layers without one; and 4 rows of logits a predicted token. Half of what is free may be used.
-        """
-        config, length = self.lm.module.config, len(self.encoding.ids)
-        width, inner = config.hidden_size, getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-        layers = config.num_hidden_layers if gradient else 2
-        numbers = length * (8 * width + 4 * inner) * layers + 4 * config.vocab_size * len(self.weights)
-        room = free_memory(self.lm.device) // 2 // (4 * numbers)
-        return max(1, min(int(room), MOST_TOKENS // length))
+
+def sequences_within(lm: LanguageModel, length: int, predicted: int, gradient: bool) -> int:
+    """How many sequences of so many tokens, of which so many are predicted, a pass may hold; at least one.
+
+    A pass keeps about 8 d + 4 f numbers a token and layer for the gradient (d the width, f that of the MLP), and those
+    of two layers without one; and 4 rows of logits a predicted token. Half of what is free may be used.
+    """
+    config = lm.module.config
+    width, inner = config.hidden_size, getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    layers = config.num_hidden_layers if gradient else 2
+    numbers = length * (8 * width + 4 * inner) * layers + 4 * config.vocab_size * predicted
+    room = free_memory(lm.device) // 2 // (4 * numbers)
+    return max(1, min(int(room), MOST_TOKENS // length))
 
 
 def _target_weights(target: str, tokens: int) -> Tensor:
@@ -151,7 +158,10 @@ def _target_weights(target: str, tokens: int) -> Tensor:
 def _wrong_answer(lm: LanguageModel, sample: Sample) -> Encoding:
     if not sample.wrong_answers:
         raise NotAvailable("there is no wrong answer to contrast with")
-    return encode(lm, replace(sample, answer=sample.wrong_answers[0], spans=None))
+    try:
+        return encode(lm, replace(sample, answer=sample.wrong_answers[0], spans=None))
+    except UserError as error:
+        raise NotAvailable(f"with its wrong answer, {error}") from None
 
 
 def _groups(encoding: Encoding, places: list[int], units: str) -> list[int]:
@@ -175,18 +185,19 @@ def _groups(encoding: Encoding, places: list[int], units: str) -> list[int]:
 
 
 def baseline_vector(lm: LanguageModel, baseline: str) -> Tensor:
-    """(d,) what stands for a token that is taken away."""
-    table = lm.module.get_input_embeddings().weight
+    """(d,) what the model reads for a token that is taken away."""
+    embed = lm.module.get_input_embeddings()  # called, not read: some models scale what stands in the table
     if baseline == "zero":
-        return torch.zeros_like(table[0])
+        return torch.zeros_like(embed.weight[0])
     if baseline == "mean":
-        return table.mean(0)
+        ids = torch.arange(embed.weight.shape[0], device=lm.device)
+        return torch.stack([embed(part).sum(0) for part in ids.split(8192)]).sum(0) / len(ids)
     if baseline not in BASELINES:
         raise unknown("baseline", baseline, list(BASELINES))
     token = getattr(lm.tokenizer, f"{baseline}_token_id")
     if token is None:
-        raise UserError(f"{lm.name} has no {baseline} token; take another baseline: {', '.join(BASELINES)}")
-    return table[token]
+        raise NotHere(f"{lm.name} has no {baseline} token; take another baseline: {', '.join(BASELINES)}")
+    return embed(torch.tensor([token], device=lm.device))[0]
 
 
 @contextlib.contextmanager

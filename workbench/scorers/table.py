@@ -19,7 +19,7 @@ import torch
 
 from workbench.cost import Phase
 from workbench.models import LanguageModel
-from workbench.registry import Registry, UserError
+from workbench.registry import NotHere, Registry, UserError
 from workbench.tasks import Sample, Task
 from workbench.tokens import ANSWER, PROMPT, Encoding, TokenBatch, TokenStats, batches, encode, token_stats
 
@@ -169,7 +169,7 @@ def score_each(
         given.tell(0)
         try:
             scores = scorer[name].function(given, **(options or {}).get(name, {}))
-        except UserError as error:
+        except NotHere as error:
             if failed is None:
                 raise
             failed(name, error)

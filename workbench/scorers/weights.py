@@ -97,6 +97,8 @@ def prepare_weights(
         return Weights(weights, None, learner, encodings)
     given = TaskScoring(lm, task, reference, seed, cost=cost, trained=trained)
     table = score_fixed(given, [weights], options={weights: options})
+    for sample, reason in given.notes.get(weights, {}).get("not_available", {}).items():
+        raise UserError(f"no weights by {weights} for sample '{sample}': {reason}; leave the sample out")
     return Weights(weights, table, None, encodings)
 
 

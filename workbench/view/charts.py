@@ -143,9 +143,12 @@ def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> go.Figure:
 
     Args:
         rows: (answer tokens, tokens of question and answer), as `scorers.attribution.each_target` gives it.
-        tokens: the texts of question and answer tokens.
+        tokens: the texts of question and answer tokens; empty ones are drawn as a dot (a later byte of a character),
+            the last as the end.
     """
-    texts = [safe(shortened(text.strip(" ") or "∎", 20)) for text in tokens]
+    last = len(tokens) - 1
+    blanks = ["∎" if i == last and not text else "␣" if text else "·" for i, text in enumerate(tokens)]
+    texts = [safe(shortened(text.strip(" "), 20)) or blank for text, blank in zip(tokens, blanks, strict=True)]
     answer = texts[len(texts) - len(rows) :]
     said = [
         [f"{a} ← {b}: {number(x, 3)}" for b, x in zip(texts, row, strict=True)]

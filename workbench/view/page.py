@@ -278,7 +278,7 @@ def alignment_table(alignment: Mapping[str, Mapping[str, Any]], *, title: str | 
         rows.append(cells)
     note = (
         "AUROC: how often a token inside a labelled span scores above one outside; 0.5 is chance. "
-        "Precision: of the highest fifth of the tokens, the share inside a span."
+        "Precision: of the tokens that score highest (a fifth, unless said otherwise), the share inside a span."
     )
     head = ["scorer", "AUROC", "per answer", "average precision", "precision"]
     return frame(table(head, rows) + f'<div class="wb-foot">{note}</div>', title=title, css=css)
