@@ -63,7 +63,7 @@ def score(given: Namespace) -> dict[str, Any]:
     def leave_out(name: str, reason: UserError) -> None:
         Progress.end_line()
         left_out[name] = str(reason)
-        print(f"left out: {name}: {reason}", file=sys.stderr)
+        print(f"left out: {'' if str(reason).startswith(name) else f'{name}: '}{reason}", file=sys.stderr)
 
     parts = score_parts(
         lm,
