@@ -73,7 +73,7 @@ def shapley_sampling(
     return attributed(given, "shapley_sampling", method, target=target, units=units, baseline=baseline, complete=True)
 
 
-@scorer("kernel_shap", range=(None, None), kind="input", source="arXiv 1705.07874, by captum; sure")
+@scorer("kernel_shap", range=(None, None), kind="input", slow=True, source="arXiv 1705.07874, by captum; sure")
 def kernel_shap(
     given: TaskScoring, *, target: str = "answer", baseline: str = "eos", units: str = "word", samples: int = 64
 ) -> list[np.ndarray]:
