@@ -127,21 +127,19 @@ def test_a_saved_scorer_scores_other_text_and_serves_as_live_weights(
     )  # fmt: skip
 
 
+SLOW = {name for name in scorer if scorer[name].facts.get("slow")}
+
+
 def test_all_scorers_but_the_slow_ones(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
     out = tmp_path / "all.parquet"
     words = [*own, "--model", "bio-full", "--reference", "bio-retain", "--scorer", "all"]
     assert main(["score", *words, "--set", "steps=4", "--out", str(out)]) == 0
     said = capsys.readouterr()
-    assert "left out for their time: gradient_cosine, relearn_residue, shapley_sampling" in said.err
+    assert "left out for their time: gradient_cosine, relearn_residue, shapley_sampling, kernel_shap" in said.err
     assert "left out: deep_lift has no rule for SiLU" in said.err
     assert "feature_ablation: target answer, units token, baseline eos" in said.out
     scores = pd.read_parquet(out)
-    assert set(scores["scorer"]) == set(scorer) - {
-        "gradient_cosine",
-        "relearn_residue",
-        "shapley_sampling",
-        "deep_lift",
-    }
+    assert set(scores["scorer"]) == set(scorer) - SLOW - {"deep_lift"}
     assert np.isfinite(scores["score"]).all()
     answers = scores[scores["segment"] == "answer"]
     assert answers.groupby("scorer").size().nunique() == 1
