@@ -305,6 +305,14 @@ def test_charts_escape_and_explain(hostile):
     assert len(ticks) == 2 * len(TOKENS) - 1
 
 
+def test_a_title_lists_every_scorer_while_they_are_few(scores, samples):
+    one = scores[scores["scorer"] == "random"]
+    for count in (12, 13):
+        many = pd.concat([one.assign(scorer=f"s{i}") for i in range(count)])
+        titles = re.findall(r'title="(“[^"]*)"', compare_view(many, samples, max_samples=1))
+        assert {len(t.split("&#10;")) - 1 for t in titles} == {count if count == 12 else 1}
+
+
 def test_targets_chart_is_a_row_an_answer_token():
     rows = np.array([[1.0, 0.0, 0.0], [-2.0, 4.0, 0.0]])
     assert list(targets_chart(rows, [" ", "", ""]).layout.xaxis.ticktext) == ["␣", "·", "∎"]

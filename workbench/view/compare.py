@@ -26,6 +26,8 @@ from workbench.view.text import (
     wrapping,
 )
 
+MOST_TITLES = 12  # scorers that a token's title may list; with more, pages would grow by their square
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -161,12 +163,17 @@ def _blocks(comparison: Comparison, sample: Any, question: str | None, answer: s
     layers = [s.answer for s in comparison.scored]
     prompts = [s.prompt for s in comparison.scored if s.prompt]
     asked, blocks = comparison.prompts.get(sample), []
-    for i, scored in enumerate(comparison.scored):
+
+    def row(tokens: pd.DataFrame, layer: Layer, every: list[Layer], text: str | None) -> str:
+        beside = every if len(every) <= MOST_TITLES else [layer]
+        return scored_row(tokens, beside, beside.index(layer), text)
+
+    for scored in comparison.scored:
         text = ""
         if scored.prompt is not None and asked is not None and scored.prompt.scores.index.isin(asked.index).any():
-            row = scored_row(asked, prompts, prompts.index(scored.prompt), question)
-            text = f'<div class="wb-a wb-ask" dir="auto">{row}</div>'
-        text += f'<div class="wb-a" dir="auto">{scored_row(comparison.answers[sample], layers, i, answer)}</div>'
+            text = f'<div class="wb-a wb-ask" dir="auto">{row(asked, scored.prompt, prompts, question)}</div>'
+        own = row(comparison.answers[sample], scored.answer, layers, answer)
+        text += f'<div class="wb-a" dir="auto">{own}</div>'
         blocks.append(f'<div class="wb-pair"><span>{wrapping(scored.answer.name)}</span><div>{text}</div></div>')
     return blocks
 
