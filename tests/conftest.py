@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,3 +49,15 @@ def tofu_dir() -> Path:
     if not (SHARED / "tofu" / "forget01.json").exists():
         pytest.skip("the official TOFU files are not beside the repository (shared/data/tofu)")
     return SHARED / "tofu"
+
+
+@pytest.fixture
+def own(small: Task, tmp_path: Path) -> list[str]:
+    """Options that name a small task in files of one's own."""
+    words = []
+    for name in ("forget", "retain"):
+        path = tmp_path / f"{name}.jsonl"
+        keys = ("id", "question", "answer", "spans")
+        path.write_text("".join(json.dumps({k: getattr(s, k) for k in keys}) + "\n" for s in small.sets[name]))
+        words += [f"--{name}", str(path)]
+    return words

@@ -227,12 +227,16 @@ def plain_block(text: str) -> str:
 # Pages --------------------------------------------------------------------------------------------------------------
 
 
+def sections_html(sections: Sequence[Section]) -> str:
+    """Headings, notes and bodies one after the other."""
+    return "".join(f"<h2>{plain(s.heading)}</h2><p>{plain(s.note)}</p>\n{s.body}\n" for s in sections)
+
+
 def write_report(out: str | Path, title: str, lead: str, sections: Sequence[Section], *, subtitle: str = "") -> Path:
     """Write a page of sections; `lead` is ready HTML. Returns the path."""
     out = Path(out)
-    parts = [f"<h2>{plain(s.heading)}</h2><p>{plain(s.note)}</p>\n{s.body}\n" for s in sections]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, page(title, lead + "\n" + "".join(parts), subtitle=subtitle))
+    write_text(out, page(title, f"{lead}\n{sections_html(sections)}", subtitle=subtitle))
     return out
 
 
@@ -294,12 +298,11 @@ def scores_page(
     scores: pd.DataFrame, samples: Samples, alignment: Mapping[str, Any] | None = None, *, max_samples: int = 48
 ) -> str:
     """A whole page for a score table alone."""
-    section = _importance(scores, samples, alignment, max_samples)
+    sections = [_importance(scores, samples, alignment, max_samples)]
     names = ", ".join(str(n).replace("_", " ") for n in dict.fromkeys(scores["scorer"]))
-    body = f"<h2>{section.heading}</h2><p>{section.note}</p>\n{section.body}"
     if notes := notes_view(scores.attrs.get("notes", {}), css=False):
-        body += f"<h2>What was attributed</h2><p>For the scorers that explain a prediction.</p>\n{notes}"
-    return page("Token importance", body, subtitle=names)
+        sections.append(Section("What was attributed", "For the scorers that explain a prediction.", notes))
+    return page("Token importance", sections_html(sections), subtitle=names)
 
 
 def comparison_page(
@@ -336,8 +339,7 @@ def comparison_page(
         labels = alignment_table(compare.alignment(scores), css=False)
         sections.append(Section("Do the scores find the labelled facts?", "Each scorer against the labels.", labels))
     names = ", ".join(name.replace("_", " ") for name in found["scorers"])
-    body = "".join(f"<h2>{plain(s.heading)}</h2><p>{plain(s.note)}</p>\n{s.body}\n" for s in sections)
-    return page("Scorers compared", body, subtitle=names)
+    return page("Scorers compared", sections_html(sections), subtitle=names)
 
 
 def _texts(scores: pd.DataFrame) -> dict[Any, tuple[str, str]]:

@@ -25,9 +25,8 @@ from workbench.models import LanguageModel, load
 from workbench.objectives import objective, retain_loss
 from workbench.probes import Probed, probe
 from workbench.registry import UserError
-from workbench.scorers import load_scorer, read_scores, save_scorer, scorer
+from workbench.scorers import check_needs, load_scorer, read_scores, save_scorer, scorer
 from workbench.scorers.weights import from_file, is_live, one_scorer
-from workbench.scoring import check_needs
 from workbench.tasks import Task, TaskSpec
 from workbench.unlearn import Run, Settings, State, unlearn
 

@@ -11,7 +11,7 @@ import pandas as pd
 from workbench.models import LanguageModel
 from workbench.objectives import objective
 from workbench.registry import UserError
-from workbench.scorers import TaskScoring, score_each, scorer
+from workbench.scorers import TaskScoring, check_needs, score_each, scorer
 from workbench.scorers.table import in_order
 from workbench.tasks import Task
 from workbench.unlearn import Settings, epochs, forget_then_relearn, unlearn
@@ -47,7 +47,7 @@ def score_parts(
         progress: called with what is done, how much of it, and of how much.
         failed: told of a scorer that cannot be had here, and the others go on; without it the error is raised.
     """
-    check_needs(names, reference is not None)
+    check_needs(names, reference is not None)  # those that learn too, before the others are scored
     options = options or {}
     given = TaskScoring(
         lm,
@@ -73,13 +73,6 @@ def score_task(lm: LanguageModel, task: Task, names: list[str], **asked: Any) ->
     table = in_order(list(score_parts(lm, task, names, **asked)), names)
     table.attrs["notes"] = notes
     return table
-
-
-def check_needs(names: list[str], reference: bool) -> None:
-    """Raise for an unknown scorer, or one whose reference model is missing, before anything is loaded."""
-    for name in names:
-        if "reference" in scorer[name].facts.get("needs", ()) and not reference:
-            raise UserError(f"scorer '{name}' needs a reference model; name one with --reference")
 
 
 def both_parts(options: dict[str, Any]) -> dict[str, dict[str, Any]]:

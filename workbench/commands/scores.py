@@ -22,9 +22,9 @@ from workbench.options import scorer_options, settings_from
 from workbench.registry import UserError
 from workbench.report import comparison_page, scores_page
 from workbench.score_file import ScoreFile
-from workbench.scorers import apply_scorer, load_scorer, read_scores, save_scorer, scorer
+from workbench.scorers import apply_scorer, check_needs, load_scorer, read_scores, save_scorer, scorer
 from workbench.scorers.saved import KINDS
-from workbench.scoring import check_needs, score_parts
+from workbench.scoring import score_parts
 from workbench.tasks import Task
 
 

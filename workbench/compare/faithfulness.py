@@ -36,10 +36,10 @@ def faithfulness(
 ) -> dict[str, dict[str, Any]]:
     """What the model's log-probability of the answers owes to each scorer's highest answer tokens (arXiv 1911.03429).
 
-    `comprehensiveness`: mean log p of an answer's tokens, minus the same with the highest `top` of its tokens taken out
-    of what the model reads; high where they mattered. `sufficiency`: the same with all but these taken out; low where
-    they were enough. In nats a token, mean over samples; the question stays. Of tokens tied at the limit the first are
-    taken. What is undefined is `{"value": None, "reason": why}`.
+    `comprehensiveness`: mean log p of an answer's tokens, minus the same with the highest `top` of its tokens that
+    stand for text taken out of what the model reads; high where they mattered. `sufficiency`: the same with all others
+    taken out; low where these were enough. In nats a token, mean over samples; the question stays. Of tokens tied at
+    the limit the first are taken. What is undefined is `{"value": None, "reason": why}`.
 
     Args:
         lm: the model.

@@ -15,6 +15,7 @@ from workbench.scorers.saved import apply_scorer, load_scorer, save_scorer
 from workbench.scorers.table import (
     Scoring,
     TaskScoring,
+    check_needs,
     plain_scorers,
     read_scores,
     score_each,
@@ -32,6 +33,7 @@ __all__ = [
     "attention",
     "attribution",
     "atwu",
+    "check_needs",
     "conflict",
     "load_scorer",
     "masked",

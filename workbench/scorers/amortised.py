@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workbench.models import LanguageModel
 from workbench.registry import UserError
-from workbench.scorers.table import Scoring, TaskScoring, scorer
+from workbench.scorers.table import Scoring, TaskScoring, plain_scorers, scorer
 from workbench.tasks import Sample, spread
 from workbench.tokens import TokenStats, token_stats
 
@@ -158,8 +158,7 @@ def read(given: TaskScoring, lm: LanguageModel, samples: list[Sample], signal: s
         UserError: a signal, state or number of samples that no map can be fitted to.
     """
     if scorer[signal].kind:
-        plain = ", ".join(name for name in scorer if not scorer[name].kind)
-        raise UserError(f"the signal '{signal}' is no plain scorer; choose one of {plain}")
+        raise UserError(f"the signal '{signal}' is no plain scorer; choose one of {', '.join(plain_scorers())}")
     needs = scorer[signal].facts.get("needs", ())
     if "spans" in needs:
         raise UserError(f"the signal '{signal}' is the labels; a map fitted on them would be no unlabelled scorer")

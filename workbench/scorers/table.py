@@ -97,11 +97,16 @@ class TaskScoring:
         return found
 
 
-def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: Iterable[str] = ()) -> None:
-    """Raise for a reference model that a scorer needs and nobody gave, or one with other tokens than the model's."""
+def check_needs(names: Iterable[str], reference: bool) -> None:
+    """Raise for an unknown scorer, or one whose reference model is missing; nothing need be loaded for it."""
     for name in names:
-        if reference is None and "reference" in scorer[name].facts.get("needs", ()):
+        if "reference" in scorer[name].facts.get("needs", ()) and not reference:
             raise UserError(f"scorer '{name}' needs a reference model; name one with --reference")
+
+
+def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: Iterable[str]) -> None:
+    """Raise for a reference model that a scorer needs and nobody gave, or one with other tokens than the model's."""
+    check_needs(names, reference is not None)
     if reference is not None and reference.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
         raise UserError(f"{reference.name} has other tokens than {lm.name}; a reference must share its tokenizer")
 
@@ -138,7 +143,7 @@ def score_each(
     """
     names, total = list(names), len(given.task.forget)
     check_reference(given.lm, given.reference, names)
-    plain = [name for name in names if not scorer[name].kind]
+    plain = [name for name in names if name in plain_scorers()]
     if plain:
         what = plain[0] if len(plain) == 1 else f"{plain[0]} and {len(plain) - 1} more"
         yield score_samples(

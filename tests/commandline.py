@@ -1,0 +1,34 @@
+"""Commands as tests call them: what was printed, or the line that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from workbench.cli import main
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[list[str], Any]:
+    """The lines for people, and the object."""
+    assert main([*words, "--json"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    return lines, json.loads(last)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """The object."""
+    return told(capsys, *words)[1]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str, working: bool = False) -> str:
+    """The line that says what is wrong; the only line, unless work (and its progress) had begun."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert working or len(lines) == 1
+    assert [line.startswith("workbench: ") for line in lines].count(True) == 1
+    assert lines[-1].startswith("workbench: ")
+    return lines[-1]
