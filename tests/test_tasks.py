@@ -27,6 +27,11 @@ def test_own_files_with_spans_and_text(tmp_path: Path) -> None:
     assert task.forget[1] == Sample("forget-0001", "", "A plain line of text.")
 
 
+def test_rows_may_say_that_the_answer_continues_the_question(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "f.jsonl", GOOD, {"question": "Ada did", "answer": "it.", "continues": True}))
+    assert [s.continues for s in samples_from(rows(path), "forget")] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -41,6 +46,8 @@ def test_own_files_with_spans_and_text(tmp_path: Path) -> None:
         ({**GOOD, "wrong_answers": ["\udc00"]}, "half of a surrogate pair"),
         ({**GOOD, "spans": "0-3"}, "list of"),
         ({**GOOD, "wrong_answers": [1]}, "'wrong_answers' must be a list of strings"),
+        ({**GOOD, "continues": "yes"}, "'continues' must be true or false"),
+        ({"text": "A line.", "continues": True}, "true only beside a 'question'"),
     ],
 )
 def test_bad_rows_name_file_and_line(tmp_path: Path, line: object, message: str) -> None:
@@ -57,6 +64,7 @@ def test_misspelt_keys_and_repeated_ids_of_own_rows(tmp_path: Path) -> None:
             [GOOD, {"question": "Who?", "answer": "Ada.", "span": [[0, 3]]}],
             r":2: unknown key 'span': did you mean spans",
         ),
+        ([GOOD | {"continue": True}], r":1: unknown key 'continue': did you mean continues"),
         ([GOOD | {"id": "a"}, {"question": "Who?", "answer": "Ada.", "id": "a"}], r":2: id 'a' is used twice"),
     ):
         with pytest.raises(UserError, match=message):
@@ -99,14 +107,30 @@ def test_unknown_names_say_what_was_meant() -> None:
 
 
 def test_biographies(bio: Task) -> None:
-    assert all(bio.sets[name] for name in PROBE_SETS)
+    assert set(bio.sets) - {"holdout"} == {"forget", "retain", "neighbours", "heldout", "train_extra"}
     assert all(s.spans and s.paraphrased_answer and len(s.wrong_answers) == 3 for s in bio.forget)
-    assert len({s.id for name in PROBE_SETS for s in bio.sets[name]}) == sum(len(bio.sets[n]) for n in PROBE_SETS)
+    probed = [s.id for name in PROBE_SETS for s in bio.sets.get(name, [])]
+    assert len(set(probed)) == len(probed)
+
+
+def test_biographies_holdout_is_optional_and_outside_the_fingerprint(bio: Task, tmp_path: Path) -> None:
+    names = ("forget", "retain", "neighbours", "heldout", "train_extra")
+    for name in names:
+        write(tmp_path / f"{name}.jsonl", {"question": f"Which {name}?", "answer": "Yes."})
+    spec = TaskSpec("biographies", data_dir=str(tmp_path))
+    without = spec.load()
+    assert tuple(without.sets) == names
+    write(tmp_path / "holdout.jsonl", {"question": "Which stranger?", "answer": "Ada."})
+    task = spec.load()
+    assert [s.answer for s in task.sets["holdout"]] == ["Ada."]
+    assert task.fingerprint == without.fingerprint
+    assert replace(task, sets={**task.sets, "qa": bio.forget}).fingerprint != without.fingerprint
+    assert "holdout" not in PROBE_SETS
 
 
 def test_tofu_from_a_directory(tofu_dir: Path) -> None:
     task = TaskSpec("tofu/forget01", data_dir=str(tofu_dir), retain_rows=160).load()
-    assert {name: len(task.sets[name]) for name in PROBE_SETS} == {
+    assert {name: len(found) for name, found in task.sets.items() if name in PROBE_SETS} == {
         "forget": 40, "retain": 160, "neighbours": 100, "heldout": 117,
     }  # fmt: skip
     assert len(task.sets["unlabelled"]) == 3960 - 160
