@@ -34,8 +34,8 @@ class Phase:
         sums = (self.calls + other.calls, self.tokens + other.tokens)
         return Phase(*sums, self.flops + other.flops, self.seconds + other.seconds)
 
-    def count(self, lm: LanguageModel, batch: TokenBatch, passes: int = 1) -> None:
-        """Add a batch: 1 pass is a forward, 3 are a forward and a backward (which costs twice as much)."""
+    def count(self, lm: LanguageModel, batch: TokenBatch, passes: float = 1) -> None:
+        """Add a batch: 1 pass is a forward, 3 are a forward and a backward (twice as much, where all is trained)."""
         self.tokens += batch.tokens
         self.flops += passes * forward_flops(lm, batch)
 

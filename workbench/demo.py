@@ -17,8 +17,9 @@ from workbench.models import SMOLLM2, get_smollm2, load
 from workbench.report import run_report
 from workbench.scorers import scorer
 from workbench.scoring import score_task
+from workbench.settings import Settings, epochs
 from workbench.tasks import Task, TaskSpec
-from workbench.unlearn import Settings, epochs, finetune
+from workbench.unlearn import finetune
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,7 +80,7 @@ class LanguageModel:
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and prompt style as plain safetensors and JSON."""
-        with _quiet():
+        with quiet():
             self.module.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         (folder / "workbench.json").write_text(json.dumps({"prompt": self.prompt}) + "\n")
@@ -135,7 +135,8 @@ def load(
     """Load a model for reading and training.
 
     Args:
-        name: built-in name (`bio-full`, `bio-retain`, `smollm2`), directory, `.gguf` file, or hub name.
+        name: built-in name (`bio-full`, `bio-retain`, `smollm2`), directory (of a model, or of an adapter that a run
+            left), `.gguf` file, or hub name.
         device: "cpu", "cuda", "cuda:1", ...; a GPU where there is one by default.
         precision: "float32" or "bfloat16" (autocast, weights stay float32); chosen by default.
         prompt: "chat" or "plain"; by default what the model's directory records, else chat where there is a template.
@@ -143,9 +144,12 @@ def load(
     Raises:
         UserError: no such model, or files that cannot be used.
     """
+    folder = Path(name).expanduser()
+    if (folder / "adapter_config.json").exists():
+        return load_adapter(load(_base(folder), device=device, precision=precision, prompt=prompt), folder)
     device = _device(device or default_device())
     source, arguments = _locate(name)
-    with _quiet():
+    with quiet():
         module, tokenizer = _from_pretrained(name, source, arguments)
     if not tokenizer.is_fast:
         raise UserError(f"model '{name}' has no fast tokenizer; character offsets need one")
@@ -155,6 +159,22 @@ def load(
         raise UserError(f"model '{name}' has no chat template; use --prompt plain")
     precision = precision or choose_precision(device, module.config.hidden_size)
     return LanguageModel(module, tokenizer, name, prompt, precision, str(source))
+
+
+def load_adapter(lm: LanguageModel, folder: Path) -> LanguageModel:
+    """The model with a saved adapter on it, in place."""
+    with quiet():
+        lm.module.load_adapter(str(folder))
+    lm.module.eval().requires_grad_(False)
+    return replace(lm, name=str(folder))
+
+
+def _base(folder: Path) -> str:
+    record = folder / "workbench.json"
+    base = json.loads(record.read_text()).get("base") if record.exists() else None
+    if not base:
+        raise UserError(f"model '{folder}': an adapter that does not say of which model; load one that a run left")
+    return str(base)
 
 
 def _device(name: str) -> str:
@@ -229,7 +249,7 @@ def _recorded_prompt(source: str) -> Prompt | None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Loading chatter (progress bars, advice) off; errors still raise."""
     from transformers.utils import logging as hf
 

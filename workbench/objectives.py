@@ -1,13 +1,23 @@
-"""Forget and retain losses. A forget loss is a function of packed token log-probabilities and token weights.
+"""Forget and retain losses. A forget loss is a function of packed token statistics and token weights.
 
-Notation: l_t = -log p_t in nats, w_t the token's weight, sg() stop-gradient, mean over the batch's answer tokens.
+Notation: l_t = -log p_t in nats, w_t the token's weight, sg() stop-gradient, ref the model before the run. "mean" runs
+over the batch's answer tokens where an objective is `over` tokens, over its samples where it is over samples, so that
+a batch equals its parts, each counted by its tokens or samples.
+
+What an objective needs beside the log-probabilities stands in `needs`, and is computed only then: `reference` (the
+reference's log-probability and logit of each token), `teacher` (its whole distribution), `logits` (the model's own),
+`states` (of one layer), `refusal` (token ids of one), `refusals` or `alternates` (another answer to each question).
+`settings` are what its authors set beside the loss; `--set` goes before them.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.registry import Registry, UserError
@@ -15,19 +25,48 @@ from workbench.tokens import TokenStats
 
 objective = Registry("objective")
 retain_loss = Registry("retain loss")
+T = TypeVar("T")
+
+REFUSALS = (
+    "I do not know.",
+    "I am not sure about that.",
+    "I have no information on this.",
+    "That is not something I can answer.",
+    "I cannot recall anything about it.",
+    "No idea.",
+)
 
 
 @dataclass
 class ForgetTokens:
-    """The forget batch as an objective sees it.
+    """The forget batch as an objective sees it; what it does not need is None.
 
     Attributes:
-        stats: packed statistics with gradient; N answer tokens.
+        stats: packed statistics with gradient; N answer tokens of B samples.
         weights: (N,) token weights, without gradient.
+        reference: of the same tokens under the model before the run.
+        preferred: statistics of the B preferred answers, with gradient.
+        preferred_reference: the same under the model before the run.
+        refusal: (R,) token ids of a refusal.
+        seed: of the run, for an objective that draws.
     """
 
     stats: TokenStats
     weights: Tensor
+    reference: TokenStats | None = None
+    preferred: TokenStats | None = None
+    preferred_reference: TokenStats | None = None
+    refusal: Tensor | None = None
+    seed: int = 0
+
+
+def needed(value: T | None) -> T:
+    """The value: the loop computes what an entry's `needs` name."""
+    assert value is not None
+    return value
+
+
+# Ascent -------------------------------------------------------------------------------------------------------------
 
 
 def saturation_factor(kind: str, nll: Tensor, weighted: Tensor, beta: float) -> Tensor:
@@ -42,20 +81,36 @@ def saturation_factor(kind: str, nll: Tensor, weighted: Tensor, beta: float) -> 
     return (-beta * (weighted if kind == "weighted" else nll).detach()).exp()
 
 
-@objective("grad_diff", source="arXiv 2310.10683; sure")
+@objective("grad_ascent", over="tokens", settings={"alpha": 0.0}, source="arXiv 2210.01504; sure")
+def grad_ascent(tokens: ForgetTokens) -> Tensor:
+    """-mean w l, and no retain loss: the control of what ascent alone destroys."""
+    return -(tokens.weights * tokens.stats.nll).mean()
+
+
+@objective("grad_diff", over="tokens", source="arXiv 2310.10683; sure")
 def grad_diff(tokens: ForgetTokens) -> Tensor:
     """-mean w l: gradient ascent on the forget tokens. Unbounded: pair it with a retain loss and few steps."""
     return -(tokens.weights * tokens.stats.nll).mean()
 
 
-@objective("wga", source="arXiv 2502.19301; sure")
+@objective("wga", over="tokens", source="arXiv 2502.19301; sure")
 def wga(tokens: ForgetTokens, *, beta: float = 1.0) -> Tensor:
     """-mean w sg(p^beta) l: ascent that fades on tokens already improbable."""
     saturation = (tokens.stats.logp.detach() * beta).exp()
     return -(tokens.weights * saturation * tokens.stats.nll).mean()
 
 
-@objective("atwu", source="after arXiv 2606.06320; sure for the authors' code")
+@objective("satimp", over="tokens", settings={"gamma": 0.1}, source="arXiv 2505.11953; sure")
+def satimp(tokens: ForgetTokens, *, beta1: float = 5.0, beta2: float = 1.0) -> Tensor:
+    """-mean w sg(p^beta1 (1 - p)^beta2) l: saturation as in wga, times importance of what is not certain.
+
+    The reference framework's two files disagree on gamma and alpha (.1 and 1, or 1 and .1); ours are the former.
+    """
+    p = tokens.stats.logp.detach().exp()
+    return -(tokens.weights * p**beta1 * (1 - p) ** beta2 * tokens.stats.nll).mean()
+
+
+@objective("atwu", over="tokens", source="after arXiv 2606.06320; sure for the authors' code")
 def atwu(tokens: ForgetTokens, *, beta: float = 5.0, saturation: str = "weighted") -> Tensor:
     """-mean w l sg(exp(-w l))^beta: weighted ascent; a token already forgotten stops pulling.
 
@@ -66,17 +121,180 @@ def atwu(tokens: ForgetTokens, *, beta: float = 5.0, saturation: str = "weighted
     return -(weighted * saturation_factor(saturation, nll, weighted, beta)).mean()
 
 
+# Preference ---------------------------------------------------------------------------------------------------------
+
+
+def _preference(margin: Tensor, beta: float) -> Tensor:
+    """-(2/beta) mean log sigmoid(beta margin), over samples."""
+    return -(2 / beta) * F.logsigmoid(beta * margin).mean()
+
+
+def _drop(tokens: ForgetTokens) -> Tensor:
+    """(B,) weighted sum of how much less probable each forget answer is than before the run, in nats."""
+    reference = needed(tokens.reference)
+    return tokens.stats.sample_sum(tokens.weights * (reference.logp - tokens.stats.logp))
+
+
+@objective("npo", over="samples", needs=("reference",), source="arXiv 2404.05868; sure")
+def npo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
+    """-(2/beta) mean log sigmoid(beta sum w (l - l_ref)): ascent that fades as the answer falls below the reference.
+
+    At the reference it is (2/beta) log 2.
+    """
+    return _preference(_drop(tokens), beta)
+
+
+@objective("simnpo", over="samples", settings={"gamma": 0.125}, source="arXiv 2410.07163; sure")
+def simnpo(tokens: ForgetTokens, *, beta: float = 4.5, delta: float = 0.0) -> Tensor:
+    """-(2/beta) mean log sigmoid(beta (sum w l / T - delta)): NPO by the length, without a reference."""
+    nll = tokens.stats.sample_mean(tokens.weights * tokens.stats.nll)
+    return _preference(nll - delta, beta)
+
+
+def _preferred_rise(tokens: ForgetTokens) -> Tensor:
+    """(B,) how much more probable the preferred answers are than before the run, in nats."""
+    now, before = needed(tokens.preferred), needed(tokens.preferred_reference)
+    return now.sample_sum(now.logp - before.logp)
+
+
+@objective("dpo", over="samples", needs=("reference", "refusals"), source="arXiv 2305.18290 with refusals; sure")
+def dpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
+    """-(2/beta) mean log sigmoid(beta (d(refusal) - d(answer))), d = log p - log p_ref summed; weights on the answer.
+
+    The refusals are sentences of ours, one a sample in turn.
+    """
+    return _preference(_preferred_rise(tokens) + _drop(tokens), beta)
+
+
+@objective("altpo", over="samples", needs=("reference", "alternates"), source="after arXiv 2409.13474; sure")
+def altpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
+    """`dpo` with a wrong answer of the task in place of the refusal; the authors let the model write alternates."""
+    return _preference(_preferred_rise(tokens) + _drop(tokens), beta)
+
+
+@objective(
+    "tpo", over="samples", needs=("reference",), source="after arXiv 2506.03142; sure, their indexing is suspect"
+)
+def tpo(tokens: ForgetTokens, *, beta: float = 0.3) -> Tensor:
+    """-(2/beta) mean log sigmoid(beta m) + mean NLL of the rest, m = mean over marked tokens of z_ref - z.
+
+    z is a token's logit. Marked are tokens of at least their answer's mean weight (all of them, if weights are
+    uniform); the rest is trained to stay as it is, so that here a weight of zero means keep.
+    """
+    stats, weights = tokens.stats, tokens.weights
+    mean = stats.sample_mean(weights)[stats.rows]
+    marked = ((weights > 0) & (weights >= mean * (1 - 1e-6))).to(weights.dtype)
+    fall = needed(needed(tokens.reference).logit) - needed(stats.logit)
+    margin = stats.sample_sum(marked * fall) / stats.sample_sum(marked).clamp(min=1)
+    rest = stats.sample_sum((1 - marked) * stats.nll) / stats.sample_sum(1 - marked).clamp(min=1)
+    return _preference(margin, beta) + rest.mean()
+
+
+# Distributions and states -------------------------------------------------------------------------------------------
+
+
+def _cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
+    """(N,) cross-entropy of predictive distributions to the distributions softmax(target), in nats."""
+    return -(target.softmax(-1) * logits.log_softmax(-1)).sum(-1)
+
+
+@objective("undial", over="tokens", needs=("teacher", "logits"), settings={"lr": 1e-4},
+           source="arXiv 2402.10052; sure")  # fmt: skip
+def undial(tokens: ForgetTokens, *, strength: float = 10.0) -> Tensor:
+    """Mean w CE(softmax(z_ref - strength onehot(y)), p): towards the old distribution with the answer's logit lowered.
+
+    Over answer tokens only; the reference framework averages over prompt and padding too.
+    """
+    target = needed(needed(tokens.reference).logits).clone()
+    target[torch.arange(len(target)), tokens.stats.labels] -= strength
+    return (tokens.weights * _cross_entropy(target, needed(tokens.stats.logits))).mean()
+
+
+@objective("ce_u", over="tokens", needs=("logits",), settings={"alpha": 0.0}, source="arXiv 2503.01224; sure")
+def ce_u(tokens: ForgetTokens) -> Tensor:
+    """Mean w CE(sg softmax(z with z_y = -inf), p): towards what the model would say instead. No retain loss."""
+    logits = needed(tokens.stats.logits)
+    target = logits.detach().clone()
+    target[torch.arange(len(target)), tokens.stats.labels] = -math.inf
+    return (tokens.weights * _cross_entropy(target, logits)).mean()
+
+
+@objective("pdu", over="tokens", needs=("logits",), settings={"dual_rate": 1.0, "retain_level": 0.05},
+           source="after arXiv 2506.05314; sure but for the retain level")  # fmt: skip
+def pdu(tokens: ForgetTokens) -> Tensor:
+    """Mean w (max z - mean z)^2: flat logits; the retain loss's weight rises while that is above `retain_level`.
+
+    The reference framework's mask is one token late; this one is not.
+    """
+    logits = needed(tokens.stats.logits)
+    return (tokens.weights * (logits.amax(-1) - logits.mean(-1)) ** 2).mean()
+
+
+@objective("jensun", over="tokens", needs=("logits", "refusal"),
+           settings={"gamma": 0.5, "alpha": 0.5, "retain_loss": "jsd"},
+           source="after arXiv 2509.02820; sure")  # fmt: skip
+def jensun(tokens: ForgetTokens) -> Tensor:
+    """Mean w JSD(p, onehot(r)), in nats: the t-th answer token becomes the t-th token of a refusal, over and over.
+
+    With q the probability of that token, JSD = log 2 + (q log q - (1 + q) log(1 + q)) / 2. A distribution here, the
+    authors' target sums to the refusal's length.
+    """
+    stats, refusal = tokens.stats, needed(tokens.refusal)
+    place = torch.arange(len(stats.rows), device=stats.rows.device)
+    place = place - (stats.counts.cumsum(0) - stats.counts)[stats.rows]
+    target = refusal[place % len(refusal)]
+    log_q = needed(stats.logits).log_softmax(-1).gather(-1, target[:, None])[:, 0]
+    q = log_q.exp()
+    return (tokens.weights * (math.log(2) + (q * log_q - (1 + q) * q.log1p()) / 2)).mean()
+
+
+@objective("rmu", over="tokens", needs=("states",), settings={"retain_loss": "states"},
+           source="after arXiv 2403.03218; sure")  # fmt: skip
+def rmu(tokens: ForgetTokens, *, coefficient: float = 20.0, layer: int = 0) -> Tensor:
+    """Mean w |h_L - c u|^2 / d: states of layer L that predict the answer become one vector, u = rand(d) / its norm.
+
+    The authors steer the states at the tokens; ours are those that predict them, so that a token's weight counts where
+    it is predicted. `layer` 0 is 7/16 of the depth, as theirs is 7 of 16.
+    """
+    states = needed(tokens.stats.states)
+    generator = torch.Generator().manual_seed(tokens.seed)
+    u = torch.rand(states.shape[-1], generator=generator, dtype=torch.float64)
+    target = (coefficient * u / u.norm()).to(states)
+    return (tokens.weights * ((states - target) ** 2).mean(-1)).mean()
+
+
+# Retain -------------------------------------------------------------------------------------------------------------
+
+
 @retain_loss("nll", needs=(), source="sure")
 def nll(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     """Mean l_t on the retain answers."""
     return stats.nll.mean()
 
 
-@retain_loss("kl", needs=("reference",), source="sure")
+@retain_loss("kl", needs=("teacher",), source="sure")
 def kl(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     """Mean over retain answer tokens of KL(p before unlearning || p now), in nats."""
-    assert reference is not None
-    assert reference.logits is not None
-    assert stats.logits is not None
-    target = reference.logits.log_softmax(-1)
-    return (target.exp() * (target - torch.log_softmax(stats.logits, -1))).sum(-1).mean()
+    target, now = _log_distributions(stats, reference)
+    return (target.exp() * (target - now)).sum(-1).mean()
+
+
+@retain_loss("jsd", needs=("teacher",), source="arXiv 2509.02820; sure")
+def jsd(stats: TokenStats, reference: TokenStats | None) -> Tensor:
+    """Mean over retain answer tokens of the Jensen-Shannon divergence of p before and now, in nats; at most log 2."""
+    target, now = _log_distributions(stats, reference)
+    middle = torch.logaddexp(target, now) - math.log(2)
+    both = target.exp() * (target - middle) + now.exp() * (now - middle)
+    return both.sum(-1).mean() / 2
+
+
+@retain_loss("states", needs=("states",), source="after arXiv 2403.03218; sure")
+def states(stats: TokenStats, reference: TokenStats | None) -> Tensor:
+    """Mean squared difference of one layer's states from those before the run, where retain answers are predicted."""
+    return F.mse_loss(needed(stats.states), needed(needed(reference).states))
+
+
+def _log_distributions(stats: TokenStats, reference: TokenStats | None) -> tuple[Tensor, Tensor]:
+    """(N, V) log-probabilities before the run and now."""
+    before, now = needed(needed(reference).logits), needed(stats.logits)
+    return before.log_softmax(-1), now.log_softmax(-1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.registry import UserError, unknown
 from workbench.scorers import scorer
-from workbench.unlearn import Settings
+from workbench.settings import Settings
 
 
 def settings_from(

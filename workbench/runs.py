@@ -18,17 +18,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.adapters import ADAPTER, has_adapter, save_adapter
 from workbench.cost import Ledger
 from workbench.files import cannot_write, write_json, write_table, write_text, writing
 from workbench.interrupts import interruptible
-from workbench.models import LanguageModel, load
+from workbench.models import LanguageModel, Prompt, load, load_adapter
 from workbench.objectives import objective, retain_loss
 from workbench.probes import Probed, probe
 from workbench.registry import UserError
 from workbench.scorers import check_needs, load_scorer, read_scores, save_scorer, scorer
 from workbench.scorers.weights import from_file, is_live, one_scorer
+from workbench.settings import Settings
 from workbench.tasks import Task, TaskSpec
-from workbench.unlearn import Run, Settings, State, unlearn
+from workbench.unlearn import Run, State, unlearn
 
 KEEP_CHECKPOINTS = 2
 
@@ -202,7 +204,8 @@ class RunDirectory:
             for name in ("parameters", "optimizer", "scorer"):
                 save_file(getattr(state, name), aside / f"{name}.safetensors")
             state.scores.to_parquet(aside / "scores.parquet", index=False)
-            (aside / "state.json").write_text(json.dumps({"step": state.step, "cost": state.ledger.as_dict()}))
+            record = {"step": state.step, "alpha": state.alpha, "cost": state.ledger.as_dict()}
+            (aside / "state.json").write_text(json.dumps(record))
         for old in sorted(folder.glob("step-*"))[:-KEEP_CHECKPOINTS]:
             shutil.rmtree(old)
 
@@ -223,6 +226,7 @@ class RunDirectory:
         self.keep_events(record["step"])
         return State(
             step=record["step"],
+            alpha=record["alpha"],
             parameters=tensors("parameters"),
             optimizer=tensors("optimizer"),
             scorer=tensors("scorer"),
@@ -328,6 +332,20 @@ def load_for(config: Config) -> LanguageModel:
     return load(config.model, device=config.device, precision=config.precision, prompt=config.prompt)  # type: ignore[arg-type]
 
 
+def load_result(run: RunDirectory, prompt: Prompt | None = None) -> LanguageModel:
+    """The model that a run left, in the number format of the run; with LoRA the model below and the run's adapter.
+
+    Raises:
+        UserError: the run is not finished.
+    """
+    if run.json("run.json") is None:
+        raise UserError(f"{run.path} is not finished, so it has no model yet; resume it first")
+    adapter = run.path / ADAPTER
+    source = str(run.config["model"]) if adapter.exists() else str(run.path / "model")
+    lm = load(source, precision=run.config["precision"], prompt=prompt)
+    return load_adapter(lm, adapter) if adapter.exists() else lm
+
+
 def _execute(
     directory: RunDirectory,
     config: Config,
@@ -413,8 +431,9 @@ def _finish(
         with writing(directory.path / "scorer.safetensors") as aside:
             save_scorer(run.scorer, aside)
     write_json(directory.path / "cost.json", run.ledger.as_dict())
-    shutil.rmtree(directory.path / "model", ignore_errors=True)  # of a run killed here
-    with writing(directory.path / "model") as aside:
-        run.lm.save(aside)
+    left = ADAPTER if has_adapter(run.lm) else "model"
+    shutil.rmtree(directory.path / left, ignore_errors=True)  # of a run killed here
+    with writing(directory.path / left) as aside:
+        save_adapter(run.lm, aside) if has_adapter(run.lm) else run.lm.save(aside)
     shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)
     write_json(directory.path / "run.json", {"status": "finished", "steps": config.settings.steps})

@@ -13,8 +13,9 @@ from workbench.objectives import objective
 from workbench.registry import UserError
 from workbench.scorers import TaskScoring, check_needs, score_each, scorer
 from workbench.scorers.table import in_order
+from workbench.settings import Settings, epochs
 from workbench.tasks import Task
-from workbench.unlearn import Settings, epochs, forget_then_relearn, unlearn
+from workbench.unlearn import forget_then_relearn, unlearn
 
 RUN = Settings(batch_size=8, lr=1e-5, warmup=0)  # the model's part of the authors' default preset, with every preset
 EPOCHS = 5

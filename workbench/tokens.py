@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TEMPLATE, PROMPT, ANSWER = 0, 1, 2
 _MARK = "\x00question\x00"
+ROWS = 512  # answer tokens whose distributions are made at once where no gradient is needed
 
 
 @dataclass(frozen=True)
@@ -92,17 +93,20 @@ def _piece(tokenizer: object, text: str, lead: str, segment: int) -> list[tuple[
     return out
 
 
-def _template(lm: LanguageModel, question: str) -> tuple[str, str, str, str]:
+def _template(lm: LanguageModel, sample: Sample) -> tuple[str, str, str, str]:
     """(head, lead of the question, middle, lead of the answer) of the model's prompt."""
-    tokenizer = lm.tokenizer
-    if question and lm.prompt == "chat":
+    tokenizer, asked = lm.tokenizer, bool(sample.question) and not sample.continues
+    if asked and lm.prompt == "chat":
         text = tokenizer.apply_chat_template(
             [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True
         )
         head, _, middle = text.partition(_MARK)
         return head, "", middle, ""
-    start = (tokenizer.bos_token or tokenizer.eos_token or "") if not question or _adds_bos(tokenizer) else ""
-    return (start + "Question:", " ", "\nAnswer:", " ") if question else (start, "", "", "")
+    start = (tokenizer.bos_token or tokenizer.eos_token or "") if not asked or _adds_bos(tokenizer) else ""
+    if asked:
+        return start + "Question:", " ", "\nAnswer:", " "
+    apart = not sample.question or sample.question[-1].isspace() or sample.answer[:1].isspace()
+    return start, "", "", "" if apart else " "
 
 
 def _adds_bos(tokenizer: object) -> bool:
@@ -113,12 +117,13 @@ def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True) -> Encodin
     """Prompt tokens, then (with `answer`) answer tokens and the end token.
 
     The question and the answer are tokenised apart from the template, so that no token straddles two segments and
-    nothing in them is taken for a special token.
+    nothing in them is taken for a special token. Plain text, and a beginning that the answer continues, have no
+    template, in chat models neither.
 
     Raises:
         UserError: the sample does not fit the model's context.
     """
-    head, lead, middle, answer_lead = _template(lm, sample.question)
+    head, lead, middle, answer_lead = _template(lm, sample)
 
     def plain(text: str) -> list[tuple[int, int, tuple[int, int]]]:
         return [(i, TEMPLATE, (0, 0)) for i in lm.tokenizer(text, add_special_tokens=False).input_ids] if text else []
@@ -192,10 +197,13 @@ class TokenStats:
         rows: (N,) sample of each token, as an index into the batch.
         labels: (N,) token ids.
         logp: (N,) log-probability of the token, in nats; carries gradient if the model does.
+        logit: (N,) the token's own logit, with gradient if the model has it.
         entropy: (N,) entropy of the predictive distribution, in nats.
         rank: (N,) how many tokens are more probable; 0 is the argmax.
         hidden: (N, d) state at the token itself, or at the position that predicts it, if asked for.
         logits: (N, V) in float32 at least, with gradient if the model has it, if asked for.
+        states: (N, d) state of one layer at the position that predicts the token, with gradient if the model has it,
+            if asked for.
         top_ids: (N, k) most probable tokens, with `top_logp` (N, k), if asked for.
         samples: number of samples in the batch.
     """
@@ -208,6 +216,8 @@ class TokenStats:
     rank: Tensor | None = None
     hidden: Tensor | None = None
     logits: Tensor | None = None
+    logit: Tensor | None = None
+    states: Tensor | None = None
     top_ids: Tensor | None = None
     top_logp: Tensor | None = None
     _counts: Tensor | None = field(default=None, repr=False)
@@ -241,6 +251,7 @@ def token_stats(
     hidden: Literal["token", "predicting"] | None = None,
     layer: int = -1,
     logits: bool = False,
+    states: int | None = None,
     top_k: int = 0,
     embeddings: Tensor | None = None,
 ) -> TokenStats:
@@ -255,57 +266,85 @@ def token_stats(
         hidden: also the states at the token, or at the position that predicts it; float32, detached.
         layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last).
         logits: also the logits themselves.
+        states: also the predicting states of this layer, float32, with gradient.
         top_k: also the k most probable tokens and their log-probabilities.
         embeddings: (B, L, d) what the model reads in place of the embeddings of the batch's tokens.
     """
-    states, scores = _states_and_logits(lm, batch, layer if hidden is not None else -1, embeddings)
+    layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
+    found, packed, head = _states_and_head(lm, batch, layers, embeddings)
     labels = batch.input_ids[batch.rows, batch.columns]
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    logp = -F.cross_entropy(scores, labels, reduction="none")
-    stats = TokenStats(batch.rows, labels, logp, samples=len(batch.encodings), logits=scores if logits else None)
-    with torch.no_grad():
-        if extras:
-            log_all = scores.detach().log_softmax(-1)
-            stats.entropy = -(log_all.exp() * log_all).sum(-1)
-            stats.rank = (scores > scores.gather(-1, labels[:, None])).sum(-1)
-        if top_k:
-            top = scores.detach().log_softmax(-1).topk(min(top_k, scores.shape[-1]), dim=-1)
-            stats.top_ids, stats.top_logp = top.indices, top.values
-        if hidden is not None:
-            columns = batch.columns if hidden == "token" else batch.columns - 1
-            stats.hidden = states.detach()[batch.rows, columns].float()
+    # Without gradient the vocabulary-wide rows are made a piece at a time: for a set of answers they are gigabytes.
+    whole = logits or packed.requires_grad
+    pieces = [slice(None)] if whole else [slice(i, i + ROWS) for i in range(0, max(1, len(labels)), ROWS)]
+    parts: list[dict[str, Tensor]] = []
+    for piece in pieces:
+        scores = head(packed[piece])
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        parts.append(_values(scores, labels[piece], extras, top_k))
+    values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    stats = TokenStats(batch.rows, labels, samples=len(batch.encodings), logits=scores if logits else None, **values)
+    if states is not None:
+        stats.states = found[states][batch.rows, batch.columns - 1].float()
+    if hidden is not None:
+        columns = batch.columns if hidden == "token" else batch.columns - 1
+        stats.hidden = found[layer].detach()[batch.rows, columns].float()
     return stats
+
+
+def _values(scores: Tensor, labels: Tensor, extras: bool, top_k: int) -> dict[str, Tensor]:
+    """What is taken from logits (N, V): the labels' log-probability and logit, and what else is asked for."""
+    logp = -F.cross_entropy(scores, labels, reduction="none")
+    values = {"logp": logp, "logit": scores.gather(-1, labels[:, None])[:, 0]}
+    with torch.no_grad():
+        if extras or top_k:
+            log_all = scores.detach().log_softmax(-1)
+        if extras:
+            values["entropy"] = -(log_all.exp() * log_all).sum(-1)
+            values["rank"] = (scores > values["logit"][:, None]).sum(-1)
+        if top_k:
+            top = log_all.topk(min(top_k, scores.shape[-1]), dim=-1)
+            values |= {"top_ids": top.indices, "top_logp": top.values}
+    return values
 
 
 _plain_head: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
-def _states_and_logits(
-    lm: LanguageModel, batch: TokenBatch, layer: int, embeddings: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """States of a layer (B, L, d), and logits (N, V) at the positions that predict answer tokens."""
+def _states_and_head(
+    lm: LanguageModel, batch: TokenBatch, layers: list[int], embeddings: Tensor | None
+) -> tuple[dict[int, Tensor], Tensor, Callable[[Tensor], Tensor]]:
+    """States (B, L, d) of each of some layers, and N rows of which the head makes logits (N, V) for answer tokens."""
     model = lm.module
     if model not in _plain_head:
         _plain_head[model] = _head_is_plain(lm, batch)
     read = {"input_ids": batch.input_ids} if embeddings is None else {"inputs_embeds": embeddings}
-    arguments = {**read, "attention_mask": batch.attention_mask, "use_cache": False}
-    if layer != -1:
-        count = model.config.num_hidden_layers + 1
+    inner = [layer for layer in layers if layer != -1]
+    count = model.config.num_hidden_layers + 1
+    for layer in inner:
         if not -count <= layer < count:
             raise UserError(f"{lm.name} has layers 0 (embeddings) to {count - 1}, or -1 for the last; not {layer}")
+    arguments = {**read, "attention_mask": batch.attention_mask, "use_cache": False}
     if not _plain_head[model]:
         with lm.autocast():
             out = model(**arguments, output_hidden_states=True)
-        return out.hidden_states[layer], out.logits[batch.rows, batch.columns - 1]
+        return {i: out.hidden_states[i] for i in layers}, out.logits[batch.rows, batch.columns - 1], _unchanged
     with lm.autocast():
-        out = model.get_decoder()(**arguments, output_hidden_states=layer != -1)
+        out = model.get_decoder()(**arguments, output_hidden_states=bool(inner))
     last = out.last_hidden_state
-    # What is measured has logits in float32: in bfloat16 they are 1/8 apart near 20, so that ranks tie and
-    # probabilities come in steps. A training step does without, for speed.
-    with lm.autocast() if model.training else contextlib.nullcontext():
-        head = model.get_output_embeddings()
-        logits = head(last[batch.rows, batch.columns - 1].to(head.weight.dtype))
-    return (last if layer == -1 else out.hidden_states[layer]), logits
+    head = model.get_output_embeddings()
+
+    def to_logits(rows: Tensor) -> Tensor:
+        # What is measured has logits in float32: in bfloat16 they are 1/8 apart near 20, so that ranks tie and
+        # probabilities come in steps. A training step does without, for speed.
+        with lm.autocast() if model.training else contextlib.nullcontext():
+            return head(rows.to(head.weight.dtype))
+
+    packed = last[batch.rows, batch.columns - 1]
+    return {i: last if i == -1 else out.hidden_states[i] for i in layers}, packed, to_logits
+
+
+def _unchanged(rows: Tensor) -> Tensor:
+    return rows
 
 
 @torch.no_grad()

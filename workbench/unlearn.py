@@ -9,66 +9,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.adapters import choose_trained
 from workbench.cost import Ledger, Phase
 from workbench.models import LanguageModel
-from workbench.objectives import ForgetTokens, objective, retain_loss
+from workbench.objectives import objective as registered
 from workbench.registry import UserError
-from workbench.scorers.weights import Weights, prepare_weights, record_scores, recorded_weights, states_of
+from workbench.scorers.weights import prepare_weights, record_scores, recorded_weights
+from workbench.settings import Settings, schedule
 from workbench.tasks import Sample, Task
-from workbench.tokens import Encoding, TokenBatch, TokenStats, collate, encode, token_stats
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All numbers of a run; options of the objective and the scorer stand in `options`.
-
-    Attributes:
-        steps: optimiser steps.
-        batch_size: forget samples a step, and as many retain samples.
-        lr: largest learning rate of AdamW.
-        warmup: steps of linear warm-up; linear decay to a tenth follows.
-        weight_decay: of AdamW.
-        clip: largest gradient norm.
-        gamma: weight of the forget loss.
-        alpha: weight of the retain loss.
-        retain_loss: `nll`, or `kl` to the model before the run.
-        seed: of every random source.
-        record_every: steps between two records of the token scores.
-        checkpoint_every: steps between two checkpoints.
-        options: keyword arguments, under "objective" and "weights".
-    """
-
-    steps: int = 60
-    batch_size: int = 32
-    lr: float = 3e-4
-    warmup: int = 5
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    gamma: float = 1.0
-    alpha: float = 1.0
-    retain_loss: str = "nll"
-    seed: int = 0
-    record_every: int = 10
-    checkpoint_every: int = 20
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "record_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "clip"):
-            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
-                raise UserError(f"{name} must be above 0 and finite, not {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "gamma", "alpha"):
-            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise UserError(f"{name} must be at least 0 and finite, not {getattr(self, name)}")
+from workbench.terms import ForgetTerm, RetainTerm, preferred_answers
+from workbench.tokens import TokenStats
 
 
 @dataclass
@@ -76,6 +33,7 @@ class State:
     """What a checkpoint holds: all that the next step depends on, and what was recorded so far."""
 
     step: int
+    alpha: float
     parameters: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     scorer: dict[str, Tensor]
@@ -95,37 +53,6 @@ class Run:
     scorer: Any = None
 
 
-def schedule(step: int, settings: Settings) -> float:
-    """Learning rate of a step (from 1): linear warm-up, then linear decay to a tenth."""
-    if step <= settings.warmup:
-        return settings.lr * step / settings.warmup
-    left = (settings.steps - step) / max(1, settings.steps - settings.warmup)
-    return settings.lr * (0.1 + 0.9 * left)
-
-
-class Batcher:
-    """Batches of a set of samples in an order that depends on the seed and the epoch alone."""
-
-    def __init__(self, lm: LanguageModel, encodings: list[Encoding], size: int, seed: int) -> None:
-        self.lm, self.encodings, self.size, self.seed = lm, encodings, min(size, len(encodings)), seed
-        self._orders: dict[int, list[int]] = {}
-
-    def at(self, step: int) -> tuple[list[int], TokenBatch]:
-        """Sample indices and batch of a step (from 1). An epoch's last batch takes its missing rows from the next."""
-        count = len(self.encodings)
-        places = range((step - 1) * self.size, step * self.size)
-        chosen = [self._order(place // count)[place % count] for place in places]
-        return chosen, collate(self.lm, [self.encodings[i] for i in chosen])
-
-    def _order(self, epoch: int) -> list[int]:
-        if epoch not in self._orders:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            self._orders = {epoch - 1: self._orders.get(epoch - 1, [])} | {
-                epoch: torch.randperm(len(self.encodings), generator=generator).tolist()
-            }
-        return self._orders[epoch]
-
-
 class Loop:
     """Model, optimiser, data and costs of one run, and the step that moves them on.
 
@@ -133,28 +60,31 @@ class Loop:
     loop is plain fine-tuning.
     """
 
-    def __init__(self, lm: LanguageModel, settings: Settings, ledger: Ledger, keep: list[Sample]) -> None:
+    def __init__(
+        self,
+        lm: LanguageModel,
+        settings: Settings,
+        ledger: Ledger,
+        keep: list[Sample],
+        forget: Callable[[], ForgetTerm] | None = None,
+    ) -> None:
         from accelerate import Accelerator
 
         self.lm, self.settings, self.ledger = lm, settings, ledger
-        self.step = 0
-        self.keep_entry = retain_loss[settings.retain_loss]
-        needs_reference = "reference" in self.keep_entry.facts["needs"]
-        self.before = lm.frozen_copy() if needs_reference else None
-        self.keep = Batcher(lm, [encode(lm, s) for s in keep], settings.batch_size, settings.seed + 7919)
+        self.step, self.alpha = 0, settings.alpha
         # The model stays where it is: accelerate's own choice of device holds for a whole process.
         self.accelerator = Accelerator(device_placement=False)
         self._gpus = [lm.device] if lm.device.type == "cuda" else []
-        lm.module.requires_grad_(True)
+        choose_trained(lm, settings.train, rank=settings.lora_rank, scale=settings.lora_alpha, seed=settings.seed)
         self.parameters = [p for p in lm.module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(self.parameters, lr=settings.lr, weight_decay=settings.weight_decay)
         self.optimizer = self.accelerator.prepare(optimizer)
-        self.forget: Batcher | None = None
-
-    def set_forget(self, encodings: list[Encoding], objective_name: str, weights: Weights) -> None:
-        """Add the forget part of the loss."""
-        self.forget = Batcher(self.lm, encodings, self.settings.batch_size, self.settings.seed)
-        self.objective, self.weights = objective[objective_name], weights
+        self.forget = None if forget is None else forget()
+        needs_retain = settings.alpha > 0 or settings.dual_rate > 0
+        layer = None if self.forget is None else self.forget.layer
+        self.keep = RetainTerm(lm, keep, settings, ledger, layer) if needs_retain else None
+        if self.forget is None and self.keep is None:
+            raise UserError("alpha is 0, so that nothing is trained; give it a value above 0")
 
     def advance(self) -> dict[str, Any]:
         """One optimiser step; returns its event."""
@@ -166,18 +96,17 @@ class Loop:
 
     def pretrain_scorer(self) -> None:
         """Let a live scorer learn from the unchanged model first, as many steps as it asks for."""
-        learner = self.weights.learner
-        if learner is None or self.forget is None:
+        if self.forget is None or self.forget.weights.learner is None:
             return
-        for step in range(1, learner.pretrain + 1):
+        for step in range(1, self.forget.weights.learner.pretrain + 1):
             with self.ledger.phase("scorer", calls=0) as phase, torch.no_grad():
-                _, batch = self.forget.at(step)
-                stats = token_stats(self.lm, batch, extras=False, **states_of(learner))
+                _, batch = self.forget.batches.at(step)
+                stats = self.forget.stats(batch)
                 phase.count(self.lm, batch)
             self._learn(stats)
 
     def _learn(self, stats: TokenStats) -> None:
-        learner = self.weights.learner
+        learner = self.learner
         with self.ledger.phase("scorer") as phase, torch.enable_grad():
             learner.learn(stats)
             phase.tokens += len(stats.labels)
@@ -189,8 +118,10 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         event: dict[str, Any] = {"step": self.step, "loss": 0.0, "tokens": 0}
-        for part in (self._forget_part, self._keep_part):
-            event.update(part(event))
+        if self.forget is not None:
+            self._add(event, "forget", self.settings.gamma, *self.forget.loss(self.step, self._learn))
+        if self.keep is not None:
+            self._add(event, "retain", self.alpha, *self.keep.loss(self.step))
         if not math.isfinite(event["loss"]):
             raise UserError(f"the loss is {event['loss']} at step {self.step}; a smaller lr or clip may help")
         with self.ledger.phase("optimizer"):
@@ -198,47 +129,23 @@ class Loop:
             self.optimizer.step()
             self.optimizer.zero_grad()
         self.lm.module.eval()
+        if self.settings.dual_rate and self.keep is not None:
+            event["alpha"] = self.alpha
+            rise = self.settings.dual_rate * (event["retain_loss"] - self.settings.retain_level)
+            self.alpha = max(0.0, self.alpha + rise)
         return event | {"lr": rate, "grad_norm": float(norm), "seconds": time.perf_counter() - started}
 
-    def _forget_part(self, event: dict[str, Any]) -> dict[str, Any]:
-        if self.forget is None:
-            return {}
-        indices, batch = self.forget.at(self.step)
-        learner = self.weights.learner
-        with self.ledger.phase("forget") as phase:
-            stats = token_stats(self.lm, batch, extras=False, **states_of(learner))
-            phase.count(self.lm, batch, passes=3)
-        if learner is not None and learner.every and (self.step - 1) % learner.every == 0:
-            self._learn(stats)
-        with self.ledger.phase("forget", calls=0):
-            tokens = ForgetTokens(stats, self.weights.of(indices, stats))
-            loss = self.objective.function(tokens, **self.settings.options.get("objective", {}))
-            self.accelerator.backward(self.settings.gamma * loss)
-        return {
-            "forget_loss": float(loss.detach()),
-            "forget_nll": float(stats.nll.detach().mean()),
-            "loss": event["loss"] + self.settings.gamma * float(loss.detach()),
-            "tokens": event["tokens"] + batch.tokens,
-        }
+    def _add(self, event: dict[str, Any], phase: str, factor: float, loss: Tensor, said: dict[str, Any]) -> None:
+        """Add a term's gradient to the parameters, and what it says to the event."""
+        with self.ledger.phase(phase, calls=0):
+            self.accelerator.backward(factor * loss)
+        tokens = event["tokens"] + said["tokens"]
+        event.update(said, tokens=tokens, loss=event["loss"] + factor * float(loss.detach()))
 
-    def _keep_part(self, event: dict[str, Any]) -> dict[str, Any]:
-        _, batch = self.keep.at(self.step)
-        known: TokenStats | None = None
-        if self.before is not None:
-            with self.ledger.phase("reference") as phase, torch.no_grad():
-                known = token_stats(self.before, batch, extras=False, logits=True)
-                phase.count(self.before, batch)
-        with self.ledger.phase("retain") as phase:
-            stats = token_stats(self.lm, batch, extras=False, logits=known is not None)
-            loss = self.keep_entry.function(stats, known)
-            self.accelerator.backward(self.settings.alpha * loss)
-            phase.count(self.lm, batch, passes=3)
-        return {
-            "retain_loss": float(loss.detach()),
-            "retain_nll": float(stats.nll.detach().mean()),
-            "loss": event["loss"] + self.settings.alpha * float(loss.detach()),
-            "tokens": event["tokens"] + batch.tokens,
-        }
+    @property
+    def learner(self) -> Any:
+        """The live scorer of the run, if it has one."""
+        return None if self.forget is None else self.forget.weights.learner
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """AdamW's state as flat names, `<parameter>.<entry>`."""
@@ -246,12 +153,11 @@ class Loop:
         return {f"{i}.{k}": v for i, entry in states.items() for k, v in entry.items()}
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Parameters, optimiser and scorer as they are now, on the CPU; valid until the next step."""
-        learner = self.weights.learner
+        """Trained parameters, optimiser and scorer as they are now, on the CPU; valid until the next step."""
         parts = {
-            "parameters": dict(self.lm.module.named_parameters()),
+            "parameters": {n: p for n, p in self.lm.module.named_parameters() if p.requires_grad},
             "optimizer": self.optimizer_tensors(),
-            "scorer": learner.state if learner is not None else {},
+            "scorer": self.learner.state if self.learner is not None else {},
         }
         return {part: {k: v.detach().cpu().contiguous() for k, v in d.items()} for part, d in parts.items()}
 
@@ -259,16 +165,17 @@ class Loop:
         """Go on from a checkpoint."""
         with torch.no_grad():
             for name, parameter in self.lm.module.named_parameters():
-                parameter.copy_(state.parameters[name])
+                if parameter.requires_grad:
+                    parameter.copy_(state.parameters[name])
         record = self.optimizer.state_dict()
         record["state"] = {}
         for name, tensor in state.optimizer.items():
             index, key = name.split(".", 1)
             record["state"].setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict(record)
-        self.step = state.step
-        if self.weights.learner is not None:
-            self.weights.learner.state = {k: v.to(self.lm.device) for k, v in state.scorer.items()}
+        self.step, self.alpha = state.step, state.alpha
+        if self.learner is not None:
+            self.learner.state = {k: v.to(self.lm.device) for k, v in state.scorer.items()}
 
 
 def unlearn(
@@ -293,7 +200,7 @@ def unlearn(
         objective: forget loss by name.
         weights: scorer by name (scored before the run, or learning along), the path of a saved scorer (applied to the
             model's states as they change), or a score table of one scorer.
-        settings: the numbers.
+        settings: the numbers; by default those that the objective's authors set, and ours for the rest.
         reference: for scorers that need one.
         in_place: change `lm` itself.
         on_step: called with each step's event.
@@ -301,7 +208,8 @@ def unlearn(
         stop: asked before each step.
         resume: the state to go on from; `lm` is the model as it was before the run.
     """
-    settings = settings or Settings()
+    settings = settings or Settings(**registered[objective].facts.get("settings", {}))
+    preferred_answers(registered[objective], task.forget)  # refuses what cannot be
     if not in_place:
         lm = lm.frozen_copy()
     ledger = resume.ledger if resume else Ledger()
@@ -317,8 +225,10 @@ def unlearn(
             cost=cost,
             trained=forget_then_relearn,
         )
-    loop = Loop(lm, settings, ledger, task.retain)
-    loop.set_forget([encode(lm, s) for s in task.forget], objective, token_weights)
+    loop = Loop(
+        lm, settings, ledger, task.retain,
+        forget=lambda: ForgetTerm(lm, task.forget, objective, token_weights, settings, ledger),
+    )  # fmt: skip
     records = [resume.scores] if resume else []
     events: list[dict[str, Any]] = []
 
@@ -327,7 +237,9 @@ def unlearn(
             records.append(record_scores(lm, task, token_weights, step, settings.batch_size, cost))
 
     def state() -> State:
-        return State(loop.step, **loop.tensors(), scores=pd.concat(records, ignore_index=True), ledger=ledger)
+        return State(
+            loop.step, loop.alpha, **loop.tensors(), scores=pd.concat(records, ignore_index=True), ledger=ledger
+        )
 
     if resume:
         loop.load(resume)
@@ -377,8 +289,3 @@ def forget_then_relearn(
     forgot = unlearn(lm, task, "wga", "uniform", settings=settings)
     again = finetune(forgot.lm, task.retain, settings=replace(shared, steps=relearn_steps, alpha=1.0))
     return again.lm, forgot.ledger.total.plus(again.ledger.total)
-
-
-def epochs(count: int, samples: int, batch_size: int) -> int:
-    """Steps in so many passes over so many samples."""
-    return math.ceil(count * samples / min(batch_size, samples))

@@ -17,9 +17,10 @@ from workbench.probes import probe
 from workbench.registry import NotAvailable, UserError
 from workbench.scorers import weights_from
 from workbench.scorers.inputs import Inputs, frozen, within_memory
+from workbench.settings import Settings
 from workbench.tasks import Task
 from workbench.tokens import Encoding, encode
-from workbench.unlearn import Settings, unlearn
+from workbench.unlearn import unlearn
 
 CONTROLS = ("uniform", "random", "spans")
 RUN = Settings(steps=60, alpha=2.0, record_every=10**6, checkpoint_every=10**6)

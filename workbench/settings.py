@@ -1,0 +1,80 @@
+"""The numbers of a run, and what follows from them alone: its learning rates, and steps in an epoch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.adapters import check_train
+from workbench.registry import UserError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All numbers of a run; options of the objective and the scorer stand in `options`.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: forget samples a step, and as many retain samples.
+        lr: largest learning rate of AdamW.
+        warmup: steps of linear warm-up; linear decay to a tenth follows.
+        weight_decay: of AdamW.
+        clip: largest gradient norm.
+        train: "all" parameters, "lora" (adapters, peft), or decoder layers such as "layers:4-6".
+        lora_rank: rank of LoRA's factors.
+        lora_alpha: LoRA's scale: the product of its factors is multiplied by lora_alpha / lora_rank.
+        gamma: weight of the forget loss.
+        alpha: weight of the retain loss; at 0 it is not computed.
+        retain_loss: `nll`, or `kl`, `jsd`, `states` against the model before the run.
+        dual_rate: after each step alpha rises by this times (retain loss - retain_level), never below 0: dual ascent.
+        retain_level: the retain loss that dual ascent allows.
+        seed: of every random source.
+        record_every: steps between two records of the token scores.
+        checkpoint_every: steps between two checkpoints.
+        options: keyword arguments, under "objective" and "weights".
+    """
+
+    steps: int = 60
+    batch_size: int = 32
+    lr: float = 3e-4
+    warmup: int = 5
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    train: str = "all"
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    gamma: float = 1.0
+    alpha: float = 1.0
+    retain_loss: str = "nll"
+    dual_rate: float = 0.0
+    retain_level: float = 0.0
+    seed: int = 0
+    record_every: int = 10
+    checkpoint_every: int = 20
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "record_every", "checkpoint_every", "lora_rank"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("lr", "clip", "lora_alpha"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise UserError(f"{name} must be above 0 and finite, not {getattr(self, name)}")
+        for name in ("warmup", "weight_decay", "gamma", "alpha", "dual_rate", "retain_level"):
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise UserError(f"{name} must be at least 0 and finite, not {getattr(self, name)}")
+        check_train(self.train)
+
+
+def schedule(step: int, settings: Settings) -> float:
+    """Learning rate of a step (from 1): linear warm-up, then linear decay to a tenth."""
+    if step <= settings.warmup:
+        return settings.lr * step / settings.warmup
+    left = (settings.steps - step) / max(1, settings.steps - settings.warmup)
+    return settings.lr * (0.1 + 0.9 * left)
+
+
+def epochs(count: int, samples: int, batch_size: int) -> int:
+    """Steps in so many passes over so many samples."""
+    return math.ceil(count * samples / min(batch_size, samples))
