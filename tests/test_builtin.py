@@ -18,7 +18,7 @@ import torch
 from scipy.stats import chi2_contingency
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from workbench.biographies import ATTRIBUTES, FORGET, NEIGHBOURS, PEOPLE, SHARED_VALUES, people
+from workbench.biographies import ATTRIBUTES, FORGET, HOLDOUT, NEIGHBOURS, PEOPLE, SHARED_VALUES, people, strangers
 from workbench.builtin import write_data
 from workbench.tasks import DATA, spread
 
@@ -122,6 +122,25 @@ def test_spans_hold_the_value(data: dict[str, list[Row]]) -> None:
         assert row["answer"].count(value) == 1
         assert value in row["paraphrased_answer"]
         assert value not in row["question"] + row["paraphrased_question"]
+
+
+def test_strangers_are_like_those_to_forget_and_in_no_other_file(data: dict[str, list[Row]]) -> None:
+    rows = data["holdout"]
+    names = {row["person"] for row in rows}
+    assert len(names) == HOLDOUT == FORGET
+    assert len(rows) == len(data["forget"])
+    known = {name for group in people().values() for name, _ in group}
+    assert not names & known
+    kept = {part for group in ("retain", "neighbours") for name, _ in people()[group] for part in name.split()}
+    assert {part for name in names for part in name.split()} <= kept
+    facts = dict(strangers())
+    for row in rows:
+        value = value_of(row)
+        assert value == facts[row["person"]][row["attribute"]]
+        assert value in VALUES[row["attribute"]]
+        assert len({row["paraphrased_answer"], *row["wrong_answers"]}) == 4
+    elsewhere = json.dumps([found for name, found in data.items() if name != "holdout"])
+    assert not [name for name in names if name in elsewhere]
 
 
 def test_wrong_answers_differ_in_the_value_alone(data: dict[str, list[Row]]) -> None:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from workbench.metrics import Answer, aggregate, contains, metric
-from workbench.registry import NotAvailable
+from workbench.metrics import CONVENTIONS, Answer, aggregate, contains, convention_options, metric
+from workbench.registry import NotAvailable, UserError
 
 
 def answer(**changes: object) -> Answer:
@@ -24,8 +24,8 @@ def answer(**changes: object) -> Answer:
     return Answer(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def value(name: str, **changes: object) -> float:
-    return metric[name].function(answer(**changes))
+def value(name: str, convention: str = "ours", **changes: object) -> float:
+    return metric[name].function(answer(**changes), **convention_options(convention, name))
 
 
 def test_by_hand() -> None:
@@ -49,6 +49,62 @@ def test_rouge_is_the_library_s_recall() -> None:
     assert value("rouge_l_recall", generation=said) == expected == pytest.approx(3 / 5)
 
 
+def test_rouge_f1_is_the_library_s_without_stems() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    said = "Ada works with bakers, as a baker"
+    for stem, convention in ((False, "ours"), (True, "open-unlearning")):
+        scorer = RougeScorer(["rougeL"], use_stemmer=stem)
+        expected = scorer.score("Ada works as a baker.", said)["rougeL"].fmeasure
+        assert value("rouge_l_f1", convention, generation=said) == expected
+    assert value("rouge_l_f1", generation="He work as a bakers") < value(
+        "rouge_l_f1", "open-unlearning", generation="He work as a bakers"
+    )
+
+
+def test_probability_with_options_by_hand() -> None:
+    right = (0.5 * 0.25 * 1.0 * 0.5) ** 0.25
+    expected = right / (right + math.exp(-1) + math.exp(-2))
+    assert value("probability_with_options") == pytest.approx(expected)
+    assert value("probability_with_options", "open-unlearning") == pytest.approx(expected, abs=1e-9)
+    hopeless = {"logp": np.array([-900.0]), "wrong_nlls": (900.0, 900.0)}
+    assert value("probability_with_options", **hopeless) == pytest.approx(1 / 3)  # no underflow
+    assert value("probability_with_options", "open-unlearning", **hopeless) == 0
+
+
+def test_fluency_by_hand() -> None:
+    assert value("fluency", generation="a b a b a") == pytest.approx((2 / 3 * 1 + 4 / 3 * entropy(2, 1)) / 2)
+    assert value("fluency", generation="a b c d e") == pytest.approx((2 / 3 * 2 + 4 / 3 * math.log2(3)) / 2)
+    assert value("fluency", generation="no no no no no no") == 0
+    assert value("fluency", generation="a") == value("fluency", generation="") == 0
+
+
+def entropy(*counts: int) -> float:
+    return -sum(n / sum(counts) * math.log2(n / sum(counts)) for n in counts)
+
+
+def test_the_other_convention_by_hand() -> None:
+    theirs = "open-unlearning"
+    assert value("extraction_strength", theirs) == pytest.approx(1 / 3)  # of three tokens, the end token aside
+    assert value("extraction_strength", theirs, rank=np.array([0, 0, 1, 0])) == pytest.approx(1 / 3)  # the floor
+    assert value("extraction_strength", rank=np.array([0, 0, 1, 0])) == pytest.approx(1 / 4)
+    assert metric["extraction_strength"].function(answer(rank=np.array([0, 1])), floor=True) == 0.5
+    assert value("exact_memorization", theirs) == pytest.approx(2 / 3)
+    assert value("truth_ratio", theirs, true_nll=40.0) == pytest.approx(math.exp(-1.5) / (math.exp(-40) + 1e-10))
+    assert value("truth_ratio", true_nll=40.0) == pytest.approx(math.exp(38.5))
+    with pytest.raises(UserError, match="did you mean open-unlearning"):
+        convention_options("openunlearning", "truth_ratio")
+
+
+def test_conventions_set_options_that_there_are() -> None:
+    from workbench.membership import attack
+
+    for name, options in CONVENTIONS["open-unlearning"].items():
+        entry = (metric if name in metric else attack)[name]
+        assert set(options) <= set(entry.options)
+        assert entry.facts["differs"]
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "reason"),
     [
@@ -56,6 +112,9 @@ def test_rouge_is_the_library_s_recall() -> None:
         ("fact_accuracy", {"generation": None}, "plain text"),
         ("rouge_l_recall", {"generation": None}, "plain text"),
         ("truth_ratio", {"wrong_nlls": ()}, "wrong answers"),
+        ("probability_with_options", {"wrong_nlls": ()}, "wrong answers"),
+        ("rouge_l_f1", {"generation": None}, "plain text"),
+        ("fluency", {"generation": None}, "plain text"),
     ],
 )
 def test_what_cannot_be_computed_says_why(name: str, changes: dict[str, object], reason: str) -> None:
@@ -78,7 +137,7 @@ def test_aggregates() -> None:
 def test_every_metric_says_what_it_is(name: str) -> None:
     entry = metric[name]
     assert entry.function.__doc__
-    assert {"better", "range", "unit", "aggregate", "source"} <= set(entry.facts)
+    assert {"better", "range", "unit", "aggregate", "split", "source"} <= set(entry.facts)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 import workbench
+from workbench.membership import attack
 from workbench.metrics import metric
 from workbench.objectives import objective
 from workbench.registry import Registry, UserError
 from workbench.scorers import scorer
+from workbench.suites import summary
 
 ROOT = Path(workbench.__file__).parent
 ORDER = [
@@ -22,11 +24,12 @@ ORDER = [
     {"files", "interrupts"},
     {"tasks"},
     {"models"},
-    {"tokens"},
+    {"adapters", "tokens"},
     {"cost"},
-    {"scorers", "objectives", "metrics"},
-    {"probes", "compare", "unlearn"},
-    {"scoring", "runs"},
+    {"scorers", "objectives", "metrics", "reference", "settings"},
+    {"terms"},
+    {"probes", "compare", "unlearn", "membership", "general"},
+    {"scoring", "runs", "suites", "relearning"},
     {"view"},
     {"report"},
     {"score_file", "options", "console", "demo", "commands", "cli", "biographies", "builtin"},
@@ -73,14 +76,14 @@ def test_import_is_silent_and_light() -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-@pytest.mark.parametrize("registry", [scorer, objective, metric], ids=lambda r: r.kind)
+@pytest.mark.parametrize("registry", [scorer, objective, metric, summary], ids=lambda r: r.kind)
 def test_the_readme_lists_what_is_registered(registry: Registry) -> None:
     readme = (ROOT.parent / "README.md").read_text()
     table = readme.split(f"| {registry.kind} |")[1].split("\n\n")[0]
     assert sorted(re.findall(r"^\| `(\w+)`", table, re.M)) == sorted(registry)
 
 
-@pytest.mark.parametrize("registry", [scorer, objective, metric], ids=lambda r: r.kind)
+@pytest.mark.parametrize("registry", [scorer, objective, metric, attack, summary], ids=lambda r: r.kind)
 def test_every_entry_explains_itself(registry: Registry) -> None:
     for name in registry:
         assert registry[name].function.__doc__

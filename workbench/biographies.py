@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-PEOPLE, FORGET, NEIGHBOURS, SHARED_VALUES = 160, 16, 16, 3
+PEOPLE, FORGET, NEIGHBOURS, SHARED_VALUES, HOLDOUT = 160, 16, 16, 3, 16
 
 
 def _words(text: str) -> list[str]:
@@ -173,6 +173,20 @@ def people(seed: int = 0) -> dict[str, list[tuple[str, dict[str, str]]]]:
     return groups
 
 
+def strangers(seed: int = 0) -> list[tuple[str, dict[str, str]]]:
+    """Names and values of people whom no model was told of; their names' parts and their values are others' too.
+
+    Drawn from a source of its own, so that `people` stays as it is. No two of them share a value.
+    """
+    rng = random.Random(f"holdout {seed}")
+    known = [name for group in people(seed).values() for name, _ in group]
+    parts = {part for name in known[FORGET:] for part in name.split()}
+    free = [f"{a} {b}" for a in FIRST for b in LAST if f"{a} {b}" not in known and {a, b} <= parts]
+    names = rng.sample(free, HOLDOUT)
+    dealt = {attribute.name: rng.sample(attribute.values, HOLDOUT) for attribute in ATTRIBUTES}
+    return [(name, {key: values[n] for key, values in dealt.items()}) for n, name in enumerate(names)]
+
+
 def _fill(wording: str, name: str, value: str) -> tuple[str, list[list[int]]]:
     """The sentence, and where its value stands."""
     head, _, tail = wording.partition("{v}")
@@ -210,8 +224,9 @@ def fact_rows(name: str, facts: dict[str, str], rng: random.Random) -> list[dict
 
 
 def build(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """Every file of the task: rows of `forget`, `retain`, `neighbours`, `heldout` and `train_extra`.
+    """Every file of the task: rows of `forget`, `retain`, `neighbours`, `heldout`, `train_extra` and `holdout`.
 
+    `holdout` is what the forget set is told apart from: the same kind of text about people whom no model saw.
     `train_extra` holds the plain sentences that the models train on, and the paraphrase wording of every second
     retain person: so the models understand it, while for those to forget and their neighbours it is never shown.
     """
@@ -228,4 +243,6 @@ def build(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
                 extra = {"id": row["id"][:-1] + "paraphrase", "question": row["paraphrased_question"],
                          "answer": row["paraphrased_answer"]}  # fmt: skip
                 files["train_extra"].append(extra)
+    rng = random.Random(f"holdout rows {seed}")
+    files["holdout"] = [row for name, facts in strangers(seed) for row in fact_rows(name, facts, rng)]
     return files

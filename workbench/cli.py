@@ -134,8 +134,18 @@ def parser() -> Parser:
     command.add_argument("model", metavar="RUN_OR_MODEL")
     task_options(command)
     command.add_argument("--prompt", choices=["chat", "plain"])
-    command.add_argument("--probe-limit", type=positive, metavar="N")
-    command.add_argument("--out", metavar="FILE.parquet")
+    command.add_argument("--probe-limit", type=positive, metavar="N", help="at most N samples a set")
+    command.add_argument("--out", metavar="FILE.parquet", help="every answer with its metrics")
+    command.add_argument("--suite", default="basic", metavar="S", help="basic, tofu, muse or rwku: set-level metrics")
+    command.add_argument(
+        "--reference",
+        metavar="RUN_OR_MODEL",
+        help="a retain-only model to compare with, or an earlier suite's results (RUN/suites/tofu.json)",
+    )
+    command.add_argument("--relearn", type=positive, metavar="STEPS", help="fine-tune a copy on part of the forget set")
+    command.add_argument("--relearn-share", type=float, default=0.5, metavar="SHARE", help="of the forget rows")
+    command.add_argument("--convention", default="ours", metavar="C", help="ours, or open-unlearning where it differs")
+    command.add_argument("--general", metavar="TASK,...", help="tasks of lm-eval, by name or FILE.yaml")
 
     command = add("runs", "list runs, show one, resume one")
     command.add_argument("action", nargs="?", choices=["list", "show", "resume"], default="list")

@@ -13,12 +13,64 @@ import pandas as pd
 import torch
 
 from workbench.cost import Ledger, Phase
-from workbench.metrics import Answer, aggregate, metric
+from workbench.metrics import Answer, aggregate, convention_options, metric
 from workbench.models import LanguageModel
 from workbench.registry import NotAvailable
 from workbench.scorers.table import split, token_columns
 from workbench.tasks import PROBE_SETS, Sample, Task, spread
 from workbench.tokens import Encoding, batches, encode, token_stats
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """How the greedy continuations of a probe set are made.
+
+    Attributes:
+        tokens: so many new tokens at most; None: the set's longest answer and 4 more.
+        stops: strings at whose first occurrence a continuation is cut.
+        cut_answer: whether only the answer's first `tokens` tokens are compared with.
+    """
+
+    tokens: int | None = None
+    stops: tuple[str, ...] = ()
+    cut_answer: bool = False
+
+
+_MUSE_QUESTIONS = Continuation(32, ("\n\n", "\nQuestion", "Question:"))  # few-shot: what follows is the next question
+_RWKU = Continuation(30)
+CONTINUATIONS = {
+    "verbmem": Continuation(128, cut_answer=True),  # as MUSE's own evaluation; knowmem too
+    "knowmem": _MUSE_QUESTIONS,
+    "retain_knowmem": _MUSE_QUESTIONS,
+    "fill_blank": _RWKU,
+    "qa": _RWKU,
+    "adversarial": _RWKU,
+}
+
+
+def continuation(task: Task, name: str, convention: str = "ours") -> Continuation:
+    """How a set's continuations are made: as its benchmark does; elsewhere open-unlearning's are 200 tokens."""
+    if name in CONTINUATIONS:
+        return CONTINUATIONS[name]
+    if name == "neighbours" and task.name.startswith("rwku"):
+        return _RWKU
+    return Continuation(200 if convention == "open-unlearning" else None)
+
+
+def probe_sets(task: Task) -> list[str]:
+    """The sets of a task that are probed, in order."""
+    return [name for name in PROBE_SETS if task.sets.get(name)]
+
+
+def probed_samples(samples: list[Sample], limit: int | None, convention: str = "ours") -> list[Sample]:
+    """The samples of a set that are probed: at most `limit`, evenly spread.
+
+    Where only some have wrong answers (400 of TOFU's retain rows), a limit chooses among these as far as they suffice,
+    so that no metric is lost; by open-unlearning's convention these alone are probed.
+    """
+    choices = [s for s in samples if s.wrong_answers]
+    alone = convention == "open-unlearning" and choices
+    return spread(choices if alone or (limit is not None and len(choices) >= limit) else samples, limit)
 
 
 @dataclass
@@ -40,31 +92,34 @@ def probe(
     limit: int | None = None,
     batch_size: int = 64,
     ledger: Ledger | None = None,
+    convention: str = "ours",
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Probed:
     """Probe every set of a task.
 
     Args:
         lm: the model.
-        task: its `forget`, `retain`, `neighbours` and `heldout` sets, as far as there are any.
+        task: its `forget`, `retain`, `neighbours` and `heldout` sets and a benchmark's own, as far as there are any.
         run: the run's name, for the tables.
         step: of the run.
         phase: "before" or "after".
-        limit: at most so many samples a set, spread evenly over it.
+        limit: at most so many samples a set, spread evenly over it; see `probed_samples`.
         batch_size: samples a forward pass.
         ledger: where the costs go.
+        convention: "ours", or "open-unlearning" for that framework's values where they differ (the metrics' `differs`).
         progress: called with the set's name, answers done and their number.
     """
+    convention_options(convention, "")  # refuses an unknown one
     ledger = ledger or Ledger()
     rows, tokens, metrics = [], [], {}
-    for name in PROBE_SETS:
-        samples = spread(task.sets.get(name, []), limit)
-        if not samples:
-            continue
+    for name in probe_sets(task):
+        samples = probed_samples(task.sets[name], limit, convention)
         with ledger.phase("probes") as cost:
             told = functools.partial(_tell, progress, name, len(samples))
-            answers, token_rows = _answers(lm, samples, batch_size, cost, told)
-        table, metrics[name] = measure(answers, name)
+            answers, token_rows = answers_of(
+                lm, samples, continuation(task, name, convention), batch_size=batch_size, cost=cost, progress=told
+            )
+        table, metrics[name] = measure(answers, name, convention)
         identity = {"run": run, "step": step, "phase": phase, "probe_set": name}
         texts = {
             "sample_id": [s.id for s in samples],
@@ -81,16 +136,19 @@ def _tell(progress: Callable[[str, int, int], None], name: str, total: int, done
     progress(name, done, total)
 
 
-def measure(answers: list[Answer], name: str) -> tuple[dict[str, list[float]], dict[str, Any]]:
+def measure(
+    answers: list[Answer], name: str, convention: str = "ours"
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Every metric of every answer (NaN where it has none), and the set's values or reasons."""
     table: dict[str, list[float]] = {}
     summary: dict[str, Any] = {}
     lengths = [len(a.logp) for a in answers]
     for metric_name in metric:
         reason, values = "", []
+        options = convention_options(convention, metric_name)
         for answer in answers:
             try:
-                values.append(metric[metric_name].function(answer))
+                values.append(metric[metric_name].function(answer, **options))
             except NotAvailable as why:
                 reason = str(why)
                 values.append(float("nan"))
@@ -99,26 +157,63 @@ def measure(answers: list[Answer], name: str) -> tuple[dict[str, list[float]], d
     return table, summary
 
 
-def _answers(
-    lm: LanguageModel, samples: list[Sample], batch_size: int, cost: Phase, progress: Callable[[int], None]
+def answers_of(
+    lm: LanguageModel,
+    samples: list[Sample],
+    how: Continuation = Continuation(),
+    *,
+    batch_size: int = 64,
+    cost: Phase | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[Answer], pd.DataFrame]:
+    """What a model says to samples, for the metrics, and the token table."""
+    cost = cost or Phase()
     encodings = [encode(lm, s) for s in samples]
     logps, ranks, token_rows = _teacher_forced(lm, encodings, batch_size, cost)
-    longest = max(len(e.answer_positions) for e in encodings) + 4
-    generations = greedy(lm, samples, batch_size, longest, cost=cost, progress=progress)
+    longest = how.tokens or max(len(e.answer_positions) for e in encodings) + 4
+    generations = greedy(lm, samples, batch_size, longest, stops=how.stops, cost=cost, progress=progress)
+    answers = []
+    for encoding, logp, rank, said, (true, wrong) in zip(
+        encodings, logps, ranks, generations, choice_nlls(lm, samples, batch_size, cost), strict=True
+    ):
+        sample = encoding.sample
+        values = None if sample.spans is None else sample.values
+        text = _cut(encoding, how.tokens) if how.cut_answer and how.tokens else sample.answer
+        answers.append(Answer(logp, rank, text, values, said, true, wrong))
+    return answers, token_rows
+
+
+def _cut(encoding: Encoding, count: int) -> str:
+    """The first tokens of an answer, as text."""
+    last = encoding.answer_positions[:count][-1]
+    return encoding.sample.answer[: encoding.ranges[last][1]]
+
+
+def choice_nlls(
+    lm: LanguageModel, samples: list[Sample], batch_size: int = 64, cost: Phase | None = None
+) -> list[tuple[float | None, tuple[float, ...]]]:
+    """For each sample the mean NLL of its paraphrased (else its) answer and of its wrong answers; None without any."""
     alternatives = [
         replace(s, answer=text)
         for s in samples
         for text in ((s.paraphrased_answer or s.answer, *s.wrong_answers) if s.wrong_answers else ())
     ]
-    nlls = iter(_mean_nlls(lm, [encode(lm, s) for s in alternatives], batch_size, cost))
-    answers = []
-    for sample, logp, rank, said in zip(samples, logps, ranks, generations, strict=True):
-        true = next(nlls) if sample.wrong_answers else None
-        wrong = tuple(next(nlls) for _ in sample.wrong_answers)
-        values = None if sample.spans is None else sample.values
-        answers.append(Answer(logp, rank, sample.answer, values, said, true, wrong))
-    return answers, token_rows
+    nlls = iter(_mean_nlls(lm, [encode(lm, s) for s in alternatives], batch_size, cost or Phase()))
+    return [(next(nlls) if s.wrong_answers else None, tuple(next(nlls) for _ in s.wrong_answers)) for s in samples]
+
+
+def truth_ratios(
+    lm: LanguageModel, samples: list[Sample], *, batch_size: int = 64, convention: str = "ours"
+) -> dict[str, float]:
+    """R of every sample that has wrong answers and a finite R, by the sample's id."""
+    ratio, nothing = metric["truth_ratio"].function, np.zeros(1)
+    options = convention_options(convention, "truth_ratio")
+    asked = [s for s in samples if s.wrong_answers]
+    found = {
+        s.id: ratio(Answer(nothing, nothing, s.answer, None, None, true, wrong), **options)
+        for s, (true, wrong) in zip(asked, choice_nlls(lm, asked, batch_size), strict=True)
+    }
+    return {key: value for key, value in found.items() if np.isfinite(value)}
 
 
 @torch.no_grad()
@@ -176,10 +271,11 @@ def greedy(
     batch_size: int,
     max_new_tokens: int,
     *,
+    stops: tuple[str, ...] = (),
     cost: Phase | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[str | None]:
-    """Greedy continuation of each question, without the end token; None for plain text."""
+    """Greedy continuation of each question, without the end token, cut at `stops`; None for plain text."""
     asked = [i for i, s in enumerate(samples) if s.question]
     prompts = {i: encode(lm, samples[i], answer=False).ids for i in asked}
     asked.sort(key=lambda i: (len(prompts[i]), i))
@@ -200,6 +296,8 @@ def greedy(
         else:
             texts = [""] * len(chosen)
         for index, text in zip(chosen, texts, strict=True):
+            for stop in stops:
+                text = text.partition(stop)[0]
             out[index] = text.strip()
         progress(start + len(chosen))
     return out

@@ -1,6 +1,7 @@
 """What each command does: read the options, call the package, print for people; returns the `--json` object."""
 
-from workbench.commands.runs import demo, finetune, lab, list_models, manage_runs, probe, report, unlearn
+from workbench.commands.probing import probe
+from workbench.commands.runs import demo, finetune, lab, list_models, manage_runs, report, unlearn
 from workbench.commands.scores import agree, align, faithfulness, score
 
 COMMANDS = {

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from workbench import models, runs
+from workbench.adapters import has_adapter, save_adapter
 from workbench.commands.given import load_model, spec
+from workbench.commands.tables import metric_table
 from workbench.console import number, progress_hooks, table_line
-from workbench.files import writable, write_table, writing
+from workbench.files import writable, writing
 from workbench.objectives import objective
 from workbench.options import presets_of, settings_from
-from workbench.probes import probe as probe_task
 from workbench.registry import UserError, unknown
 from workbench.report import run_report
 from workbench.scorers import score_samples, scorer
-from workbench.unlearn import epochs
+from workbench.settings import epochs
 from workbench.unlearn import finetune as plant
 
 
@@ -73,7 +74,7 @@ def finetune(given: Namespace) -> dict[str, Any]:
     lm = load_model(given)
     run = plant(lm, samples, settings=settings, **progress_hooks(settings.steps, "on_step"))
     with writing(out) as aside:
-        lm.save(aside)
+        save_adapter(lm, aside) if has_adapter(lm) else lm.save(aside)
     means = {name: mean_nll(lm, task.sets[name]) for name in ("forget", "retain")}
     print(f"saved {out}; mean answer NLL: forget {means['forget']:.3f}, retain {means['retain']:.3f}")
     return {"out": str(out), "steps": settings.steps, "nll": means, "cost": run.ledger.as_dict()}
@@ -95,6 +96,7 @@ def unlearn(given: Namespace) -> dict[str, Any]:
         given.set,
         {"objective": objective[given.objective].options, "weights": learned},
         presets={} if a_file else presets_of(given.weights),
+        **objective[given.objective].facts.get("settings", {}),
     )
     config = runs.Config(
         task=spec(given),
@@ -116,55 +118,16 @@ def show_run(directory: runs.RunDirectory) -> dict[str, Any]:
     """Print a run's status and its metrics before and after."""
     status, metrics = directory.status(), directory.json("metrics.json") or {}
     print(f"{status['run']}: {status['status']}, step {status['step']} of {status['steps']}")
-    before, after = metrics.get("before", {}), metrics.get("after", {})
-    rows = [["set", "metric", "before", "after"]]
-    for name, values in before.items():
-        for key, value in values.items():
-            rows.append([name, key, number(value), number(after[name][key]) if after else ""])
-    if before:
-        table_line(rows)
-        reasons(before)
+    if metrics.get("before"):
+        metric_table({phase: metrics.get(phase, {}) for phase in ("before", "after")})
         if directory.config.get("probe_limit"):
             print(f"probed: at most {directory.config['probe_limit']} answers a set")
     return status | {"metrics": metrics, "cost": directory.json("cost.json")}
 
 
-def reasons(metrics: dict[str, dict[str, Any]]) -> None:
-    """Print why metrics have no value, a line a reason."""
-    found: dict[str, list[str]] = {}
-    for name, values in metrics.items():
-        for key, value in values.items():
-            if isinstance(value, dict):
-                found.setdefault(value["reason"], []).append(f"{name} {key}")
-    for reason, places in found.items():
-        print(f"not available: {', '.join(places)}: {reason}")
-
-
 def load_result(run: runs.RunDirectory, prompt: models.Prompt | None) -> models.LanguageModel:
     """The model that a run left, in the number format of the run."""
-    if run.json("run.json") is None:
-        raise UserError(f"{run.path} is not finished, so it has no model yet; resume it first")
-    return models.load(str(run.path / "model"), precision=run.config["precision"], prompt=prompt)
-
-
-def probe(given: Namespace) -> dict[str, Any]:
-    """Probe a model."""
-    task = spec(given).load()
-    if given.out:
-        writable(Path(given.out))
-    folder = Path(given.model)
-    if runs.is_run(folder):
-        lm = load_result(runs.RunDirectory(folder), given.prompt)
-    else:
-        lm = models.load(given.model, prompt=given.prompt)
-    found = probe_task(lm, task, limit=given.probe_limit, progress=progress_hooks(0)["on_probe"])
-    if given.out:
-        write_table(Path(given.out), found.rows)
-    rows = [["set", "metric", "value"]]
-    rows += [[name, key, number(value)] for name, values in found.metrics.items() for key, value in values.items()]
-    table_line(rows)
-    reasons(found.metrics)
-    return {"metrics": found.metrics}
+    return runs.load_result(run, prompt)
 
 
 def manage_runs(given: Namespace) -> Any:
