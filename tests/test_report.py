@@ -1,5 +1,6 @@
 """A run's page: one file, true numbers, nothing fetched, parts that are missing left out."""
 
+import html
 import json
 import re
 
@@ -10,7 +11,9 @@ from test_view_html import SAMPLES, SPANS, Text, scores_of, token_table
 
 from workbench.metrics import metric
 from workbench.registry import UserError
-from workbench.report import directions, read_run, run_report, scores_page
+from workbench.report import definitions, range_text, read_run, run_report, scores_page
+from workbench.suites import summary
+from workbench.view.definitions import ARROWS
 
 
 @pytest.fixture
@@ -137,10 +140,58 @@ def test_no_run_directory(tmp_path):
         run_report(tmp_path)
 
 
-def test_every_metric_has_a_direction_and_a_description():
-    found = directions()
-    assert list(found) == list(metric)
-    assert all(d["direction"] and d["description"] for d in found.values())
+def test_every_metric_and_summary_is_defined():
+    found = definitions()
+    assert list(found) == list(dict.fromkeys([*metric, *summary]))
+    told = ("direction", "range", "split", "description", "formula", "source")
+    assert [(name, key) for name, d in found.items() for key in told if not d[key]] == []
+    assert all(d["direction"] in ARROWS for d in found.values())
+    assert all("\n" not in d["formula"] and d["formula"].startswith(d["description"]) for d in found.values())
+
+
+def test_a_name_of_both_registries_has_the_definition_asked_for():
+    assert definitions()["fluency"] == definitions(metric)["fluency"]
+    assert definitions(summary)["fluency"]["split"] == summary["fluency"].facts["split"]
+    assert list(definitions(metric)) == list(metric)
+    assert "end token" in definitions()["exact_memorization"]["differs"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0, 1, "0 to 1"),
+        (1, None, "1 and up"),
+        (-100, None, "\u2212100 and up"),
+        (None, 0, "up to 0"),
+        (None, None, "any number"),
+    ],
+)
+def test_range_text(low, high, text):
+    assert range_text(low, high) == text
+
+
+def test_metrics_of_the_report_are_defined(run_dir):
+    section = run_report(run_dir).read_text(encoding="utf-8").split("What the model knows")[1].split("<h2>")[0]
+    for name in ("probability", "fact_accuracy", "truth_ratio"):
+        formula = html.escape(definitions()[name]["formula"])
+        assert section.count(formula) == 2  # on hover, and in the list
+
+
+def test_suites_have_a_section(run_dir):
+    assert "What the suites say" not in run_report(run_dir).read_text(encoding="utf-8")
+    (run_dir / "suites").mkdir()
+    basic = {"suite": "basic", "summary": {}, "parts": {}, "curve": []}
+    (run_dir / "suites" / "basic.json").write_text(json.dumps(basic))
+    assert "What the suites say" not in run_report(run_dir).read_text(encoding="utf-8")
+    values = {"model_utility": {"value": None, "reason": "needs <wrong> answers"}, "mia_loss": 0.625}
+    tofu = {"suite": "tofu", "summary": values, "parts": {"mia_loss": {"forget_samples": 40}}}
+    (run_dir / "suites" / "tofu.json").write_text(json.dumps(tofu))
+    page = run_report(run_dir).read_text(encoding="utf-8")
+    section = page.split("What the suites say")[1].split("<h2>")[0]
+    assert "needs &lt;wrong&gt; answers" in section
+    assert "<b>0.62</b>" in section
+    assert html.escape(definitions()["mia_loss"]["formula"]) in section
+    Text(page)
 
 
 def test_large_tables_stay_small(tmp_path):

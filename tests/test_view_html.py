@@ -12,13 +12,10 @@ import pytest
 
 from workbench.registry import UserError
 from workbench.view import (
-    alignment_table,
     answers_view,
     change_view,
     changes,
-    cost_table,
     line_chart_svg,
-    metrics_view,
     token_view,
 )
 from workbench.view.page import word_diff
@@ -347,18 +344,6 @@ def test_answers_view():
     Text(page)
 
 
-def test_metrics_view_names_reasons():
-    metrics = {
-        "before": {"forget": {"probability": 0.97, "truth_ratio": {"value": None, "reason": "needs wrong answers"}}},
-        "after": {"forget": {"probability": 0.081, "truth_ratio": {"value": None, "reason": "needs wrong answers"}}},
-    }
-    page = metrics_view(metrics, {"probability": {"direction": "higher", "description": "of the answer"}})
-    assert "<small>0.97 →</small> 0.08" in page
-    assert 'title="needs wrong answers">not available' in page
-    assert "truth ratio not available: needs wrong answers (forget)." in page
-    assert "probability ↑" in page
-
-
 def test_line_chart():
     points = [(0, 0.1), (10, 2.0), (20, float("nan")), (30, 4.2)]
     page = line_chart_svg({"forget": points, "retain": [(0, 0.2), (30, 0.3)]}, title="NLL", y_label="nats")
@@ -376,19 +361,6 @@ def test_ticks_cover_the_range(low, high):
     assert found[0] <= low + 1e-12
     assert found[-1] >= high - 1e-12
     assert 2 <= len(found) <= 12
-
-
-def test_alignment_and_cost_tables():
-    found = {"a": {"auroc": 0.6, "auroc_per_sample": 0.5, "ap": 0.4}, "b": {"auroc": 0.9}}
-    found["c"] = {key: {"value": None, "reason": "all scores are equal"} for key in found["a"]}
-    page = alignment_table(found)
-    assert page.index(">b<") < page.index(">a<") < page.index(">c<")
-    assert 'title="all scores are equal"' in page
-    cost = {"phases": {"forget": {"tokens": 32000, "flops": 3.1e12, "seconds": 4.25, "calls": 8}}}
-    page = cost_table(cost)
-    assert "32 k" in page
-    assert "3.1 TFLOP" in page
-    assert "Peak memory: <b>not available</b>" in page
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Every number is computed from the run's tables; what is missing says so. The pag
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,24 +17,16 @@ import pandas as pd
 from workbench import compare
 from workbench.files import write_text
 from workbench.metrics import metric
+from workbench.registry import Entry, Registry
 from workbench.runs import RunDirectory
+from workbench.suites import summary
 from workbench.view.agreement import agreement_view, disagreement_view
 from workbench.view.compare import compare_view
 from workbench.view.html import token_view
 from workbench.view.notes import notes_view
-from workbench.view.page import (
-    alignment_table,
-    answers_view,
-    change_view,
-    changes,
-    cost_table,
-    label,
-    large,
-    metrics_view,
-    page,
-    value_of,
-)
+from workbench.view.page import answers_view, change_view, changes, label, page, value_of
 from workbench.view.svg import line_chart_svg
+from workbench.view.tables import alignment_table, cost_table, large, metrics_view, summary_view
 from workbench.view.text import NOT_AVAILABLE, Samples, frame, number, plain
 
 
@@ -58,6 +51,7 @@ class RunFiles:
     scores: pd.DataFrame | None
     probes: pd.DataFrame | None
     tokens: pd.DataFrame | None
+    suites: dict[str, dict[str, Any]]
 
 
 def read_run(path: str | Path) -> RunFiles:
@@ -77,16 +71,43 @@ def read_run(path: str | Path) -> RunFiles:
         scores=run.table("scores.parquet"),
         probes=run.table("probes.parquet"),
         tokens=run.table("tokens.parquet"),
+        suites={f.stem: run.json(f"suites/{f.name}") for f in sorted((run.path / "suites").glob("*.json"))},
     )
 
 
-def directions() -> dict[str, dict[str, str]]:
-    """Direction and first docstring line of every registered metric."""
-    entries = {name: metric[name] for name in metric}
+def definitions(*registries: Registry) -> dict[str, dict[str, str]]:
+    """What the numbers mean, by name: direction, range, unit, split, formula, source, and how open-unlearning differs.
+
+    Of the registries given, by default the metrics and then the suites' summaries; an earlier one keeps its names.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for registry in registries or (metric, summary):
+        for name in registry:
+            found.setdefault(name, _definition(registry[name]))
+    return found
+
+
+def _definition(entry: Entry) -> dict[str, str]:
+    facts, first = entry.facts, (inspect.getdoc(entry.function) or "").split("\n\n")[0]
     return {
-        name: {"direction": e.facts["better"], "description": (e.function.__doc__ or "").split("\n")[0]}
-        for name, e in entries.items()
+        "direction": facts["better"],
+        "range": range_text(*facts["range"]),
+        "unit": facts.get("unit", ""),
+        "split": facts.get("split", ""),
+        "description": first.split("\n")[0],
+        "formula": " ".join(first.split()),
+        "aggregate": (inspect.getdoc(facts["aggregate"]) or "").split("\n")[0] if "aggregate" in facts else "",
+        "source": facts.get("source", ""),
+        "differs": facts.get("differs", ""),
     }
+
+
+def range_text(low: float | None, high: float | None) -> str:
+    """A range in words; None is an open end."""
+    ends = [None if end is None else f"{end:g}".replace("-", "−") for end in (low, high)]  # noqa: RUF001
+    if ends[1] is None:
+        return "any number" if ends[0] is None else f"{ends[0]} and up"
+    return f"up to {ends[1]}" if ends[0] is None else f"{ends[0]} to {ends[1]}"
 
 
 # Words --------------------------------------------------------------------------------------------------------------
@@ -208,6 +229,12 @@ def _answers(run: RunFiles) -> Section:
     return Section("What the model says", note, answers_view(probes, css=False))
 
 
+def _suites(results: Sequence[Mapping[str, Any]]) -> Section:
+    known = definitions(summary)
+    body = "".join(summary_view(result, known, css=False) for result in results)
+    return Section("What the suites say", "What benchmarks report of the model after the run.", body)
+
+
 def _configuration(run: RunFiles) -> Section:
     versions = ", ".join(f"{k} {v}" for k, v in run.config.get("versions", {}).items())
     text = plain_block(json.dumps(run.config, indent=1, ensure_ascii=False))
@@ -272,8 +299,10 @@ def run_report(
     if run.events:
         sections.append(_training(run, weights if scores is not None else None, texts))
     if run.metrics:
-        body = metrics_view(run.metrics, directions(), css=False)
+        body = metrics_view(run.metrics, definitions(metric), css=False)
         sections.append(Section("What the model knows", "Every metric of every probe set, before → after.", body))
+    if told := [found for found in run.suites.values() if any(found.get(k) for k in ("summary", "curve", "general"))]:
+        sections.append(_suites(told))
     if run.tokens is not None and {"before", "after"} <= set(run.tokens["phase"]):
         sections.append(_change(run, max(max_samples // 2, 1)))
     if run.probes is not None:

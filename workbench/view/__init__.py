@@ -4,16 +4,9 @@ from workbench.view.agreement import agreement_view, disagreement_view
 from workbench.view.compare import compare_view, token_matrix
 from workbench.view.html import token_view
 from workbench.view.notes import notes_view
-from workbench.view.page import (
-    alignment_table,
-    answers_view,
-    change_view,
-    changes,
-    cost_table,
-    metrics_view,
-    page,
-)
+from workbench.view.page import answers_view, change_view, changes, page
 from workbench.view.svg import line_chart_svg
+from workbench.view.tables import alignment_table, cost_table, metrics_view, summary_view
 
 __all__ = [
     "agreement_view",
@@ -28,6 +21,7 @@ __all__ = [
     "metrics_view",
     "notes_view",
     "page",
+    "summary_view",
     "token_matrix",
     "token_view",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.registry import unknown
+from workbench.view.definitions import definitions_list, heading
 from workbench.view.page import table as table_of
 from workbench.view.page import value_of
 from workbench.view.text import (
@@ -31,6 +32,33 @@ MEASURES = {
         "tokens in pairs: how many more stand in the same order than in reverse; 1: all, 0: none",
     ),
     "top_k_overlap": ("overlap of the highest tokens", "how much of one scorer's highest {top} is in the other's"),
+}
+DEFINITIONS: dict[str, dict[str, str]] = {
+    "spearman": {
+        "direction": "higher",
+        "range": "−1 to 1, chance 0",  # noqa: RUF001
+        "formula": "Pearson correlation of the tokens' ranks, ties at their mean rank",
+        "source": "Spearman 1904",
+    },
+    "kendall": {
+        "direction": "higher",
+        "range": "−1 to 1, chance 0",  # noqa: RUF001
+        "formula": "(concordant - discordant) / sqrt(n_a n_b), n the pairs of tokens that a scorer does not tie",
+        "source": "tau-b, Kendall 1945",
+    },
+    "top_k_overlap": {
+        "direction": "higher",
+        "range": "0 to 1",
+        "formula": "the share of the k = ceil(top T) highest of T tokens that both scorers have in common; ties at the "
+        "limit share the places left",
+        "source": "ours",
+    },
+    "disagreement": {
+        "range": "0 to 2",
+        "formula": "1 - the mean Spearman rank correlation of two scorers, over the pairs of scorers where it is "
+        "defined in the sample",
+        "source": "ours",
+    },
 }
 POOLING = {"pooled": "over all tokens at once", "per_sample": "mean over samples, each ranked for itself"}
 
@@ -91,14 +119,19 @@ def agreement_view(
         f"{name[0].upper()}{name[1:]}: {meaning.format(top=share)}{f'; chance gives {number(top)}' if overlap else ''}."
     )
     count = f"{agreement['tokens']:,} tokens of {agreement['samples']:,} samples"
+    shown = heading(measure, DEFINITIONS[measure], shown=f"<b>{name}</b>", ranged=False)
     bar = (
-        f'<div class="wb-bar"><span><b>{name}</b></span> {scale.legend(top if overlap else None)}'
+        f'<div class="wb-bar"><span>{shown}</span> {scale.legend(top if overlap else None)}'
         f'<span class="wb-last">{POOLING[level]} · {count}</span></div>'
     )
-    notes = [guide, *(f"– {plain(why)}: {_few(pairs)}." for why, pairs in reasons.items())]  # noqa: RUF001
+    notes = [f"↑ higher: more alike. {guide}", *(f"– {plain(why)}: {_few(pairs)}." for why, pairs in reasons.items())]  # noqa: RUF001
     foot = f'<div class="wb-foot">{"<br>".join(notes)}</div>'
+    told = definitions_list([measure], DEFINITIONS, {measure: name})
     return frame(
-        f'{bar}<div class="wb-scroll">{grid}</div>{foot}', title=title, attributes='class="wb wb-mx wb-agr"', css=css
+        f'{bar}<div class="wb-scroll">{grid}</div>{foot}{told}',
+        title=title,
+        attributes='class="wb wb-mx wb-agr"',
+        css=css,
     )
 
 
@@ -144,5 +177,7 @@ def disagreement_view(
     if len(rows) < len(table):
         notes.insert(0, f"Showing {len(rows)} of {len(table)} samples, most disagreement first.")
     foot = f'<div class="wb-foot">{" ".join(notes)}</div>'
-    body = table_of(["", "sample", "disagreement", "furthest apart"], rows)
+    name = heading("disagreement", DEFINITIONS["disagreement"])
+    body = table_of(["", "sample", name, "furthest apart"], rows)
+    foot += definitions_list(["disagreement"], DEFINITIONS)
     return frame(body + foot, title=title, attributes='class="wb wb-dis"', css=css)

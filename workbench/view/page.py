@@ -1,4 +1,4 @@
-"""What a run did, as plain HTML strings: per-token change, answers, metrics, costs, and the page around them."""
+"""What a run did to tokens and answers, as plain HTML strings; tables of cells, and the page around all views."""
 
 from __future__ import annotations
 
@@ -198,118 +198,27 @@ def label(name: str) -> str:
     return plain(str(name).replace("_", " "))
 
 
-def _none(reason: str) -> str:
+def missing(reason: str) -> str:
+    """The cell of a value there is none of; the reason shows on hover."""
     return f'<span class="wb-none" title="{plain(reason)}">{NOT_AVAILABLE}</span>'
+
+
+def row(first: str, cells: Sequence[str], name: str = "") -> str:
+    """A row of ready HTML cells under a class; the first is its heading."""
+    extra = f' class="{name}"' if name else ""
+    return f'<tr{extra}><th scope="row">{first}</th>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
+
+
+def grid(head: Sequence[str], lines: Sequence[str]) -> str:
+    """A table of ready rows."""
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    return f'<div class="wb-scroll"><table><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, last: str = "") -> str:
     """A table of ready HTML cells; `last` is the class of the last row."""
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    lines = []
-    for i, (first, *rest) in enumerate(rows):
-        extra = f' class="{last}"' if last and i == len(rows) - 1 else ""
-        lines.append(f'<tr{extra}><th scope="row">{first}</th>{"".join(f"<td>{c}</td>" for c in rest)}</tr>')
-    return f'<div class="wb-scroll"><table><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-
-
-def metrics_view(
-    metrics: Mapping[str, Any],
-    directions: Mapping[str, Mapping[str, str]] | None = None,
-    *,
-    title: str | None = None,
-    css: bool = True,
-) -> str:
-    """Every metric of every probe set, before → after; what has no value says "not available", and why below.
-
-    Args:
-        metrics: `metrics.json`: phase -> probe set -> metric -> number or {"value": None, "reason": why}.
-        directions: metric -> {"direction": "higher" | "lower" | ..., "description": str}; higher means that the model
-            knows the set better.
-        title: a heading.
-        css: bring the style sheet along.
-    """
-    before, after, directions = metrics.get("before", {}), metrics.get("after", {}), directions or {}
-    sets = list(dict.fromkeys([*before, *after]))
-    names = list(dict.fromkeys(m for phase in (before, after) for s in phase.values() for m in s))
-    reasons: dict[str, list[str]] = {}
-    rows = []
-    for name in names:
-        known = directions.get(name, {})
-        arrow = {"higher": " ↑", "lower": " ↓"}.get(known.get("direction", ""), "")
-        cells = [f'<span title="{plain(known.get("description", ""))}">{label(name)}{arrow}</span>']
-        for s in sets:
-            cells.append(_before_after(before.get(s, {}).get(name), after.get(s, {}).get(name), bool(after)))
-            for reason in {value_of(p[s][name])[1] for p in (before, after) if name in p.get(s, {})} - {""}:
-                reasons.setdefault(f"{label(name)} {NOT_AVAILABLE}: {plain(reason)}", []).append(plain(s))
-        rows.append(cells)
-    notes = [f"{why} ({', '.join(dict.fromkeys(where))})." for why, where in reasons.items()]
-    if any(d.get("direction") in {"higher", "lower"} for d in directions.values()):
-        notes.insert(0, "↑ higher, ↓ lower: the model knows the set better.")
-    foot = f'<div class="wb-foot">{"<br>".join(notes)}</div>' if notes else ""
-    return frame(table(["metric", *map(label, sets)], rows) + foot, title=title, css=css)
-
-
-def _before_after(before: Any, after: Any, both: bool) -> str:
-    (old, why), (new, why_after) = value_of(before), value_of(after)
-    if not both:
-        return _none(why) if old is None else number(old)
-    if old is None and new is None:
-        return _none(why_after or why)
-    shown = [_none(w) if v is None else number(v) for v, w in ((old, why), (new, why_after))]
-    return f"<small>{shown[0]} →</small> {shown[1]}"
-
-
-def alignment_table(alignment: Mapping[str, Mapping[str, Any]], *, title: str | None = None, css: bool = True) -> str:
-    """How well each scorer finds the labelled spans, best first; the bar is the AUROC, 0.5 is chance."""
-
-    def key(item: tuple[str, Mapping[str, Any]]) -> float:
-        value = value_of(item[1].get("auroc"))[0]
-        return -1.0 if value is None else value
-
-    rows = []
-    for name, values in sorted(alignment.items(), key=key, reverse=True):
-        cells = [plain(name)]
-        for column in ("auroc", "auroc_per_sample", "ap", "precision_at_budget"):
-            value, reason = value_of(values.get(column))
-            meter = f'<span class="wb-meter"><i style="width:{100 * (value or 0):.0f}%"></i></span>' * (
-                column == "auroc"
-            )
-            cells.append(_none(reason) if value is None else number(value) + meter)
-        rows.append(cells)
-    note = (
-        "AUROC: how often a token inside a labelled span scores above one outside; 0.5 is chance. "
-        "Precision: of the tokens that score highest (a fifth, unless said otherwise), the share inside a span."
-    )
-    head = ["scorer", "AUROC", "per answer", "average precision", "precision"]
-    return frame(table(head, rows) + f'<div class="wb-foot">{note}</div>', title=title, css=css)
-
-
-def large(value: float | None, unit: str = "") -> str:
-    """A large count with a metric prefix: 3.1 T."""
-    if value is None or not math.isfinite(value):
-        return NOT_AVAILABLE
-    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}".rstrip()
-
-
-def cost_table(cost: Mapping[str, Any], *, title: str | None = None, css: bool = True) -> str:
-    """Tokens, floating-point operations, seconds and calls by phase, and the peak memory where it was measured."""
-    phases, total = cost.get("phases", {}), cost.get("total")
-    rows = []
-    for name, part in [*phases.items(), *([("total", total)] if total else [])]:
-        seconds = part.get("seconds")
-        took = NOT_AVAILABLE if seconds is None else f"{number(seconds, 1)} s"
-        rows.append(
-            [label(name), large(part.get("tokens")), large(part.get("flops"), "FLOP"), took, large(part.get("calls"))]
-        )
-    memory = cost.get("peak_memory_bytes")
-    peak = NOT_AVAILABLE if memory is None else f"{memory / 2**20:,.0f} MiB"
-    note = "Operations are matrix products, a multiply-add counting 2. "
-    foot = f'<div class="wb-foot">{note}Peak memory: <b>{peak}</b></div>'
-    body = table(["phase", "tokens", "operations", "time", "calls"], rows, last="wb-sum" if total else "")
-    return frame(body + foot, title=title, css=css)
+    names = [""] * (len(rows) - 1) + [last]
+    return grid(head, [row(first, rest, name) for (first, *rest), name in zip(rows, names, strict=False)])
 
 
 # Page ---------------------------------------------------------------------------------------------------------------

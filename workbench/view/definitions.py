@@ -1,0 +1,75 @@
+"""What a number means, said where it stands: arrow and range beside its name, the formula on hover and in a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from workbench.view.page import label
+from workbench.view.text import plain
+
+ARROWS = {"higher": "↑", "lower": "↓", "see split": "↑", "near 0": "→\N{NBSP}0", "near 0.5": "→\N{NBSP}0.5"}
+REFERENCE = "open-unlearning"  # the framework that `differs` compares with
+Definition = Mapping[str, str]
+Definitions = Mapping[str, Definition]
+
+
+def arrow(definition: Definition) -> str:
+    """The sign of the better direction, never on a line of its own; empty where none is known."""
+    sign = ARROWS.get(definition.get("direction", ""), "")
+    return f"\N{NBSP}{sign}" if sign else ""
+
+
+def reach(definition: Definition) -> str:
+    """The range and the unit: "0 and up, bits"."""
+    return plain(", ".join(filter(None, (definition.get("range"), definition.get("unit")))))
+
+
+def lines(definition: Definition) -> list[str]:
+    """A definition in words, a line each, not yet escaped; what is not known has no line."""
+    aggregate = definition.get("aggregate", "").rstrip(".")
+    source, _, sureness = definition.get("source", "").partition("; ")
+    facts = [
+        ("", definition.get("formula") or definition.get("description")),
+        ("over a set: ", aggregate[:1].lower() + aggregate[1:]),
+        ("range: ", definition.get("range")),
+        ("unit: ", definition.get("unit")),
+        ("sets: ", definition.get("split")),
+        ("source: ", f"{source} ({sureness})" if sureness else source),
+        (f"differs from {REFERENCE}: ", definition.get("differs")),
+    ]
+    return [f"{told}{fact}" for told, fact in facts if fact]
+
+
+def heading(name: str, definition: Definition, *, shown: str | None = None, ranged: bool = True) -> str:
+    """A metric's name, arrow and range; the definition shows on hover, and below the name with the keyboard's focus.
+
+    Args:
+        name: of the metric.
+        definition: its facts; without any the name stands alone.
+        shown: ready HTML in place of the name.
+        ranged: with the range, small.
+    """
+    text = f"{label(name) if shown is None else shown}{arrow(definition)}"
+    told = "&#10;".join(map(plain, lines(definition)))
+    if told:
+        text = f'<span class="wb-def" tabindex="0" title="{told}">{text}</span>'
+    small = reach(definition) if ranged else ""
+    return text + (f" <small>{small}</small>" if small else "")
+
+
+def definitions_list(names: Iterable[str], definitions: Definitions, shown: Mapping[str, str] | None = None) -> str:
+    """What `heading` says on hover, as text for every name that is defined; it folds, and is printed unfolded.
+
+    `shown` has ready HTML in place of names.
+    """
+    items = []
+    for name in names:
+        known = definitions.get(name, {})
+        if told := lines(known):
+            formula, rest = plain(told[0]), " · ".join(map(plain, told[1:]))
+            said = f"{formula}<small>{rest}</small>" if rest else formula
+            text = (shown or {}).get(name) or label(name)
+            items.append(f"<div><dt>{text}{arrow(known)}</dt><dd>{said}</dd></div>")
+    if not items:
+        return ""
+    return f'<details class="wb-defs"><summary>Definitions</summary><dl>{"".join(items)}</dl></details>'
