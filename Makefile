@@ -1,9 +1,9 @@
-# make demo | test | lab | data | test-all          (PYTHON=python3.12 picks another interpreter)
+# make demo | test | lab | data | test-all | leaderboard | leaderboard-real          (PYTHON=python3.12 picks another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lab data test test-all clean
+.PHONY: demo lab data test test-all leaderboard leaderboard-real clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -35,6 +35,16 @@ test-all: $(VENV)/.installed-test  ## the same with the slow tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m ''
+
+leaderboard: $(VENV)/.installed  ## every objective with several weights on biographies: docs/leaderboard.md
+	$(BIN)/python benchmarks/leaderboard.py
+
+REAL := --task tofu/forget01 --retain-rows 160 --model planted-smollm2 --name SmolLM2-135M --lrs 1e-4 --steps 30
+
+leaderboard-real: $(VENV)/.installed  ## the same on TOFU and SmolLM2 (hours on a CPU); ARGS="--data-dir DIR --spans FILE"
+	$(BIN)/workbench models get smollm2
+	test -d planted-smollm2 || $(BIN)/workbench finetune tofu/forget01 $(ARGS) --retain-rows 160 --model smollm2 --out planted-smollm2
+	$(BIN)/python benchmarks/leaderboard.py $(REAL) $(ARGS) --workers 1 --threads 2 --out docs/leaderboard-real
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,358 @@
+"""Every objective with several token weights, each tuned by the same small budget: who forgets at what price?
+
+    make leaderboard          (biographies; writes docs/leaderboard.md, .json and .svg)
+    make leaderboard-real     (TOFU forget01 on SmolLM2-135M, planted first; writes docs/leaderboard-real.*)
+
+Fair tuning: each pair of objective and weights gets the same grid (learning rate x weight of the forget loss, as a
+multiple of what its authors set), the same number of steps, and the same choice: the highest harmonic mean of
+*forgetting* (truth ratio on the forget set, 1 where wrong answers are as likely) and *utility* (harmonic mean over
+retain and neighbours of probability, ROUGE-L recall and truth ratio). No span label enters it. The tuning run's seed is
+not one of those reported. Labels serve for `fact_accuracy`, which is shown, and as the oracle weights `spans`.
+
+Rows are kept beside the result (`--rows`), so that a run that was cut off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import harmonic_mean, mean
+from typing import Any
+
+TUNING_SEED = 1000
+UTILITY = ("probability", "rouge_l_recall", "truth_ratio")
+_loaded: dict[str, Any] = {}
+
+
+def prepare(given: argparse.Namespace, tables: dict[str, str]) -> None:
+    """Load task and model in a worker."""
+    import torch
+
+    from workbench.models import load
+    from workbench.scorers import read_scores
+    from workbench.tasks import TaskSpec
+
+    torch.set_num_threads(given.threads)
+    task = TaskSpec(given.task, data_dir=given.data_dir, spans=given.spans, retain_rows=given.retain_rows).load()
+    weights = {name: read_scores(Path(path)) for name, path in tables.items()}
+    _loaded.update(task=task, lm=load(given.model), weights=weights, given=given)
+
+
+def figures(lm: Any, limit: int) -> dict[str, float]:
+    """What a model knows: facts (or ROUGE-L where nobody labelled them), forgetting and utility."""
+    from workbench.probes import probe
+
+    probed = probe(lm, _loaded["task"], limit=limit)
+    found = {
+        name: {k: (float("nan") if isinstance(v, dict) else v) for k, v in values.items()}
+        for name, values in probed.metrics.items()
+    }
+    tokens = probed.tokens[probed.tokens["probe_set"] == "forget"]
+    generic = tokens[~tokens["span"].fillna(False).astype(bool) & (tokens["end"] > tokens["start"])]
+    key = "fact_accuracy" if found["forget"]["fact_accuracy"] == found["forget"]["fact_accuracy"] else "rouge_l_recall"
+    kept = [found[name][metric] for name in ("retain", "neighbours") for metric in UTILITY]
+    kept = [value for value in kept if value == value]
+    forgetting, utility = found["forget"]["truth_ratio"], harmonic_mean(kept)
+    return {
+        "forget": found["forget"][key],
+        "retain": found["retain"]["rouge_l_recall" if found["retain"][key] != found["retain"][key] else key],
+        "neighbours": found["neighbours"][
+            "rouge_l_recall" if found["neighbours"][key] != found["neighbours"][key] else key
+        ],
+        "generic": float((generic["rank"] == 0).mean()),
+        "retain_nll": -float(probed.tokens[probed.tokens["probe_set"] == "retain"]["logp"].mean()),
+        "forgetting": forgetting,
+        "utility": utility,
+        "score": harmonic_mean([max(forgetting, 0.0), max(utility, 0.0)]),
+    }
+
+
+def one(job: dict[str, Any]) -> dict[str, Any]:
+    """One run, and its figures."""
+    from workbench.objectives import objective
+    from workbench.registry import UserError
+    from workbench.settings import Settings
+    from workbench.unlearn import unlearn
+
+    given = _loaded["given"]
+    authors = objective[job["objective"]].facts.get("settings", {})
+    settings = Settings(steps=given.steps, batch_size=given.batch_size, record_every=10**6, checkpoint_every=10**6)
+    settings = replace(settings, **{k: v for k, v in authors.items() if k != "lr"}, lr=job["lr"], seed=job["seed"])
+    settings = replace(settings, gamma=settings.gamma * job["gamma"], train=given.train)
+    weights = _loaded["weights"].get(job["weights"], job["weights"])
+    started = time.perf_counter()
+    try:
+        run = unlearn(_loaded["lm"], _loaded["task"], job["objective"], weights, settings=settings)
+    except UserError as error:
+        return job | {"failed": str(error), "score": 0.0}
+    seconds = time.perf_counter() - started
+    flops = run.ledger.total.flops
+    limit = given.limit if job["seed"] != TUNING_SEED else given.tuning_limit
+    return job | figures(run.lm, limit) | {"seconds": seconds, "flops": flops}
+
+
+class Rows:
+    """Finished rows, kept in a file; a job that is there is not run again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.found = {self.key(row): row for row in map(json.loads, lines)}
+
+    @staticmethod
+    def key(job: dict[str, Any]) -> tuple[Any, ...]:
+        """What names a job."""
+        return tuple(job[k] for k in ("objective", "weights", "lr", "gamma", "seed"))
+
+    def run(self, pool: ProcessPoolExecutor, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows of all jobs."""
+        missing = [job for job in jobs if self.key(job) not in self.found]
+        for done, row in enumerate(pool.map(one, missing), 1):
+            self.found[self.key(row)] = row
+            with self.path.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+            said = (
+                row.get("failed") or f"score {row['score']:.3f} forget {row['forget']:.2f} retain {row['retain']:.2f}"
+            )
+            print(f"{done}/{len(missing)} {row['objective']} {row['weights']} lr {row['lr']:g} x{row['gamma']:g} "
+                  f"seed {row['seed']}: {said}", file=sys.stderr, flush=True)  # fmt: skip
+        return [self.found[self.key(job)] for job in jobs]
+
+
+def scored(given: argparse.Namespace, folder: Path) -> dict[str, str]:
+    """Score tables of the weights that are fixed before a run, computed once; live scorers learn in each run."""
+    from workbench.scorers import score_samples, scorer
+    from workbench.scorers.table import TaskScoring, score_fixed
+
+    tables = {}
+    for name in given.weights.split(","):
+        if scorer[name].kind == "live":
+            continue
+        task, lm = _loaded["task"], _loaded["lm"]
+        fixed = scorer[name].kind == ""
+        table = score_samples(lm, task.forget, [name]) if fixed else score_fixed(TaskScoring(lm, task, None, 0), [name])
+        path = folder / f"{name}.parquet"
+        table.to_parquet(path, index=False)
+        tables[name] = str(path)
+    return tables
+
+
+COLUMNS = ("forget", "retain", "neighbours", "generic", "retain_nll", "forgetting", "utility", "score", "seconds")
+
+
+def cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean, lowest and highest over the seeds, a row a pair of objective and weights, the best score first."""
+    out = []
+    for key, group in itertools.groupby(rows, key=lambda r: (r["objective"], r["weights"], r["lr"], r["gamma"])):
+        found = list(group)
+        cell: dict[str, Any] = dict(zip(("objective", "weights", "lr", "gamma"), key, strict=True))
+        fine = [r for r in found if "failed" not in r]
+        cell |= {"seeds": len(fine), "failed": next((r["failed"] for r in found if "failed" in r), None)}
+        for name in COLUMNS:
+            values = [r[name] for r in fine]
+            cell[name] = {"mean": mean(values), "low": min(values), "high": max(values)} if values else None
+        out.append(cell)
+    return sorted(out, key=lambda c: -c["score"]["mean"] if c["score"] else 1.0)
+
+
+def spread(value: dict[str, float] | None) -> str:
+    """A mean with its range over the seeds."""
+    return f"{value['mean']:.2f} ({value['low']:.2f}-{value['high']:.2f})" if value else "not available"
+
+
+def meets(cell: dict[str, Any], before: dict[str, float]) -> bool:
+    """Whether at most 15 % of the facts are left at a cost of at most 5 % of the retain facts, in the mean."""
+    return bool(cell["forget"]) and cell["forget"]["mean"] <= 0.15 and before["retain"] - cell["retain"]["mean"] <= 0.05
+
+
+def verdict(found: list[dict[str, Any]]) -> str:
+    """Who leads, which is nobody in particular where the seeds' ranges meet."""
+    best = next(c for c in found if c["score"])
+    near = [c for c in found if c["score"] and c["score"]["high"] >= best["score"]["low"]]
+    named = ", ".join(f"{c['objective']} + {c['weights']}" for c in near)
+    if len(near) == 1:
+        return f"{named} leads: its worst seed is above every other pair's best."
+    return f"No single winner: the seeds' ranges of {len(near)} pairs meet the best one's ({named})."
+
+
+def against_uniform(found: list[dict[str, Any]]) -> list[str]:
+    """Per objective, what each weighting does to the score, where the seeds' ranges are apart."""
+    lines = []
+    by = {(c["objective"], c["weights"]): c["score"] for c in found}
+    for name in dict.fromkeys(c["objective"] for c in found):
+        base = by.get((name, "uniform"))
+        said = []
+        for (objective, weights), score in by.items():
+            if objective == name and weights != "uniform" and score and base:
+                apart = score["low"] > base["high"] or score["high"] < base["low"]
+                sign = "better" if score["mean"] > base["mean"] else "worse"
+                said.append(
+                    f"{weights} {sign} by {abs(score['mean'] - base['mean']):.3f}"
+                    if apart
+                    else f"{weights} within the noise"
+                )
+        if said:
+            lines.append(f"- `{name}`: " + ", ".join(sorted(said)))
+    return lines
+
+
+def page(given: argparse.Namespace, found: list[dict[str, Any]], before: dict[str, float], took: float) -> str:
+    """The Markdown page."""
+    head = ["objective", "weights", "lr", "x gamma", "forget ↓", "retain ↑", "neighbours ↑", "generic ↑", "retain NLL ↓",
+            "forgetting ↑", "utility ↑", "score ↑", "s a run", "≤ .15 at ≤ .05"]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for c in found:
+        cells_ = [
+            f"`{c['objective']}`",
+            c["weights"],
+            f"{c['lr']:g}",
+            f"{c['gamma']:g}",
+            *(spread(c[n]) for n in COLUMNS),
+        ]
+        lines.append("| " + " | ".join([*cells_, "yes" if meets(c, before) else "no"]) + " |")
+    failed = [f"- {c['objective']} + {c['weights']}: {c['failed']}" for c in found if c["failed"]]
+    start = ", ".join(f"{k} {before[k]:.2f}" for k in COLUMNS if k in before)
+    versions = ", ".join(f"{k} {v}" for k, v in facts().items())
+    command = " ".join(["benchmarks/leaderboard.py", *(sys.argv[1:] or [])])
+    count = len(given.lrs.split(",")) * len(given.gammas.split(","))
+    return "\n".join([
+        f"# Leaderboard: {given.task} on {given.name}", "",
+        f"`{command}`, {time.strftime('%Y-%m-%d')}, {took / 60:.0f} minutes on {hardware()}; {versions}.", "",
+        f"Each pair of objective and weights: {count} settings tried with a seed of their own (lr {given.lrs} x forget "
+        f"weight {given.gammas} times the authors'), {given.steps} steps of {given.batch_size} + {given.batch_size} answers, "
+        "chosen by `score` without any label, then run with "
+        f"seeds {given.seeds}: mean (lowest-highest). At most {given.limit} answers probed a set.", "",
+        "- **forget, retain, neighbours**: fact accuracy, the share of greedy answers that hold the labelled value, 0 to 1 "
+        "(ROUGE-L recall where nobody labelled one). **generic**: tokens of the forget answers outside the labels that are "
+        "still the first choice.",
+        "- **forgetting**: truth ratio of the forget set, mean min(R, 1/R). **utility**: harmonic mean over retain and "
+        "neighbours of probability, ROUGE-L recall and truth ratio. **score**: harmonic mean of both. All 0 to 1.",
+        "- **≤ .15 at ≤ .05**: in the mean at most 15 % of the forget facts left, and at most 5 points of retain accuracy lost.",
+        "- `spans` are the labels themselves: an oracle, not a method.", "",
+        f"Before: {start}.", "", *lines, "", f"![Forget against retain](leaderboard{given.suffix}.svg)", "",
+        verdict(found), "", "Against uniform weights, in `score`:", "", *against_uniform(found), "",
+        *(["Failed:", "", *failed, ""] if failed else []),
+    ])  # fmt: skip
+
+
+def facts() -> dict[str, str]:
+    """Versions that the numbers depend on."""
+    from workbench.runs import versions
+
+    found = versions()
+    return {name: found[name] for name in ("torch", "transformers", "python")} | {"commit": found["commit"][:10]}
+
+
+def hardware() -> str:
+    """The processor, or the GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} x {names[0] if names else platform.processor() or 'CPU'}"
+
+
+def draw(found: list[dict[str, Any]], before: dict[str, float], out: Path) -> None:
+    """The trade-off: facts left of the forget set against facts lost of the retain set, with the seeds' ranges."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams["svg.hashsalt"] = "leaderboard"
+    weights = list(dict.fromkeys(c["weights"] for c in found))
+    names = sorted({c["objective"] for c in found})
+    figure, axes = plt.subplots(1, len(weights), figsize=(3.6 * len(weights), 4.2), sharex=True, sharey=True)
+    marks = "osD^v<>PX*hd8pH"
+    for axis, weight in zip(axes if len(weights) > 1 else [axes], weights, strict=True):
+        for c in (c for c in found if c["weights"] == weight and c["forget"]):
+            x, y = c["retain"], c["forget"]
+            axis.errorbar(
+                x["mean"], y["mean"], fmt=marks[names.index(c["objective"]) % len(marks)], ms=6, lw=1,
+                xerr=[[x["mean"] - x["low"]], [x["high"] - x["mean"]]],
+                yerr=[[y["mean"] - y["low"]], [y["high"] - y["mean"]]],
+                color=plt.cm.tab20(names.index(c["objective"]) / 20), label=c["objective"],
+            )  # fmt: skip
+        axis.axhline(0.15, color="grey", lw=0.7, ls=":")
+        axis.axvline(before["retain"] - 0.05, color="grey", lw=0.7, ls=":")
+        axis.set(title=weight, xlabel="retain, right answers")
+    first = axes[0] if len(weights) > 1 else axes
+    first.set_ylabel("forget, right answers")
+    handles = {h.get_label(): h for axis in figure.axes for h in axis.containers}
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=8, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    figure.savefig(out, metadata={"Date": None})
+
+
+def main() -> None:
+    """Tune, run, write the page; the last line is one JSON object."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--task", default="biographies")
+    options.add_argument("--data-dir")
+    options.add_argument("--spans")
+    options.add_argument("--retain-rows", type=int)
+    options.add_argument("--model", default="bio-full")
+    options.add_argument("--name", help="the model's name on the page, where --model is a path")
+    options.add_argument("--objectives", default="", help="all by default")
+    options.add_argument("--weights", default="uniform,atwu,specificity,spans")
+    options.add_argument("--lrs", default="1e-3")
+    options.add_argument("--gammas", default="0.03,0.1,0.3,1,3,10")
+    options.add_argument("--seeds", default="0,1,2")
+    options.add_argument("--steps", type=int, default=50)
+    options.add_argument("--batch-size", type=int, default=16)
+    options.add_argument("--train", default="all")
+    options.add_argument("--limit", type=int, default=96, help="answers probed a set, of the runs that are shown")
+    options.add_argument("--tuning-limit", type=int, default=48)
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--threads", type=int, default=1, help="a worker")
+    options.add_argument("--out", default="docs/leaderboard", help="of .md, .json and .svg")
+    options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
+    given = options.parse_args()
+    given.name, given.suffix = given.name or given.model, Path(given.out).name.removeprefix("leaderboard")
+
+    from workbench.objectives import objective
+
+    started = time.perf_counter()
+    folder = Path(given.out).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = folder / ".leaderboard"
+    scratch.mkdir(exist_ok=True)
+    prepare(given, {})
+    before = figures(_loaded["lm"], given.limit)
+    tables = scored(given, scratch)
+    pairs = list(
+        itertools.product(given.objectives.split(",") if given.objectives else objective, given.weights.split(","))
+    )
+    grid = list(itertools.product(map(float, given.lrs.split(",")), map(float, given.gammas.split(","))))
+    rows = Rows(Path(given.rows or f"{given.out}.jsonl"))
+    with ProcessPoolExecutor(given.workers, initializer=prepare, initargs=(given, tables)) as pool:
+        jobs = [{"objective": o, "weights": w, "lr": lr, "gamma": g, "seed": TUNING_SEED}
+                for (o, w), (lr, g) in itertools.product(pairs, grid)]  # fmt: skip
+        tuned = rows.run(pool, jobs)
+        best = [
+            max((r for r in tuned if (r["objective"], r["weights"]) == pair), key=lambda r: r["score"])
+            for pair in pairs
+        ]
+        finals = [{k: row[k] for k in ("objective", "weights", "lr", "gamma")} | {"seed": seed}
+                  for row in best for seed in map(int, given.seeds.split(","))]  # fmt: skip
+        shown = rows.run(pool, finals)
+    found, took = cells(shown), time.perf_counter() - started
+    Path(f"{given.out}.md").write_text(page(given, found, before, took))
+    record = {"before": before, "cells": found, "seconds": took, "settings": vars(given), "versions": facts()}
+    Path(f"{given.out}.json").write_text(json.dumps(record, indent=1) + "\n")
+    draw(found, before, Path(f"{given.out}.svg"))
+    print(json.dumps({"page": f"{given.out}.md", "seconds": took, "pairs": len(found), "best": found[0]}))
+
+
+if __name__ == "__main__":
+    main()
