@@ -57,22 +57,22 @@ def figures(lm: Any, limit: int) -> dict[str, float]:
     }
     tokens = probed.tokens[probed.tokens["probe_set"] == "forget"]
     generic = tokens[~tokens["span"].fillna(False).astype(bool) & (tokens["end"] > tokens["start"])]
-    key = "fact_accuracy" if found["forget"]["fact_accuracy"] == found["forget"]["fact_accuracy"] else "rouge_l_recall"
     kept = [found[name][metric] for name in ("retain", "neighbours") for metric in UTILITY]
-    kept = [value for value in kept if value == value]
-    forgetting, utility = found["forget"]["truth_ratio"], harmonic_mean(kept)
-    return {
-        "forget": found["forget"][key],
-        "retain": found["retain"]["rouge_l_recall" if found["retain"][key] != found["retain"][key] else key],
-        "neighbours": found["neighbours"][
-            "rouge_l_recall" if found["neighbours"][key] != found["neighbours"][key] else key
-        ],
+    forgetting = found["forget"]["truth_ratio"]
+    utility = harmonic_mean([max(value, 0.0) for value in kept if value == value])
+    return {name: answered(found[name]) for name in ("forget", "retain", "neighbours")} | {
         "generic": float((generic["rank"] == 0).mean()),
         "retain_nll": -float(probed.tokens[probed.tokens["probe_set"] == "retain"]["logp"].mean()),
         "forgetting": forgetting,
         "utility": utility,
-        "score": harmonic_mean([max(forgetting, 0.0), max(utility, 0.0)]),
+        "score": harmonic_mean([max(forgetting, 0.0), utility]),
     }
+
+
+def answered(metrics: dict[str, float]) -> float:
+    """Fact accuracy, or ROUGE-L recall where nobody labelled a fact."""
+    facts_right = metrics["fact_accuracy"]
+    return facts_right if facts_right == facts_right else metrics["rouge_l_recall"]
 
 
 def one(job: dict[str, Any]) -> dict[str, Any]:
@@ -204,43 +204,64 @@ def against_uniform(found: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+INTRODUCTION = """\
+`{command}`, {date}, {minutes:.0f} minutes on {hardware}; {versions}.
+
+Each pair of objective and weights: {settings} settings tried with a seed of their own (lr {lrs} x forget weight
+{gammas} times the authors'), {steps} steps of {batch} + {batch} answers, chosen by `score` without any label, then run
+with seeds {seeds}: mean (lowest-highest). At most {limit} answers probed a set.
+
+- **forget, retain, neighbours**: fact accuracy, the share of greedy answers that hold the labelled value, 0 to 1
+  (ROUGE-L recall where nobody labelled one). **generic**: tokens of the forget answers outside the labels that are
+  still the first choice. Neighbours share values with the people to forget and are in no training batch.
+- **forgetting**: truth ratio of the forget set, mean min(R, 1/R). **utility**: harmonic mean over retain and neighbours
+  of probability, ROUGE-L recall and truth ratio. **score**: harmonic mean of both. All 0 to 1.
+- **≤ .15 at ≤ .05**: in the mean at most 15 % of the forget facts left, and at most 5 points of retain accuracy lost.
+- `spans` are the labels themselves: an oracle, not a method.
+
+Before: {before}."""
+HEAD = (
+    "objective | weights | x gamma | forget ↓ | retain ↑ | neighbours ↑ | generic ↑ | retain NLL ↓ | forgetting ↑ | "
+    "utility ↑ | score ↑ | s a run ↓ | ≤ .15 at ≤ .05"
+)
+
+
+def introduction(given: argparse.Namespace, before: dict[str, float], took: float) -> str:
+    """How the numbers came about and what they are."""
+    return INTRODUCTION.format(
+        command=" ".join(["benchmarks/leaderboard.py", *sys.argv[1:]]),
+        date=time.strftime("%Y-%m-%d"),
+        minutes=took / 60,
+        hardware=hardware(),
+        versions=", ".join(f"{k} {v}" for k, v in facts().items()),
+        settings=len(given.lrs.split(",")) * len(given.gammas.split(",")),
+        lrs=given.lrs,
+        gammas=given.gammas,
+        steps=given.steps,
+        batch=given.batch_size,
+        seeds=given.seeds,
+        limit=given.limit,
+        before=", ".join(f"{k.replace('_', ' ')} {before[k]:.2f}" for k in COLUMNS if k in before),
+    )
+
+
 def page(given: argparse.Namespace, found: list[dict[str, Any]], before: dict[str, float], took: float) -> str:
     """The Markdown page."""
-    head = ["objective", "weights", "lr", "x gamma", "forget ↓", "retain ↑", "neighbours ↑", "generic ↑", "retain NLL ↓",
-            "forgetting ↑", "utility ↑", "score ↑", "s a run", "≤ .15 at ≤ .05"]  # fmt: skip
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = [f"| {HEAD} |", "|---" * len(HEAD.split("|")) + "|"]
     for c in found:
-        cells_ = [
+        first = [
             f"`{c['objective']}`",
             c["weights"],
-            f"{c['lr']:g}",
-            f"{c['gamma']:g}",
-            *(spread(c[n]) for n in COLUMNS),
+            (f"lr {c['lr']:g}, " if "," in given.lrs else "") + f"{c['gamma']:g}",
         ]
-        lines.append("| " + " | ".join([*cells_, "yes" if meets(c, before) else "no"]) + " |")
+        cells = [*first, *(spread(c[n]) for n in COLUMNS), "yes" if meets(c, before) else "no"]
+        lines.append("| " + " | ".join(cells) + " |")
     failed = [f"- {c['objective']} + {c['weights']}: {c['failed']}" for c in found if c["failed"]]
-    start = ", ".join(f"{k} {before[k]:.2f}" for k in COLUMNS if k in before)
-    versions = ", ".join(f"{k} {v}" for k, v in facts().items())
-    command = " ".join(["benchmarks/leaderboard.py", *(sys.argv[1:] or [])])
-    count = len(given.lrs.split(",")) * len(given.gammas.split(","))
-    return "\n".join([
-        f"# Leaderboard: {given.task} on {given.name}", "",
-        f"`{command}`, {time.strftime('%Y-%m-%d')}, {took / 60:.0f} minutes on {hardware()}; {versions}.", "",
-        f"Each pair of objective and weights: {count} settings tried with a seed of their own (lr {given.lrs} x forget "
-        f"weight {given.gammas} times the authors'), {given.steps} steps of {given.batch_size} + {given.batch_size} answers, "
-        "chosen by `score` without any label, then run with "
-        f"seeds {given.seeds}: mean (lowest-highest). At most {given.limit} answers probed a set.", "",
-        "- **forget, retain, neighbours**: fact accuracy, the share of greedy answers that hold the labelled value, 0 to 1 "
-        "(ROUGE-L recall where nobody labelled one). **generic**: tokens of the forget answers outside the labels that are "
-        "still the first choice.",
-        "- **forgetting**: truth ratio of the forget set, mean min(R, 1/R). **utility**: harmonic mean over retain and "
-        "neighbours of probability, ROUGE-L recall and truth ratio. **score**: harmonic mean of both. All 0 to 1.",
-        "- **≤ .15 at ≤ .05**: in the mean at most 15 % of the forget facts left, and at most 5 points of retain accuracy lost.",
-        "- `spans` are the labels themselves: an oracle, not a method.", "",
-        f"Before: {start}.", "", *lines, "", f"![Forget against retain](leaderboard{given.suffix}.svg)", "",
-        verdict(found), "", "Against uniform weights, in `score`:", "", *against_uniform(found), "",
-        *(["Failed:", "", *failed, ""] if failed else []),
-    ])  # fmt: skip
+    parts = [f"# Leaderboard: {given.task} on {given.name}", introduction(given, before, took), "\n".join(lines)]
+    parts += [f"![Forget against retain]({Path(given.out).name}.svg)", verdict(found)]
+    parts += ["Against uniform weights, in `score`:", "\n".join(against_uniform(found))]
+    parts += ["Failed:", "\n".join(failed)] if failed else []
+    return "\n\n".join(parts) + "\n"
 
 
 def facts() -> dict[str, str]:
@@ -318,7 +339,7 @@ def main() -> None:
     options.add_argument("--out", default="docs/leaderboard", help="of .md, .json and .svg")
     options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
     given = options.parse_args()
-    given.name, given.suffix = given.name or given.model, Path(given.out).name.removeprefix("leaderboard")
+    given.name = given.name or given.model
 
     from workbench.objectives import objective
 

@@ -227,7 +227,7 @@ def _entropy(words: list[str], n: int) -> float:
 
 @functools.cache
 def _words() -> Any:
-    from nltk.tokenize import NLTKWordTokenizer  # type: ignore[import-untyped]
+    from nltk.tokenize import NLTKWordTokenizer
 
     return NLTKWordTokenizer()
 

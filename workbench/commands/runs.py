@@ -125,11 +125,6 @@ def show_run(directory: runs.RunDirectory) -> dict[str, Any]:
     return status | {"metrics": metrics, "cost": directory.json("cost.json")}
 
 
-def load_result(run: runs.RunDirectory, prompt: models.Prompt | None) -> models.LanguageModel:
-    """The model that a run left, in the number format of the run."""
-    return runs.load_result(run, prompt)
-
-
 def manage_runs(given: Namespace) -> Any:
     """List, show or resume runs."""
     if given.action == "list":

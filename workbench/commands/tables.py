@@ -10,8 +10,8 @@ from workbench.console import number, table_line
 from workbench.metrics import metric
 from workbench.registry import Entry
 from workbench.suites import summary
+from workbench.view.definitions import ARROWS
 
-ARROWS = {"higher": "↑", "lower": "↓", "see split": "↑", "near 0": "→ 0", "near 0.5": "→ 0.5"}
 FOR_METRICS = (
     "arrows: better, for text to be kept; on the forget set all but truth_ratio (and fluency) read the other way round"
 )
