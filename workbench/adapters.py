@@ -30,6 +30,8 @@ def choose_trained(lm: LanguageModel, train: str, *, rank: int = 8, scale: float
     Raises:
         UserError: `train` says none of these, or names layers that the model does not have.
     """
+    if has_adapter(lm):
+        raise UserError(f"{lm.name} carries an adapter; train a copy of it (frozen_copy), in which that is merged")
     if train == "lora":
         _add_lora(lm, rank, scale, seed)
         return
@@ -73,8 +75,6 @@ def layers_of(train: str, count: int) -> list[int]:
 def _add_lora(lm: LanguageModel, rank: int, scale: float, seed: int) -> None:
     from peft import LoraConfig
 
-    if has_adapter(lm):
-        raise UserError(f"{lm.name} has an adapter already; train=all goes on with it, or load the model below it")
     config = LoraConfig(r=rank, lora_alpha=scale, target_modules="all-linear", task_type="CAUSAL_LM")  # type: ignore[arg-type]
     with torch.random.fork_rng([lm.device] if lm.device.type == "cuda" else []):
         torch.manual_seed(seed)

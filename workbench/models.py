@@ -70,8 +70,8 @@ class LanguageModel:
         return contextlib.nullcontext()
 
     def frozen_copy(self) -> LanguageModel:
-        """The model as it is now, for use as a reference: own weights, no gradient."""
-        module = copy.deepcopy(self.module).eval().requires_grad_(False)
+        """The model as it is now, for use as a reference: own weights (an adapter's are merged in), no gradient."""
+        module = merge_adapter(copy.deepcopy(self.module)).eval().requires_grad_(False)
         return LanguageModel(module, self.tokenizer, self.name, self.prompt, self.precision, self.path)
 
     def like(self) -> dict[str, Any]:
@@ -162,11 +162,27 @@ def load(
 
 
 def load_adapter(lm: LanguageModel, folder: Path) -> LanguageModel:
-    """The model with a saved adapter on it, in place."""
+    """The model with a saved adapter merged into its weights, in place."""
     with quiet():
         lm.module.load_adapter(str(folder))
-    lm.module.eval().requires_grad_(False)
+    merge_adapter(lm.module).eval()
     return replace(lm, name=str(folder))
+
+
+def merge_adapter(module: Any) -> Any:
+    """The module, in place, with a LoRA adapter (if it has one) added to its weights, and a plain model again."""
+    if not getattr(module, "_hf_peft_config_loaded", False):
+        return module
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            parent, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(parent), leaf, layer.get_base_layer())
+    module._hf_peft_config_loaded = False
+    del module.peft_config
+    return module
 
 
 def _base(folder: Path) -> str:
