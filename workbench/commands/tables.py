@@ -23,7 +23,8 @@ def label(entry: Entry) -> str:
     low, high = entry.facts["range"]
     parts = [f"{low} to {high}" if high is not None else f"from {low}"]
     unit = entry.facts["unit"]
-    return f"{entry.name} {ARROWS[entry.facts['better']]} ({', '.join(parts + [unit] * bool(unit))})"
+    arrow = ARROWS[entry.facts["better"]].replace("\N{NBSP}", " ")
+    return f"{entry.name} {arrow} ({', '.join(parts + [unit] * bool(unit))})"
 
 
 def metric_table(phases: dict[str, dict[str, dict[str, Any]]]) -> None:
