@@ -1,4 +1,4 @@
-# make demo | test | lab | data | test-all | leaderboard | leaderboard-real          (PYTHON=python3.12 picks another interpreter)
+# make demo | test | lab | data | test-all | leaderboard | leaderboard-real   (PYTHON=python3.12: another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

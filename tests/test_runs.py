@@ -227,3 +227,12 @@ def test_an_interrupt_while_probing_leaves_a_run_to_resume(own: dict[str, str], 
     with pytest.raises(runs.Stopped, match="step 0"):
         runs.resume(tmp_path / "run", on_probe=interrupt)
     assert runs.resume(tmp_path / "run").status()["status"] == "finished"
+
+
+def test_an_objective_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
+    for name in ("forget", "retain"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": f"Some text to {name}."}) + "\n")
+    spec = TaskSpec(forget=str(tmp_path / "forget.jsonl"), retain=str(tmp_path / "retain.jsonl"))
+    with pytest.raises(UserError, match="'dpo' needs a question to refuse"):
+        start(Config(spec, "bio-full", "dpo", "uniform"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

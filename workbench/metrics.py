@@ -86,6 +86,9 @@ def truth_ratio_of_set(values: np.ndarray, lengths: np.ndarray, split: str) -> f
     return float((nearness if split == "forget" else np.maximum(0, 1 - values)).mean())
 
 
+SHARE: dict[str, Any] = {"better": "higher", "range": (0, 1), "unit": "", "aggregate": mean}
+
+
 @metric(
     "fact_accuracy",
     better="higher",
@@ -122,10 +125,7 @@ def _joined(text: str, place: int) -> bool:
 
 @metric(
     "probability",
-    better="higher",
-    range=(0, 1),
-    unit="",
-    aggregate=mean,
+    **SHARE,
     split="any",
     source="open-unlearning; sure",
 )
@@ -136,10 +136,7 @@ def probability(answer: Answer) -> float:
 
 @metric(
     "probability_with_options",
-    better="higher",
-    range=(0, 1),
-    unit="",
-    aggregate=mean,
+    **SHARE,
     split=CHOICES,
     source="open-unlearning; sure",
     differs="they add 1e-10 to the denominator",
@@ -157,10 +154,7 @@ def probability_with_options(answer: Answer, *, tiny: float = 0.0) -> float:
 
 @metric(
     "rouge_l_recall",
-    better="higher",
-    range=(0, 1),
-    unit="",
-    aggregate=mean,
+    **SHARE,
     split=ANSWERS,
     source="open-unlearning; sure",
     differs="they generate up to 200 tokens, which can only raise it",
@@ -172,10 +166,7 @@ def rouge_l_recall(answer: Answer) -> float:
 
 @metric(
     "rouge_l_f1",
-    better="higher",
-    range=(0, 1),
-    unit="",
-    aggregate=mean,
+    **SHARE,
     split=ANSWERS,
     source="MUSE, arXiv 2407.06460; sure",
     differs="they stem words, as for recall; MUSE's own evaluation does not",
@@ -234,10 +225,7 @@ def _words() -> Any:
 
 @metric(
     "exact_memorization",
-    better="higher",
-    range=(0, 1),
-    unit="",
-    aggregate=mean,
+    **SHARE,
     split="any",
     source="open-unlearning; sure",
     differs="they leave the end token out",
@@ -249,10 +237,7 @@ def exact_memorization(answer: Answer, *, last: bool = True) -> float:
 
 @metric(
     "extraction_strength",
-    better="higher",
-    range=(0, 1),
-    unit="",
-    aggregate=mean,
+    **SHARE,
     split="any",
     source="after open-unlearning; sure",
     differs="they leave the end token out, and the lowest value is 1/T",

@@ -46,7 +46,8 @@ class Reference:
         layer: int | None,
         batch_size: int,
     ) -> None:
-        self.needs, self.cost, self.layer = frozenset(needs) & set(KINDS), cost, layer
+        self.needs, self.cost = frozenset(needs) & set(KINDS), cost
+        self.layer = layer if "states" in self.needs else None
         chosen = sorted(set(seen))
         self.kept: dict[int, _Kept] = {}
         self.lm = lm
@@ -55,7 +56,7 @@ class Reference:
             return
         for places, batch in batches(lm, [encodings[i] for i in chosen], batch_size):
             stats = self._compute(batch)
-            parts = [(stats.logp, stats.logit, stats.logits, stats.states)[k] for k in range(4)]
+            parts = (stats.logp, stats.logit, stats.logits, stats.states)
             counts = stats.counts.tolist()
             split = [[None] * len(counts) if part is None else part.split(counts) for part in parts]
             for row, place in enumerate(places):
@@ -89,12 +90,8 @@ class Reference:
         training = self.lm.module.training
         self.lm.module.eval()
         with without_adapter(self.lm):
-            stats = token_stats(self.lm, batch, extras=False, logits="teacher" in self.needs, states=self._layer)
+            stats = token_stats(self.lm, batch, extras=False, logits="teacher" in self.needs, states=self.layer)
         self.lm.module.train(training)
         self.cost.count(self.lm, batch)
         stats.logp = stats.logp.detach()
         return stats
-
-    @property
-    def _layer(self) -> int | None:
-        return self.layer if "states" in self.needs else None

@@ -30,6 +30,7 @@ from workbench.scorers import check_needs, load_scorer, read_scores, save_scorer
 from workbench.scorers.weights import from_file, is_live, one_scorer
 from workbench.settings import Settings
 from workbench.tasks import Task, TaskSpec
+from workbench.terms import preferred_answers
 from workbench.unlearn import Run, State, unlearn
 
 KEEP_CHECKPOINTS = 2
@@ -292,6 +293,7 @@ def start(config: Config, path: Path | None = None, **hooks: Any) -> RunDirector
     config.check()
     check_new(path)
     task = config.task.load()
+    preferred_answers(objective[config.objective], task.forget)  # refuses what cannot be, before any work
     lm = load_for(config)
     if is_live(config.weights):
         options = config.settings.options.get("weights", {})
