@@ -234,5 +234,5 @@ def test_an_objective_that_cannot_be_is_refused_before_any_work(tmp_path: Path) 
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": f"Some text to {name}."}) + "\n")
     spec = TaskSpec(forget=str(tmp_path / "forget.jsonl"), retain=str(tmp_path / "retain.jsonl"))
     with pytest.raises(UserError, match="'dpo' needs a question to refuse"):
-        start(Config(spec, "bio-full", "dpo", "uniform"), tmp_path / "run")
+        runs.start(runs.Config(spec, "bio-full", "dpo", "uniform"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
