@@ -1,4 +1,4 @@
-"""What a run costs: tokens, floating-point operations and seconds by phase, counted from what ran."""
+"""What a run costs: tokens, floating-point operations, seconds and memory by phase, counted from what ran."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -22,20 +22,23 @@ class Phase:
     """Sums over the calls of one phase. `tokens` leaves padding out; `flops` counts it, since it is computed.
 
     `flops` are matrix products (a multiply-add is 2): elementwise work and the optimiser's update are not in it.
+    `peak_bytes` is the most memory held during any call, 0 where the system does not tell.
     """
 
     calls: int = 0
     tokens: int = 0
     flops: float = 0.0
     seconds: float = 0.0
+    peak_bytes: int = 0
 
     def plus(self, other: Phase) -> Phase:
-        """The sum of both."""
-        sums = (self.calls + other.calls, self.tokens + other.tokens)
-        return Phase(*sums, self.flops + other.flops, self.seconds + other.seconds)
+        """The sum of both, and the higher of the peaks."""
+        names = ("calls", "tokens", "flops", "seconds")
+        sums = (getattr(self, name) + getattr(other, name) for name in names)
+        return Phase(*sums, max(self.peak_bytes, other.peak_bytes))
 
     def count(self, lm: LanguageModel, batch: TokenBatch, passes: float = 1) -> None:
-        """Add a batch: 1 pass is a forward, 3 are a forward and a backward (twice as much, where all is trained)."""
+        """Add a batch's tokens and forward FLOPs, `passes` times the latter."""
         self.tokens += batch.tokens
         self.flops += passes * forward_flops(lm, batch)
 
@@ -76,11 +79,62 @@ def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> flo
     return rows * (position * (length + new - 1) + pair * pairs + row * new)
 
 
+class _Watch:
+    """The most memory held since it began. Watches may be nested: an inner one hands its peak on."""
+
+    open: ClassVar[list[_Watch]] = []
+
+    def __init__(self) -> None:
+        self.peak = 0
+        for outer in self.open:
+            outer.peak = max(outer.peak, _peak_since_reset())
+        _reset_peak()
+        self.open.append(self)
+
+    def close(self) -> int:
+        """The peak in bytes, 0 where it is not known."""
+        self.peak = max(self.peak, _peak_since_reset())
+        self.open.remove(self)
+        for outer in self.open:
+            outer.peak = max(outer.peak, self.peak)
+        return self.peak
+
+
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_most_resident = 0  # what was read before a reset: `ru_maxrss` forgets it on some kernels
+
+
+def _reset_peak() -> None:
+    """Begin to look for the highest memory anew: of the GPU's allocator, or resident (Linux only)."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        return
+    global _most_resident
+    _most_resident = max(_most_resident, _peak_since_reset())
+    with contextlib.suppress(OSError):
+        _CLEAR.write_text("5")
+
+
+def _peak_since_reset() -> int:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        status = _STATUS.read_bytes()
+    except OSError:  # not Linux
+        return 0
+    found = status.partition(b"VmHWM:")[2].split(None, 1)
+    return int(found[0]) * 1024 if found else 0
+
+
 @dataclass
 class Ledger:
-    """Costs by phase (scoring, recording, forget, retain, scorer, reference, probes, optimizer, checkpoint).
+    """Costs by phase; seconds are wall-clock, and a run's phases together are its whole time.
 
-    Seconds are wall-clock.
+    A GPU works on while the processor is in a later phase already: there the sum is right, its parts are not exact.
+
+    `startup` (imports), `loading`, `probes`, `scoring`, `reference`, `forget` and `retain` (forward passes),
+    `backward`, `scorer` (its learning), `optimizer`, `recording` (of token scores), `checkpoint`, `tracking` (events),
+    `saving`; `lost` are the steps after the checkpoint that a killed run was resumed from.
     """
 
     phases: dict[str, Phase] = field(default_factory=dict)
@@ -89,12 +143,14 @@ class Ledger:
     def phase(self, name: str, *, calls: int = 1) -> Iterator[Phase]:
         """Time a phase; the body adds tokens and flops to what it gets. `calls=0` goes on with the last call."""
         entry = self.phases.setdefault(name, Phase())
+        watch = _Watch()
         start = time.perf_counter()
         try:
             yield entry
         finally:
             entry.seconds += time.perf_counter() - start
             entry.calls += calls
+            entry.peak_bytes = max(entry.peak_bytes, watch.close())
 
     def add(self, other: Ledger) -> None:
         """Add another ledger's phases to these."""
@@ -112,7 +168,8 @@ class Ledger:
     def as_dict(self) -> dict[str, Any]:
         """The content of `cost.json`."""
         phases = {name: asdict(phase) for name, phase in self.phases.items()}
-        return {"phases": phases, "total": asdict(self.total), "peak_memory_bytes": peak_memory()}
+        peak = max(self.total.peak_bytes, peak_memory())
+        return {"phases": phases, "total": asdict(self.total), "peak_memory_bytes": peak}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Ledger:
@@ -148,4 +205,4 @@ def peak_memory() -> int:
 
         return int(psutil.Process().memory_info().rss)
     unit = 1 if sys.platform == "darwin" else 1024
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+    return max(int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit, _most_resident)

@@ -16,7 +16,9 @@ class Settings:
 
     Attributes:
         steps: optimiser steps.
-        batch_size: forget samples a step, and as many retain samples.
+        batch_size: forget samples a step, and as many retain samples; over all processes, if there are several.
+        micro_batch: samples computed at once in a process, their gradients being added up; 0 takes all. Halved by the
+            run itself where memory runs out: a step stays the same step.
         lr: largest learning rate of AdamW.
         warmup: steps of linear warm-up; linear decay to a tenth follows.
         weight_decay: of AdamW.
@@ -31,12 +33,15 @@ class Settings:
         retain_level: the retain loss that dual ascent allows.
         seed: of every random source.
         record_every: steps between two records of the token scores.
+        record_samples: forget samples recorded each time, evenly spread; all at the start and at the end.
         checkpoint_every: steps between two checkpoints.
+        keep_checkpoints: so many of the newest are kept.
         options: keyword arguments, under "objective" and "weights".
     """
 
     steps: int = 60
     batch_size: int = 32
+    micro_batch: int = 0
     lr: float = 3e-4
     warmup: int = 5
     weight_decay: float = 0.0
@@ -51,17 +56,20 @@ class Settings:
     retain_level: float = 0.0
     seed: int = 0
     record_every: int = 10
+    record_samples: int = 32
     checkpoint_every: int = 20
+    keep_checkpoints: int = 2
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "record_every", "checkpoint_every", "lora_rank"):
+        whole = ("record_every", "record_samples", "checkpoint_every", "keep_checkpoints", "lora_rank")
+        for name in ("steps", "batch_size", *whole):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("lr", "clip", "lora_alpha"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise UserError(f"{name} must be above 0 and finite, not {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "gamma", "alpha", "dual_rate", "retain_level"):
+        for name in ("micro_batch", "warmup", "weight_decay", "gamma", "alpha", "dual_rate", "retain_level"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise UserError(f"{name} must be at least 0 and finite, not {getattr(self, name)}")
         check_train(self.train)

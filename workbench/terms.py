@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from workbench.adapters import backward_share
 from workbench.cost import Ledger
 from workbench.models import LanguageModel
 from workbench.objectives import REFUSALS, ForgetTokens, objective, retain_loss
+from workbench.processes import processes
 from workbench.reference import KINDS, Reference
 from workbench.registry import Entry, UserError
 from workbench.scorers.weights import Weights, states_of
@@ -23,17 +23,41 @@ from workbench.tokens import Encoding, TokenBatch, TokenStats, collate, encode, 
 RMU_DEPTH = 7 / 16  # of the layers: where states are steered, unless a layer is named
 
 
-class Batcher:
-    """Batches of a set of samples in an order that depends on the seed and the epoch alone."""
+@dataclass(frozen=True)
+class Part:
+    """What of a step's batch is computed at once: sample indices, the batch, and its shares of the whole."""
 
-    def __init__(self, lm: LanguageModel, encodings: list[Encoding], size: int, seed: int) -> None:
+    indices: list[int]
+    batch: TokenBatch
+    of_tokens: float
+    of_samples: float
+
+
+class Batcher:
+    """Batches of a set of samples in an order that depends on the seed and the epoch alone.
+
+    Attributes:
+        most: samples computed at once in a process; the loop halves it where memory runs out.
+    """
+
+    def __init__(self, lm: LanguageModel, encodings: list[Encoding], size: int, seed: int, most: int = 0) -> None:
         self.lm, self.encodings, self.size, self.seed = lm, encodings, min(size, len(encodings)), seed
+        self.most = most or self.size
+        self._tokens = [len(e.answer_positions) for e in encodings]
         self._orders: dict[int, list[int]] = {}
 
-    def at(self, step: int) -> tuple[list[int], TokenBatch]:
-        """Sample indices and batch of a step (from 1). An epoch's last batch takes its missing rows from the next."""
-        chosen = self.indices(step)
-        return chosen, collate(self.lm, [self.encodings[i] for i in chosen])
+    def parts(self, step: int) -> list[Part]:
+        """A step's batch in parts of at most `most` samples: those of this process."""
+        whole = self.indices(step)
+        tokens = sum(self._tokens[i] for i in whole)
+        own = processes().part(whole)
+        found = []
+        for start in range(0, len(own), self.most):
+            chosen = list(own[start : start + self.most])
+            share = sum(self._tokens[i] for i in chosen) / tokens
+            batch = collate(self.lm, [self.encodings[i] for i in chosen])
+            found.append(Part(chosen, batch, share, len(chosen) / len(whole)))
+        return found
 
     def indices(self, step: int) -> list[int]:
         """Sample indices of a step."""
@@ -98,7 +122,8 @@ class ForgetTerm:
         self.options = settings.options.get("objective", {})
         self.needs = needs_of(self.entry)
         self.layer = steered_layer(lm, self.options) if "states" in self.needs else None
-        self.batches = Batcher(lm, [encode(lm, s) for s in samples], settings.batch_size, settings.seed)
+        encodings = [encode(lm, s) for s in samples]
+        self.batches = Batcher(lm, encodings, settings.batch_size, settings.seed, settings.micro_batch)
         preferred = preferred_answers(self.entry, samples)
         self.preferred = None if preferred is None else [encode(lm, s) for s in preferred]
         # An objective's states are steered to a fixed vector: what they were before is the retain term's affair.
@@ -107,7 +132,6 @@ class ForgetTerm:
         self.preferred_reference = None if self.preferred is None else self._reference(self.preferred, {"reference"})
         ids = lm.tokenizer(REFUSALS[-1], add_special_tokens=False).input_ids
         self.refusal = torch.tensor(ids, device=lm.device) if "refusal" in self.needs else None
-        self.passes = 1 + backward_share(lm)
 
     def _reference(self, encodings: list[Encoding], needs: set[str]) -> Reference:
         seen = self.batches.seen(self.settings.steps)
@@ -120,34 +144,62 @@ class ForgetTerm:
         read = states_of(self.weights.learner)
         return token_stats(self.lm, batch, extras=False, logits="logits" in self.needs, states=self.layer, **read)
 
-    def loss(self, step: int, learn: Callable[[TokenStats], None]) -> tuple[Tensor, dict[str, Any]]:
-        """The objective's value with gradient, and what an event says of it.
+    def whole_stats(self, parts: list[Part]) -> TokenStats:
+        """Statistics of the whole batch that parts (here and in other processes) make up; without gradient."""
+        found = []
+        with self.ledger.phase("scorer", calls=0) as phase, torch.no_grad():
+            for part in parts:
+                found.append(token_stats(self.lm, part.batch, extras=False, **states_of(self.weights.learner)))
+                phase.count(self.lm, part.batch)
+            return processes().joined(found)
+
+    def losses(self, step: int, learn: Callable[[TokenStats], None]) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        """The objective's value with gradient, part by part, and what an event says of it: both are shares to be added.
 
         Args:
             step: from 1.
-            learn: called with the statistics when it is a live scorer's turn to learn.
+            learn: called with the whole batch's statistics when it is a live scorer's turn to learn.
         """
-        indices, batch = self.batches.at(step)
+        parts, learner = self.batches.parts(step), self.weights.learner
+        turn = learner is not None and learner.every and (step - 1) % learner.every == 0
+        mean: Tensor | None = None
+        if len(parts) > 1 or processes().world > 1:  # the scorer sees the whole batch before any part's gradient
+            if turn or (learner is not None and learner.relative):
+                whole = self.whole_stats(parts)
+                if turn:
+                    learn(whole)
+                    turn = False
+                mean = self.weights.mean_of(whole)
+        for part in parts:
+            yield self._loss(part, learn if turn else None, mean)
+
+    def _loss(
+        self, part: Part, learn: Callable[[TokenStats], None] | None, mean: Tensor | None
+    ) -> tuple[Tensor, dict[str, Any]]:
         with self.ledger.phase("forget") as phase:
-            stats = self.stats(batch)
-            phase.count(self.lm, batch, passes=self.passes)
-        learner = self.weights.learner
-        if learner is not None and learner.every and (step - 1) % learner.every == 0:
+            stats = self.stats(part.batch)
+            phase.count(self.lm, part.batch)
+        if learn is not None:
             learn(stats)
-        tokens = ForgetTokens(stats, self.weights.of(indices, stats), refusal=self.refusal, seed=self.settings.seed)
+        weights = self.weights.of(part.indices, stats, mean)
+        tokens = ForgetTokens(stats, weights, refusal=self.refusal, seed=self.settings.seed)
+        computed = [part.batch]
         if self.reference is not None:
             with self.ledger.phase("reference"):
-                tokens.reference = self.reference.of(indices, batch)
+                tokens.reference = self.reference.of(part.indices, part.batch)
         if self.preferred is not None and self.preferred_reference is not None:
-            other = collate(self.lm, [self.preferred[i] for i in indices])
+            other = collate(self.lm, [self.preferred[i] for i in part.indices])
             with self.ledger.phase("forget", calls=0) as phase:
                 tokens.preferred = token_stats(self.lm, other, extras=False)
-                phase.count(self.lm, other, passes=self.passes)
+                phase.count(self.lm, other)
             with self.ledger.phase("reference", calls=0):
-                tokens.preferred_reference = self.preferred_reference.of(indices, other)
-        loss = self.entry.function(tokens, **self.options)
-        nll = float(stats.nll.detach().mean())
-        return loss, {"forget_loss": float(loss.detach()), "forget_nll": nll, "tokens": batch.tokens}
+                tokens.preferred_reference = self.preferred_reference.of(part.indices, other)
+            computed.append(other)
+        share = part.of_tokens if self.entry.facts["over"] == "tokens" else part.of_samples
+        loss = share * self.entry.function(tokens, **self.options)
+        nll = part.of_tokens * float(stats.nll.detach().mean())
+        said = {"forget_loss": float(loss.detach()), "forget_nll": nll, "tokens": part.batch.tokens}
+        return loss, said | {"computed": computed}
 
 
 class RetainTerm:
@@ -159,7 +211,8 @@ class RetainTerm:
         self.lm, self.ledger = lm, ledger
         self.entry = retain_loss[settings.retain_loss]
         self.needs = needs_of(self.entry)
-        self.batches = Batcher(lm, [encode(lm, s) for s in samples], settings.batch_size, settings.seed + 7919)
+        encodings = [encode(lm, s) for s in samples]
+        self.batches = Batcher(lm, encodings, settings.batch_size, settings.seed + 7919, settings.micro_batch)
         self.layer = (layer or steered_layer(lm, {})) if "states" in self.needs else None
         self.reference: Reference | None = None
         if self.needs & set(KINDS):
@@ -169,18 +222,20 @@ class RetainTerm:
                     lm, self.batches.encodings, self.needs, phase, seen=seen, layer=self.layer,
                     batch_size=settings.batch_size,
                 )  # fmt: skip
-        self.passes = 1 + backward_share(lm)
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, Any]]:
-        """The retain loss with gradient, and what an event says of it."""
-        indices, batch = self.batches.at(step)
-        known = None
-        if self.reference is not None:
-            with self.ledger.phase("reference"):
-                known = self.reference.of(indices, batch)
-        with self.ledger.phase("retain") as phase:
-            stats = token_stats(self.lm, batch, extras=False, logits="teacher" in self.needs, states=self.layer)
-            loss = self.entry.function(stats, known)
-            phase.count(self.lm, batch, passes=self.passes)
-        nll = float(stats.nll.detach().mean())
-        return loss, {"retain_loss": float(loss.detach()), "retain_nll": nll, "tokens": batch.tokens}
+    def losses(self, step: int) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+        """The retain loss with gradient, part by part, and what an event says of it: both are shares to be added."""
+        for part in self.batches.parts(step):
+            known = None
+            if self.reference is not None:
+                with self.ledger.phase("reference"):
+                    known = self.reference.of(part.indices, part.batch)
+            with self.ledger.phase("retain") as phase:
+                stats = token_stats(
+                    self.lm, part.batch, extras=False, logits="teacher" in self.needs, states=self.layer
+                )
+                loss = part.of_tokens * self.entry.function(stats, known)
+                phase.count(self.lm, part.batch)
+            nll = part.of_tokens * float(stats.nll.detach().mean())
+            said = {"retain_loss": float(loss.detach()), "retain_nll": nll, "tokens": part.batch.tokens}
+            yield loss, said | {"computed": [part.batch]}

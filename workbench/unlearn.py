@@ -16,10 +16,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.adapters import choose_trained
+from workbench.adapters import backward_share, choose_trained
 from workbench.cost import Ledger, Phase
 from workbench.models import LanguageModel
 from workbench.objectives import objective as registered
+from workbench.processes import processes
 from workbench.registry import UserError
 from workbench.scorers.weights import prepare_weights, record_scores, recorded_weights
 from workbench.settings import Settings, schedule
@@ -34,6 +35,7 @@ class State:
 
     step: int
     alpha: float
+    micro_batch: int
     parameters: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     scorer: dict[str, Tensor]
@@ -51,6 +53,15 @@ class Run:
     ledger: Ledger
     finished: bool
     scorer: Any = None
+
+
+class Diverged(UserError):
+    """A loss or gradient that is no number any more: at which step, and the samples of its batch."""
+
+    def __init__(self, what: str, value: float, step: int, samples: list[str]) -> None:
+        named = ", ".join(samples[:4]) + (f" and {len(samples) - 4} more" if len(samples) > 4 else "")
+        super().__init__(f"the {what} is {value} at step {step} (samples {named}); a smaller lr or clip may help")
+        self.step, self.samples = step, samples
 
 
 class Loop:
@@ -71,7 +82,7 @@ class Loop:
         from accelerate import Accelerator
 
         self.lm, self.settings, self.ledger = lm, settings, ledger
-        self.step, self.alpha = 0, settings.alpha
+        self.step, self.alpha, self.processes = 0, settings.alpha, processes()
         # The model stays where it is: accelerate's own choice of device holds for a whole process.
         self.accelerator = Accelerator(device_placement=False)
         self._gpus = [lm.device] if lm.device.type == "cuda" else []
@@ -85,6 +96,8 @@ class Loop:
         self.keep = RetainTerm(lm, keep, settings, ledger, layer) if needs_retain else None
         if self.forget is None and self.keep is None:
             raise UserError("alpha is 0, so that nothing is trained; give it a value above 0")
+        self.batchers = [term.batches for term in (self.forget, self.keep) if term is not None]
+        self.backward_share = backward_share(lm)
 
     def advance(self) -> dict[str, Any]:
         """One optimiser step; returns its event."""
@@ -99,11 +112,7 @@ class Loop:
         if self.forget is None or self.forget.weights.learner is None:
             return
         for step in range(1, self.forget.weights.learner.pretrain + 1):
-            with self.ledger.phase("scorer", calls=0) as phase, torch.no_grad():
-                _, batch = self.forget.batches.at(step)
-                stats = self.forget.stats(batch)
-                phase.count(self.lm, batch)
-            self._learn(stats)
+            self._learn(self.forget.whole_stats(self.forget.batches.parts(step)))
 
     def _learn(self, stats: TokenStats) -> None:
         learner = self.learner
@@ -117,30 +126,86 @@ class Loop:
         rate = schedule(self.step, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        event: dict[str, Any] = {"step": self.step, "loss": 0.0, "tokens": 0}
-        if self.forget is not None:
-            self._add(event, "forget", self.settings.gamma, *self.forget.loss(self.step, self._learn))
-        if self.keep is not None:
-            self._add(event, "retain", self.alpha, *self.keep.loss(self.step))
-        if not math.isfinite(event["loss"]):
-            raise UserError(f"the loss is {event['loss']} at step {self.step}; a smaller lr or clip may help")
+        flops = self.ledger.total.flops
+        said = self._gradients()
+        said = self.processes.total(said | {"flops": self.ledger.total.flops - flops})
+        self._check("loss", said["loss"])
         with self.ledger.phase("optimizer"):
-            norm = self.accelerator.clip_grad_norm_(self.parameters, self.settings.clip)
+            self.processes.add_gradients(self.parameters)
+            norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.settings.clip))
+            self._check("gradient's norm", norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
         self.lm.module.eval()
+        event: dict[str, Any] = {"step": self.step, **said, "tokens": int(said["tokens"])}
+        if self.micro_batch:
+            event["micro_batch"] = self.micro_batch
         if self.settings.dual_rate and self.keep is not None:
             event["alpha"] = self.alpha
             rise = self.settings.dual_rate * (event["retain_loss"] - self.settings.retain_level)
             self.alpha = max(0.0, self.alpha + rise)
-        return event | {"lr": rate, "grad_norm": float(norm), "seconds": time.perf_counter() - started}
+        return event | {"lr": rate, "grad_norm": norm, "seconds": time.perf_counter() - started}
 
-    def _add(self, event: dict[str, Any], phase: str, factor: float, loss: Tensor, said: dict[str, Any]) -> None:
-        """Add a term's gradient to the parameters, and what it says to the event."""
-        with self.ledger.phase(phase, calls=0):
-            self.accelerator.backward(factor * loss)
-        tokens = event["tokens"] + said["tokens"]
-        event.update(said, tokens=tokens, loss=event["loss"] + factor * float(loss.detach()))
+    def _check(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            samples = [b.encodings[i].sample.id for b in self.batchers for i in b.indices(self.step)]
+            raise Diverged(what, value, self.step, samples)
+
+    def _gradients(self) -> dict[str, float]:
+        """Adds up the loss's gradient over this process's parts; where memory runs out, again with smaller parts."""
+        while True:
+            scorer = dict(self.learner.state) if self.learner is not None else {}
+            try:
+                short, said = False, self._accumulate()
+            except RuntimeError as error:
+                if self.processes.sharded or not out_of_memory(error):
+                    raise
+                short, said = True, {}
+            if not self.processes.any(short):
+                return said
+            if self.learner is not None:
+                self.learner.state = scorer  # what it learned in this attempt, it will learn again
+            self._halve()
+
+    def _accumulate(self) -> dict[str, float]:
+        said: dict[str, float] = {"loss": 0.0, "tokens": 0}
+        if self.forget is not None:
+            for loss, part in self.forget.losses(self.step, self._learn):
+                self._add(said, self.settings.gamma, loss, part)
+        if self.keep is not None:
+            for loss, part in self.keep.losses(self.step):
+                self._add(said, self.alpha, loss, part)
+        return said
+
+    def _add(self, said: dict[str, float], factor: float, loss: Tensor, part: dict[str, Any]) -> None:
+        """Add a part's gradient to the parameters, and what is said of it."""
+        with self.ledger.phase("backward") as phase:
+            # A sharded model takes the mean of its processes' gradients where we want the sum.
+            self.accelerator.backward(factor * loss * (self.processes.world if self.processes.sharded else 1))
+            for batch in part.pop("computed"):
+                phase.count(self.lm, batch, passes=self.backward_share)
+        for key, value in part.items():
+            said[key] = said.get(key, 0.0) + value
+        said["loss"] += factor * float(loss.detach())
+
+    @property
+    def micro_batch(self) -> int:
+        """Samples computed at once, where that is less than a process's share of the batch; else 0."""
+        split = [b.most for b in self.batchers if b.most < b.size // self.processes.world]
+        return max(split, default=0)
+
+    def _halve(self) -> None:
+        self.optimizer.zero_grad()
+        if self._gpus:
+            torch.cuda.empty_cache()
+        most = max(min(b.most, b.size // self.processes.world) for b in self.batchers)
+        if most == 1:
+            raise UserError(
+                f"the memory of {self.lm.device} does not hold one sample at a time; train=lora or shorter texts "
+                "take less"
+            )
+        for batcher in self.batchers:
+            batcher.most = (most + 1) // 2
 
     @property
     def learner(self) -> Any:
@@ -174,6 +239,8 @@ class Loop:
             record["state"].setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict(record)
         self.step, self.alpha = state.step, state.alpha
+        for batcher in self.batchers:
+            batcher.most = state.micro_batch or batcher.most
         if self.learner is not None:
             self.learner.state = {k: v.to(self.lm.device) for k, v in state.scorer.items()}
 
@@ -191,6 +258,7 @@ def unlearn(
     on_checkpoint: Callable[[State], None] = lambda state: None,
     stop: Callable[[], bool] = lambda: False,
     resume: State | None = None,
+    ledger: Ledger | None = None,
 ) -> Run:
     """Make a model forget: minimise gamma x forget loss + alpha x retain loss by AdamW.
 
@@ -207,12 +275,13 @@ def unlearn(
         on_checkpoint: called with the state at checkpoints, and when stopped.
         stop: asked before each step.
         resume: the state to go on from; `lm` is the model as it was before the run.
+        ledger: where the costs go; by default that of `resume`, or a new one.
     """
     settings = settings or Settings(**registered[objective].facts.get("settings", {}))
     preferred_answers(registered[objective], task.forget)  # refuses what cannot be
     if not in_place:
         lm = lm.frozen_copy()
-    ledger = resume.ledger if resume else Ledger()
+    ledger = ledger or (resume.ledger if resume else Ledger())
     with ledger.phase("scoring") as cost:
         token_weights = prepare_weights(
             lm,
@@ -234,12 +303,14 @@ def unlearn(
 
     def note(step: int) -> None:
         with ledger.phase("recording") as cost:
-            records.append(record_scores(lm, task, token_weights, step, settings.batch_size, cost))
+            some = None if step in (0, settings.steps) else settings.record_samples
+            records.append(record_scores(lm, task, token_weights, step, settings.batch_size, cost, some))
 
     def state() -> State:
+        recorded = pd.concat(records, ignore_index=True)
         return State(
-            loop.step, loop.alpha, **loop.tensors(), scores=pd.concat(records, ignore_index=True), ledger=ledger
-        )
+            loop.step, loop.alpha, loop.micro_batch, **loop.tensors(), scores=recorded, ledger=ledger
+        )  # fmt: skip
 
     if resume:
         loop.load(resume)
@@ -258,6 +329,11 @@ def unlearn(
     if not finished:
         on_checkpoint(state())
     return Run(lm, events, pd.concat(records, ignore_index=True), ledger, finished, token_weights.learner)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory could not be had, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def finetune(

@@ -17,7 +17,7 @@ from workbench.models import LanguageModel
 from workbench.registry import UserError
 from workbench.scorers.saved import check_fits, load_scorer
 from workbench.scorers.table import TaskScoring, score_fixed, score_table, scorer, split, weights_from
-from workbench.tasks import Task
+from workbench.tasks import Task, spread
 from workbench.tokens import Encoding, TokenStats, batches, encode, token_stats
 
 
@@ -34,15 +34,25 @@ class Weights:
         self.name, self.table, self.learner = name, table, learner
         self.fixed = None if table is None else [torch.tensor(w).float() for w in weights_from(table, encodings)]
 
-    def of(self, indices: list[int], stats: TokenStats) -> Tensor:
-        """(N,) weights of a batch's answer tokens, without gradient."""
+    def of(self, indices: list[int], stats: TokenStats, mean: Tensor | None = None) -> Tensor:
+        """(N,) weights of a batch's answer tokens, without gradient.
+
+        Args:
+            indices: the samples, as indices into the forget set.
+            stats: of these samples' answer tokens.
+            mean: for scorers whose weights are relative, what they are relative to (`mean_of` the whole batch, where
+                this is a part of one).
+        """
         if self.fixed is not None:
             return torch.cat([self.fixed[i] for i in indices]).to(stats.logp.device)
         scores = self.learner.scores(stats).detach()
         if not self.learner.relative:
             return scores
-        positive = scores.clamp(min=0)
-        return positive / positive.mean().clamp(min=1e-12)
+        return scores.clamp(min=0) / (self.mean_of(stats) if mean is None else mean)
+
+    def mean_of(self, stats: TokenStats) -> Tensor:
+        """Mean over a batch of a live scorer's scores, as far as they are positive."""
+        return self.learner.scores(stats).detach().clamp(min=0).mean().clamp(min=1e-12)
 
 
 def from_file(weights: str) -> bool:
@@ -116,10 +126,13 @@ def recorded_weights(scores: pd.DataFrame, weights: str | pd.DataFrame) -> str |
 
 @torch.no_grad()
 def record_scores(
-    lm: LanguageModel, task: Task, weights: Weights, step: int, batch_size: int, cost: Phase
+    lm: LanguageModel, task: Task, weights: Weights, step: int, batch_size: int, cost: Phase, samples: int | None = None
 ) -> pd.DataFrame:
-    """Score rows of one moment of a run: the token weights' scores, and each token's probability under the model."""
-    encodings = [encode(lm, s) for s in task.forget]
+    """Score rows of one moment of a run: the token weights' scores, and each token's probability under the model.
+
+    Of the whole forget set, or of so many `samples` spread evenly over it.
+    """
+    encodings = [encode(lm, s) for s in spread(task.forget, samples)]
     empty = np.empty(0)
     live: list[np.ndarray] = [empty] * len(encodings)
     probability: list[np.ndarray] = [empty] * len(encodings)

@@ -1,0 +1,141 @@
+"""The processes of one run: alone by default; several on GPUs or nodes when started by `accelerate launch`."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from workbench.registry import UserError
+from workbench.tokens import TokenStats
+
+T = TypeVar("T")
+BUCKET = 1 << 24  # gradient elements that travel together
+
+
+class Processes:
+    """Who this process is among a run's processes, and what they say to each other. Alone, each method is a no-op.
+
+    A batch is split over the processes, and every process adds its share of the batch's loss: the gradients' sum is
+    the gradient of the whole batch, whatever their number.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.world, self.sharded = 0, 1, False
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import PartialState
+
+            state = PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"))
+            self.rank, self.world = state.process_index, state.num_processes
+            self.sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes the files and talks."""
+        return self.rank == 0
+
+    def part(self, items: Sequence[T]) -> Sequence[T]:
+        """This process's part of a batch.
+
+        Raises:
+            UserError: the batch cannot be split evenly.
+        """
+        if len(items) % self.world:
+            fits = len(items) // self.world * self.world
+            raise UserError(
+                f"a batch of {len(items)} cannot be split evenly over {self.world} processes; "
+                f"set batch_size to a multiple{f', such as {fits}' if fits else ''}"
+            )
+        size = len(items) // self.world
+        return items[self.rank * size : (self.rank + 1) * size]
+
+    def add_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Replace every gradient by its sum over the processes (sharded models have done so in their backward)."""
+        if self.world == 1 or self.sharded:
+            return
+        waiting: list[Tensor] = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            waiting.append(parameter.grad)
+            if sum(g.numel() for g in waiting) >= BUCKET:
+                _sum_in_place(waiting)
+                waiting = []
+        _sum_in_place(waiting)
+
+    def total(self, values: dict[str, float]) -> dict[str, float]:
+        """The sum of each value over the processes."""
+        if self.world == 1:
+            return values
+        sums = torch.tensor(list(values.values()), dtype=torch.float64, device=_device())
+        torch.distributed.all_reduce(sums)
+        return dict(zip(values, sums.tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return bool(self.total({"flag": float(flag)})["flag"])
+
+    def joined(self, parts: list[TokenStats]) -> TokenStats:
+        """Statistics of a whole batch out of its parts, here and in the other processes; without gradient."""
+        samples = [part.samples for part in parts]
+        starts = [sum(samples[:i]) for i in range(len(parts))]
+        values = {
+            "rows": torch.cat([part.rows + start for part, start in zip(parts, starts, strict=True)]),
+            "labels": torch.cat([part.labels for part in parts]),
+            "logp": torch.cat([part.logp.detach() for part in parts]),
+        }
+        if parts[0].hidden is not None:
+            values["hidden"] = torch.cat([part.hidden for part in parts if part.hidden is not None])
+        if self.world > 1:
+            values["rows"] = values["rows"] + self.rank * sum(samples)
+            values = {name: _concatenated(value, self.world) for name, value in values.items()}
+        return TokenStats(**values, samples=sum(samples) * self.world)
+
+    def gather(self, value: Any) -> list[Any]:
+        """A small object of each process."""
+        if self.world == 1:
+            return [value]
+        out: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(out, value)
+        return out
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.world > 1:
+            torch.distributed.barrier()
+
+
+@functools.cache
+def processes() -> Processes:
+    """This process's place; found out once."""
+    return Processes()
+
+
+def _device() -> torch.device:
+    """Where the processes' messages must lie."""
+    gpu = torch.distributed.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+
+
+def _sum_in_place(tensors: list[Tensor]) -> None:
+    if tensors:
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        torch.distributed.all_reduce(flat)
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def _concatenated(value: Tensor, world: int) -> Tensor:
+    """The value of every process, one after the other; lengths may differ."""
+    home, value = value.device, value.to(_device())
+    lengths = [torch.zeros(1, dtype=torch.long, device=value.device) for _ in range(world)]
+    torch.distributed.all_gather(lengths, torch.tensor([len(value)], device=value.device))
+    most = max(int(n) for n in lengths)
+    padded = torch.cat([value, value.new_zeros(most - len(value), *value.shape[1:])])
+    found = [torch.empty_like(padded) for _ in range(world)]
+    torch.distributed.all_gather(found, padded)
+    return torch.cat([each[: int(n)] for each, n in zip(found, lengths, strict=True)]).to(home)
