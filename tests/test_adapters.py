@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from workbench import runs
+from workbench import execution, runs
 from workbench.adapters import backward_share, choose_trained, has_adapter, save_adapter, without_adapter
 from workbench.models import LanguageModel, load
 from workbench.registry import UserError
@@ -80,12 +80,12 @@ def test_dual_ascent_follows_the_retain_loss(full: LanguageModel, small: Task) -
 def test_a_run_with_lora_leaves_its_adapter_alone(tmp_path: Path, own: list[str]) -> None:
     spec = TaskSpec(forget=own[1], retain=own[3])
     config = runs.Config(spec, "bio-full", "npo", "uniform", replace(QUICK, train="lora"))
-    run = runs.start(config, tmp_path / "run")
+    run = execution.start(config, tmp_path / "run")
     assert (run.path / "adapter" / "adapter_model.safetensors").exists()
     assert not (run.path / "model").exists()
     task = spec.load()
     after = run.table("tokens.parquet").query("phase == 'after' and probe_set == 'forget'")  # type: ignore[union-attr]
-    found = logp(runs.load_result(run), task)
+    found = logp(execution.load_result(run), task)
     assert found.tolist() == pytest.approx(after["logp"].tolist(), abs=1e-4)
 
 

@@ -303,7 +303,8 @@ def gradient(lm: LanguageModel, name: str, samples: list[Sample], batch_size: in
     term = ForgetTerm(lm, samples, name, uniform(lm, samples), settings, Ledger())
     step = next(s for s in range(1, len(samples) + 1) if place in term.batches.indices(s))
     lm.module.zero_grad()
-    term.loss(step, lambda stats: None)[0].backward()
+    ((loss, _),) = term.losses(step, lambda stats: None)
+    loss.backward()
     return torch.cat([p.grad.reshape(-1) for p in lm.module.parameters() if p.grad is not None])
 
 

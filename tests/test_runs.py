@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 import torch
 
-from workbench import runs
+from workbench import execution, runs
+from workbench.checkpoints import latest_checkpoint, read_checkpoint
 from workbench.models import LanguageModel
 from workbench.registry import UserError
 from workbench.scorers import TaskScoring, save_scorer
@@ -61,7 +62,8 @@ def command(own: dict[str, str], out: Path, **extra: str) -> list[str]:
 def results(path: Path) -> tuple[Any, ...]:
     """What must not depend on interruptions."""
     directory = runs.RunDirectory(path)
-    events = [{k: v for k, v in e.items() if k != "seconds"} for e in directory.events()]
+    clock = {"seconds", "time", "total_seconds", "total_flops"}
+    events = [{k: v for k, v in e.items() if k not in clock} for e in directory.events()]
     probes = directory.table("probes.parquet").drop(columns="run")
     return events, directory.json("metrics.json"), directory.table("scores.parquet"), probes
 
@@ -117,7 +119,7 @@ def test_interrupted_runs_resume_to_the_same_bits(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # resuming goes back to the number that the run began with
     try:
-        same(results(runs.resume(out).path), results(undisturbed))
+        same(results(execution.resume(out).path), results(undisturbed))
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
@@ -128,12 +130,12 @@ def test_a_checkpoint_comes_back_whole_and_aligned(own: dict[str, str], tmp_path
     settings = Settings(steps=9, batch_size=4, checkpoint_every=2)
     config = runs.Config(TaskSpec(**own), "bio-full", "wga", "surprisal", settings, device="cpu", probe_limit=2)
     asked = iter([False] * 4)
-    with pytest.raises(runs.Stopped, match="step 4"):
-        runs.start(config, tmp_path / "run", stop=lambda: next(asked, True))
+    with pytest.raises(execution.Stopped, match="step 4"):
+        execution.start(config, tmp_path / "run", stop=lambda: next(asked, True))
     directory = runs.RunDirectory(tmp_path / "run")
-    folder = directory.latest()
+    folder = latest_checkpoint(directory.path)
     assert folder is not None
-    state = directory.restore(folder)
+    state = read_checkpoint(folder)
     assert state.step == 4
     assert len(state.parameters) * 3 == len(state.optimizer)
     tensors = [*state.parameters.values(), *state.optimizer.values(), *state.scorer.values()]
@@ -145,7 +147,8 @@ def test_a_torn_last_event_is_left_out(undisturbed: Path, tmp_path: Path) -> Non
     (tmp_path / "events.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
     directory = runs.RunDirectory(tmp_path)
     assert [e["step"] for e in directory.events()] == [1, 2]
-    assert directory.status() == {"run": str(tmp_path), "status": "unfinished", "step": 2, "steps": 12}
+    status = directory.status()
+    assert (status["run"], status["status"], status["step"], status["steps"]) == (str(tmp_path), "unfinished", 2, 12)
 
 
 def test_wrong_names_write_nothing(own: dict[str, str], tmp_path: Path) -> None:
@@ -157,16 +160,16 @@ def test_wrong_names_write_nothing(own: dict[str, str], tmp_path: Path) -> None:
     ]  # fmt: skip
     for change in wrong:
         with pytest.raises(UserError):
-            runs.start(replace(good, **change), out)
+            execution.start(replace(good, **change), out)
         assert not out.exists(), change
 
 
 def test_a_directory_that_holds_something_is_refused(own: dict[str, str], undisturbed: Path) -> None:
     config = runs.Config(TaskSpec(**own), "bio-full", settings=Settings(steps=1))
     with pytest.raises(UserError, match="not empty"):
-        runs.start(config, undisturbed)
+        execution.start(config, undisturbed)
     with pytest.raises(UserError, match="finished"):
-        runs.resume(undisturbed)
+        execution.resume(undisturbed)
 
 
 def test_weights_of_another_run_s_last_step_survive_a_resume(
@@ -178,12 +181,14 @@ def test_weights_of_another_run_s_last_step_survive_a_resume(
     last.to_parquet(tmp_path / "t.parquet")
     settings = Settings(steps=4, batch_size=4)
     config = runs.Config(TaskSpec(**own), "bio-full", "wga", str(tmp_path / "t.parquet"), settings, probe_limit=2)
-    steps: list[int] = []
-    with pytest.raises(runs.Stopped):
-        runs.start(config, tmp_path / "run", on_step=lambda e: steps.append(e["step"]), stop=lambda: len(steps) == 2)
-    with pytest.raises(runs.Stopped):  # stopped again before a step
-        runs.resume(tmp_path / "run", stop=lambda: True)
-    assert runs.resume(tmp_path / "run").status()["status"] == "finished"
+    steps: list[dict[str, Any]] = []
+    with pytest.raises(execution.Stopped):
+        execution.start(
+            config, tmp_path / "run", on_step=lambda e: steps.append(e["step"]), stop=lambda: len(steps) == 2
+        )
+    with pytest.raises(execution.Stopped):  # stopped again before a step
+        execution.resume(tmp_path / "run", stop=lambda: True)
+    assert execution.resume(tmp_path / "run").status()["status"] == "finished"
 
 
 def test_a_run_by_a_saved_scorer_resumes_to_the_same_bits_without_its_file(
@@ -194,19 +199,21 @@ def test_a_run_by_a_saved_scorer_resumes_to_the_same_bits_without_its_file(
     save_scorer(fit_map(TaskScoring(full, task), full, task.retain), file)
     settings = Settings(steps=4, batch_size=4, record_every=2)
     config = runs.Config(TaskSpec(**own), "bio-full", "wga", str(file), settings, probe_limit=2)
-    whole = runs.start(config, tmp_path / "whole")
-    steps: list[int] = []
-    with pytest.raises(runs.Stopped):
-        runs.start(config, tmp_path / "run", on_step=lambda e: steps.append(e["step"]), stop=lambda: len(steps) == 2)
+    whole = execution.start(config, tmp_path / "whole")
+    steps: list[dict[str, Any]] = []
+    with pytest.raises(execution.Stopped):
+        execution.start(
+            config, tmp_path / "run", on_step=lambda e: steps.append(e["step"]), stop=lambda: len(steps) == 2
+        )
     file.unlink()
-    same(results(runs.resume(tmp_path / "run").path), results(whole.path))
+    same(results(execution.resume(tmp_path / "run").path), results(whole.path))
     assert (whole.path / "scorer.safetensors").exists()
 
 
 def test_a_model_among_the_runs_is_no_run(own: dict[str, str], full: LanguageModel, tmp_path: Path) -> None:
     full.save(tmp_path / "planted")
     config = runs.Config(TaskSpec(**own), "bio-full", "wga", "wga", Settings(steps=1, batch_size=4), probe_limit=2)
-    done = runs.start(config, tmp_path / "run")
+    done = execution.start(config, tmp_path / "run")
     assert [d.name for d in runs.list_runs(tmp_path)] == ["run"]
     with pytest.raises(UserError, match="no run directory"):
         runs.RunDirectory(tmp_path / "planted")
@@ -220,13 +227,13 @@ def test_an_interrupt_while_probing_leaves_a_run_to_resume(own: dict[str, str], 
         raise KeyboardInterrupt
 
     config = runs.Config(TaskSpec(**own), "bio-full", "wga", "wga", Settings(steps=1, batch_size=4), probe_limit=2)
-    with pytest.raises(runs.Stopped, match="step 0"):
-        runs.start(config, tmp_path / "run", on_probe=interrupt)
+    with pytest.raises(execution.Stopped, match="step 0"):
+        execution.start(config, tmp_path / "run", on_probe=interrupt)
     with pytest.raises(UserError, match="not empty; choose another --out, or resume it"):
-        runs.start(config, tmp_path / "run")
-    with pytest.raises(runs.Stopped, match="step 0"):
-        runs.resume(tmp_path / "run", on_probe=interrupt)
-    assert runs.resume(tmp_path / "run").status()["status"] == "finished"
+        execution.start(config, tmp_path / "run")
+    with pytest.raises(execution.Stopped, match="step 0"):
+        execution.resume(tmp_path / "run", on_probe=interrupt)
+    assert execution.resume(tmp_path / "run").status()["status"] == "finished"
 
 
 def test_an_objective_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -234,5 +241,5 @@ def test_an_objective_that_cannot_be_is_refused_before_any_work(tmp_path: Path) 
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": f"Some text to {name}."}) + "\n")
     spec = TaskSpec(forget=str(tmp_path / "forget.jsonl"), retain=str(tmp_path / "retain.jsonl"))
     with pytest.raises(UserError, match="'dpo' needs a question to refuse"):
-        runs.start(runs.Config(spec, "bio-full", "dpo", "uniform"), tmp_path / "run")
+        execution.start(runs.Config(spec, "bio-full", "dpo", "uniform"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -39,10 +39,11 @@ def test_equals_a_plain_loop(full: LanguageModel, small: Task) -> None:
     retain = Batcher(plain, [encode(plain, s) for s in small.retain], 4, QUICK.seed + 7919)
     for step in range(1, QUICK.steps + 1):
         for batcher, factor in ((forget, -0.5), (retain, 2.0)):
-            indices, batch = batcher.at(step)
-            for i in indices:
-                stats = token_stats(plain, collate(plain, [batcher.encodings[i]]))
-                (factor * stats.nll.sum() / len(batch.rows)).backward()
+            chosen = [batcher.encodings[i] for i in batcher.indices(step)]
+            tokens = sum(len(e.answer_positions) for e in chosen)
+            for encoding in chosen:
+                stats = token_stats(plain, collate(plain, [encoding]))
+                (factor * stats.nll.sum() / tokens).backward()
         torch.nn.utils.clip_grad_norm_(plain.module.parameters(), QUICK.clip)
         optimizer.param_groups[0]["lr"] = schedule(step, QUICK)
         optimizer.step()
@@ -97,7 +98,7 @@ def test_recorded_scores_follow_the_run(full: LanguageModel, small: Task) -> Non
 
 def test_every_sample_is_seen_once_an_epoch(full: LanguageModel, small: Task) -> None:
     batcher = Batcher(full, [encode(full, s) for s in small.forget], 5, seed=3)
-    seen = [i for step in range(1, 13) for i in batcher.at(step)[0]]
+    seen = [i for step in range(1, 13) for i in batcher.indices(step)]
     for epoch in range(5):
         assert sorted(seen[epoch * 12 : (epoch + 1) * 12]) == list(range(12))
 

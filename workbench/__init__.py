@@ -25,7 +25,7 @@ _HOMES = {
     "run_suite": "suites",
     "score_task": "scoring",
     "scorer": "scorers",
-    "start": "runs",
+    "start": "execution",
     "token_stats": "tokens",
     "token_view": "view.html",
 }

@@ -206,7 +206,7 @@ def _run(arguments: list[str] | None) -> int:
     with uninterrupted():
         from workbench.commands import COMMANDS
         from workbench.console import Progress
-        from workbench.runs import Stopped
+        from workbench.execution import Stopped
 
     try:
         try:

@@ -33,9 +33,13 @@ class Phase:
 
     def plus(self, other: Phase) -> Phase:
         """The sum of both, and the higher of the peaks."""
-        names = ("calls", "tokens", "flops", "seconds")
-        sums = (getattr(self, name) + getattr(other, name) for name in names)
-        return Phase(*sums, max(self.peak_bytes, other.peak_bytes))
+        return Phase(
+            self.calls + other.calls,
+            self.tokens + other.tokens,
+            self.flops + other.flops,
+            self.seconds + other.seconds,
+            max(self.peak_bytes, other.peak_bytes),
+        )
 
     def count(self, lm: LanguageModel, batch: TokenBatch, passes: float = 1) -> None:
         """Add a batch's tokens and forward FLOPs, `passes` times the latter."""

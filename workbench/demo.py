@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench import runs
+from workbench import execution, runs
 from workbench.compare import alignment
 from workbench.console import Progress
 from workbench.files import write_table, writing
@@ -104,7 +104,7 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
         probe_limit=story.probe_limit,
     )
     hooks = Progress().hooks(story.settings.steps)
-    directory = runs.start(config, runs.new_path(config, out / "runs"), **hooks)
+    directory = execution.start(config, runs.new_path(config, out / "runs"), **hooks)
     run_report(
         directory.path,
         scores=scores,

@@ -34,7 +34,9 @@ def holding(path: Path) -> Iterator[Callable[..., None]]:
     except Timeout:
         raise UserError(f"{path} is in use by {holder(job_of(path))}; wait for it, or stop it") from None
     except OSError as error:
-        raise UserError(f"cannot write {path / LOCK}: {error.strerror or error}; make room or choose another") from error
+        raise UserError(
+            f"cannot write {path / LOCK}: {error.strerror or error}; make room or choose another"
+        ) from error
     with lock:
         since = time.time()
 

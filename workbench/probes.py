@@ -119,7 +119,8 @@ def probe(
             answers, token_rows = answers_of(
                 lm, samples, continuation(task, name, convention), batch_size=batch_size, cost=cost, progress=told
             )
-        table, metrics[name] = measure(answers, name, convention)
+        with ledger.phase("probes", calls=0):
+            table, metrics[name] = measure(answers, name, convention)
         identity = {"run": run, "step": step, "phase": phase, "probe_set": name}
         texts = {
             "sample_id": [s.id for s in samples],

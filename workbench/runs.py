@@ -26,6 +26,7 @@ from workbench.settings import Settings
 from workbench.tasks import TaskSpec
 
 STOP = "stop"  # a file of this name asks the run to stop
+COPIED = (".safetensors", ".parquet")  # weights that are given as a file
 RATED = 10  # steps from which the rate is taken
 
 
@@ -117,9 +118,10 @@ class RunDirectory:
         except OSError as error:
             raise cannot_write(path, error) from error
         with undone(path):
-            if from_file(config.weights):  # a copy, so that a resumed run reads what this one began with
-                with writing(path / "weights.safetensors") as aside:
-                    shutil.copyfile(config.weights, aside)
+            given = Path(config.weights)
+            if given.suffix in COPIED:  # so that a resumed run reads what this one began with
+                with writing(path / f"weights{given.suffix}") as aside:
+                    shutil.copyfile(given, aside)
             write_json(path / "config.json", asdict(config) | {"versions": versions()})
         return cls(path)
 
@@ -174,9 +176,10 @@ class RunDirectory:
 
     @property
     def weights(self) -> str:
-        """The token weights as `unlearn` takes them: a saved scorer's copy, or what the configuration names."""
-        copy = self.path / "weights.safetensors"
-        return str(copy) if copy.exists() else str(self.config["weights"])
+        """The token weights: the copy of a saved scorer or a score table, or a scorer's name."""
+        given = str(self.config["weights"])
+        copy = self.path / f"weights{Path(given).suffix}"
+        return str(copy) if copy.suffix in COPIED else given
 
     def status(self) -> dict[str, Any]:
         """How the run stands: `finished`, `running`, `queued`, `failed`, or `unfinished` (stopped or killed), and why.
@@ -214,14 +217,16 @@ class RunDirectory:
 
     def curve(self) -> pd.DataFrame:
         """Metrics over the run: a row a probing and set, with `step`, and the `flops` and `seconds` spent up to it."""
-        metrics, events = self.json("metrics.json") or {}, self.events()
-        points = [(0, metrics.get("before"), {"flops": 0.0, "seconds": 0.0})]
-        points += [(e["step"], e.get("probe"), {k: e.get(f"total_{k}") for k in ("flops", "seconds")}) for e in events]
-        points.append((self.config["settings"]["steps"], metrics.get("after"), (self.json("cost.json") or {}).get("total")))
+        metrics = self.json("metrics.json") or {}
+        steps, end = self.config["settings"]["steps"], (self.json("cost.json") or {}).get("total", {})
+        points: list[tuple[int, Any, float, float]] = [(0, metrics.get("before"), 0.0, 0.0)]
+        points += [(e["step"], e["probe"], e["total_flops"], e["total_seconds"]) for e in self.events() if "probe" in e]
+        if "after" in metrics:
+            points.append((steps, metrics["after"], end.get("flops", float("nan")), end.get("seconds", float("nan"))))
         rows = [
-            {"step": step, "probe_set": name, "flops": cost["flops"], "seconds": cost["seconds"]}
+            {"step": step, "probe_set": name, "flops": flops, "seconds": seconds}
             | {key: value for key, value in values.items() if not isinstance(value, dict)}
-            for step, found, cost in points if found for name, values in found.items()
+            for step, found, flops, seconds in points if found for name, values in found.items()
         ]  # fmt: skip
         return pd.DataFrame(rows)
 

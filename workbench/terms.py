@@ -163,13 +163,13 @@ class ForgetTerm:
         parts, learner = self.batches.parts(step), self.weights.learner
         turn = learner is not None and learner.every and (step - 1) % learner.every == 0
         mean: Tensor | None = None
-        if len(parts) > 1 or processes().world > 1:  # the scorer sees the whole batch before any part's gradient
-            if turn or (learner is not None and learner.relative):
-                whole = self.whole_stats(parts)
-                if turn:
-                    learn(whole)
-                    turn = False
-                mean = self.weights.mean_of(whole)
+        apart = len(parts) > 1 or processes().world > 1
+        if apart and (turn or (learner is not None and learner.relative)):
+            whole = self.whole_stats(parts)  # the scorer sees the whole batch before any part's gradient
+            if turn:
+                learn(whole)
+                turn = False
+            mean = self.weights.mean_of(whole)
         for part in parts:
             yield self._loss(part, learn if turn else None, mean)
 

@@ -272,7 +272,7 @@ def unlearn(
         reference: for scorers that need one.
         in_place: change `lm` itself.
         on_step: called with each step's event.
-        on_checkpoint: called with the state at checkpoints, and when stopped.
+        on_checkpoint: called with the state at checkpoints, after the last step, and when stopped.
         stop: asked before each step.
         resume: the state to go on from; `lm` is the model as it was before the run.
         ledger: where the costs go; by default that of `resume`, or a new one.
@@ -323,7 +323,7 @@ def unlearn(
         if last or loop.step % settings.record_every == 0:
             note(loop.step)
         on_step(events[-1])
-        if not last and loop.step % settings.checkpoint_every == 0:
+        if last or loop.step % settings.checkpoint_every == 0:
             on_checkpoint(state())
     finished = loop.step >= settings.steps
     if not finished:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench import models, runs
+from workbench import execution, models, runs
 from workbench.commands.given import spec
 from workbench.commands.tables import curve_table, general_table, metric_table, summary_table
 from workbench.console import progress_hooks
@@ -72,7 +72,7 @@ def probe(given: Namespace) -> dict[str, Any]:
 def load_any(name: str, prompt: models.Prompt | None, **like: Any) -> models.LanguageModel:
     """A model, or the model that a run left; `like`: further arguments of `models.load`."""
     if runs.is_run(Path(name)):
-        return runs.load_result(runs.RunDirectory(Path(name)), prompt)
+        return execution.load_result(runs.RunDirectory(Path(name)), prompt)
     return models.load(name, prompt=prompt, **like)
 
 

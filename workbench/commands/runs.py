@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from workbench import models, runs
+from workbench import execution, models, runs
 from workbench.adapters import has_adapter, save_adapter
 from workbench.commands.given import load_model, spec
 from workbench.commands.tables import metric_table
@@ -110,7 +110,7 @@ def unlearn(given: Namespace) -> dict[str, Any]:
         precision=given.precision,
         probe_limit=given.probe_limit,
     )
-    directory = runs.start(config, Path(given.out) if given.out else None, **progress_hooks(settings.steps))
+    directory = execution.start(config, Path(given.out) if given.out else None, **progress_hooks(settings.steps))
     return show_run(directory)
 
 
@@ -139,7 +139,7 @@ def manage_runs(given: Namespace) -> Any:
         raise UserError(f"`workbench runs {given.action}` needs a run; see `workbench runs list`")
     directory = runs.RunDirectory(Path(given.run))
     if given.action == "resume":
-        directory = runs.resume(directory.path, **progress_hooks(directory.status()["steps"]))
+        directory = execution.resume(directory.path, **progress_hooks(directory.status()["steps"]))
     return show_run(directory)
 
 

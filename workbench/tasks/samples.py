@@ -86,9 +86,9 @@ class Task:
         for name in ("forget", "retain"):
             if not self.sets.get(name):
                 raise UserError(f"task '{self.name}': the {name} set is empty; give at least one row")
-        remembered = {(s.question, s.answer): s.id for s in self.forget}
+        remembered = {_same(s) for s in self.forget}
         for name in ("retain", "unlabelled"):
-            both = [s.id for s in self.sets.get(name, []) if (s.question, s.answer) in remembered]
+            both = [s.id for s in self.sets.get(name, []) if _same(s) in remembered]
             if both:
                 shown = ", ".join(f"'{s}'" for s in both[:3])
                 raise UserError(f"task '{self.name}': rows of the forget set are also in the {name} set, there {shown}")
@@ -111,6 +111,11 @@ class Task:
             for sample in self.sets[name]:
                 digest.update(repr((name, sample)).encode())
         return digest.hexdigest()
+
+
+def _same(sample: Sample) -> tuple[str, str]:
+    """What two samples have in common that differ in nothing but spaces and capitals."""
+    return " ".join(sample.question.split()).casefold(), " ".join(sample.answer.split()).casefold()
 
 
 def spread(items: Sequence[T], limit: int | None) -> list[T]:
