@@ -6,8 +6,10 @@
 Fair tuning: each pair of objective and weights gets the same grid (learning rate x weight of the forget loss, as a
 multiple of what its authors set), the same number of steps, and the same choice: the highest harmonic mean of
 *forgetting* (truth ratio on the forget set, 1 where wrong answers are as likely) and *utility* (harmonic mean over
-retain and neighbours of probability, ROUGE-L recall and truth ratio). No span label enters it. The tuning run's seed is
-not one of those reported. Labels serve for `fact_accuracy`, which is shown, and as the oracle weights `spans`.
+retain and neighbours of probability, ROUGE-L recall and truth ratio, as far as they were at least .05 before: a small
+model knows none of TOFU's real authors, and a part that is 0 from the start would hide all others). No span label
+enters it. The tuning run's seed is not one of those reported. Labels serve for `fact_accuracy`, which is shown, and as
+the oracle weights `spans`.
 
 Rows are kept beside the result (`--rows`), so that a run that was cut off goes on where it stopped.
 """
@@ -29,11 +31,12 @@ from typing import Any
 
 TUNING_SEED = 1000
 UTILITY = ("probability", "rouge_l_recall", "truth_ratio")
+KNOWN = 0.05  # what a part of the utility must have been before the runs
 _loaded: dict[str, Any] = {}
 
 
-def prepare(given: argparse.Namespace, tables: dict[str, str]) -> None:
-    """Load task and model in a worker."""
+def prepare(given: argparse.Namespace, tables: dict[str, str], known: list[str] | None = None) -> None:
+    """Load task and model in a worker; `known` are the parts of the utility, found by the first call of `figures`."""
     import torch
 
     from workbench.models import load
@@ -44,6 +47,8 @@ def prepare(given: argparse.Namespace, tables: dict[str, str]) -> None:
     task = TaskSpec(given.task, data_dir=given.data_dir, spans=given.spans, retain_rows=given.retain_rows).load()
     weights = {name: read_scores(Path(path)) for name, path in tables.items()}
     _loaded.update(task=task, lm=load(given.model), weights=weights, given=given)
+    if known is not None:
+        _loaded["known"] = known
 
 
 def figures(lm: Any, limit: int) -> dict[str, float]:
@@ -57,9 +62,11 @@ def figures(lm: Any, limit: int) -> dict[str, float]:
     }
     tokens = probed.tokens[probed.tokens["probe_set"] == "forget"]
     generic = tokens[~tokens["span"].fillna(False).astype(bool) & (tokens["end"] > tokens["start"])]
-    kept = [found[name][metric] for name in ("retain", "neighbours") for metric in UTILITY]
+    parts = {f"{name}.{metric}": found[name][metric] for name in ("retain", "neighbours") for metric in UTILITY}
+    known = _loaded.setdefault("known", [name for name, value in parts.items() if value >= KNOWN])
+    kept = [parts[name] for name in known]
     forgetting = found["forget"]["truth_ratio"]
-    utility = harmonic_mean([max(value, 0.0) for value in kept if value == value])
+    utility = harmonic_mean([max(value, 0.0) for value in kept])
     return {name: answered(found[name]) for name in ("forget", "retain", "neighbours")} | {
         "generic": float((generic["rank"] == 0).mean()),
         "retain_nll": -float(probed.tokens[probed.tokens["probe_set"] == "retain"]["logp"].mean()),
@@ -215,7 +222,8 @@ with seeds {seeds}: mean (lowest-highest). At most {limit} answers probed a set.
   (ROUGE-L recall where nobody labelled one). **generic**: tokens of the forget answers outside the labels that are
   still the first choice. Neighbours share values with the people to forget and are in no training batch.
 - **forgetting**: truth ratio of the forget set, mean min(R, 1/R). **utility**: harmonic mean over retain and neighbours
-  of probability, ROUGE-L recall and truth ratio. **score**: harmonic mean of both. All 0 to 1.
+  of probability, ROUGE-L recall and truth ratio, as far as they were at least .05 before: {known}.
+  **score**: harmonic mean of both. All 0 to 1.
 - **≤ .15 at ≤ .05**: in the mean at most 15 % of the forget facts left, and at most 5 points of retain accuracy lost.
 - `spans` are the labels themselves: an oracle, not a method.
 
@@ -241,6 +249,7 @@ def introduction(given: argparse.Namespace, before: dict[str, float], took: floa
         batch=given.batch_size,
         seeds=given.seeds,
         limit=given.limit,
+        known=", ".join(_loaded["known"]),
         before=", ".join(f"{k.replace('_', ' ')} {before[k]:.2f}" for k in COLUMNS if k in before),
     )
 
@@ -356,7 +365,7 @@ def main() -> None:
     )
     grid = list(itertools.product(map(float, given.lrs.split(",")), map(float, given.gammas.split(","))))
     rows = Rows(Path(given.rows or f"{given.out}.jsonl"))
-    with ProcessPoolExecutor(given.workers, initializer=prepare, initargs=(given, tables)) as pool:
+    with ProcessPoolExecutor(given.workers, initializer=prepare, initargs=(given, tables, _loaded["known"])) as pool:
         jobs = [{"objective": o, "weights": w, "lr": lr, "gamma": g, "seed": TUNING_SEED}
                 for (o, w), (lr, g) in itertools.product(pairs, grid)]  # fmt: skip
         tuned = rows.run(pool, jobs)

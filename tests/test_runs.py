@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from runs_of import command, own_files, results, same
 
 from workbench import execution, runs
 from workbench.checkpoints import latest_checkpoint, read_checkpoint
@@ -25,7 +25,6 @@ from workbench.scorers.amortised import fit_map
 from workbench.tasks import Task, TaskSpec
 from workbench.unlearn import Settings
 
-SETTINGS = ["steps=12", "batch_size=8", "checkpoint_every=4", "record_every=4"]
 FILES = [
     "config.json",
     "events.jsonl",
@@ -39,40 +38,7 @@ FILES = [
 
 @pytest.fixture(scope="module")
 def own(bio: Task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A small task in files of one's own."""
-    folder = tmp_path_factory.mktemp("own")
-    paths = {}
-    for name in ("forget", "retain"):
-        path = folder / f"{name}.jsonl"
-        keys = ("id", "question", "answer", "spans")
-        path.write_text("".join(json.dumps({k: getattr(s, k) for k in keys}) + "\n" for s in bio.sets[name][:24]))
-        paths[name] = str(path)
-    return paths
-
-
-def command(own: dict[str, str], out: Path, **extra: str) -> list[str]:
-    pairs = [word for pair in SETTINGS for word in ("--set", pair)]
-    files = ["--forget", own["forget"], "--retain", own["retain"]]
-    return [
-        *(sys.executable, "-m", "workbench", "unlearn", *files, "--model", "bio-full"),
-        *("--objective", "atwu", "--weights", "atwu", *pairs, "--device", "cpu", "--out", str(out), "--json"),
-    ]
-
-
-def results(path: Path) -> tuple[Any, ...]:
-    """What must not depend on interruptions."""
-    directory = runs.RunDirectory(path)
-    clock = {"seconds", "time", "total_seconds", "total_flops"}
-    events = [{k: v for k, v in e.items() if k not in clock} for e in directory.events()]
-    probes = directory.table("probes.parquet").drop(columns="run")
-    return events, directory.json("metrics.json"), directory.table("scores.parquet"), probes
-
-
-def same(a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
-    assert a[0] == b[0]
-    assert a[1] == b[1]
-    pd.testing.assert_frame_equal(a[2], b[2], check_exact=True)
-    pd.testing.assert_frame_equal(a[3], b[3], check_exact=True)
+    return own_files(bio, tmp_path_factory.mktemp("own"))
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,12 @@ def parser() -> Parser:
     command.add_argument("--reference", metavar="MODEL")
     settings_option(command, "e.g. steps=60 lr=3e-4")
     command.add_argument("--probe-limit", type=positive, metavar="N", help="probe at most N samples a set")
+    command.add_argument(
+        "--probe-every", type=positive, default=0, metavar="N", help="also every N steps, a few samples"
+    )
+    command.add_argument("--track", default="", metavar="A,B", help="tensorboard, trackio, wandb, mlflow")
     command.add_argument("--out", metavar="RUN")
+    background_options(command)
 
     command = add("probe", "probe a model or the model of a run")
     command.add_argument("model", metavar="RUN_OR_MODEL")
@@ -147,10 +152,13 @@ def parser() -> Parser:
     command.add_argument("--convention", default="ours", metavar="C", help="ours, or open-unlearning where it differs")
     command.add_argument("--general", metavar="TASK,...", help="tasks of lm-eval, by name or FILE.yaml")
 
-    command = add("runs", "list runs, show one, resume one")
-    command.add_argument("action", nargs="?", choices=["list", "show", "resume"], default="list")
+    command = add("runs", "list runs, show, follow, stop, resume or remove one")
+    command.add_argument("action", nargs="?", choices=["list", "show", "stop", "resume", "remove"], default="list")
     command.add_argument("run", nargs="?", metavar="RUN")
     command.add_argument("--root", default="runs", metavar="DIR")
+    command.add_argument("--follow", action="store_true", help="with show: until it ends; Ctrl-C leaves it running")
+    command.add_argument("--reach", metavar="SET.METRIC<=X", help="with show: what it cost to get there (or >=)")
+    background_options(command)
 
     command = add("report", "one self-contained HTML page of a run")
     command.add_argument("run", metavar="RUN")
@@ -163,6 +171,14 @@ def parser() -> Parser:
 def settings_option(command: Parser, help: str) -> None:
     """`--set k=v ...`, which may also be given again."""
     command.add_argument("--set", nargs="+", action="extend", default=[], metavar="K=V", help=help)
+
+
+def background_options(command: Parser) -> None:
+    """Options that give a run a process of its own."""
+    command.add_argument("--background", action="store_true", help="in a process of its own; returns at once")
+    command.add_argument(
+        "--at-once", type=positive, metavar="N", help="with --background: wait while N runs go on in the same directory"
+    )
 
 
 def task_options(command: Parser) -> None:

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from workbench.models import LanguageModel
 from workbench.tokens import TokenBatch
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass
@@ -179,6 +182,35 @@ class Ledger:
     def from_dict(cls, record: dict[str, Any]) -> Ledger:
         """The ledger that wrote `record`."""
         return cls({name: Phase(**phase) for name, phase in record["phases"].items()})
+
+
+def cost_to_reach(
+    curve: pd.DataFrame, probe_set: str, metric: str, level: float, *, below: bool = True
+) -> dict[str, Any]:
+    """What a run had cost when a metric first reached a level.
+
+    Args:
+        curve: `RunDirectory.curve()`: metrics by step, with what was spent up to it.
+        probe_set: the set that is probed.
+        metric: the metric's name.
+        level: what it must reach.
+        below: reached from above (forgetting), or from below.
+
+    Returns:
+        `step`, `value`, `flops` and `seconds` of the first probing at which it holds, to the precision of the probes'
+        distance; else `value` None and the `reason`.
+    """
+    part = curve[curve["probe_set"] == probe_set] if len(curve) else curve
+    if not len(part) or metric not in part or part[metric].isna().all():
+        return {"value": None, "reason": f"the run has no {metric} of the {probe_set} set"}
+    found = part[part[metric] <= level] if below else part[part[metric] >= level]
+    if not len(found):
+        best = part[metric].min() if below else part[metric].max()
+        return {"value": None, "reason": f"not reached: the {'lowest' if below else 'highest'} is {best:.3f}"}
+    first = found.iloc[0]
+    return {"step": int(first["step"]), "value": float(first[metric])} | {
+        name: float(first[name]) for name in ("flops", "seconds")
+    }
 
 
 def free_memory(device: torch.device) -> int:

@@ -21,11 +21,11 @@ from workbench.files import cannot_write, write_json, write_table, writing
 from workbench.interrupts import interruptible
 from workbench.models import LanguageModel, Prompt, load, load_adapter
 from workbench.objectives import objective
-from workbench.ownership import holding
+from workbench.ownership import STOP, holding
 from workbench.probes import Probed, probe
 from workbench.processes import processes
 from workbench.registry import UserError
-from workbench.runs import STOP, Config, RunDirectory, check_new, new_path, undone
+from workbench.runs import Config, RunDirectory, check_new, new_path, undone
 from workbench.scorers import read_scores, save_scorer, scorer
 from workbench.scorers.weights import is_live
 from workbench.tasks import Task

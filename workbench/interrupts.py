@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment of our choosing: after the step, or after the libraries are loaded."""
+"""Ctrl-C (or SIGTERM, as schedulers send it) at a moment of our choosing: after the step, or after loading."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.set()
 
-    previous = signal.signal(signal.SIGINT, handle)
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import subprocess
 import sys
 import tempfile
@@ -262,6 +263,18 @@ def _own_memory(module: Any) -> Any:
 def _recorded_prompt(source: str) -> Prompt | None:
     record = Path(source) / "workbench.json"
     return json.loads(record.read_text())["prompt"] if record.exists() else None
+
+
+def parameter_count(name: str) -> int | None:
+    """Parameters of a model, read from its files without loading it; None for one that is not here as safetensors."""
+    from safetensors import safe_open
+
+    source, _ = _locate(name)
+    count = 0
+    for file in Path(source).glob("*.safetensors"):
+        with safe_open(file, "pt") as found:
+            count += sum(math.prod(found.get_slice(key).get_shape()) for key in found.keys())  # noqa: SIM118
+    return count or None
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from workbench.files import write_json
 from workbench.registry import UserError
 
 JOB, LOCK = "job.json", ".lock"
+STOP = "stop"  # a file of this name asks a run to stop
 SILENT = 600.0  # seconds after which a run on another machine, of which nothing is heard, counts as gone
 
 
@@ -42,16 +43,16 @@ def holding(path: Path) -> Iterator[Callable[..., None]]:
 
         def tell(state: str, reason: str | None = None, **facts: Any) -> None:
             with contextlib.suppress(UserError, FileNotFoundError):  # a full disk must not hide why the run ended
-                write_json(path / JOB, whoami() | {"since": since, "state": state, "reason": reason, **facts})
+                write_json(path / JOB, whois(os.getpid()) | {"since": since, "state": state, "reason": reason, **facts})
 
         yield tell
 
 
-def whoami() -> dict[str, Any]:
-    """This process, as others can find it."""
+def whois(pid: int) -> dict[str, Any]:
+    """A process of this machine, as others can find it."""
     import psutil
 
-    return {"pid": os.getpid(), "host": socket.gethostname(), "process_started": psutil.Process().create_time()}
+    return {"pid": pid, "host": socket.gethostname(), "process_started": psutil.Process(pid).create_time()}
 
 
 def job_of(path: Path) -> dict[str, Any]:

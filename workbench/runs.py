@@ -25,7 +25,6 @@ from workbench.scorers.weights import from_file, one_scorer
 from workbench.settings import Settings
 from workbench.tasks import TaskSpec
 
-STOP = "stop"  # a file of this name asks the run to stop
 COPIED = (".safetensors", ".parquet")  # weights that are given as a file
 RATED = 10  # steps from which the rate is taken
 
@@ -68,6 +67,10 @@ class Config:
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
         known |= {"track": tuple(known.get("track", ()))}
         return cls(**{**known, "task": TaskSpec(**record["task"]), "settings": Settings(**record["settings"])})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The configuration as JSON takes it."""
+        return asdict(self)
 
     def check(self) -> None:
         """Raise for a name that does not exist, before anything is loaded or written."""
@@ -122,7 +125,7 @@ class RunDirectory:
             if given.suffix in COPIED:  # so that a resumed run reads what this one began with
                 with writing(path / f"weights{given.suffix}") as aside:
                     shutil.copyfile(given, aside)
-            write_json(path / "config.json", asdict(config) | {"versions": versions()})
+            write_json(path / "config.json", config.as_dict() | {"versions": versions()})
         return cls(path)
 
     @property

@@ -1,7 +1,9 @@
 """What each command does: read the options, call the package, print for people; returns the `--json` object."""
 
+from workbench.commands.pages import lab, report
+from workbench.commands.planting import demo, finetune, list_models
 from workbench.commands.probing import probe
-from workbench.commands.runs import demo, finetune, lab, list_models, manage_runs, report, unlearn
+from workbench.commands.running import manage_runs, unlearn
 from workbench.commands.scores import agree, align, faithfulness, score
 
 COMMANDS = {
