@@ -254,6 +254,11 @@ def large(value: float | None, unit: str = "") -> str:
     return f"{value:.3g} {unit}".rstrip()
 
 
+def memory_of(size: int | None) -> str:
+    """Bytes in MiB; 0 is what a system says that does not tell."""
+    return f"{size / 2**20:,.0f} MiB" if size else NOT_AVAILABLE
+
+
 def cost_table(cost: Mapping[str, Any], *, title: str | None = None, css: bool = True) -> str:
     """Tokens, floating-point operations, seconds and calls by phase, and the peak memory where it was measured."""
     phases, total = cost.get("phases", {}), cost.get("total")
@@ -261,12 +266,13 @@ def cost_table(cost: Mapping[str, Any], *, title: str | None = None, css: bool =
     for name, part in [*phases.items(), *([("total", total)] if total else [])]:
         seconds = part.get("seconds")
         took = NOT_AVAILABLE if seconds is None else f"{number(seconds, 1)} s"
-        rows.append(
-            [label(name), large(part.get("tokens")), large(part.get("flops"), "FLOP"), took, large(part.get("calls"))]
-        )
+        counts = [large(part.get("tokens")), large(part.get("flops"), "FLOP"), took, large(part.get("calls"))]
+        rows.append([label(name), *counts, memory_of(part.get("peak_bytes"))])
     memory = cost.get("peak_memory_bytes")
-    peak = NOT_AVAILABLE if memory is None else f"{memory / 2**20:,.0f} MiB"
+    peak = memory_of(memory)
     note = "Operations are matrix products, a multiply-add counting 2. "
     foot = f'<div class="wb-foot">{note}Peak memory: <b>{peak}</b></div>'
-    body = table(["phase", "tokens", "operations", "time", "calls"], rows, last="wb-sum" if total else "")
+    body = table(
+        ["phase", "tokens", "operations", "time", "calls", "most memory"], rows, last="wb-sum" if total else ""
+    )
     return frame(body + foot, title=title, css=css)
