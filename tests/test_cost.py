@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import torch
+from runs_of import config_of, own_files
 from torch.utils.flop_counter import FlopCounterMode
 
-from workbench.cost import Ledger, Phase, forward_flops
+from workbench.cost import Ledger, Phase, cost_to_reach, forward_flops
+from workbench.execution import start
 from workbench.models import LanguageModel
 from workbench.probes import greedy
 from workbench.tasks import Task
@@ -31,6 +37,66 @@ def test_generation_flops_match_torch(full: LanguageModel, small: Task) -> None:
         greedy(lm, small.forget, 64, 24, cost=(cost := Phase()))
     assert cost.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
     assert cost.tokens > sum(len(encode(lm, s, answer=False).ids) for s in small.forget)
+
+
+@pytest.mark.parametrize("train", ["all", "lora", "layers:2-3"])
+def test_a_whole_run_s_flops_match_torch(full: LanguageModel, small: Task, train: str) -> None:
+    """Forward and backward passes, recording, reference and a scorer that learns along: all that ran is counted."""
+    lm = full.frozen_copy()
+    lm.module.set_attn_implementation("eager")
+    token_stats(lm, collate(lm, [encode(lm, small.forget[0])]))  # the check of the head is behind us
+    settings = Settings(steps=3, batch_size=4, train=train, retain_loss="kl", record_every=2)
+    with FlopCounterMode(display=False) as counter:
+        run = unlearn(lm, small, "npo", "atwu", settings=settings, in_place=True)
+    assert run.ledger.total.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert {"forget", "retain", "backward", "scorer", "reference", "recording"} <= set(run.ledger.phases)
+
+
+def test_phases_know_their_own_memory() -> None:
+    ledger = Ledger()
+    with ledger.phase("outer"):
+        with ledger.phase("large"):
+            held = torch.ones(40_000_000)
+            del held
+        with ledger.phase("small"):
+            torch.ones(10)
+    peaks = {name: phase.peak_bytes for name, phase in ledger.phases.items()}
+    if not peaks["small"]:
+        pytest.skip("this system does not tell a process's peak memory")
+    assert peaks["large"] > peaks["small"] + 100e6
+    assert peaks["outer"] == peaks["large"]
+    assert ledger.as_dict()["peak_memory_bytes"] >= peaks["large"]
+
+
+def test_the_ledger_is_the_wall_clock(bio: Task, tmp_path: Path) -> None:
+    """Within 5 % of the time from start to end: nothing of a run goes uncounted, nothing counts twice."""
+    config = config_of(own_files(bio, tmp_path), probe_every=4)
+    started = time.perf_counter()
+    run = start(config, tmp_path / "run")
+    wall = time.perf_counter() - started
+    cost = run.json("cost.json")
+    total = cost["total"]
+    assert total["seconds"] == pytest.approx(wall, rel=0.05)
+    assert cost["phases"]["other"]["seconds"] < 0.2 * wall
+    events = run.events()
+    assert [e["total_flops"] for e in events] == sorted(e["total_flops"] for e in events)
+    assert sum(e["flops"] for e in events) < events[-1]["total_flops"] < total["flops"]
+    curve = run.curve()
+    assert list(curve[curve["probe_set"] == "forget"]["step"]) == [0, 4, 8, 12]
+
+
+def test_cost_to_reach() -> None:
+    columns = {"step": [0, 5, 10], "flops": [0.0, 5e9, 1e10], "seconds": [0.0, 2.0, 4.0]}
+    curve = pd.DataFrame({**columns, "probe_set": "forget", "fact_accuracy": [1.0, 0.4, 0.1]})
+    found = cost_to_reach(curve, "forget", "fact_accuracy", 0.5)
+    assert found == {"step": 5, "value": 0.4, "flops": 5e9, "seconds": 2.0}
+    assert cost_to_reach(curve, "forget", "fact_accuracy", 0.9, below=False)["step"] == 0
+    assert cost_to_reach(curve, "forget", "fact_accuracy", 0.05) == {
+        "value": None,
+        "reason": "not reached: the lowest is 0.100",
+    }
+    for probe_set, metric in (("retain", "fact_accuracy"), ("forget", "perplexity")):
+        assert "has no" in cost_to_reach(curve, probe_set, metric, 1.0)["reason"]
 
 
 def test_a_run_s_ledger_adds_up_and_survives_json(full: LanguageModel, small: Task) -> None:

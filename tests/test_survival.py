@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs_of import QUICK, command, config_of, own_files, results, same
+from runs_of import QUICK, command, config_of, own_files, results, same, wait_until
 
 from workbench import execution, files, runs
 from workbench.registry import UserError
@@ -94,14 +94,14 @@ def part_of(path: Path, name: str) -> Callable[[], bool]:
 
 @pytest.mark.slow
 def test_killed_at_twenty_moments(own: dict[str, str], tmp_path: Path) -> None:
-    """Twelve at random between start and end, the others when something is just being written."""
+    """Twelve at random after the directory is there, the others when something is just being written."""
     settings = QUICK
-    started = time.monotonic()
-    subprocess.run(command(own, tmp_path / "whole", settings), capture_output=True, check=True)
-    seconds = time.monotonic() - started
-    expected = results(tmp_path / "whole")
+    whole = tmp_path / "whole"
+    subprocess.run(command(own, whole, settings), capture_output=True, check=True)
+    seconds = (whole / "run.json").stat().st_mtime - (whole / ".lock").stat().st_mtime
+    expected = results(whole)
     chance = random.Random(0)
-    moments: list[str | float] = [chance.uniform(0.1, 1.0) * seconds for _ in range(12)]
+    moments: list[str | float] = [chance.uniform(0.0, 1.0) * seconds for _ in range(12)]
     moments += ["config.json", "probes.parquet", "step-000004", "step-000008", "step-000012", "scores.parquet"]
     moments += ["model", "run.json"]
     outcomes = []
@@ -111,6 +111,7 @@ def test_killed_at_twenty_moments(own: dict[str, str], tmp_path: Path) -> None:
             command(own, path, settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         if isinstance(moment, float):
+            wait_until((path / ".lock").exists, every=0.001)
             time.sleep(moment)
         else:
             being_written = part_of(path, moment)

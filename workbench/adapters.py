@@ -15,6 +15,7 @@ from workbench.models import LanguageModel, quiet
 from workbench.registry import UserError
 
 ADAPTER = "adapter"
+READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value")  # what attention reads its input by
 
 
 def choose_trained(lm: LanguageModel, train: str, *, rank: int = 8, scale: float = 16.0, seed: int = 0) -> None:
@@ -111,16 +112,22 @@ def save_adapter(lm: LanguageModel, folder: Path) -> None:
 def backward_share(lm: LanguageModel) -> float:
     """Matrix products of a backward pass, as a multiple of a forward's: 2 where everything is trained.
 
-    One for the gradient of the states, down to the lowest trained layer, and one for the trained weights' own.
+    One for the gradient of the states, from the head down to the lowest trained layer, and one for the trained weights'
+    own. Where the embeddings are not trained, the lowest layer's attention needs no gradient of what it reads.
     """
     if all(p.requires_grad for p in lm.module.parameters()):
         return 2.0
     layers = decoder_layers(lm)
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
     lowest = 0 if not any(trained) or trained[0] else trained.index(True)
-    matrices = [p for p in lm.module.parameters() if p.dim() > 1]
-    embeddings = lm.module.get_input_embeddings().weight
-    tied = embeddings is lm.module.get_output_embeddings().weight
-    counted = [p for p in matrices if tied or p is not embeddings]
-    own = sum(p.numel() for p in counted if p.requires_grad) / sum(p.numel() for p in counted)
-    return (len(layers) - lowest) / len(layers) + own
+    head = lm.module.get_output_embeddings().weight
+    every = head.numel() + sum(_products(layer) for layer in layers)
+    own = sum(p.numel() for p in lm.module.parameters() if p.requires_grad and p.dim() > 1)
+    readers = [m for name, m in layers[lowest].named_modules() if name.rpartition(".")[2] in READERS]
+    passed = head.numel() + sum(_products(layer) for layer in layers[lowest:]) - sum(_products(m) for m in readers)
+    return (passed + own) / every
+
+
+def _products(module: Any) -> int:
+    """Multiply-adds of a position in a module's matrices."""
+    return sum(p.numel() for p in module.parameters() if p.dim() > 1)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -133,6 +133,15 @@ def _peak_since_reset() -> int:
     return int(found[0]) * 1024 if found else 0
 
 
+@dataclass(eq=False)
+class _Open:
+    """A phase that goes on: since when, and how much of it were inner phases that have ended."""
+
+    phase: Phase
+    since: float
+    inner: float = 0.0
+
+
 @dataclass
 class Ledger:
     """Costs by phase; seconds are wall-clock, and a run's phases together are its whole time.
@@ -141,42 +150,63 @@ class Ledger:
 
     `startup` (imports), `loading`, `probes`, `scoring`, `reference`, `forget` and `retain` (forward passes),
     `backward`, `scorer` (its learning), `optimizer`, `recording` (of token scores), `checkpoint`, `tracking` (events),
-    `saving`; `lost` are the steps after the checkpoint that a killed run was resumed from.
+    `saving`, `other` (what is in none of these); `lost` are the steps after the checkpoint that a killed run was
+    resumed from.
     """
 
     phases: dict[str, Phase] = field(default_factory=dict)
+    _open: list[_Open] = field(default_factory=list, repr=False, compare=False)
 
     @contextmanager
     def phase(self, name: str, *, calls: int = 1) -> Iterator[Phase]:
-        """Time a phase; the body adds tokens and flops to what it gets. `calls=0` goes on with the last call."""
+        """Time a phase; the body adds tokens and flops to what it gets. `calls=0` goes on with the last call.
+
+        Phases may be nested: the time of an inner one is not the outer one's.
+        """
         entry = self.phases.setdefault(name, Phase())
+        mine = _Open(entry, time.perf_counter())
+        self._open.append(mine)
         watch = _Watch()
-        start = time.perf_counter()
         try:
             yield entry
         finally:
-            entry.seconds += time.perf_counter() - start
+            self._open.remove(mine)
+            took = time.perf_counter() - mine.since
+            entry.seconds += took - mine.inner
+            for outer in self._open[-1:]:
+                outer.inner += took
             entry.calls += calls
             entry.peak_bytes = max(entry.peak_bytes, watch.close())
 
     def add(self, other: Ledger) -> None:
         """Add another ledger's phases to these."""
         for name, phase in other.phases.items():
-            self.phases[name] = self.phases.get(name, Phase()).plus(phase)
+            entry = self.phases.setdefault(name, Phase())
+            vars(entry).update(vars(entry.plus(phase)))  # in place: it may be open
+
+    def now(self) -> dict[str, Phase]:
+        """The phases as they stand, the time of those included that still go on."""
+        found = {name: replace(phase) for name, phase in self.phases.items()}
+        names = {id(phase): name for name, phase in self.phases.items()}
+        later = time.perf_counter()
+        for each in reversed(self._open):
+            found[names[id(each.phase)]].seconds += later - each.since - each.inner
+            later = each.since
+        return found
 
     @property
     def total(self) -> Phase:
         """The sum over all phases."""
         out = Phase()
-        for phase in self.phases.values():
+        for phase in self.now().values():
             out = out.plus(phase)
         return out
 
     def as_dict(self) -> dict[str, Any]:
         """The content of `cost.json`."""
-        phases = {name: asdict(phase) for name, phase in self.phases.items()}
-        peak = max(self.total.peak_bytes, peak_memory())
-        return {"phases": phases, "total": asdict(self.total), "peak_memory_bytes": peak}
+        phases = {name: asdict(phase) for name, phase in self.now().items()}
+        total = self.total
+        return {"phases": phases, "total": asdict(total), "peak_memory_bytes": max(total.peak_bytes, peak_memory())}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Ledger:

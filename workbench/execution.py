@@ -16,7 +16,7 @@ import torch
 
 from workbench.adapters import ADAPTER, has_adapter, save_adapter
 from workbench.checkpoints import latest_checkpoint, read_checkpoint, save_checkpoint
-from workbench.cost import Ledger
+from workbench.cost import Ledger, Phase
 from workbench.files import cannot_write, write_json, write_table, writing
 from workbench.interrupts import interruptible
 from workbench.models import LanguageModel, Prompt, load, load_adapter
@@ -56,7 +56,13 @@ def start(config: Config, path: Path | None = None, **hooks: Any) -> RunDirector
         UserError: something in the configuration is wrong; nothing is written then.
         Stopped: Ctrl-C, `stop`, or a file `stop` in the directory; it can be resumed.
     """
-    team, ledger = processes(), _started()
+    ledger = _started()
+    with ledger.phase("other"):
+        return _start(config, path, ledger, **hooks)
+
+
+def _start(config: Config, path: Path | None, ledger: Ledger, **hooks: Any) -> RunDirectory:
+    team = processes()
     path = team.gather(path or new_path(config))[0]
     with ledger.phase("loading"):
         config.check()
@@ -92,7 +98,7 @@ def resume(path: Path, **hooks: Any) -> RunDirectory:
     if not team.main:
         team.wait()
         return _resumed(directory, ledger, **hooks)
-    with holding(path) as tell:
+    with ledger.phase("other"), holding(path) as tell:
         if directory.json("run.json"):
             raise UserError(f"{path} is finished; there is nothing to resume")
         with _told(tell), _resumable(path):
@@ -216,7 +222,7 @@ def _execute(
             if asked():
                 raise KeyboardInterrupt
 
-        state, ledger = _restored(directory, ledger)
+        state = _restored(directory, ledger)
         before = _before(directory, config, task, lm, ledger, probing)
         steps = config.settings.steps
 
@@ -269,21 +275,17 @@ def _write_config(directory: RunDirectory, task: Task, lm: LanguageModel) -> Non
         write_json(directory.path / "config.json", record)
 
 
-def _restored(directory: RunDirectory, ledger: Ledger) -> tuple[State | None, Ledger]:
-    """The newest checkpoint's state; and the costs up to now: the checkpoint's, this process's, those of lost steps."""
+def _restored(directory: RunDirectory, ledger: Ledger) -> State | None:
+    """The newest checkpoint's state; adds what the run has cost up to there, and what the steps since then had."""
     checkpoint = latest_checkpoint(directory.path)
     state = read_checkpoint(checkpoint) if checkpoint else None
     known = directory.json("cost.json")
-    earlier = state.ledger if state else Ledger.from_dict(known) if known else Ledger()
-    if not processes().main:
-        return (replace(state, ledger=ledger) if state else None), ledger  # the earlier costs are the main process's
-    for event in directory.keep_events(state.step if state else 0):
-        with earlier.phase("lost") as lost:
-            lost.tokens += event["tokens"]
-            lost.flops += event["flops"]
-            lost.seconds += event["seconds"]
-    earlier.add(ledger)
-    return (replace(state, ledger=earlier) if state else None), earlier
+    if processes().main:  # the earlier costs are the main process's
+        if state or known:
+            ledger.add(state.ledger if state else Ledger.from_dict(known))
+        for event in directory.keep_events(state.step if state else 0):
+            ledger.add(Ledger({"lost": Phase(1, event["tokens"], event["flops"], event["seconds"])}))
+    return replace(state, ledger=ledger) if state else None
 
 
 def _before(
