@@ -122,8 +122,8 @@ def start(config: Config, path: Path | None = None, *, at_once: int | None = Non
     Args:
         config: what to run.
         path: the directory; a new one under `runs/` by default.
-        at_once: it waits while so many runs go on in the same parent directory; by default as many as there are GPUs,
-            or one for every two cores.
+        at_once: it waits while so many runs go on in the same parent directory, and takes its share of the cores; by
+            default as many as there are GPUs, or one for every two cores.
 
     Raises:
         UserError: a name in the configuration is wrong; nothing is written then. What shows later (a text too long,
@@ -152,7 +152,9 @@ def _spawn(path: Path, config: Config, at_once: int) -> None:
     """Start the process, and say in `job.json` that it waits."""
     (path / STOP).unlink(missing_ok=True)
     command = [sys.executable, "-m", "workbench.worker", str(path), str(at_once)]
-    environment = os.environ | {"WORKBENCH_STARTED": str(time.time()), "TOKENIZERS_PARALLELISM": "false"}
+    share = str(max(1, (os.cpu_count() or 1) // at_once))  # runs that fight over cores take many times as long
+    environment = {"OMP_NUM_THREADS": share, **os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    environment["WORKBENCH_STARTED"] = str(time.time())
     with (path / LOG).open("ab") as log:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
