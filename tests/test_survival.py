@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -94,14 +95,13 @@ def part_of(path: Path, name: str) -> Callable[[], bool]:
 
 @pytest.mark.slow
 def test_killed_at_twenty_moments(own: dict[str, str], tmp_path: Path) -> None:
-    """Twelve at random after the directory is there, the others when something is just being written."""
+    """Twelve at random steps, a random moment later; the others when something is just being written."""
     settings = QUICK
     whole = tmp_path / "whole"
     subprocess.run(command(own, whole, settings), capture_output=True, check=True)
-    seconds = (whole / "run.json").stat().st_mtime - (whole / ".lock").stat().st_mtime
-    expected = results(whole)
+    expected, each = results(whole), mean(e["seconds"] for e in runs.RunDirectory(whole).events())
     chance = random.Random(0)
-    moments: list[str | float] = [chance.uniform(0.0, 1.0) * seconds for _ in range(12)]
+    moments: list[str | tuple[int, float]] = [(chance.randrange(13), chance.uniform(0, 2 * each)) for _ in range(12)]
     moments += ["config.json", "probes.parquet", "step-000004", "step-000008", "step-000012", "scores.parquet"]
     moments += ["model", "run.json"]
     outcomes = []
@@ -110,9 +110,11 @@ def test_killed_at_twenty_moments(own: dict[str, str], tmp_path: Path) -> None:
         child = subprocess.Popen(
             command(own, path, settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        if isinstance(moment, float):
-            wait_until((path / ".lock").exists, every=0.001)
-            time.sleep(moment)
+        if isinstance(moment, tuple):
+            step, later = moment
+            wait_until((path / "config.json").exists, every=0.001)
+            wait_until(lambda path=path, step=step: len(runs.RunDirectory(path).events()) >= step, every=0.001)
+            time.sleep(later)
         else:
             being_written = part_of(path, moment)
             while child.poll() is None and not being_written():

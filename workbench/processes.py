@@ -25,13 +25,18 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        self.rank, self.world, self.sharded = 0, 1, False
+        self.rank, self.world = 0, 1
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            for name in ("FSDP", "DEEPSPEED"):
+                if _true(f"ACCELERATE_USE_{name}"):
+                    raise UserError(
+                        f"accelerate is set to {name}, and a run does not shard its model yet: every process holds the "
+                        "whole of it; set distributed_type to MULTI_GPU, and train=lora where memory is short"
+                    )
             from accelerate import PartialState
 
-            state = PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"))
+            state = PartialState(cpu=_true("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
             self.rank, self.world = state.process_index, state.num_processes
-            self.sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
 
     @property
     def main(self) -> bool:
@@ -54,8 +59,8 @@ class Processes:
         return items[self.rank * size : (self.rank + 1) * size]
 
     def add_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its sum over the processes (sharded models have done so in their backward)."""
-        if self.world == 1 or self.sharded:
+        """Replace every gradient by its sum over the processes."""
+        if self.world == 1:
             return
         waiting: list[Tensor] = []
         for parameter in parameters:
@@ -113,6 +118,11 @@ class Processes:
 def processes() -> Processes:
     """This process's place; found out once."""
     return Processes()
+
+
+def _true(name: str) -> bool:
+    """Whether an environment variable of accelerate's says yes."""
+    return os.environ.get(name, "").lower() in ("1", "true", "yes")
 
 
 def _device() -> torch.device:

@@ -158,7 +158,7 @@ class Loop:
             try:
                 short, said = False, self._accumulate()
             except RuntimeError as error:
-                if self.processes.sharded or not out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 short, said = True, {}
             if not self.processes.any(short):
@@ -180,8 +180,7 @@ class Loop:
     def _add(self, said: dict[str, float], factor: float, loss: Tensor, part: dict[str, Any]) -> None:
         """Add a part's gradient to the parameters, and what is said of it."""
         with self.ledger.phase("backward") as phase:
-            # A sharded model takes the mean of its processes' gradients where we want the sum.
-            self.accelerator.backward(factor * loss * (self.processes.world if self.processes.sharded else 1))
+            self.accelerator.backward(factor * loss)
             for batch in part.pop("computed"):
                 phase.count(self.lm, batch, passes=self.backward_share)
         for key, value in part.items():

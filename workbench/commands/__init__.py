@@ -5,6 +5,7 @@ from workbench.commands.planting import demo, finetune, list_models
 from workbench.commands.probing import probe
 from workbench.commands.running import manage_runs, unlearn
 from workbench.commands.scores import agree, align, faithfulness, score
+from workbench.commands.sweeping import sweep
 
 COMMANDS = {
     "demo": demo,
@@ -17,6 +18,7 @@ COMMANDS = {
     "unlearn": unlearn,
     "probe": probe,
     "runs": manage_runs,
+    "sweep": sweep,
     "report": report,
     "lab": lab,
 }

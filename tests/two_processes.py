@@ -1,0 +1,31 @@
+"""What a test starts in several processes: runs in float64, their events and scores into a folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from workbench.models import load
+from workbench.processes import processes
+from workbench.settings import Settings
+from workbench.tasks import TaskSpec
+from workbench.unlearn import unlearn
+
+PAIRS = (("atwu", "atwu"), ("npo", "uniform"), ("wga", "surprisal"))
+SETTINGS = Settings(steps=6, batch_size=8, lr=1e-3, record_every=3, retain_loss="kl")
+
+
+def run_pairs(own: dict[str, str], out: Path, settings: Settings = SETTINGS) -> None:
+    """A run of each pair of objective and weights."""
+    for objective, weights in PAIRS:
+        lm = load("bio-full", device="cpu")
+        lm.module.double()  # AdamW divides by the gradient's size: in float32 rounding of small gradients would show
+        run = unlearn(lm, TaskSpec(**own).load(), objective, weights, settings=settings, in_place=True)
+        if processes().main:
+            (out / f"{objective}.json").write_text(json.dumps(run.events))
+            run.scores.to_parquet(out / f"{objective}.parquet")
+
+
+if __name__ == "__main__":
+    run_pairs(json.loads(sys.argv[1]), Path(sys.argv[2]))
