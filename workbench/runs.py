@@ -185,7 +185,7 @@ class RunDirectory:
         return str(copy) if copy.suffix in COPIED else given
 
     def status(self) -> dict[str, Any]:
-        """How the run stands: `finished`, `running`, `queued`, `failed`, or `unfinished` (stopped or killed), and why.
+        """How the run stands: `finished`, `running`, `queued`, or `unfinished` (stopped, failed or killed), and why.
 
         Steps done, steps in all, steps a second and seconds left of a running one (without the last probes), and what
         it has cost so far.
@@ -197,8 +197,6 @@ class RunDirectory:
             status, reason = record["status"], None
         elif alive(self.path, job):
             status, reason = job["state"], holder(job)
-        elif job.get("state") == "failed":
-            status = "failed"
         elif job.get("state") in ("running", "queued"):
             reason = f"its process is gone: {holder(job)}"
         step = events[-1]["step"] if events else 0
