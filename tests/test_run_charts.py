@@ -21,6 +21,9 @@ def test_cost_chart_shows_every_phase_of_every_run() -> None:
     assert sum(sum(bar.x) for bar in figure.data if bar.xaxis == "x2") == 10e9
     assert figure.data[0].y[0] == "&lt;b&gt;one&lt;/b&gt;"
     assert next(iter(seconds)) == "forget"  # the largest first
+    small = {"phases": {**COSTS["two"]["phases"], "events": {"seconds": 0.01}, "saving": {"seconds": 0.02}}}
+    bars = {bar.name: list(bar.x) for bar in cost_chart({"two": small}).data if bar.xaxis == "x"}
+    assert bars == {"forget": [4.0], "scoring": [1.0], "the rest": [0.03]}
     with pytest.raises(UserError, match="at least one finished run"):
         cost_chart({"unfinished": {}})
 

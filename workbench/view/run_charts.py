@@ -18,7 +18,9 @@ AXES = {"flops": "floating-point operations spent", "seconds": "seconds spent", 
 
 
 def cost_chart(costs: Mapping[str, Mapping[str, Any]]) -> go.Figure:
-    """Runs beside each other: seconds by phase on the left, operations by phase on the right.
+    """Runs below each other: seconds by phase on the left, operations by phase on the right.
+
+    Phases that take less than a hundredth of both are one bar, "the rest".
 
     Args:
         costs: run's name -> content of its `cost.json`.
@@ -29,15 +31,11 @@ def cost_chart(costs: Mapping[str, Mapping[str, Any]]) -> go.Figure:
     if not costs or not all(cost.get("phases") for cost in costs.values()):
         raise UserError("a cost chart needs the costs of at least one finished run")
     names = list(costs)
-    spent: dict[str, float] = {}
-    for cost in costs.values():
-        for phase, part in cost["phases"].items():
-            spent[phase] = spent.get(phase, 0.0) + part.get("seconds", 0.0)
+    shown = _parts(costs)
     figure = go.Figure()
-    for place, phase in enumerate(sorted(spent, key=lambda phase: -spent[phase])):
-        parts = [costs[name]["phases"].get(phase, {}) for name in names]
+    for place, (phase, parts) in enumerate(shown.items()):
         for axis, key, unit in (("x", "seconds", " s"), ("x2", "flops", "FLOP")):
-            values = [float(part.get(key, 0.0)) for part in parts]
+            values = [part[key] for part in parts]
             said = [f"{v:.1f}{unit}" if key == "seconds" else f"{v:.3g} {unit}" for v in values]
             bar = go.Bar(
                 x=values, y=[safe(name) for name in names], orientation="h", name=safe(phase), legendgroup=phase,
@@ -48,8 +46,29 @@ def cost_chart(costs: Mapping[str, Mapping[str, Any]]) -> go.Figure:
     return figure.update_layout(
         template=template(), barmode="stack", title={"text": "Cost by phase"}, height=190 + 46 * len(names),
         xaxis={"domain": [0, 0.47], "title": "seconds"}, xaxis2={"domain": [0.53, 1], "title": "FLOP"},
-        legend={"y": -0.5, "yanchor": "top", "traceorder": "normal"},
+        legend={"y": -0.5, "yanchor": "top", "traceorder": "normal"}, yaxis={"autorange": "reversed"},
     )  # fmt: skip
+
+
+def _parts(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[str, float]]]:
+    """Seconds and operations by phase, a value a run, the phase that took longest first."""
+    names = list(dict.fromkeys(name for cost in costs.values() for name in cost["phases"]))
+    found = {
+        name: [
+            {key: float(cost["phases"].get(name, {}).get(key, 0.0)) for key in ("seconds", "flops")}
+            for cost in costs.values()
+        ]
+        for name in names
+    }
+    sums = {key: sum(part[key] for parts in found.values() for part in parts) or 1.0 for key in ("seconds", "flops")}
+    small = [n for n, parts in found.items() if all(sum(p[k] for p in parts) < 0.01 * sums[k] for k in sums)]
+    order = sorted((n for n in names if n not in small), key=lambda n: -sum(p["seconds"] for p in found[n]))
+    shown = {name: found[name] for name in order}
+    if small:
+        shown["the rest"] = [
+            {key: sum(found[n][place][key] for n in small) for key in sums} for place in range(len(costs))
+        ]
+    return shown
 
 
 def reach_chart(
@@ -88,5 +107,5 @@ def reach_chart(
         figure.add_hline(level, line={"color": GREY, "dash": "dot", "width": 1})
     return figure.update_layout(
         template=template(), title={"text": safe(f"{metric.replace('_', ' ')}, and what it cost")}, height=340,
-        xaxis={"title": AXES[against]}, yaxis={"rangemode": "tozero"},
+        xaxis={"title": AXES[against]}, yaxis={"rangemode": "tozero"}, margin={"t": 76},
     )  # fmt: skip
