@@ -83,6 +83,17 @@ def test_jobs_wait_for_their_turn_and_a_killed_one_makes_room(own: dict[str, str
     assert sorted(p.name for p in root.iterdir() if p.is_dir()) == ["second", "third"]
 
 
+def test_a_stop_while_the_libraries_are_loading_is_not_lost(own: dict[str, str], root: Path) -> None:
+    job = jobs.start(config_of(own, LONG), root / "run", at_once=1)
+    wait_until(lambda: job.status()["status"] == "running")
+    status = job.stop(60)
+    assert status["status"] == "unfinished"
+    assert not (job.path / "stop").exists()
+    job.resume(at_once=1)
+    wait_until(lambda: job.status()["step"] > status["step"])  # the old wish does not stop it again
+    job.stop()
+
+
 def test_what_fails_says_why(own: dict[str, str], root: Path) -> None:
     with pytest.raises(UserError, match="unknown objective"):
         jobs.start(config_of(own, objective="atwo"), root / "wrong")
@@ -91,6 +102,7 @@ def test_what_fails_says_why(own: dict[str, str], root: Path) -> None:
     status = job.wait(120)
     assert status["status"] == "unfinished"
     assert "at step" in status["reason"]
+    assert status["reason"].endswith("the last good checkpoint is not there yet")
     assert job_of(job.path)["samples"][0]
     assert "workbench: the " in job.log()
 

@@ -21,7 +21,7 @@ from workbench.files import cannot_write, write_json, write_table, writing
 from workbench.interrupts import interruptible
 from workbench.models import LanguageModel, Prompt, load, load_adapter
 from workbench.objectives import objective
-from workbench.ownership import STOP, holding
+from workbench.ownership import STOP, holding, job_of
 from workbench.probes import Probed, probe
 from workbench.processes import processes
 from workbench.registry import UserError
@@ -80,7 +80,7 @@ def _start(config: Config, path: Path | None, ledger: Ledger, **hooks: Any) -> R
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
-    with holding(path) as tell, undone(path), _told(tell), _resumable(path):
+    with holding(path) as tell, undone(path), _told(tell, path), _resumable(path):
         directory = RunDirectory.create(path, config)
         tell("running")
         team.wait()
@@ -101,9 +101,10 @@ def resume(path: Path, **hooks: Any) -> RunDirectory:
     with ledger.phase("other"), holding(path) as tell:
         if directory.json("run.json"):
             raise UserError(f"{path} is finished; there is nothing to resume")
-        with _told(tell), _resumable(path):
+        with _told(tell, path), _resumable(path):
+            if job_of(path).get("pid") != os.getpid():  # one that was asked of an earlier process
+                (path / STOP).unlink(missing_ok=True)
             tell("running")
-            (path / STOP).unlink(missing_ok=True)
             for left in list(path.rglob(".*.part")):  # half-written when the run was killed
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             team.wait()
@@ -172,14 +173,17 @@ def _resumable(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(tell: Callable[..., None]) -> Iterator[None]:
+def _told(tell: Callable[..., None], path: Path) -> Iterator[None]:
     """Writes down how the run ended, whatever ended it."""
     try:
         yield
     except Stopped as stopped:
+        (path / STOP).unlink(missing_ok=True)
         tell("stopped", str(stopped))
         raise
     except Diverged as error:
+        checkpoint = latest_checkpoint(path)
+        error.args = (f"{error}; the last good checkpoint is {checkpoint or 'not there yet'}",)
         tell("failed", str(error), step=error.step, samples=error.samples)
         raise
     except Exception as error:

@@ -123,7 +123,7 @@ def start(config: Config, path: Path | None = None, *, at_once: int | None = Non
         config: what to run.
         path: the directory; a new one under `runs/` by default.
         at_once: it waits while so many runs go on in the same parent directory, and takes its share of the cores; by
-            default as many as there are GPUs, or one for every two cores.
+            default one where there is a GPU, else one for every two cores.
 
     Raises:
         UserError: a name in the configuration is wrong; nothing is written then. What shows later (a text too long,
@@ -145,7 +145,7 @@ def start(config: Config, path: Path | None = None, *, at_once: int | None = Non
 
 def default_at_once() -> int:
     """How many runs this machine does at once."""
-    return torch.cuda.device_count() or max(1, (os.cpu_count() or 2) // 2)
+    return 1 if torch.cuda.is_available() else max(1, (os.cpu_count() or 2) // 2)
 
 
 def _spawn(path: Path, config: Config, at_once: int) -> None:
