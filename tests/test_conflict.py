@@ -75,7 +75,7 @@ def test_the_directional_derivative_predicts_a_step(exact: LanguageModel, few: T
 
 def test_a_retain_token_conflicts_with_itself(full: LanguageModel, few: Task) -> None:
     """Of one retain answer alone, the cosine of its own tokens is on average on the conflicting side."""
-    one = replace(few.retain[0], id="the same", answer=few.retain[0].answer + " ")
+    one = replace(few.retain[0], id="the same", answer=few.retain[0].answer + ".")
     task = replace(few, sets={"forget": [one], "retain": few.retain[:1]})
     scores = score_fixed(TaskScoring(full, task), ["gradient_cosine"])["score"]
     assert scores.mean() < 0
