@@ -115,7 +115,7 @@ def test_sharding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Processes()
 
 
-@pytest.mark.parametrize("micro_batch", [1, 3])
+@pytest.mark.parametrize("micro_batch", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize(("objective", "weights"), [("atwu", "atwu"), ("simnpo", "surprisal"), ("undial", "map")])
 def test_parts_make_the_same_step(
     full: LanguageModel, small: Task, tmp_path: Path, objective: str, weights: str, micro_batch: int
@@ -166,7 +166,7 @@ def test_out_of_memory_makes_parts_of_the_same_step(
 def test_a_real_lack_of_memory(own: dict[str, str]) -> None:
     """An allocation that truly fails: what torch's CPU allocator says is taken for what it is."""
     code = (
-        "import resource, torch; from workbench.unlearn import out_of_memory\n"
+        "import resource, torch; from workbench.cost import out_of_memory\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))\n"
         "try: torch.ones(1 << 33)\n"
         "except RuntimeError as error: print(out_of_memory(error), out_of_memory(RuntimeError('shapes differ')))"

@@ -51,7 +51,9 @@ def failing(name: str, code: int, after: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
+@pytest.mark.parametrize(
+    "code", [errno.ENOSPC, pytest.param(errno.EROFS, marks=pytest.mark.slow)], ids=["full", "read-only"]
+)
 def test_a_write_that_fails_ends_the_run_readable(
     own: dict[str, str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
 ) -> None:

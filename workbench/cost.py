@@ -260,6 +260,11 @@ def free_memory(device: torch.device) -> int:
     return max(free, 0)
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory could not be had, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def peak_memory() -> int:
     """Bytes: the most the GPU's allocator has held, or on a CPU the most resident memory of this process."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.cost import Ledger
+from workbench.cost import Ledger, out_of_memory
 from workbench.models import LanguageModel
 from workbench.objectives import REFUSALS, ForgetTokens, objective, retain_loss
 from workbench.processes import processes
@@ -146,11 +146,18 @@ class ForgetTerm:
 
     def whole_stats(self, parts: list[Part]) -> TokenStats:
         """Statistics of the whole batch that parts (here and in other processes) make up; without gradient."""
-        found = []
+        found, short = [], False
         with self.ledger.phase("scorer", calls=0) as phase, torch.no_grad():
-            for part in parts:
-                found.append(token_stats(self.lm, part.batch, extras=False, **states_of(self.weights.learner)))
-                phase.count(self.lm, part.batch)
+            try:
+                for part in parts:
+                    found.append(token_stats(self.lm, part.batch, extras=False, **states_of(self.weights.learner)))
+                    phase.count(self.lm, part.batch)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                short = True
+            if processes().any(short):  # all of them, or those with memory would wait for the others for ever
+                raise torch.OutOfMemoryError("a process is out of memory")
             return processes().joined(found)
 
     def losses(self, step: int, learn: Callable[[TokenStats], None]) -> Iterator[tuple[Tensor, dict[str, Any]]]:

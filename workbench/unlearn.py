@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from workbench.adapters import backward_share, choose_trained
-from workbench.cost import Ledger, Phase
+from workbench.cost import Ledger, Phase, out_of_memory
 from workbench.models import LanguageModel
 from workbench.objectives import objective as registered
 from workbench.processes import processes
@@ -328,11 +328,6 @@ def unlearn(
     if not finished:
         on_checkpoint(state())
     return Run(lm, events, pd.concat(records, ignore_index=True), ledger, finished, token_weights.learner)
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory could not be had, on a GPU or a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def finetune(
