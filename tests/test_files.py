@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,3 +47,16 @@ def test_a_directory_that_holds_something_is_never_replaced(tmp_path: Path) -> N
     (target / "precious").unlink()
     replace(lambda aside: aside.mkdir())
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_content_is_on_the_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (done.append("synced"), sync(number)))
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("named"), replace(*names)))
+    write_json(tmp_path / "file.json", {})
+    with writing(tmp_path / "folder") as aside:
+        (aside / "inner").mkdir(parents=True)
+        for name in ("a", "inner/b"):
+            (aside / name).write_text(name)
+    assert done == ["synced", "named", "synced", "synced", "named"]

@@ -39,6 +39,8 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
+        for file in aside.rglob("*") if aside.is_dir() else [aside]:
+            _to_disk(file)
         if path.is_dir() and aside.is_dir():
             path.rmdir()
         os.replace(aside, path)
@@ -49,6 +51,13 @@ def writing(path: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
         elif aside.exists():
             aside.unlink()
+
+
+def _to_disk(file: Path) -> None:
+    """Have a file's content on the disk before its name: a power cut must not leave a name without content."""
+    if file.is_file():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
