@@ -27,6 +27,7 @@ ORDER = [
     {"models"},
     {"adapters", "tokens"},
     {"cost", "processes"},
+    {"sharding"},
     {"scorers", "objectives", "metrics", "reference", "settings"},
     {"terms"},
     {"probes", "compare", "unlearn", "membership", "general"},

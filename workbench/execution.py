@@ -28,6 +28,7 @@ from workbench.registry import UserError
 from workbench.runs import Config, RunDirectory, check_new, new_path, undone
 from workbench.scorers import read_scores, save_scorer, scorer
 from workbench.scorers.weights import is_live
+from workbench.sharding import shard, whole_weights
 from workbench.tasks import Task
 from workbench.terms import preferred_answers
 from workbench.trackers import Trackers, check_trackers
@@ -132,18 +133,34 @@ def checked_task(config: Config) -> Task:
     """The task of a configuration, after making sure that a run on it can be.
 
     Raises:
-        UserError: what must be forgotten must be kept too, the objective lacks something in the samples, or a tracker
-            is not here.
+        UserError: what must be forgotten must be kept too, the objective lacks something in the samples, a tracker is
+            not here, or a batch cannot be split over the processes.
     """
     check_trackers(config.track)
     task = config.task.load()
+    check_processes(config, task)
     preferred_answers(objective[config.objective], task.forget)
     return task
 
 
+def check_processes(config: Config, task: Task) -> None:
+    """Raise for what a run of several processes cannot be, before any work."""
+    team, settings = processes(), config.settings
+    keeps = settings.alpha > 0 or settings.dual_rate > 0
+    for samples in (task.forget, *([task.retain] if keeps else [])):
+        team.part(range(min(settings.batch_size, len(samples))))
+    if team.sharded and config.weights in scorer and scorer[config.weights].kind in ("task", "input"):
+        raise UserError(
+            f"a sharded model cannot be scored by '{config.weights}'; score without sharding and give the table: "
+            f"workbench score ... --scorer {config.weights} --out FILE.parquet, then --weights FILE.parquet"
+        )
+
+
 def load_for(config: Config) -> LanguageModel:
-    """The model a configuration names; where several processes run, on the GPU of this one."""
+    """The model a configuration names; where several processes run, on the GPU of this one, or sharded over them."""
     device = config.device
+    if processes().sharded:
+        return shard(load(config.model, device="cpu", prompt=config.prompt), device, config.precision)  # type: ignore[arg-type]
     if processes().world > 1 and (device or "cuda").startswith("cuda") and torch.cuda.is_available():
         device = f"cuda:{torch.cuda.current_device()}"
     return load(config.model, device=device, precision=config.precision, prompt=config.prompt)  # type: ignore[arg-type]
@@ -359,6 +376,7 @@ def _finish(
         ledger=run.ledger,
         progress=on_probe,
     )
+    weights = None if has_adapter(run.lm) else whole_weights(run.lm)
     if processes().main:
         with run.ledger.phase("saving"):
             _write_probes(directory, before, after)
@@ -369,7 +387,7 @@ def _finish(
             left = ADAPTER if has_adapter(run.lm) else "model"
             shutil.rmtree(directory.path / left, ignore_errors=True)  # of a run killed here
             with writing(directory.path / left) as aside:
-                save_adapter(run.lm, aside) if has_adapter(run.lm) else run.lm.save(aside)
+                save_adapter(run.lm, aside) if has_adapter(run.lm) else run.lm.save(aside, weights)
     ledger = together(run.ledger)
     if processes().main:
         write_json(directory.path / "cost.json", ledger.as_dict())

@@ -14,18 +14,20 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+from torch import Tensor
 
 from workbench.files import writing
 from workbench.registry import UserError, unknown
 from workbench.tasks import DATA
 
 Prompt = Literal["chat", "plain"]
+T = TypeVar("T")
 
 EMBEDDED = {name: DATA / "models" / name for name in ("bio-full", "bio-retain")}
 SMOLLM2 = "smollm2"
@@ -70,8 +72,19 @@ class LanguageModel:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
+    def run(self, compute: Callable[[], T]) -> T:
+        """What `compute` makes of the module's parts; those of a sharded module are whole in here alone."""
+        inside = getattr(self.module, "run_inside", None)
+        return compute() if inside is None else inside(compute)
+
     def frozen_copy(self) -> LanguageModel:
-        """The model as it is now, for use as a reference: own weights (an adapter's are merged in), no gradient."""
+        """The model as it is now, for use as a reference: own weights (an adapter's are merged in), no gradient.
+
+        Raises:
+            UserError: the model is sharded.
+        """
+        if hasattr(self.module, "run_inside"):
+            raise UserError(f"{self.name} is sharded, and what is asked for needs a copy of it; train=lora needs none")
         module = merge_adapter(copy.deepcopy(self.module)).eval().requires_grad_(False)
         return LanguageModel(module, self.tokenizer, self.name, self.prompt, self.precision, self.path)
 
@@ -79,10 +92,10 @@ class LanguageModel:
         """Arguments of `load` for a second model to be compared with this one: same device, format and prompt."""
         return {"device": str(self.device), "precision": self.precision, "prompt": self.prompt}
 
-    def save(self, folder: Path) -> None:
-        """Write model, tokenizer and prompt style as plain safetensors and JSON."""
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write model, tokenizer and prompt style as plain safetensors and JSON; `weights` where it is sharded."""
         with quiet():
-            self.module.save_pretrained(folder)
+            self.module.save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
         (folder / "workbench.json").write_text(json.dumps({"prompt": self.prompt}) + "\n")
 
@@ -91,8 +104,13 @@ class LanguageModel:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.module.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            digest.update(whole(tensor).detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that is split over processes, whole, if all of them ask for it; any other as it is."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def default_device() -> str:

@@ -22,17 +22,17 @@ class Processes:
 
     A batch is split over the processes, and every process adds its share of the batch's loss: the gradients' sum is
     the gradient of the whole batch, whatever their number.
+
+    Attributes:
+        rank: this process's number, from 0.
+        world: how many there are.
+        sharded: whether each holds a share of the model's weights (see `sharding`) instead of all.
     """
 
     def __init__(self) -> None:
-        self.rank, self.world = 0, 1
+        self.rank, self.world, self.sharded = 0, 1, False
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            for name in ("FSDP", "DEEPSPEED"):
-                if _true(f"ACCELERATE_USE_{name}"):
-                    raise UserError(
-                        f"accelerate is set to {name}, and a run does not shard its model yet: every process holds the "
-                        "whole of it; set distributed_type to MULTI_GPU, and train=lora where memory is short"
-                    )
+            self.sharded = _asks_to_shard()
             from accelerate import PartialState
 
             state = PartialState(cpu=_true("ACCELERATE_USE_CPU") or not torch.cuda.is_available())
@@ -59,11 +59,13 @@ class Processes:
         return items[self.rank * size : (self.rank + 1) * size]
 
     def add_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its sum over the processes."""
+        """Replace every gradient by its sum over the processes; those of split weights are summed already."""
         if self.world == 1:
             return
         waiting: list[Tensor] = []
         for parameter in parameters:
+            if hasattr(parameter, "full_tensor"):
+                continue
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             waiting.append(parameter.grad)
@@ -123,6 +125,23 @@ def processes() -> Processes:
 def _true(name: str) -> bool:
     """Whether an environment variable of accelerate's says yes."""
     return os.environ.get(name, "").lower() in ("1", "true", "yes")
+
+
+def _asks_to_shard() -> bool:
+    """Whether accelerate was told to shard the model.
+
+    Raises:
+        UserError: in a way that a run cannot.
+    """
+    if _true("ACCELERATE_USE_DEEPSPEED"):
+        raise UserError("accelerate is set to DEEPSPEED, which a run cannot use; set it to FSDP with fsdp_version 2")
+    if not _true("ACCELERATE_USE_FSDP"):
+        return False
+    if os.environ.get("FSDP_VERSION") != "2":
+        raise UserError("accelerate is set to FSDP of version 1, and a run shards by version 2; set fsdp_version to 2")
+    # A run shards its model itself: accelerate would prepare the optimiser, and transformers load, for their own way.
+    del os.environ["ACCELERATE_USE_FSDP"]
+    return True
 
 
 def _device() -> torch.device:

@@ -135,7 +135,7 @@ class ForgetTerm:
 
     def _reference(self, encodings: list[Encoding], needs: set[str]) -> Reference:
         seen = self.batches.seen(self.settings.steps)
-        size = self.settings.batch_size
+        size = self.settings.micro_batch or self.settings.batch_size
         with self.ledger.phase("reference") as phase:
             return Reference(self.lm, encodings, needs, phase, seen=seen, layer=None, batch_size=size)
 
@@ -153,7 +153,7 @@ class ForgetTerm:
                     found.append(token_stats(self.lm, part.batch, extras=False, **states_of(self.weights.learner)))
                     phase.count(self.lm, part.batch)
             except RuntimeError as error:
-                if not out_of_memory(error):
+                if processes().sharded or not out_of_memory(error):
                     raise
                 short = True
             if processes().any(short):  # all of them, or those with memory would wait for the others for ever
@@ -227,7 +227,7 @@ class RetainTerm:
             with ledger.phase("reference") as phase:
                 self.reference = Reference(
                     lm, self.batches.encodings, self.needs, phase, seen=seen, layer=self.layer,
-                    batch_size=settings.batch_size,
+                    batch_size=settings.micro_batch or settings.batch_size,
                 )  # fmt: skip
 
     def losses(self, step: int) -> Iterator[tuple[Tensor, dict[str, Any]]]:

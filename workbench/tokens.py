@@ -271,24 +271,31 @@ def token_stats(
         embeddings: (B, L, d) what the model reads in place of the embeddings of the batch's tokens.
     """
     layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
-    found, packed, head = _states_and_head(lm, batch, layers, embeddings)
+    if lm.module not in _plain_head:
+        _plain_head[lm.module] = _head_is_plain(lm, batch)
     labels = batch.input_ids[batch.rows, batch.columns]
-    # Without gradient the vocabulary-wide rows are made a piece at a time: for a set of answers they are gigabytes.
-    whole = logits or packed.requires_grad
-    pieces = [slice(None)] if whole else [slice(i, i + ROWS) for i in range(0, max(1, len(labels)), ROWS)]
-    parts: list[dict[str, Tensor]] = []
-    for piece in pieces:
-        scores = head(packed[piece])
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        parts.append(_values(scores, labels[piece], extras, top_k))
-    values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    stats = TokenStats(batch.rows, labels, samples=len(batch.encodings), logits=scores if logits else None, **values)
-    if states is not None:
-        stats.states = found[states][batch.rows, batch.columns - 1].float()
-    if hidden is not None:
-        columns = batch.columns if hidden == "token" else batch.columns - 1
-        stats.hidden = found[layer].detach()[batch.rows, columns].float()
-    return stats
+
+    def compute() -> dict[str, Tensor]:
+        found, packed, head = _states_and_head(lm, batch, layers, embeddings)
+        # Without gradient the vocabulary-wide rows are made a piece at a time: for a set of answers they are gigabytes.
+        whole = logits or packed.requires_grad
+        pieces = [slice(None)] if whole else [slice(i, i + ROWS) for i in range(0, max(1, len(labels)), ROWS)]
+        parts: list[dict[str, Tensor]] = []
+        for piece in pieces:
+            scores = head(packed[piece])
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            parts.append(_values(scores, labels[piece], extras, top_k))
+        values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if logits:
+            values["logits"] = scores
+        if states is not None:
+            values["states"] = found[states][batch.rows, batch.columns - 1].float()
+        if hidden is not None:
+            columns = batch.columns if hidden == "token" else batch.columns - 1
+            values["hidden"] = found[layer].detach()[batch.rows, columns].float()
+        return values
+
+    return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))
 
 
 def _values(scores: Tensor, labels: Tensor, extras: bool, top_k: int) -> dict[str, Tensor]:
@@ -315,8 +322,6 @@ def _states_and_head(
 ) -> tuple[dict[int, Tensor], Tensor, Callable[[Tensor], Tensor]]:
     """States (B, L, d) of each of some layers, and N rows of which the head makes logits (N, V) for answer tokens."""
     model = lm.module
-    if model not in _plain_head:
-        _plain_head[model] = _head_is_plain(lm, batch)
     read = {"input_ids": batch.input_ids} if embeddings is None else {"inputs_embeds": embeddings}
     inner = [layer for layer in layers if layer != -1]
     count = model.config.num_hidden_layers + 1
@@ -355,8 +360,10 @@ def _head_is_plain(lm: LanguageModel, batch: TokenBatch) -> bool:
     training = model.training
     model.eval()
     try:
-        states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        return torch.allclose(model.get_output_embeddings()(states), model(input_ids=ids, use_cache=False).logits)
+        decoder, head = model.get_decoder(), model.get_output_embeddings()
+        with lm.autocast():
+            logits = lm.run(lambda: head(decoder(input_ids=ids, use_cache=False).last_hidden_state))
+            return torch.allclose(logits, model(input_ids=ids, use_cache=False).logits)
     except (AttributeError, TypeError):
         return False
     finally:

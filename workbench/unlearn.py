@@ -18,12 +18,13 @@ from torch import Tensor
 
 from workbench.adapters import backward_share, choose_trained
 from workbench.cost import Ledger, Phase, out_of_memory
-from workbench.models import LanguageModel
+from workbench.models import LanguageModel, whole
 from workbench.objectives import objective as registered
 from workbench.processes import processes
 from workbench.registry import UserError
 from workbench.scorers.weights import prepare_weights, record_scores, recorded_weights
 from workbench.settings import Settings, schedule
+from workbench.sharding import collected, split_like
 from workbench.tasks import Sample, Task
 from workbench.terms import ForgetTerm, RetainTerm, preferred_answers
 from workbench.tokens import TokenStats
@@ -132,7 +133,7 @@ class Loop:
         self._check("loss", said["loss"])
         with self.ledger.phase("optimizer"):
             self.processes.add_gradients(self.parameters)
-            norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.settings.clip))
+            norm = float(whole(self.accelerator.clip_grad_norm_(self.parameters, self.settings.clip)))
             self._check("gradient's norm", norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -160,6 +161,8 @@ class Loop:
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
+                if self.processes.sharded:  # the others wait for this one's shares in the middle of their forward
+                    raise UserError("a process of a sharded run is out of memory; set micro_batch") from error
                 short, said = True, {}
             if not self.processes.any(short):
                 return said
@@ -217,25 +220,28 @@ class Loop:
         return {f"{i}.{k}": v for i, entry in states.items() for k, v in entry.items()}
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Trained parameters, optimiser and scorer as they are now, on the CPU; valid until the next step."""
+        """Trained parameters, optimiser and scorer as they are now, on the CPU; valid until the next step.
+
+        All processes must ask for them; of sharded ones the main process alone gets them.
+        """
         parts = {
             "parameters": {n: p for n, p in self.lm.module.named_parameters() if p.requires_grad},
             "optimizer": self.optimizer_tensors(),
             "scorer": self.learner.state if self.learner is not None else {},
         }
-        return {part: {k: v.detach().cpu().contiguous() for k, v in d.items()} for part, d in parts.items()}
+        return {part: collected(tensors) for part, tensors in parts.items()}
 
     def load(self, state: State) -> None:
         """Go on from a checkpoint."""
         with torch.no_grad():
             for name, parameter in self.lm.module.named_parameters():
                 if parameter.requires_grad:
-                    parameter.copy_(state.parameters[name])
+                    parameter.copy_(split_like(state.parameters[name], parameter))
         record = self.optimizer.state_dict()
         record["state"] = {}
         for name, tensor in state.optimizer.items():
             index, key = name.split(".", 1)
-            record["state"].setdefault(int(index), {})[key] = tensor
+            record["state"].setdefault(int(index), {})[key] = split_like(tensor, self.parameters[int(index)])
         self.optimizer.load_state_dict(record)
         self.step, self.alpha = state.step, state.alpha
         for batcher in self.batchers:
@@ -303,7 +309,8 @@ def unlearn(
     def note(step: int) -> None:
         with ledger.phase("recording") as cost:
             some = None if step in (0, settings.steps) else settings.record_samples
-            records.append(record_scores(lm, task, token_weights, step, settings.batch_size, cost, some))
+            size = loop.micro_batch or settings.batch_size
+            records.append(record_scores(lm, task, token_weights, step, size, cost, some))
 
     def state() -> State:
         recorded = pd.concat(records, ignore_index=True)
