@@ -12,6 +12,7 @@ _HOMES = {
     "Settings": "settings",
     "Task": "tasks",
     "TaskSpec": "tasks",
+    "TokenView": "view.widgets.tokens",
     "UserError": "registry",
     "alignment": "compare",
     "encode": "tokens",

@@ -7,7 +7,7 @@ background, written inline so that it survives where a style sheet is stripped; 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from workbench.registry import UserError, unknown
 from workbench.tasks import spread
 from workbench.view.text import LEVELS, NOT_AVAILABLE, Samples, Scale, colour, frame, number, plain, visible
 
+END = '<i class="wb-x"> ∎</i>'
 HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparent 2px 6px)"
 
 
@@ -74,14 +75,19 @@ def _layer(
     scale, rule = Scale.of(finite.to_numpy(dtype=float)), ""
     if threshold is None and scale is not None and not scale.flat:
         labelled = int(spans.reindex(finite.index).eq(True).sum())
-        count = labelled or math.ceil(len(finite) / 5)
-        threshold = float(finite.nlargest(count).iloc[-1])
-        rule = " (as many as labelled)" if labelled else " (highest fifth)"
+        threshold, rule = default_threshold(finite.to_numpy(dtype=float), labelled)
     auroc = (alignment or {}).get(name, {}).get("auroc")
     if isinstance(auroc, Mapping):
         auroc = auroc.get("value")
     shown = "" if auroc is None else f" · AUROC <b>{number(auroc)}</b>"
     return Layer(name, finite, scale, threshold, rule, shown)
+
+
+def default_threshold(scores: np.ndarray, labelled: int) -> tuple[float, str]:
+    """A threshold that selects as many tokens as are labelled, or the highest fifth of `scores`; and which it is."""
+    count = min(labelled, len(scores)) or math.ceil(len(scores) / 5)
+    least = float(np.partition(scores, len(scores) - count)[len(scores) - count])
+    return least, " (as many as labelled)" if labelled else " (highest fifth)"
 
 
 def layers_of(
@@ -161,23 +167,32 @@ def text_row(question: str, answer: str, label: str) -> str:
     return sample_row(question, f'<div class="wb-a" dir="auto">{answer}</div>', label)
 
 
-def pieces(tokens: pd.DataFrame, answer: str | None) -> Iterable[tuple[int, str, str, str]]:
-    """(row number, text before it that no token covers, its HTML, its text) for every token that is drawn.
+def cuts(tokens: pd.DataFrame, answer: str | None) -> Iterator[tuple[int, str, str]]:
+    """(row number, text before it that no token covers, its text) for every token that is drawn.
 
-    Zero-width byte pieces are left out; the end token is drawn as a small mark.
+    Zero-width byte pieces are left out; the end token comes with no text, and what is left over as row -1.
     """
     done = 0
     for i, (start, end, text) in enumerate(zip(tokens["start"], tokens["end"], tokens["token"], strict=True)):
         start, end = max(int(start), done), int(end)
         if end > start and answer is None:
-            yield i, "", visible(str(text)), str(text)
+            yield i, "", str(text)
         elif end > start and answer is not None:
-            yield i, visible(answer[done:start]), visible(answer[start:end]), answer[start:end]
+            yield i, answer[done:start], answer[start:end]
             done = end
         elif i == len(tokens) - 1 and (answer is None or done == len(answer)):
-            yield i, "", '<i class="wb-x"> ∎</i>', "end of the answer"
+            yield i, "", ""
     if answer is not None and done < len(answer):
-        yield -1, visible(answer[done:]), "", ""
+        yield -1, answer[done:], ""
+
+
+def pieces(tokens: pd.DataFrame, answer: str | None) -> Iterator[tuple[int, str, str, str]]:
+    """The same as (row number, HTML before it, its HTML, its text), the end token as a small mark."""
+    for i, gap, text in cuts(tokens, answer):
+        if i >= 0 and not text:
+            yield i, visible(gap), END, "end of the answer"
+        else:
+            yield i, visible(gap), visible(text), text
 
 
 def scored_row(tokens: pd.DataFrame, layers: list[Layer], first: int, answer: str | None, switch: bool = False) -> str:

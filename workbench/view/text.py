@@ -53,6 +53,19 @@ def visible(text: str) -> str:
     return "".join(html.escape(c) if m is None else f'<i class="wb-x">{m}</i>' for c, m in _marked(text))
 
 
+def parts(text: str) -> str | list[str]:
+    """`text` for a script that draws it as text: itself, or text and marks by turns where there are invisible ones."""
+    if text.isprintable():
+        return text
+    out = [""]
+    for c, mark in _marked(text):
+        if mark is None:
+            out[-1] += c
+        else:
+            out += [mark, ""]
+    return out
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A number for people: `digits` decimals, fewer for large ones, a real minus sign."""
     if value is None or not math.isfinite(value):
