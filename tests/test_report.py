@@ -11,9 +11,9 @@ from test_view_html import SAMPLES, SPANS, Text, scores_of, token_table
 
 from workbench.metrics import metric
 from workbench.registry import UserError
-from workbench.report import definitions, range_text, read_run, run_report, scores_page
+from workbench.report import read_run, run_report, scores_page
 from workbench.suites import summary
-from workbench.view.definitions import ARROWS
+from workbench.view.definitions import ARROWS, definitions, range_text
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ Every number is computed from the run's tables; what is missing says so. The pag
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ import pandas as pd
 from workbench import compare
 from workbench.files import write_text
 from workbench.metrics import metric
-from workbench.registry import Entry, Registry
 from workbench.runs import RunDirectory
 from workbench.suites import summary
 from workbench.view.agreement import agreement_view, disagreement_view
 from workbench.view.compare import compare_view
+from workbench.view.definitions import definitions
 from workbench.view.html import token_view
 from workbench.view.notes import notes_view
 from workbench.view.page import answers_view, change_view, changes, label, page, value_of
@@ -73,41 +72,6 @@ def read_run(path: str | Path) -> RunFiles:
         tokens=run.table("tokens.parquet"),
         suites={f.stem: run.json(f"suites/{f.name}") for f in sorted((run.path / "suites").glob("*.json"))},
     )
-
-
-def definitions(*registries: Registry) -> dict[str, dict[str, str]]:
-    """What the numbers mean, by name: direction, range, unit, split, formula, source, and how open-unlearning differs.
-
-    Of the registries given, by default the metrics and then the suites' summaries; an earlier one keeps its names.
-    """
-    found: dict[str, dict[str, str]] = {}
-    for registry in registries or (metric, summary):
-        for name in registry:
-            found.setdefault(name, _definition(registry[name]))
-    return found
-
-
-def _definition(entry: Entry) -> dict[str, str]:
-    facts, first = entry.facts, (inspect.getdoc(entry.function) or "").split("\n\n")[0]
-    return {
-        "direction": facts["better"],
-        "range": range_text(*facts["range"]),
-        "unit": facts.get("unit", ""),
-        "split": facts.get("split", ""),
-        "description": first.split("\n")[0],
-        "formula": " ".join(first.split()),
-        "aggregate": (inspect.getdoc(facts["aggregate"]) or "").split("\n")[0] if "aggregate" in facts else "",
-        "source": facts.get("source", ""),
-        "differs": facts.get("differs", ""),
-    }
-
-
-def range_text(low: float | None, high: float | None) -> str:
-    """A range in words; None is an open end."""
-    ends = [None if end is None else f"{end:g}".replace("-", "−") for end in (low, high)]  # noqa: RUF001
-    if ends[1] is None:
-        return "any number" if ends[0] is None else f"{ends[0]} and up"
-    return f"up to {ends[1]}" if ends[0] is None else f"{ends[0]} to {ends[1]}"
 
 
 # Words --------------------------------------------------------------------------------------------------------------

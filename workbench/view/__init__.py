@@ -2,6 +2,7 @@
 
 from workbench.view.agreement import agreement_view, disagreement_view
 from workbench.view.compare import compare_view, token_matrix
+from workbench.view.definitions import definitions
 from workbench.view.html import token_view
 from workbench.view.notes import notes_view
 from workbench.view.page import answers_view, change_view, changes, page
@@ -16,6 +17,7 @@ __all__ = [
     "changes",
     "compare_view",
     "cost_table",
+    "definitions",
     "disagreement_view",
     "line_chart_svg",
     "metrics_view",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 
+from workbench.registry import Entry, Registry
 from workbench.view.page import label
 from workbench.view.text import plain
 
@@ -11,6 +13,44 @@ ARROWS = {"higher": "↑", "lower": "↓", "see split": "↑", "near 0": "→\N{
 REFERENCE = "open-unlearning"  # the framework that `differs` compares with
 Definition = Mapping[str, str]
 Definitions = Mapping[str, Definition]
+
+
+def definitions(*registries: Registry) -> dict[str, dict[str, str]]:
+    """What the numbers mean, by name: direction, range, unit, split, formula, source, and how open-unlearning differs.
+
+    Of the registries given, by default the metrics and then the suites' summaries; an earlier one keeps its names.
+    """
+    from workbench.metrics import metric  # here: they load torch, which no page needs
+    from workbench.suites import summary
+
+    found: dict[str, dict[str, str]] = {}
+    for registry in registries or (metric, summary):
+        for name in registry:
+            found.setdefault(name, _definition(registry[name]))
+    return found
+
+
+def _definition(entry: Entry) -> dict[str, str]:
+    facts, first = entry.facts, (inspect.getdoc(entry.function) or "").split("\n\n")[0]
+    return {
+        "direction": facts["better"],
+        "range": range_text(*facts["range"]),
+        "unit": facts.get("unit", ""),
+        "split": facts.get("split", ""),
+        "description": first.split("\n")[0],
+        "formula": " ".join(first.split()),
+        "aggregate": (inspect.getdoc(facts["aggregate"]) or "").split("\n")[0] if "aggregate" in facts else "",
+        "source": facts.get("source", ""),
+        "differs": facts.get("differs", ""),
+    }
+
+
+def range_text(low: float | None, high: float | None) -> str:
+    """A range in words; None is an open end."""
+    ends = [None if end is None else f"{end:g}".replace("-", "−") for end in (low, high)]  # noqa: RUF001
+    if ends[1] is None:
+        return "any number" if ends[0] is None else f"{ends[0]} and up"
+    return f"up to {ends[1]}" if ends[0] is None else f"{ends[0]} to {ends[1]}"
 
 
 def arrow(definition: Definition) -> str:

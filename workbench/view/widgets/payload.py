@@ -80,12 +80,15 @@ def payload(
     if tokens is not None and len(tokens):
         changed = _changed(tokens, table)
         if changed is not None:
-            layers.append({"name": CHANGE, "steps": [int(scores["step"].max()) if "step" in scores else 0], "falls": True})
+            last = int(scores["step"].max()) if "step" in scores else 0
+            layers.append({"name": CHANGE, "steps": [last], "falls": True})
             values = np.vstack([values, changed["change"].to_numpy(dtype=float)[None]])
             details, head["vocabulary"] = _details(changed)
             damage = changed["change"].groupby(table["sample_id"].to_numpy(), sort=False).mean()
             head["orders"]["damage"] = {str(k): _finite(v) for k, v in damage.items()}
-    spans = [None if pd.isna(s) else bool(s) for s in table["span"]] if "span" in table else [None] * len(table)
+    spans: list[bool | None] = [None] * len(table)
+    if "span" in table:
+        spans = [None if pd.isna(s) else bool(s) for s in table["span"]]
     row = 0
     codes = np.empty(values.shape, dtype="<u2")
     for layer in layers:
