@@ -6,6 +6,8 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "BeforeAfter": "view.widgets.linked",
+    "CompareView": "view.widgets.linked",
     "Config": "runs",
     "RunDirectory": "runs",
     "Sample": "tasks",

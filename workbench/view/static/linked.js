@@ -1,0 +1,146 @@
+// Static views brought to life: hovering over a token marks it under every scorer, buttons choose what is shown.
+// The HTML is the static twin as `workbench.view` makes it, where every text is escaped.
+
+const make = (tag, props = {}, ...children) => {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+};
+
+const tokensOf = (answer) => [...answer.querySelectorAll(":scope > :is(span,u)")];
+const kin = (answer) => {
+  const kind = answer.classList.contains("wb-ask") ? ".wb-ask" : ".wb-a:not(.wb-ask)";
+  return [...answer.closest(".wb-row").querySelectorAll(kind)];
+};
+
+/** Mark a token wherever its sample is drawn, and say what its title says below the text. */
+const linkTokens = (frame) => {
+  const said = make("div", { class: "wb-readout", role: "status" }, "Hover a token, or move with the arrow keys in a text.");
+  frame.append(said);
+  let marked = [];
+  let place = null; // [answer, index]
+  const mark = (answer, index) => {
+    for (const node of marked) node.classList.remove("wb-cur");
+    marked = kin(answer).map((each) => tokensOf(each)[index]).filter(Boolean);
+    for (const node of marked) node.classList.add("wb-cur");
+    place = [answer, index];
+    const lines = (tokensOf(answer)[index]?.title ?? "").split("\n");
+    said.replaceChildren(make("b", {}, lines[0]), " ", lines.slice(1).join(" · "));
+  };
+  frame.addEventListener("mouseover", (event) => {
+    const answer = event.target.closest(".wb-a");
+    const token = event.target.closest(".wb-a > :is(span,u)");
+    if (token) mark(answer, tokensOf(answer).indexOf(token));
+  });
+  for (const answer of frame.querySelectorAll(".wb-a")) {
+    answer.tabIndex = 0;
+    answer.setAttribute("role", "group");
+    answer.setAttribute("aria-label", `${answer.closest(".wb-pair")?.querySelector("span")?.textContent ?? ""}: ${answer.textContent}`);
+    answer.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      const last = tokensOf(answer).length - 1;
+      const at = place?.[0] === answer ? place[1] + step : step > 0 ? 0 : last;
+      mark(answer, Math.min(last, Math.max(0, at)));
+      event.preventDefault();
+    });
+  }
+};
+
+/** A button a scorer; those that are pressed are shown. A cell of the matrix shows its two alone. */
+const chooseScorers = (root, frame) => {
+  const blocks = [...frame.querySelectorAll(".wb-pair")];
+  const nameOf = (block) => block.querySelector("span").textContent;
+  const names = [...new Set(blocks.map(nameOf))];
+  const shown = new Set(names);
+  const buttons = new Map();
+  const update = () => {
+    for (const block of blocks) block.hidden = !shown.has(nameOf(block));
+    for (const [name, button] of buttons) button.setAttribute("aria-pressed", shown.has(name));
+  };
+  const toggle = (name) => {
+    shown.has(name) && shown.size > 1 ? shown.delete(name) : shown.add(name);
+    update();
+  };
+  for (const name of names) {
+    buttons.set(name, make("button", { type: "button", class: "wb-chip", onclick: () => toggle(name) }, name));
+  }
+  const all = make("button", { type: "button", class: "wb-chip", onclick: () => (names.forEach((n) => shown.add(n)), update()) }, "all");
+  frame.prepend(make("div", { class: "wb-chips", role: "group", "aria-label": "scorers shown" }, ...buttons.values(), all));
+  const heads = [...root.querySelectorAll(".wb-agr thead th")].slice(1).map((th) => th.textContent);
+  for (const row of root.querySelectorAll(".wb-agr tbody tr")) {
+    const first = row.querySelector("th").textContent;
+    [...row.querySelectorAll("td")].forEach((cell, i) => {
+      const show = () => {
+        shown.clear();
+        for (const name of [first, heads[i]]) if (names.includes(name)) shown.add(name);
+        if (!shown.size) names.forEach((n) => shown.add(n));
+        update();
+      };
+      const button = make("button", { type: "button", class: "wb-cell", "aria-label": `show ${first} and ${heads[i]}`, onclick: show });
+      button.append(...cell.childNodes);
+      cell.append(button);
+    });
+  }
+  update();
+};
+
+/** Sections as tabs, and a search over the rows of all. */
+const tabs = (root, sections) => {
+  const buttons = sections.map((section, i) => {
+    section.id ||= `wb-tab-${Math.random().toString(36).slice(2)}`;
+    section.setAttribute("role", "tabpanel");
+    section.setAttribute("aria-label", section.dataset.name);
+    section.tabIndex = 0;
+    return make("button", { type: "button", role: "tab", class: "wb-tab", "aria-controls": section.id, onclick: () => open(i) }, section.dataset.name);
+  });
+  const open = (chosen) => {
+    sections.forEach((section, i) => (section.hidden = i !== chosen));
+    buttons.forEach((button, i) => {
+      button.setAttribute("aria-selected", i === chosen);
+      button.tabIndex = i === chosen ? 0 : -1;
+    });
+  };
+  const list = make("div", { role: "tablist", "aria-label": "what is shown", class: "wb-tabs" }, ...buttons);
+  list.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const next = (buttons.indexOf(event.target) + step + buttons.length) % buttons.length;
+    open(next);
+    buttons[next].focus();
+    event.preventDefault();
+  });
+  const search = make("input", { type: "search", placeholder: "find a text", "aria-label": "search" });
+  search.addEventListener("input", () => {
+    const asked = search.value.trim().toLowerCase();
+    for (const row of root.querySelectorAll(".wb-row")) row.hidden = asked !== "" && !row.textContent.toLowerCase().includes(asked);
+  });
+  root.prepend(make("div", { class: "wb wb-head" }, list, search));
+  open(0);
+};
+
+export default {
+  render({ model, el }) {
+    const root = make("div", { class: "wb-linked" });
+    const draw = () => {
+      root.innerHTML = model.get("html");
+      const frame = root.querySelector(".wb-cmp");
+      if (frame) {
+        chooseScorers(root, frame);
+        linkTokens(frame);
+      }
+      const sections = [...root.querySelectorAll("section")];
+      if (sections.length) tabs(root, sections);
+      // JupyterLab takes keys for its own unless the focused element itself says this.
+      for (const node of root.querySelectorAll("input,button,[tabindex],summary")) node.setAttribute("data-lm-suppress-shortcuts", "true");
+    };
+    model.on("change:html", draw);
+    draw();
+    el.append(root);
+    return () => model.off("change:html", draw);
+  },
+};

@@ -1,0 +1,147 @@
+"""Views that are static twins brought to life: scorers side by side, and a model before and after a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import pandas as pd
+import traitlets
+
+from workbench import compare
+from workbench.registry import UserError
+from workbench.runs import RunDirectory
+from workbench.view.agreement import agreement_view
+from workbench.view.compare import compare_view
+from workbench.view.definitions import definitions
+from workbench.view.page import answers_view, change_view
+from workbench.view.tables import metrics_view
+from workbench.view.text import STATIC, Samples, plain, style_sheet
+from workbench.view.widgets.tokens import styles
+
+
+class Linked(anywidget.AnyWidget):
+    """A static view whose tokens are linked and whose parts can be chosen; it needs no kernel once it is shown."""
+
+    _esm = STATIC / "linked.js"
+    _css = styles("view", "linked")
+    html = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, html: str, name: str) -> None:
+        super().__init__(html=html)
+        self.add_class(name)
+
+    def to_html(self) -> str:
+        """The static twin: the same content without scripts."""
+        return f'{style_sheet()}{style_sheet("linked")}<div class="wb-linked">{self.html}</div>'
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The widget; where none can run its twin, else a line of text."""
+        found = super()._repr_mimebundle_(**kwargs)
+        data, extra = found if isinstance(found, tuple) else (found, {})
+        return {**(data or {}), "text/plain": repr(self), "text/html": self.to_html()}, extra
+
+
+class CompareView(Linked):
+    """The same text under several scorers with linked hover, and beside it how far the scorers agree.
+
+    Args:
+        scores: a score table.
+        samples: sample id -> (question, answer).
+        scorers: which, and in which order; by default all.
+        order: sample ids in the order to show; by default those on which the scorers disagree most come first.
+        max_samples: at most so many samples.
+        measure: of agreement: "spearman", "kendall" or "top_k_overlap".
+
+    Raises:
+        UserError: a table without answers, or an unknown scorer, sample or measure.
+    """
+
+    def __init__(
+        self,
+        scores: pd.DataFrame,
+        samples: Samples,
+        *,
+        scorers: Sequence[str] | None = None,
+        order: Sequence[Any] | None = None,
+        max_samples: int = 6,
+        measure: str = "spearman",
+    ) -> None:
+        chosen = scores if scorers is None else scores[scores["scorer"].isin(list(scorers))]
+        self.names = list(scorers or dict.fromkeys(scores["scorer"]))
+        several = chosen["scorer"].nunique() > 1
+        if order is None and several:
+            order = compare.disagreement(chosen)["sample_id"].tolist()
+        body = compare_view(scores, samples, scorers=scorers, order=order, max_samples=max_samples, css=False)
+        if several:
+            found = compare.agreement(chosen)
+            body += agreement_view(found, measure=measure, level="per_sample", title="Do they agree?", css=False)
+        count = chosen["scorer"].nunique()
+        super().__init__(f'<div class="wb-beside" style="--wb-n:{count}">{body}</div>', "wb-compare")
+
+    def __repr__(self) -> str:
+        return f"CompareView(scorers: {', '.join(self.names)})"
+
+
+class BeforeAfter(Linked):
+    """What a run did: answers with a word diff, each token's change in probability as colour, metrics with arrows.
+
+    Args:
+        run: a run's directory, or its probe table (phases "before" and "after").
+        tokens: its token table, where `run` is a table.
+        metrics: phase -> probe set -> metric -> value, where `run` is a table.
+        samples: sample id -> (question, answer) of the forget set, where the probe table does not hold them.
+        max_samples: at most so many answers of each probe set.
+
+    Raises:
+        UserError: a run that has not been probed after its last step yet.
+    """
+
+    def __init__(
+        self,
+        run: Path | str | pd.DataFrame,
+        tokens: pd.DataFrame | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        *,
+        samples: Samples | None = None,
+        max_samples: int = 24,
+    ) -> None:
+        probes = run if isinstance(run, pd.DataFrame) else None
+        if not isinstance(run, pd.DataFrame):
+            directory = RunDirectory(Path(run))
+            probes, tokens = directory.table("probes.parquet"), directory.table("tokens.parquet")
+            metrics = directory.json("metrics.json")
+        if probes is None or "after" not in set(probes["phase"]):
+            raise UserError(
+                f"{'this run' if isinstance(run, pd.DataFrame) else run} has no probes of after its end yet"
+            )
+        self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
+        parts = {"answers": _long(answers_view(probes, max_samples=max_samples, css=False))}
+        if tokens is not None:
+            parts["tokens"] = _long(_changes(probes, tokens, samples or {}, max_samples))
+        if metrics:
+            parts["metrics"] = metrics_view(metrics, definitions(), css=False)
+        sections = "".join(f'<section data-name="{plain(name)}">{body}</section>' for name, body in parts.items())
+        super().__init__(sections, "wb-before-after")
+
+    def __repr__(self) -> str:
+        return f"BeforeAfter({self.count} probed answers)"
+
+
+def _long(body: str) -> str:
+    return f'<div class="wb-long">{body}</div>'
+
+
+def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, samples: Samples, count: int) -> str:
+    """The token changes of each probe set; sample ids are unique within a set only."""
+    out = []
+    for name, rows in probes.drop_duplicates(["probe_set", "sample_id"]).groupby("probe_set", sort=False):
+        asked = [p if isinstance(p, str) else "" for p in rows["prompt"]]
+        texts = dict(zip(rows["sample_id"], zip(asked, rows["answer"], strict=True), strict=True))
+        part = tokens[tokens["probe_set"] == name]
+        if len(part):
+            known = {**texts, **samples} if name == "forget" else texts
+            out.append(change_view(part, known, max_samples=count, css=False))
+    return "".join(out)
