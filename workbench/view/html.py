@@ -24,9 +24,10 @@ HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparen
 
 @dataclass(frozen=True)
 class Layer:
-    """One scorer of a token view: its scores over all tokens, its scale, and what its threshold selects."""
+    """One scorer at one step: its scores over all tokens, its scale, and what its threshold selects."""
 
     name: str
+    scorer: str
     scores: pd.Series  # indexed by (sample_id, position)
     scale: Scale | None
     threshold: float | None
@@ -69,7 +70,12 @@ class Layer:
 
 
 def _layer(
-    name: str, scores: pd.Series, spans: pd.Series, threshold: float | None, alignment: Mapping[str, Any] | None
+    name: str,
+    scorer: str,
+    scores: pd.Series,
+    spans: pd.Series,
+    threshold: float | None,
+    alignment: Mapping[str, Any] | None,
 ) -> Layer:
     finite = scores[np.isfinite(scores.to_numpy(dtype=float))]
     scale, rule = Scale.of(finite.to_numpy(dtype=float)), ""
@@ -80,7 +86,7 @@ def _layer(
     if isinstance(auroc, Mapping):
         auroc = auroc.get("value")
     shown = "" if auroc is None else f" · AUROC <b>{number(auroc)}</b>"
-    return Layer(name, finite, scale, threshold, rule, shown)
+    return Layer(name, scorer, finite, scale, threshold, rule, shown)
 
 
 def default_threshold(scores: np.ndarray, labelled: int) -> tuple[float, str]:
@@ -118,7 +124,8 @@ def layers_of(
         for step in dict.fromkeys((steps[0], steps[-1])):
             part = table[table["step"] == step] if "step" in table else table
             label = name if len(steps) == 1 else f"{name}, step {step}"
-            layers.append(_layer(label, part.set_index(key)["score"].astype(float), spans, limit, alignment))
+            values = part.set_index(key)["score"].astype(float)
+            layers.append(_layer(label, name, values, spans, limit, alignment))
     return bool_spans(tokens), layers, first
 
 
@@ -204,16 +211,19 @@ def scored_row(tokens: pd.DataFrame, layers: list[Layer], first: int, answer: st
         out.append(gap)
         if i < 0:
             continue
-        words, lines = [], []
+        words: list[str] = []
+        lines: dict[str, str] = {}  # a line a scorer, its first and its last step in one
         for j, layer in enumerate(layers):
             value = values[j][i]
             level = layer.scale.level(value) if layer.scale else 0
             chosen = layer.selects(value)
             words += [_word(j, level)] * bool(level) + [f"{j}!"] * chosen + [f"{j}?"] * math.isnan(value)
-            lines.append(f"{plain(layer.name)} {number(value)}{' ✓' if chosen else ''}")
+            said = f"{number(value)}{' ✓' if chosen else ''}"
+            lines[layer.scorer] = f"{lines[layer.scorer]} → {said}" if layer.scorer in lines else said
             if j == first:
                 shown = level, chosen, not math.isfinite(value)
-        title = token_title(raw, i, len(tokens), spans[i]) + "&#10;" + "&#10;".join(lines)
+        told = "&#10;".join(f"{plain(name)} {said}" for name, said in lines.items())
+        title = f"{token_title(raw, i, len(tokens), spans[i])}&#10;{told}"
         marks = " ".join(words) if switch else ""
         out.append(token_mark(text, title, shown[0], shown[1], spans[i] is True, marks, shown[2] and not switch))
     return "".join(out)
