@@ -103,11 +103,13 @@ def _scores(table: pd.DataFrame) -> Scores:
             f"'{first['scorer']}' scores token {first['position']} of sample {first['sample_id']} twice; "
             "give the table of one task and model"
         )
-    places, index = pd.MultiIndex.from_frame(tokens[key]).factorize()
+    samples, ids = pd.factorize(tokens["sample_id"])
+    positions = tokens["position"].to_numpy(dtype=int)
+    width = int(positions.max()) + 1
+    index, places = np.unique(samples * width + positions, return_inverse=True)
     values = np.full((len(index), len(names)), np.nan)
-    values[places, pd.Index(names).get_indexer(tokens["scorer"])] = tokens["score"].to_numpy(dtype=float)
-    samples, ids = index.get_level_values(0).factorize()
-    return Scores(names, values, {sample: np.flatnonzero(samples == i) for i, sample in enumerate(ids)})
+    values[places, pd.factorize(tokens["scorer"])[0]] = tokens["score"].to_numpy(dtype=float)
+    return Scores(names, values, {sample: np.flatnonzero(index // width == i) for i, sample in enumerate(ids)})
 
 
 def _matrices(scores: np.ndarray, measures: dict[str, Measure]) -> dict[str, np.ndarray]:

@@ -142,7 +142,7 @@ class Scale:
         elif high <= 1:
             low, high = 0.0, 1.0
         marks = np.quantile(scores, np.linspace(0, 1, 101))
-        if low >= 0 and len(np.unique(scores)) > 2 and marks[90] - marks[10] < 0.1 * (high - low):
+        if low >= 0 and marks[90] - marks[10] < 0.1 * (high - low) and len(np.unique(scores)) > 2:
             return cls(least, most, False, tuple(marks))
         return cls(low, high, least == most)
 
