@@ -3,8 +3,8 @@
     python benchmarks/view.py [--samples N] [--tokens N] [--scorers N] [--steps N]
 
 Chromium shows the widget's own script and payload. `first_paint_s` runs from the script's start (payload decoded from
-base64 before) to the first frame with coloured tokens; a scorer switch, a step and a threshold from the control's event to
-the frame that shows it (median and worst of 20); `frame_ms` are frames while the text scrolls. The table is random.
+base64 before) to the first frame with coloured tokens; a scorer switch, a step and a threshold from the control's event
+to the frame that shows it (median and worst of 20); `frame_ms` are frames while the text scrolls. The table is random.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def main() -> None:
     began = time.perf_counter()
     view = TokenView(scores, samples)
     built = time.perf_counter() - began
-    size = len(json.dumps(view.head, ensure_ascii=False).encode()) + len(view.values) + len(view.details)
+    size = (
+        len(json.dumps(view.head, ensure_ascii=False).encode()) + len(view.codes) + len(view.books) + len(view.details)
+    )
     found = {"build_s": built, "payload_mb": size / 1e6}
     with browser() as chromium, tempfile.TemporaryDirectory() as folder:
         page = open_widget(chromium, view, Path(folder))

@@ -1,4 +1,4 @@
-"""A widget's own script in a real browser, on a bare page: its traits are the Python object's, without a kernel behind."""
+"""A widget's own script in a real browser, on a bare page: the Python object's traits, and no kernel behind them."""
 
 from __future__ import annotations
 

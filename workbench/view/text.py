@@ -74,7 +74,7 @@ def number(value: float | None, digits: int = 2) -> str:
     size = abs(value)
     text = f"{value:,.0f}" if size >= 1000 else f"{value:.{digits}f}"
     if 0 < size < 10**-digits:
-        text = f"{value:.1g}"
+        text = f"{value:.1g}".replace("e-0", "e-")
     return text.replace("-", "−")  # noqa: RUF001
 
 

@@ -16,8 +16,9 @@ from workbench.view.html import cuts, default_threshold
 from workbench.view.page import changes
 from workbench.view.text import LEVELS, Samples, Scale, colour, parts
 
-TOP = 65534  # the largest score of a scorer as a 16-bit number; its smallest is 0
+TOP = 65534  # a probability of 1 as a 16-bit number
 NONE = 65535  # no score there
+BOOK = 16384  # values that stand for a scorer's where it has more than 16 bits can number
 CHANGE = "change in probability"
 ALTERNATIVES = 5
 
@@ -28,7 +29,9 @@ class Payload:
 
     Attributes:
         head: texts, scorers with their scales and steps, and all else that is small; JSON.
-        values: (layers, T) little-endian uint16: every scorer's steps in order, each for all T tokens.
+        codes: (layers, T) little-endian uint16: every scorer's steps in order, each for all T tokens; a code is a place
+            in the scorer's book of values.
+        books: the sorted values of each scorer, float32, one book after the other.
         details: (2, T, 7) uint16 where probabilities before and after a run are known: probability, rank, and of the
             five most probable tokens their place in `head["vocabulary"]` and, in a second block, their probability.
         scores: (layers, T) the same scores as floats, for Python.
@@ -37,7 +40,8 @@ class Payload:
     """
 
     head: dict[str, Any]
-    values: bytes
+    codes: bytes
+    books: bytes
     details: bytes
     scores: np.ndarray
     index: list[tuple[Any, int]]
@@ -89,11 +93,14 @@ def payload(
     spans: list[bool | None] = [None] * len(table)
     if "span" in table:
         spans = [None if pd.isna(s) else bool(s) for s in table["span"]]
-    row = 0
+    row, books = 0, []
     codes = np.empty(values.shape, dtype="<u2")
     for layer in layers:
         chosen = slice(row, row + len(layer["steps"]))
-        codes[chosen] = _describe(layer, values[chosen], spans)
+        codes[chosen], book = _coded(values[chosen])
+        layer["size"] = len(book)
+        _describe(layer, values[chosen], spans)
+        books.append(book)
         row += len(layer["steps"])
     head |= {
         "samples": list(_samples(table, samples)),
@@ -102,7 +109,8 @@ def payload(
         "palette": [colour(level) for level in range(-LEVELS, LEVELS + 1)],
     }
     index = list(zip(table["sample_id"], table["position"], strict=True))
-    return Payload(head, codes.tobytes(), details, values, index, [str(t) for t in table["token"]])
+    joined = np.concatenate(books).tobytes()
+    return Payload(head, codes.tobytes(), joined, details, values, index, [str(t) for t in table["token"]])
 
 
 def _tokens(scores: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
@@ -132,24 +140,38 @@ def _layers(scores: pd.DataFrame, place: np.ndarray, count: int) -> tuple[list[d
     return layers, values
 
 
-def _describe(layer: dict[str, Any], values: np.ndarray, spans: list[bool | None]) -> np.ndarray:
-    """Put range, scale and threshold of a scorer into its description; returns its scores as 16-bit numbers."""
+def _coded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as places in a book of their values.
+
+    Where there are more values than places, the book holds as many quantiles as evenly spaced values, and a score
+    stands at the nearest: off by less than 2 / BOOK of the range, with less than 2 / BOOK of all scores between.
+    """
     known = np.isfinite(values)
     finite = values[known]
-    scale = Scale.of(finite)
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+    book = np.unique(finite)
+    if len(book) > TOP:
+        even = np.linspace(book[0], book[-1], BOOK // 2)
+        book = np.unique(np.concatenate([even, book[np.linspace(0, len(book) - 1, BOOK // 2).astype(int)]]))
     codes = np.full(values.shape, NONE, dtype="<u2")
-    codes[known] = np.rint((finite - low) / ((high - low) or 1.0) * TOP)
-    layer |= {"range": [low, high], "scale": None, "threshold": None, "rule": ""}
+    if len(book):
+        above = np.searchsorted(book, finite).clip(1, max(1, len(book) - 1))
+        nearer = finite - book[above - 1] <= book[above % len(book)] - finite
+        codes[known] = above - nearer
+    return codes, book.astype("<f4")
+
+
+def _describe(layer: dict[str, Any], values: np.ndarray, spans: list[bool | None]) -> None:
+    """Put scale and default threshold of a scorer into its description."""
+    known = np.isfinite(values)
+    scale = Scale.of(values[known])
+    layer |= {"scale": None, "threshold": None}
     if scale is not None:
         layer["scale"] = {"low": scale.low, "high": scale.high, "flat": scale.flat, "quantiles": scale.quantiles}
     last = values[-1][known[-1]]
     if scale is not None and not scale.flat and len(last):
         labelled = int(sum(1 for s, k in zip(spans, known[-1], strict=True) if s and k))
         sign = -1 if layer["falls"] else 1
-        least, layer["rule"] = default_threshold(sign * last, labelled)
-        layer["threshold"] = sign * least
-    return codes
+        layer["threshold"] = sign * default_threshold(sign * last, labelled)[0]
 
 
 def _samples(table: pd.DataFrame, samples: Samples) -> Iterator[dict[str, Any]]:

@@ -47,7 +47,7 @@ class TokenView(anywidget.AnyWidget):
     """Answers as highlighted text: choose a scorer and a threshold, replay a run, search, sort, select a token.
 
     Hovering, switching and replaying need no kernel. Colours, scales and default thresholds are those of `token_view`,
-    its static twin; scores are drawn with 16 bits of their range. Words are what stands between spaces, and their
+    its static twin. Words are what stands between spaces, and their
     score is the mean of their tokens.
 
     Args:
@@ -78,7 +78,8 @@ class TokenView(anywidget.AnyWidget):
     _css = styles("view", "tokens")
 
     head = traitlets.Dict().tag(sync=True)
-    values = traitlets.Bytes().tag(sync=True)
+    codes = traitlets.Bytes().tag(sync=True)
+    books = traitlets.Bytes().tag(sync=True)
     details = traitlets.Bytes().tag(sync=True)
     title = traitlets.Unicode("").tag(sync=True)
     scorer = traitlets.Unicode().tag(sync=True)
@@ -109,7 +110,8 @@ class TokenView(anywidget.AnyWidget):
         first = layers[scorer or next(iter(layers))]
         super().__init__(
             head=data.head,
-            values=data.values,
+            codes=data.codes,
+            books=data.books,
             details=data.details,
             title=title or "",
             scorer=first["name"],

@@ -25,9 +25,9 @@ const number = (value, digits = 2) => {
   if (value === null || value === undefined || !Number.isFinite(value)) return NOT_AVAILABLE;
   const size = Math.abs(value);
   let text = size >= 1000 ? Math.round(value).toLocaleString("en-US") : value.toFixed(digits);
-  if (size > 0 && size < 10 ** -digits) text = String(Number(value.toPrecision(1)));
+  if (size > 0 && size < 10 ** -digits) text = size < 1e-4 ? value.toExponential(0) : String(Number(value.toPrecision(1)));
   if (Number(text) === 0) text = text.replace("-", "");
-  return text.replace("-", "−");
+  return text.replaceAll("-", "−");
 };
 
 /** Calls `what` at once, and then at most once in so many milliseconds, the last call never being lost. */

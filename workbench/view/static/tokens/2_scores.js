@@ -1,43 +1,44 @@
-// The numbers of a token view: every scorer at every step, as 16-bit codes (0 its smallest score, TOP its largest).
+// The numbers of a token view: every scorer at every step. A 16-bit code names a place in the scorer's book of values.
 
-const TOP = 65534;
-const NONE = 65535;
+const TOP = 65534; // a probability of 1
+const NONE = 65535; // no score
 
-const words16 = (view) => new Uint16Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+const bytesOf = (view) => view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
+
+/** Where in a sorted array the first entry stands that is not below `value`, or (`after`) that is above it. */
+const bisect = (sorted, value, after = false) => {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (after ? sorted[middle] <= value : sorted[middle] < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+};
 
 class Scores {
-  constructor(head, values, details) {
+  constructor(head, codes, books, details) {
     this.head = head;
     this.count = head.spans.length;
-    this.values = words16(values);
-    this.details = details.byteLength ? words16(details) : null;
+    this.codes = new Uint16Array(bytesOf(codes));
+    this.details = details.byteLength ? new Uint16Array(bytesOf(details)) : null;
     this.layers = head.layers;
     this.middle = (head.palette.length - 1) / 2; // the step of the palette that has no colour
-    let row = 0;
+    const all = new Float32Array(bytesOf(books));
+    let [row, first] = [0, 0];
     for (const layer of this.layers) {
       layer.row = row;
+      layer.book = all.subarray(first, first + layer.size);
       row += layer.steps.length;
+      first += layer.size;
     }
     this.steps = [...new Set(this.layers.flatMap((layer) => layer.steps))].sort((a, b) => a - b);
     this.spans = Int8Array.from(head.spans, (c) => (c === "-" ? -1 : Number(c)));
     this.units = { token: this.byToken(), word: this.byWord() };
-    this.cache = new Map();
   }
 
   layer(name) {
     return this.layers.find((layer) => layer.name === name) ?? this.layers[0];
-  }
-
-  /** The newest step that a scorer has up to `step`; its first where it has none so early. */
-  stepOf(layer, step) {
-    let found = layer.steps[0];
-    for (const each of layer.steps) if (each <= step) found = each;
-    return found;
-  }
-
-  codesOf(layer, step) {
-    const row = layer.row + layer.steps.indexOf(this.stepOf(layer, step));
-    return this.values.subarray(row * this.count, (row + 1) * this.count);
   }
 
   byToken() {
@@ -59,48 +60,32 @@ class Scores {
     return { of, spans, count: word + 1 };
   }
 
-  /** A code a unit: tokens as they are, words as the mean of their tokens. */
-  codes(layer, step, unit) {
-    const codes = this.codesOf(layer, step);
-    if (unit === "token") return codes;
-    const key = `${layer.name}\n${this.stepOf(layer, step)}`;
-    if (!this.cache.has(key)) this.cache.set(key, this.means(codes));
-    return this.cache.get(key);
+  /** A scorer's score of a token at its newest step up to `step` (its first where it has none so early), or NaN. */
+  value(layer, step, token) {
+    const row = layer.row + Math.max(0, bisect(layer.steps, step, true) - 1);
+    const code = this.codes[row * this.count + token];
+    return code === NONE ? NaN : layer.book[code];
   }
 
-  means(codes) {
+  /** A score a unit: tokens as they are, words as the mean of their tokens. */
+  values(layer, step, unit) {
+    const tokens = Float32Array.from({ length: this.count }, (_, i) => this.value(layer, step, i));
+    if (unit === "token") return tokens;
     const { of, count } = this.units.word;
     const sums = new Float64Array(count);
     const sizes = new Uint32Array(count);
     for (let i = 0; i < this.count; i++) {
-      if (codes[i] !== NONE) {
-        sums[of[i]] += codes[i];
-        sizes[of[i]]++;
-      }
+      if (Number.isNaN(tokens[i])) continue;
+      sums[of[i]] += tokens[i];
+      sizes[of[i]]++;
     }
-    return Uint16Array.from(sums, (sum, i) => (sizes[i] ? Math.round(sum / sizes[i]) : NONE));
-  }
-
-  value(layer, code) {
-    const [low, high] = layer.range;
-    return code === NONE ? NaN : low + (code / TOP) * (high - low);
-  }
-
-  code(layer, value) {
-    const [low, high] = layer.range;
-    return Math.round(((value - low) / (high - low || 1)) * TOP);
+    return Float32Array.from(sums, (sum, i) => sum / sizes[i]);
   }
 
   /** Strength of colour, 0..1, or -1..1 where two hues are used. */
   place(layer, value) {
     const { low, high, quantiles } = layer.scale;
-    if (quantiles.length) {
-      let left = quantiles.findIndex((q) => q >= value);
-      let right = quantiles.findIndex((q) => q > value);
-      left = left < 0 ? quantiles.length : left;
-      right = right < 0 ? quantiles.length : right;
-      return Math.min(1, Math.max(0, (left + right) / 200));
-    }
+    if (quantiles.length) return Math.min(1, (bisect(quantiles, value) + bisect(quantiles, value, true)) / 200);
     return low < 0 ? value / high : (value - low) / (high - low || 1);
   }
 
@@ -111,71 +96,53 @@ class Scores {
     return low < 0 ? place * high : low + place * (high - low);
   }
 
-  /** A colour step for each of the 65536 codes, so that painting is looking up. */
-  levels(layer) {
-    if (!layer.levels) {
-      layer.levels = new Uint8Array(65536).fill(this.middle);
-      if (layer.scale && !layer.scale.flat) {
-        for (let code = 0; code <= TOP; code++) {
-          layer.levels[code] = this.middle + Math.round(this.middle * this.place(layer, this.value(layer, code)));
-        }
-      }
-    }
-    return layer.levels;
+  /** Which colour of the palette a score has. */
+  level(layer, value) {
+    if (!layer.scale || layer.scale.flat || Number.isNaN(value)) return this.middle;
+    return this.middle + Math.round(this.middle * this.place(layer, value));
   }
 
-  /** Whether a threshold selects a code: at or above it, or at or below it where it is the fall that counts. */
-  selects(layer, code, cut) {
-    return cut !== NONE && code !== NONE && (layer.falls ? code <= cut : code >= cut);
-  }
-
-  cut(layer, threshold) {
-    return threshold === null ? NONE : this.code(layer, threshold);
+  /** Whether a threshold selects a score: at or above it, or at or below it where it is the fall that counts. */
+  selects(layer, value, threshold) {
+    if (threshold === null) return false;
+    const limit = Math.fround(threshold); // as the scores are
+    return layer.falls ? value <= limit : value >= limit;
   }
 
   /** What a threshold selects, and how well that matches the labelled spans. */
   matches(layer, step, unit, threshold) {
-    const codes = this.codes(layer, step, unit);
+    const values = this.values(layer, step, unit);
     const { spans, count } = this.units[unit];
-    const cut = this.cut(layer, threshold);
-    const found = { count, known: 0, selected: 0, both: 0, picked: 0, labelled: 0 };
+    const found = { count, known: 0, selected: 0, both: 0, picked: 0, labelled: 0, auroc: NaN };
     for (let i = 0; i < count; i++) {
-      if (codes[i] === NONE) continue;
+      if (Number.isNaN(values[i])) continue;
+      const on = this.selects(layer, values[i], threshold);
       found.known++;
-      const on = this.selects(layer, codes[i], cut);
       found.selected += on;
       if (spans[i] < 0) continue;
       found.picked += on;
       found.labelled += spans[i];
       found.both += on && spans[i] === 1;
     }
+    if (found.labelled) found.auroc = this.auroc(values, spans, layer.falls);
     return found;
   }
 
-  /** Probability that a labelled unit scores above another (below, where it is the fall that counts), ties half; NaN where one of the two kinds is missing. */
-  auroc(layer, step, unit) {
-    const codes = this.codes(layer, step, unit);
-    const { spans, count } = this.units[unit];
-    const inside = new Uint32Array(65536);
-    const outside = new Uint32Array(65536);
-    for (let i = 0; i < count; i++) if (codes[i] !== NONE && spans[i] >= 0) (spans[i] ? inside : outside)[codes[i]]++;
-    let below = 0;
+  /** Probability that a labelled unit scores above another (below, where it is the fall that counts), ties half. */
+  auroc(values, spans, falls) {
+    const inside = values.filter((v, i) => spans[i] === 1 && !Number.isNaN(v));
+    const outside = values.filter((v, i) => spans[i] === 0 && !Number.isNaN(v)).sort();
     let wins = 0;
-    let labelled = 0;
-    for (let code = 0; code <= TOP; code++) {
-      wins += inside[code] * (below + outside[code] / 2);
-      below += outside[code];
-      labelled += inside[code];
-    }
-    const share = wins / (labelled * below);
-    return layer.falls ? 1 - share : share;
+    for (const v of inside) wins += (bisect(outside, v) + bisect(outside, v, true)) / 2;
+    const share = wins / (inside.length * outside.length);
+    return falls ? 1 - share : share;
   }
 
-  /** Mean score of each sample, for sorting. */
+  /** Mean score of each sample, for sorting; null where it has none. */
   sampleMeans(layer, step) {
-    const codes = this.codesOf(layer, step);
+    const values = this.values(layer, step, "token");
     return this.head.samples.map((sample) => {
-      const own = codes.subarray(sample.first, sample.first + sample.texts.length).filter((code) => code !== NONE);
+      const own = values.subarray(sample.first, sample.first + sample.texts.length).filter((v) => !Number.isNaN(v));
       return own.length ? own.reduce((a, b) => a + b, 0) / own.length : null;
     });
   }

@@ -38,10 +38,9 @@ class Card {
   }
 
   row(layer, token, step) {
-    const code = this.scores.codesOf(layer, step)[token];
-    const value = this.scores.value(layer, code);
+    const value = this.scores.value(layer, step, token);
     const known = Number.isFinite(value) && layer.scale && !layer.scale.flat;
-    const level = this.scores.levels(layer)[code];
+    const level = this.scores.level(layer, value);
     const bar = el("i");
     if (known) {
       bar.style.width = `${Math.round(100 * Math.abs(this.scores.place(layer, value)))}%`;

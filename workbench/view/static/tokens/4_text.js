@@ -58,6 +58,7 @@ class Text {
   /** Show a state: layer, step, unit and threshold. Rows in sight now, the others when they come into sight. */
   paint(state) {
     this.state = state;
+    this.values = this.scores.values(state.layer, state.step, state.unit);
     this.key = `${state.layer.name}\n${state.step}\n${state.unit}\n${state.threshold}\n${this.chosen}`;
     for (const row of this.rows) if (row.near && !row.node.hidden) this.paintRow(row);
   }
@@ -65,25 +66,21 @@ class Text {
   paintRow(row) {
     if (!this.state || row.painted === this.key) return;
     if (!row.filled) this.fill(row);
-    const { layer, step, unit, threshold } = this.state;
+    const { layer, unit, threshold } = this.state;
     const { palette } = this.scores.head;
-    const codes = this.scores.codes(layer, step, unit);
-    const levels = this.scores.levels(layer);
     const { of } = this.scores.units[unit];
-    const cut = this.scores.cut(layer, threshold);
     const { first, texts } = row.sample;
     for (let token = first; token < first + texts.length; token++) {
       const mark = this.marks[token];
       if (!mark) continue;
-      const code = codes[of[token]];
-      const level = code === NONE ? -1 : levels[code];
+      const value = this.values[of[token]];
+      const level = this.scores.level(layer, value);
       if (mark.wbLevel !== level) {
         mark.wbLevel = level;
-        mark.style.backgroundColor = level < 0 || level === this.scores.middle ? "" : palette[level];
+        mark.style.backgroundColor = level === this.scores.middle ? "" : palette[level];
       }
-      const on = this.scores.selects(layer, code, cut);
-      let name = on ? `${mark.wbBase} wb-on` : mark.wbBase;
-      if (code === NONE) name += " wb-na";
+      let name = this.scores.selects(layer, value, threshold) ? `${mark.wbBase} wb-on` : mark.wbBase;
+      if (Number.isNaN(value)) name += " wb-na";
       if (token === this.chosen) name += " wb-chosen";
       if (mark.className !== name) mark.className = name;
     }

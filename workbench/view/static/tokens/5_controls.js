@@ -13,7 +13,7 @@ const choice = (options, chosen, change) => {
 const legend = (scores, layer, threshold) => {
   const node = el("span", { class: "wb-leg" });
   if (!layer.scale) return node.append(`scores ${NOT_AVAILABLE}`), node;
-  if (layer.scale.flat) return node.append(`all scores are equal (${number(layer.range[0])})`), node;
+  if (layer.scale.flat) return node.append(`all scores are equal (${number(layer.book[0])})`), node;
   const { low, high, quantiles } = layer.scale;
   const signed = low < 0;
   const palette = scores.head.palette;
@@ -43,7 +43,7 @@ const summary = (scores, state) => {
   if (found.labelled) {
     node.append(" · precision ", bold(found.picked ? number(found.both / found.picked) : NOT_AVAILABLE));
     node.append(" recall ", bold(number(found.both / found.labelled)));
-    node.append(" · AUROC ", bold(number(scores.auroc(layer, step, unit))));
+    node.append(" · AUROC ", bold(number(found.auroc)));
   }
   if (found.known < found.count) node.append(` · ${NOT_AVAILABLE}: ${found.count - found.known}`);
   return node;

@@ -3,7 +3,7 @@
 class View {
   constructor(model, root) {
     this.model = model;
-    this.scores = new Scores(model.get("head"), model.get("values"), model.get("details"));
+    this.scores = new Scores(model.get("head"), model.get("codes"), model.get("books"), model.get("details"));
     this.thresholds = new Map();
     this.root = root;
     this.card = new Card(root, this.scores);
