@@ -31,14 +31,14 @@ ORDER = [
     {"scorers", "objectives", "metrics", "reference", "settings"},
     {"terms"},
     {"probes", "compare", "unlearn", "membership", "general"},
-    {"scoring", "runs", "suites", "relearning"},
+    {"scoring", "runs", "suites", "relearning", "options"},
     {"checkpoints", "trackers"},
     {"execution"},
     {"sweep", "worker"},
     {"jobs"},
     {"view"},
     {"report"},
-    {"score_file", "options", "console", "demo", "commands", "cli", "biographies", "builtin"},
+    {"score_file", "console", "demo", "commands", "cli", "biographies", "builtin"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 

@@ -3,11 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+from workbench.objectives import objective
 from workbench.registry import UserError, unknown
 from workbench.scorers import scorer
 from workbench.settings import Settings
+
+
+def settings_for(pairs: list[str], objectives: list[str], weights: list[str], *, others_too: bool = False) -> Settings:
+    """Settings out of `--set`, on top of what the (first) objective's authors set.
+
+    Args:
+        pairs: key=value, each for a setting or an option of any of the objectives or weights.
+        objectives: by name.
+        weights: scorers by name, or files.
+        others_too: leave out what none of them takes (it is meant for others of a sweep) instead of refusing it.
+    """
+    named = []
+    for each in weights:
+        a_file = each.endswith((".parquet", ".safetensors"))
+        if each not in scorer and Path(each).exists() and not a_file:
+            raise UserError(f"--weights takes a scorer's name, FILE.parquet or FILE.safetensors, not {each}")
+        named += [] if a_file else [each]
+    parts: dict[str, dict[str, Any]] = {"objective": {}, "weights": {}}
+    for name in objectives:
+        parts["objective"] |= objective[name].options
+    for name in named:
+        parts["weights"] |= scorer[name].options
+    presets = {key: value for name in named for key, value in presets_of(name).items()}
+    if others_too:
+        pairs = [pair for pair in pairs if takes(pair.split("=")[0], parts, bool(presets))]
+    return settings_from(pairs, parts, presets=presets, **objective[objectives[0]].facts.get("settings", {}))
+
+
+def takes(key: str, parts: dict[str, dict[str, Any]], presets: bool) -> bool:
+    """Whether a key of `--set` is a setting of every run, or an option of these parts."""
+    part, _, option = key.partition(".")
+    own = {f.name for f in fields(Settings)}
+    return key in own or option in parts.get(part, {}) or any(key in p for p in parts.values()) or (
+        key == "preset" and presets
+    )  # fmt: skip
 
 
 def settings_from(

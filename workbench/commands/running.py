@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,9 @@ from workbench.commands.given import spec
 from workbench.commands.tables import metric_table
 from workbench.console import Progress, number, progress_hooks, table_line
 from workbench.cost import cost_to_reach
-from workbench.objectives import objective
-from workbench.options import presets_of, settings_from
+from workbench.options import settings_for
 from workbench.processes import processes
 from workbench.registry import UserError
-from workbench.scorers import scorer
-from workbench.settings import Settings
 from workbench.trackers import check_trackers
 
 
@@ -45,41 +41,6 @@ def unlearn(given: Namespace) -> dict[str, Any]:
         return started(jobs.start(config, out, at_once=given.at_once))
     directory = execution.start(config, out, **hooks(settings.steps))
     return show_run(directory) if processes().main else {}
-
-
-def settings_for(pairs: list[str], objectives: list[str], weights: list[str], *, others_too: bool = False) -> Settings:
-    """Settings out of `--set`, on top of what the (first) objective's authors set.
-
-    Args:
-        pairs: key=value, each for a setting or an option of any of the objectives or weights.
-        objectives: by name.
-        weights: scorers by name, or files.
-        others_too: leave out what none of them takes (it is meant for others of a sweep) instead of refusing it.
-    """
-    named = []
-    for each in weights:
-        a_file = each.endswith((".parquet", ".safetensors"))
-        if each not in scorer and Path(each).exists() and not a_file:
-            raise UserError(f"--weights takes a scorer's name, FILE.parquet or FILE.safetensors, not {each}")
-        named += [] if a_file else [each]
-    parts: dict[str, dict[str, Any]] = {"objective": {}, "weights": {}}
-    for name in objectives:
-        parts["objective"] |= objective[name].options
-    for name in named:
-        parts["weights"] |= scorer[name].options
-    presets = {key: value for name in named for key, value in presets_of(name).items()}
-    if others_too:
-        pairs = [pair for pair in pairs if takes(pair.split("=")[0], parts, bool(presets))]
-    return settings_from(pairs, parts, presets=presets, **objective[objectives[0]].facts.get("settings", {}))
-
-
-def takes(key: str, parts: dict[str, dict[str, Any]], presets: bool) -> bool:
-    """Whether a key of `--set` is a setting of every run, or an option of these parts."""
-    part, _, option = key.partition(".")
-    own = {f.name for f in fields(Settings)}
-    return key in own or option in parts.get(part, {}) or any(key in p for p in parts.values()) or (
-        key == "preset" and presets
-    )  # fmt: skip
 
 
 def hooks(steps: int) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from workbench.commands.given import spec
-from workbench.commands.running import settings_for
 from workbench.commands.scores import seeds_of
 from workbench.console import Progress, table_line
+from workbench.options import settings_for
 from workbench.runs import Config
 from workbench.sweep import grid
 from workbench.sweep import sweep as run_all
