@@ -10,6 +10,7 @@ _HOMES = {
     "CompareView": "view.widgets.linked",
     "Config": "runs",
     "RunDirectory": "runs",
+    "RunPanel": "view.widgets.panel",
     "Sample": "tasks",
     "Settings": "settings",
     "Task": "tasks",

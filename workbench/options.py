@@ -90,7 +90,7 @@ def _value(key: str, text: str, default: Any) -> Any:
         return type(default)(text)
     except ValueError:
         kind = {int: "a whole number", float: "a number"}.get(type(default), type(default).__name__)
-        raise UserError(f"--set {key}: '{text}' is not {kind}") from None
+        raise UserError(f"{key}: '{text}' is not {kind}") from None
 
 
 def split_pairs(pairs: list[str]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES = {"BeforeAfter": "linked", "CompareView": "linked", "TokenView": "tokens"}
+_HOMES = {"BeforeAfter": "linked", "CompareView": "linked", "RunPanel": "panel", "TokenView": "tokens"}
 __all__ = sorted(_HOMES)
 
 
