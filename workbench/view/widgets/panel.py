@@ -18,6 +18,7 @@ from workbench.view.definitions import definitions
 from workbench.view.svg import line_chart_svg
 from workbench.view.tables import cost_table, large, metrics_view
 from workbench.view.text import number, plain, style_sheet
+from workbench.view.widgets.keys import Keys
 from workbench.view.widgets.panel_form import Form
 
 EVERY = 0.25  # seconds between two looks at a run's files
@@ -71,10 +72,9 @@ class RunPanel(widgets.VBox):
         b = self.buttons
         first = widgets.HBox([b["Start"], b["Stop"], b["Resume"]]).add_class("wb-buttons")
         second = widgets.HBox([self.runs, b["Attach"]]).add_class("wb-buttons")
-        sheet = widgets.HTML(style_sheet() + style_sheet("panel"), layout={"display": "contents"})
-        parts = [sheet, self.form, first, second, self.error, self.state, self.chart, self.results]
-        super().__init__(parts)
-        self.add_class("wb-run-panel")
+        keys = Keys("view", "panel")
+        super().__init__([keys, self.form, first, second, self.error, self.state, self.chart, self.results])
+        self.add_class("wb-run-panel").add_class("wb-keys")
         self.refresh()
         going = [run.path for run in list_runs(self.root) if jobs.Job(run.path).alive]
         if len(going) == 1:
@@ -163,7 +163,7 @@ class RunPanel(widgets.VBox):
         self.buttons["Stop"].disabled = not going
         self.buttons["Resume"].disabled = going or status["status"] == "finished"
         if self.events:
-            self.chart.value = chart_html(self.events)
+            self.chart.value = chart_html(job.directory, self.events)
         self.results.value = results_html(job.directory)
         failed = status["status"] == "unfinished" and "stopped" not in (status["reason"] or "")
         if failed and not going:
@@ -201,21 +201,20 @@ def state_html(run: RunDirectory, status: Mapping[str, Any]) -> str:
     return f'<div class="wb-state" role="status">{what}<br>{" · ".join(parts)}{track}</div>'
 
 
-def chart_html(events: Sequence[Mapping[str, Any]]) -> str:
-    """Forget and retain NLL over the steps, and what was probed on the way."""
+def chart_html(run: RunDirectory, events: Sequence[Mapping[str, Any]]) -> str:
+    """Forget and retain NLL over the steps, and what was probed before, on the way, and after."""
     curves = {
         name: [(e["step"], e[key]) for e in events if e.get(key) is not None]
         for name, key in (("forget", "forget_nll"), ("retain", "retain_nll"))
     }
     out = line_chart_svg(curves, title="Mean NLL of the batch", y_label="nats a token", height=210, css=False)
-    probed: dict[str, list[tuple[float, float]]] = {}
-    for event in events:
-        for name, values in (event.get("probe") or {}).items():
-            value = values.get("fact_accuracy")
-            if name in ("forget", "retain") and isinstance(value, int | float):
-                probed.setdefault(f"{name} facts", []).append((event["step"], value))
-    if probed:
-        out += line_chart_svg(probed, title="Fact accuracy, probed during the run", height=190, css=False)
+    probed = run.curve()
+    if len(probed) and probed["step"].nunique() > 1:
+        shown = "fact_accuracy" if "fact_accuracy" in probed else "probability"
+        sets = {n: probed[probed["probe_set"] == n] for n in ("forget", "retain", "neighbours")}
+        lines = {n: list(zip(part["step"], part[shown], strict=True)) for n, part in sets.items() if len(part)}
+        title = f"{shown.replace('_', ' ').capitalize()}, probed before and during the run"
+        out += line_chart_svg(lines, title=title, height=190, css=False)
     return out
 
 
