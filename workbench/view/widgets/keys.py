@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import anywidget
 
 from workbench.view.text import STATIC
@@ -11,13 +9,7 @@ from workbench.view.widgets.tokens import styles
 
 
 class Keys(anywidget.AnyWidget):
-    """Put into a box of class `wb-keys`, it lets the box's controls have their keys; it shows nothing.
-
-    Args:
-        sheets: style sheets of static/ that the box needs.
-    """
+    """Put into a box of class `wb-keys`, it brings style sheets and lets the box's controls have their keys."""
 
     _esm = STATIC / "keys.js"
-
-    def __init__(self, *sheets: str, **more: Any) -> None:
-        super().__init__(_css=styles(*sheets), **more)
+    _css = styles("view", "panel")

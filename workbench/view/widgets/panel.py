@@ -48,6 +48,7 @@ class RunPanel(widgets.VBox):
         self.job: jobs.Job | None = None
         self.events: list[dict[str, Any]] = []
         self._watch: threading.Event | None = None
+        self._stood = ""  # the status when the list of runs was read
         self.runs = widgets.Dropdown(description="run", style={"description_width": "30px"}).add_class("wb-runs")
         self.buttons = {
             name: widgets.Button(description=name, tooltip=said)
@@ -72,8 +73,7 @@ class RunPanel(widgets.VBox):
         b = self.buttons
         first = widgets.HBox([b["Start"], b["Stop"], b["Resume"]]).add_class("wb-buttons")
         second = widgets.HBox([self.runs, b["Attach"]]).add_class("wb-buttons")
-        keys = Keys("view", "panel")
-        super().__init__([keys, self.form, first, second, self.error, self.state, self.chart, self.results])
+        super().__init__([Keys(), self.form, first, second, self.error, self.state, self.chart, self.results])
         self.add_class("wb-run-panel").add_class("wb-keys")
         self.refresh()
         going = [run.path for run in list_runs(self.root) if jobs.Job(run.path).alive]
@@ -110,7 +110,7 @@ class RunPanel(widgets.VBox):
         if self._watch:
             self._watch.set()
         self.job, self._watch = jobs.Job(path), threading.Event()
-        self.refresh()
+        self._stood = ""
         self._show()
         threading.Thread(target=self._follow, args=(self.job, self._watch), daemon=True).start()
 
@@ -152,13 +152,14 @@ class RunPanel(widgets.VBox):
             if job is self.job:
                 self._guarded(self._show, keep=True)
             ended.wait(max(EVERY, 3 * (time.monotonic() - began)))
-        if not ended.is_set():
-            self._guarded(self.refresh, keep=True)
 
     def _show(self) -> None:
         job = self._job()
         status, self.events = job.status(), job.directory.events()
         self.state.value = state_html(job.directory, status)
+        if status["status"] != self._stood:
+            self._stood = status["status"]
+            self.refresh()
         going = status["status"] in ("running", "queued")
         self.buttons["Stop"].disabled = not going
         self.buttons["Resume"].disabled = going or status["status"] == "finished"
