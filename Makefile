@@ -1,9 +1,9 @@
-# make demo | test | lab | data | test-all | leaderboard | leaderboard-real   (PYTHON=python3.12: another interpreter)
+# make demo | test | lab | data | test-all | test-browser | leaderboard | leaderboard-real   (PYTHON=python3.12: another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lab data test test-all leaderboard leaderboard-real clean
+.PHONY: demo lab data test test-all test-browser leaderboard leaderboard-real clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -29,6 +29,9 @@ test: $(VENV)/.installed-test  ## lint, types and the default tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+test-browser: $(VENV)/.installed-test  ## JupyterLab in Chromium, light and dark
+	$(BIN)/python -m pytest -m 'browser or not browser' tests/browser tests/test_token_widget.py
 
 test-all: $(VENV)/.installed-test  ## the same with the slow tests
 	$(BIN)/ruff check .

@@ -1,0 +1,134 @@
+"""Real JupyterLab with Chromium on it: isolated from the user's settings, nothing asked of any other machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of view would not be in the page
+}
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+@contextmanager
+def jupyter(folder: Path, theme: str, kind: str = "lab") -> Iterator[str]:
+    """JupyterLab (or voila) on `folder`, its home beside it; gives the address to which a path can be joined."""
+    home = folder.parent / f"{folder.name}-home"
+    chosen = {"apputils-extension/themes": {"theme": f"JupyterLab {theme.title()}"}}
+    for name, content in (SETTINGS | chosen).items():
+        path = home / "config" / "lab" / "user-settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime"}
+    environment = os.environ | {"HOME": str(home), "OMP_NUM_THREADS": "1"}
+    environment |= {name: str(home / part) for name, part in places.items()}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(8)
+    words = [
+        *("lab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"),
+        *("--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"),
+    ]
+    log = (home / "log.txt").open("wb")
+    server = subprocess.Popen([sys.executable, "-m", "jupyter", *words], env=environment, stdout=log, stderr=log)
+    try:
+        _wait(f"http://127.0.0.1:{port}/api?token={token}", server, home / "log.txt")
+        yield f"http://127.0.0.1:{port}/lab/tree/NAME?token={token}&reset"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        assert server.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(address, timeout=5)
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise AssertionError(f"JupyterLab has not answered: {log.read_text()}")
+
+
+def write_notebook(path: Path, cells: list[str]) -> None:
+    """A notebook of such code cells."""
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNEL})
+    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(notebook, path)
+
+
+class Notebook:
+    """A notebook open in JupyterLab.
+
+    Attributes:
+        page: the browser's page.
+        said: console errors, script errors, and requests that left this machine: none, if all is well.
+    """
+
+    def __init__(self, chromium: Any, address: str, name: str) -> None:
+        self.page = chromium.new_page(viewport={"width": 1280, "height": 1500})
+        self.page.set_default_timeout(30_000)
+        self.said: list[str] = []
+        self.page.on("console", lambda m: self.said.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", self._asked)
+        self.page.goto(address.replace("NAME", name))
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached", timeout=60_000)
+        self.idle()
+
+    def _asked(self, request: Any) -> None:
+        if not request.url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")):
+            self.said.append(request.url)
+
+    def idle(self, seconds: float = 60) -> None:
+        """Wait until the kernel is there and has nothing to do."""
+        self.page.get_by_text("| Idle").first.wait_for(timeout=1000 * seconds)
+        indicator = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
+        self.page.locator(indicator).first.wait_for(timeout=1000 * seconds)
+
+    def _menu(self, menu: str, command: str) -> None:
+        self.page.locator(".lm-MenuBar-itemLabel", has_text=menu).first.click()
+        self.page.locator(f'.lm-Menu-item[data-command="{command}"]').first.click()
+
+    def run_all(self, seconds: float = 120) -> None:
+        """Run all cells through the menu, and wait until the last has run."""
+        self._menu("Run", "runmenu:run-all")
+        last = self.page.locator(".jp-CodeCell").last.locator(".jp-InputPrompt")
+        last.filter(has_text="[").filter(has_not_text="[*]").filter(has_not_text="[ ]").wait_for(timeout=1000 * seconds)
+        self.idle(seconds)
+
+    def restart(self) -> None:
+        """Restart the kernel through the menu."""
+        self._menu("Kernel", "kernelmenu:restart")
+        self.page.locator(".jp-Dialog .jp-mod-accept").click()
+        self.idle()
+
+    def run_cell(self, index: int) -> str:
+        """Run one code cell, and return the text below it."""
+        cell = self.page.locator(".jp-CodeCell").nth(index)
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        time.sleep(0.3)
+        self.idle()
+        return "\n".join(cell.locator(".jp-OutputArea-output").all_inner_texts())
+
+    def close(self) -> None:
+        """Close the page; there must be nothing to complain about."""
+        self.page.close()
+        assert self.said == []

@@ -1,0 +1,162 @@
+"""What users touch, in JupyterLab: run through the menu, click, drag and type, and read the Python side."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Notebook, jupyter, write_notebook
+from widget_page import browser
+
+VIEW = [
+    """import workbench as wb
+from workbench.scorers import score_samples
+task = wb.TaskSpec("biographies").load()
+scores = score_samples(wb.load("bio-full"), task.forget[:12], ["surprisal", "entropy", "spans"])
+view = wb.TokenView(scores, {s.id: (s.question, s.answer) for s in task.forget})
+view""",
+    "view.scorer, round(view.threshold, 6), view.unit, view.selected.get('token')",
+]
+RUN = [
+    """import workbench as wb
+settings = wb.Settings(steps=12, batch_size=8, record_every=3)
+config = wb.Config(wb.TaskSpec("biographies"), "bio-full", "npo", "atwu", settings, probe_limit=6)
+run = wb.start(config, __import__("pathlib").Path("recorded")).path
+view = wb.TokenView.of_run(run)
+view""",
+    "view.step, view.selected.get('scores', {}).get('atwu')",
+]
+PANEL = [
+    """import workbench as wb
+panel = wb.RunPanel("runs")
+panel.form.objective.value, panel.form.weights.value = "wga", "surprisal"
+panel""",
+    "str(panel)",
+]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Any:
+    with browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def lab(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, str]]:
+    folder = tmp_path_factory.mktemp(request.param)
+    with jupyter(folder, request.param) as address:
+        yield address, folder, request.param
+
+
+def opened(chromium: Any, lab: tuple[str, Path, str], name: str, cells: list[str]) -> Notebook:
+    address, folder, theme = lab
+    write_notebook(folder / name, cells)
+    notebook = Notebook(chromium, address, name)
+    light = {"light": "true", "dark": "false"}[theme]
+    notebook.page.locator(f'body[data-jp-theme-light="{light}"]').wait_for(state="attached")
+    return notebook
+
+
+def test_smoke(chromium: Any, tmp_path: Path) -> None:
+    """The token view in JupyterLab: shown, switched, a token chosen and read in Python."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    with jupyter(folder, "light") as address:
+        choose_and_read(opened(chromium, (address, folder, "light"), "view.ipynb", VIEW))
+
+
+@pytest.mark.browser
+def test_token_view(chromium: Any, lab: tuple[str, Path, str]) -> None:
+    choose_and_read(opened(chromium, lab, "view.ipynb", VIEW))
+
+
+def choose_and_read(notebook: Notebook) -> None:
+    notebook.run_all()
+    view = notebook.page.locator(".wb-token-view").first
+    view.get_by_label("scorer").select_option("entropy")
+    slider = view.get_by_label("threshold")
+    box = slider.bounding_box()
+    notebook.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    notebook.page.mouse.down()
+    notebook.page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2, steps=5)
+    notebook.page.mouse.up()
+    before = view.locator(".wb-bar .wb-last").first.inner_text()
+    slider.focus()
+    for _ in range(120):
+        notebook.page.keyboard.press("ArrowLeft")  # JupyterLab's own key for folding, did it not leave it to us
+    assert view.locator(".wb-bar .wb-last").first.inner_text() != before
+    token = view.locator("[role=option]").nth(4)
+    text = token.inner_text()
+    token.click()
+    assert view.locator(".wb-card").is_visible()
+    scorer, threshold, unit, chosen = ast.literal_eval(notebook.run_cell(1))
+    assert (scorer, unit, chosen.strip()) == ("entropy", "token", text.strip())
+    assert threshold == pytest.approx(float(slider_value(view)), abs=0.02)
+    assert notebook.page.locator(".jp-Cell").count() == 2  # no key has made or removed a cell
+    notebook.close()
+
+
+def slider_value(view: Any) -> str:
+    return str(view.locator(".wb-control b").first.inner_text())
+
+
+@pytest.mark.browser
+def test_replay(chromium: Any, lab: tuple[str, Path, str]) -> None:
+    _, folder, _ = lab
+    notebook = opened(chromium, lab, "run.ipynb", RUN)
+    assert not (folder / "recorded").exists()
+    notebook.run_all()
+    view = notebook.page.locator(".wb-token-view").first
+    slider = view.get_by_label("step of the run")
+    slider.focus()
+    colours = []
+    token = view.locator("[role=option]").nth(5)
+    token.click()
+    slider.focus()
+    for _ in range(4):
+        colours.append(token.evaluate("n => n.style.backgroundColor"))
+        notebook.page.keyboard.press("ArrowLeft")
+    assert len(set(colours)) > 1
+    step, score = ast.literal_eval(notebook.run_cell(1))
+    assert step == 0
+    assert score == 0.5  # what every token has before the scorer has learned
+    view.get_by_role("button", name="Play").click()
+    notebook.page.wait_for_function("document.querySelector('.wb-step-now').textContent === 'step 12 of 12'")
+    notebook.close()
+
+
+@pytest.mark.browser
+def test_panel_start_stop_resume_and_attach_after_a_restart(chromium: Any, lab: tuple[str, Path, str]) -> None:
+    notebook = opened(chromium, lab, "panel.ipynb", PANEL)
+    notebook.run_all()
+    panel, page = notebook.page.locator(".wb-run-panel").first, notebook.page
+    chooser = panel.get_by_label("objective").first
+    chooser.focus()
+    page.keyboard.press("ArrowDown")
+    assert "satimp" in chooser.evaluate("n => n.selectedOptions[0].textContent")
+    page.keyboard.press("ArrowUp")
+    steps = panel.get_by_label("steps").first
+    steps.fill("many")
+    steps.press("Tab")
+    panel.get_by_role("button", name="Start").click()
+    assert "steps: 'many' is not a whole number" in panel.locator(".wb-error").inner_text()
+    steps.fill("80")
+    steps.press("Tab")
+    panel.get_by_role("button", name="Start").click()
+    curve = panel.locator(".wb-chart path.wb-l0").first
+    curve.wait_for()
+    drawn = curve.get_attribute("d")
+    page.wait_for_function("d => document.querySelector('.wb-chart path.wb-l0').getAttribute('d') !== d", arg=drawn)
+    panel.get_by_role("button", name="Stop").click()
+    panel.get_by_text("stopped at step").first.wait_for()
+    panel.get_by_role("button", name="Resume").click()
+    panel.locator(".wb-state", has_text="running").wait_for()
+    notebook.restart()
+    notebook.run_all()
+    panel = page.locator(".wb-run-panel").first  # found by itself: the only run that goes on
+    panel.locator(".wb-state", has_text="finished").wait_for(timeout=120_000)
+    assert "finished, step 80 of 80" in notebook.run_cell(1)
+    notebook.close()
