@@ -9,6 +9,7 @@ _HOMES = {
     "BeforeAfter": "view.widgets.linked",
     "CompareView": "view.widgets.linked",
     "Config": "runs",
+    "ErrorBrowser": "view.widgets.errors",
     "RunDirectory": "runs",
     "RunPanel": "view.widgets.panel",
     "Sample": "tasks",

@@ -5,7 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOMES = {"BeforeAfter": "linked", "CompareView": "linked", "RunPanel": "panel", "TokenView": "tokens"}
+_HOMES = {
+    "BeforeAfter": "linked",
+    "CompareView": "linked",
+    "ErrorBrowser": "errors",
+    "RunPanel": "panel",
+    "TokenView": "tokens",
+}
 __all__ = sorted(_HOMES)
 
 

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 
 from workbench import jobs
+from workbench.ownership import STOP
 from workbench.registry import UserError
-from workbench.runs import Config, RunDirectory, list_runs, new_path
+from workbench.runs import Config, list_runs, new_path
 from workbench.tasks import TaskSpec
-from workbench.view.definitions import definitions
-from workbench.view.svg import line_chart_svg
-from workbench.view.tables import cost_table, large, metrics_view
-from workbench.view.text import number, plain, style_sheet
+from workbench.view.text import style_sheet
 from workbench.view.widgets.keys import Keys
 from workbench.view.widgets.panel_form import Form
+from workbench.view.widgets.panel_live import (
+    chart_html,
+    config_html,
+    error_html,
+    failure_html,
+    results_html,
+    standing,
+    state_html,
+)
 
-EVERY = 0.25  # seconds between two looks at a run's files
+EVERY = 0.2  # seconds between two looks at a run's files
+DOUBLE = 0.8  # seconds in which a second click on Start belongs to the first
+GOING = ("running", "queued")
+BUTTONS = {
+    "Start": "start a run as the form says, in a process of its own",
+    "Stop": "let the run end its step, write a checkpoint and go",
+    "Resume": "go on with the run from its newest checkpoint",
+    "Attach": "show the run chosen on the left, and follow it",
+    "Refresh": "read the list of runs again",
+}
 
 
 class RunPanel(widgets.VBox):
@@ -37,6 +53,7 @@ class RunPanel(widgets.VBox):
     Attributes:
         form: what the next run is to be; see `Form`.
         job: the run that is shown, a `jobs.Job`; None before there is one.
+        status: how it stands, in words.
         events: its steps as far as they are shown.
     """
 
@@ -46,37 +63,25 @@ class RunPanel(widgets.VBox):
         self.root = Path(root)
         self.form = Form(task if isinstance(task, TaskSpec) else TaskSpec(task), model)
         self.job: jobs.Job | None = None
+        self.status = "no run yet"
         self.events: list[dict[str, Any]] = []
-        self._watch: threading.Event | None = None
-        self._stood = ""  # the status when the list of runs was read
-        self.runs = widgets.Dropdown(description="run", style={"description_width": "30px"}).add_class("wb-runs")
-        self.buttons = {
-            name: widgets.Button(description=name, tooltip=said)
-            for name, said in (
-                ("Start", "start a run as the form says, in a process of its own"),
-                ("Stop", "let the run end its step, write a checkpoint and go"),
-                ("Resume", "go on with the run from its newest checkpoint"),
-                ("Attach", "show the run chosen on the left"),
-            )
-        }
-        for name, call in (
-            ("Start", self.start),
-            ("Stop", self.stop),
-            ("Resume", self.resume),
-            ("Attach", self.attach),
-        ):
-            self.buttons[name].on_click(lambda _, call=call: self._guarded(call))
-        self.error = widgets.HTML()
-        self.state = widgets.HTML()
-        self.chart = widgets.HTML()
-        self.results = widgets.HTML()
-        b = self.buttons
-        first = widgets.HBox([b["Start"], b["Stop"], b["Resume"]]).add_class("wb-buttons")
-        second = widgets.HBox([self.runs, b["Attach"]]).add_class("wb-buttons")
-        super().__init__([Keys(), self.form, first, second, self.error, self.state, self.chart, self.results])
+        self._ended = threading.Event()  # of the thread that watches; each has its own
+        self._lock = threading.RLock()  # the thread and a click may both want to show something
+        self._stood, self._started = "", 0.0
+        self.runs = widgets.Dropdown(description="run").add_class("wb-runs")
+        self.buttons = {name: widgets.Button(description=name, tooltip=said) for name, said in BUTTONS.items()}
+        calls = (self._start_clicked, self._stop_clicked, self.resume, self.attach, self.refresh)
+        for button, call in zip(self.buttons.values(), calls, strict=True):
+            button.on_click(lambda _, call=call: self._guarded(call))
+        self.error, self.failure, self.state, self.chart, self.results = (widgets.HTML() for _ in range(5))
+        start, stop, resume, attach, again = self.buttons.values()
+        row = widgets.HBox([start, stop, resume, self.runs, attach, again]).add_class("wb-buttons")
+        shown = [self.error, self.state, self.failure, self.chart, self.results]
+        super().__init__([Keys(), self.form, row, *shown])
         self.add_class("wb-run-panel").add_class("wb-keys")
-        self.refresh()
-        going = [run.path for run in list_runs(self.root) if jobs.Job(run.path).alive]
+        start.add_class("wb-first")
+        stop.disabled = resume.disabled = True
+        going = self.refresh()
         if len(going) == 1:
             self._guarded(lambda: self.attach(going[0]))
 
@@ -93,134 +98,125 @@ class RunPanel(widgets.VBox):
 
     def stop(self) -> None:
         """Ask the run to stop after its step; its state says when it has."""
-        job = self._job()
+        job = self._shown()
         if not job.alive:
             raise UserError(f"{job.path.name} is not running: {job.status()['status']}")
         threading.Thread(target=self._guarded, args=(job.stop,), daemon=True).start()
 
     def resume(self) -> None:
         """Go on with the run in a new process."""
-        self.attach(self._job().resume().path)
+        self.attach(self._shown().resume().path)
 
-    def attach(self, path: Path | None = None) -> None:
+    def attach(self, path: Path | str | None = None) -> None:
         """Show a run (by default the one chosen in the list), and follow it while it goes on."""
         path = path or self.runs.value
         if path is None:
             raise UserError(f"there is no run under {self.root} yet; start one")
-        if self._watch:
-            self._watch.set()
-        self.job, self._watch = jobs.Job(path), threading.Event()
-        self._stood = ""
-        self._show()
-        threading.Thread(target=self._follow, args=(self.job, self._watch), daemon=True).start()
+        job = jobs.Job(path)
+        with self._lock:
+            self._ended.set()
+            self.job, self._ended, self._stood = job, threading.Event(), ""
+            self._show(job)
+            self.refresh(job.path)
+        threading.Thread(target=self._follow, args=(job, self._ended), daemon=True).start()
 
-    def refresh(self) -> None:
-        """Read the list of runs again, newest first."""
+    def refresh(self, chosen: Path | None = None) -> list[Path]:
+        """Read the list of runs again: those that go on, then the others, newest first. Returns those that go on."""
         found = []
         for run in reversed(list_runs(self.root)):
             status = jobs.Job(run.path).status()
-            found.append((f"{run.name}: {status['status']}, step {status['step']} of {status['steps']}", run.path))
-        self.runs.options = found
-        chosen = self.job.path if self.job else None
-        self.runs.value = next((path for _, path in found if path.absolute() == chosen), found[0][1] if found else None)
-        self.buttons["Attach"].disabled = not found
+            steps = "" if status["status"] in GOING else f", step {status['step']} of {status['steps']}"
+            label = f"{status['status']}{steps} · {run.name}"
+            found.append((status["status"] not in GOING, label, run.path.absolute()))
+        found.sort(key=lambda each: each[0])
+        with self._lock:
+            chosen = chosen or self.runs.value
+            self.runs.options = [(label, path) for _, label, path in found]
+            paths = [path for *_, path in found]
+            self.runs.value = chosen if chosen in paths else next(iter(paths), None)
+            self.buttons["Attach"].disabled = self.runs.disabled = not found
+        return [path for rests, _, path in found if not rests]
 
-    def _job(self) -> jobs.Job:
+    def close(self) -> None:
+        """Stop watching, and go; the run goes on."""
+        self._ended.set()
+        super().close()
+
+    def _start_clicked(self) -> None:
+        if time.monotonic() - self._started > DOUBLE:
+            self.start()
+            self._started = time.monotonic()
+
+    def _stop_clicked(self) -> None:
+        self.buttons["Stop"].disabled = self.job is not None
+        self.stop()
+
+    def _shown(self) -> jobs.Job:
         if self.job is None:
             raise UserError("no run is shown; start one, or attach to one")
         return self.job
 
-    def _guarded(self, call: Callable[[], Any], keep: bool = False) -> None:
-        """Call, and show what goes wrong in the panel; an earlier error goes, unless it is to be kept."""
+    def _guarded(self, call: Callable[[], Any]) -> None:
+        """Call, and show what goes wrong in the panel: raised in a callback or a thread, nobody would see it."""
+        self.error.value = ""
         try:
-            self.error.value = self.error.value if keep else ""
             call()
         except UserError as error:
-            self.error.value = f'<div class="wb-error" role="alert">{plain(str(error))}</div>'
-        except Exception as error:  # a callback's error would be lost
-            said = f"{type(error).__name__}: {error}"
-            self.error.value = f'<div class="wb-error" role="alert">{plain(said)}</div>'
+            self.error.value = error_html(str(error))
+        except Exception as error:
+            self.error.value = error_html(f"{type(error).__name__}: {error}")
 
     # What the run shows -------------------------------------------------------------------------------------------
 
     def _follow(self, job: jobs.Job, ended: threading.Event) -> None:
-        """Show the run until its process has ended, or another run is shown."""
+        """Show the run until its process has ended, another run is shown, or the panel is closed."""
         going = True
         while going and not ended.is_set():
             began = time.monotonic()
             going = job.alive  # asked first: what it wrote before it ended is shown after that
-            if job is self.job:
-                self._guarded(self._show, keep=True)
+            with self._lock:
+                if not ended.is_set():
+                    self._show(job)
             ended.wait(max(EVERY, 3 * (time.monotonic() - began)))
 
-    def _show(self) -> None:
-        job = self._job()
-        status, self.events = job.status(), job.directory.events()
-        self.state.value = state_html(job.directory, status)
-        if status["status"] != self._stood:
-            self._stood = status["status"]
-            self.refresh()
-        going = status["status"] in ("running", "queued")
-        self.buttons["Stop"].disabled = not going
+    def _show(self, job: jobs.Job) -> None:
+        """Show the run as its files say; what goes wrong stands in the place of its last words."""
+        try:
+            self._read(job)
+        except Exception as error:
+            gone = f"{job.path} is gone; attach to another run, or start one"
+            self.status = gone if not job.path.exists() else f"{type(error).__name__}: {error}"
+            self.failure.value = error_html(self.status)
+
+    def _read(self, job: jobs.Job) -> None:
+        run, status = job.directory, job.status()
+        self.events, self.status = run.events(), standing(run, status)
+        self.state.value = state_html(run, status, self.events)
+        self.chart.value = chart_html(run, self.events)
+        going = status["status"] in GOING
+        self.failure.value = "" if going else failure_html(job, status)
+        self.results.value = "" if going else results_html(run)
+        self.buttons["Stop"].disabled = not going or (job.path / STOP).exists()
         self.buttons["Resume"].disabled = going or status["status"] == "finished"
-        if self.events:
-            self.chart.value = chart_html(job.directory, self.events)
-        self.results.value = results_html(job.directory)
-        failed = status["status"] == "unfinished" and "stopped" not in (status["reason"] or "")
-        if failed and not going:
-            log = f"<pre>{plain(job.log(8))}</pre>" if job.log(8) else ""
-            said = f"{job.path.name} ended before its last step: {status['reason'] or 'nobody works on it'}"
-            self.error.value = f'<div class="wb-error" role="alert">{plain(said)}{log}</div>'
+        if self._stood not in ("", status["status"]):
+            self.refresh()
+        self._stood = status["status"]
 
     def to_html(self) -> str:
-        """The static twin: the run that is shown, as it stands; without one, the form's values."""
-        sheets = f'{style_sheet()}{style_sheet("panel")}<div class="wb-run-panel">'
-        if self.job is None:
-            shown = {"task": self.form.task.value, "model": self.form.model.value}
-            shown |= {"objective": self.form.objective.value, "weights": self.form.weights.value}
-            rows = "".join(f"<li>{name}: {plain(str(value))}</li>" for name, value in shown.items())
-            return f"{sheets}<p>no run yet</p><ul>{rows}</ul></div>"
-        return f"{sheets}{self.state.value}{self.chart.value}{self.results.value}{self.error.value}</div>"
+        """The static twin: the run that is shown, as it stands, and its configuration; without one, the form's."""
+        body = "".join(part.value for part in (self.state, self.error, self.failure, self.chart, self.results))
+        try:
+            config = Config.from_dict(self.job.directory.config) if self.job else self.config()
+            body += config_html(config)
+        except UserError as error:
+            body += error_html(str(error))
+        head = "" if self.job else '<div class="wb-state">no run yet</div>'
+        return f'{style_sheet()}{style_sheet("panel")}<div class="wb-run-panel wb-twin">{head}{body}</div>'
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The widget; where none can run its twin, else a line of text."""
+        found = super()._repr_mimebundle_(**kwargs)
+        return {**(found or {}), "text/plain": repr(self), "text/html": self.to_html()}
 
     def __repr__(self) -> str:
-        return f"RunPanel({self.job!r})" if self.job else f"RunPanel(no run yet; runs in {self.root})"
-
-
-def state_html(run: RunDirectory, status: Mapping[str, Any]) -> str:
-    """A run's name, how it stands, its rate, the time left and what it has cost so far."""
-    config = run.config
-    parts = [f"<b>{plain(status['status'])}</b>", f"step <b>{status['step']}</b> of {status['steps']}"]
-    if status["steps_per_second"]:
-        parts.append(f"{number(status['steps_per_second'])} steps a second, {number(status['seconds_left'], 0)} s left")
-    if status["flops"]:
-        parts.append(f"so far {large(status['flops'], 'FLOP')}, {number(status['seconds'], 1)} s")
-    if status["reason"] and status["status"] != "finished":
-        parts.append(plain(str(status["reason"])))
-    what = f"{plain(run.name)}: {plain(config['objective'])} with weights {plain(Path(config['weights']).name)}"
-    width = 100 * status["step"] / max(1, status["steps"])
-    track = f'<div class="wb-bar-track"><i style="width:{width:.1f}%"></i></div>'
-    return f'<div class="wb-state" role="status">{what}<br>{" · ".join(parts)}{track}</div>'
-
-
-def chart_html(run: RunDirectory, events: Sequence[Mapping[str, Any]]) -> str:
-    """Forget and retain NLL over the steps, and what was probed before, on the way, and after."""
-    curves = {
-        name: [(e["step"], e[key]) for e in events if e.get(key) is not None]
-        for name, key in (("forget", "forget_nll"), ("retain", "retain_nll"))
-    }
-    out = line_chart_svg(curves, title="Mean NLL of the batch", y_label="nats a token", height=210, css=False)
-    probed = run.curve()
-    if len(probed) and probed["step"].nunique() > 1:
-        shown = "fact_accuracy" if "fact_accuracy" in probed else "probability"
-        sets = {n: probed[probed["probe_set"] == n] for n in ("forget", "retain", "neighbours")}
-        lines = {n: list(zip(part["step"], part[shown], strict=True)) for n, part in sets.items() if len(part)}
-        title = f"{shown.replace('_', ' ').capitalize()}, probed before and during the run"
-        out += line_chart_svg(lines, title=title, height=190, css=False)
-    return out
-
-
-def results_html(run: RunDirectory) -> str:
-    """Metrics before (and after), and the cost by phase once the run has ended."""
-    metrics, cost = run.json("metrics.json"), run.json("cost.json")
-    out = metrics_view(metrics, definitions(), title="Metrics", css=False) if metrics else ""
-    return out + (cost_table(cost, title="Cost", css=False) if cost and cost.get("phases") else "")
+        return f"RunPanel({self.job.path.name}: {self.status})" if self.job else f"RunPanel(no run yet in {self.root})"

@@ -102,23 +102,51 @@ class TokenView(anywidget.AnyWidget):
         threshold: float | None = None,
         title: str | None = None,
     ) -> None:
+        super().__init__(title=title or "", **self._state(scores, samples, tokens, curve, scorer, threshold))
+        self.add_class("wb-token-view")
+
+    def _state(
+        self,
+        scores: pd.DataFrame,
+        samples: Samples,
+        tokens: pd.DataFrame | None,
+        curve: Sequence[Mapping[str, Any]],
+        scorer: str | None,
+        threshold: float | None,
+    ) -> dict[str, Any]:
+        """The traits that show a table."""
         data = payload(scores, samples, tokens, curve)
-        self._scores, self._samples, self._data = scores, samples, data
         layers = {layer["name"]: layer for layer in data.head["layers"]}
         if scorer is not None and scorer not in layers:
             raise unknown("scorer", scorer, list(layers))
+        self._scores, self._samples, self._data = scores, samples, data
         first = layers[scorer or next(iter(layers))]
-        super().__init__(
-            head=data.head,
-            codes=data.codes,
-            books=data.books,
-            details=data.details,
-            title=title or "",
-            scorer=first["name"],
-            step=max(step for layer in layers.values() for step in layer["steps"]),
-            threshold=first["threshold"] if threshold is None else threshold,
-        )
-        self.add_class("wb-token-view")
+        return {
+            "head": data.head,
+            "codes": data.codes,
+            "books": data.books,
+            "details": data.details,
+            "scorer": first["name"],
+            "step": max(step for layer in layers.values() for step in layer["steps"]),
+            "threshold": first["threshold"] if threshold is None else threshold,
+            "chosen": -1,
+        }
+
+    def show(
+        self,
+        scores: pd.DataFrame,
+        samples: Samples,
+        *,
+        tokens: pd.DataFrame | None = None,
+        curve: Sequence[Mapping[str, Any]] = (),
+        scorer: str | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        """Show another table in the same place; arguments and errors as of the class."""
+        state = self._state(scores, samples, tokens, curve, scorer, threshold)
+        with self.hold_sync():
+            for name, value in state.items():
+                setattr(self, name, value)
 
     @classmethod
     def of_run(cls, path: Path | str, **more: Any) -> TokenView:

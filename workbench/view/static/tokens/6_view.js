@@ -134,9 +134,18 @@ class View {
 export default {
   render({ model, el: host }) {
     host.classList.add("wb-host");
-    const root = el("div", { class: "wb wb-live" });
-    host.append(root);
-    const view = new View(model, root);
-    return () => view.remove();
+    let view = null;
+    const draw = () => {
+      view?.remove();
+      const root = el("div", { class: "wb wb-live" });
+      host.replaceChildren(root);
+      view = new View(model, root);
+    };
+    draw();
+    model.on("change:head", draw);
+    return () => {
+      model.off("change:head", draw);
+      view.remove();
+    };
   },
 };
