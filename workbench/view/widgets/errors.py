@@ -76,13 +76,15 @@ class ErrorBrowser(widgets.VBox):
         self._filling = False  # while the list is changed, none of its answers is opened
         self.list.observe(lambda _: None if self._filling else self._open(), "value")
         rules = "".join(f"<dt>{name}</dt><dd>{plain(said)}</dd>" for name, said in RULES.items())
-        about = widgets.HTML(f"<details class=wb-help><summary>The rules</summary><dl>{rules}</dl></details>")
-        filters = widgets.GridBox([self.outcome, self.probe_set, self.sort, self.search]).add_class("wb-grid-names")
-        mark = widgets.VBox([self.tags, self.note, widgets.HBox([self.save, *self.exports.values()])])
-        super().__init__(
-            [Keys(), filters, self.list, about, self.answer, self.view, mark.add_class("wb-mark"), self.said]
+        about = widgets.HTML(f"<details class=wb-rules><summary>The rules</summary><dl>{rules}</dl></details>")
+        filters = widgets.GridBox([self.outcome, self.probe_set, self.sort, self.search]).add_class("wb-filters")
+        mark = widgets.VBox(
+            [self.tags, self.note, widgets.HBox([self.save, *self.exports.values()]).add_class("wb-save")]
         )
-        self.add_class("wb-errors").add_class("wb-run-panel").add_class("wb-keys")
+        super().__init__(
+            [Keys(), filters, self.list, about, self.answer, self.view, mark.add_class("wb-marks"), self.said]
+        )
+        self.add_class("wb-errors").add_class("wb-keys")
         self._filter()
 
     # Choosing -----------------------------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ class ErrorBrowser(widgets.VBox):
         row = self.selected
         self.tags.value, self.note.value = row.get("tags", ""), row.get("note", "")
         if not row:
-            self.answer.value = '<div class="wb-about">no answer is left by these filters</div>'
+            self.answer.value = '<div class="wb-told">no answer is left by these filters</div>'
         else:
             self.answer.value = answer_html(row)
         part = self._tokens_of(row) if row else None
@@ -190,9 +192,9 @@ class ErrorBrowser(widgets.VBox):
 
     def _guarded(self, call: Any) -> None:
         try:
-            self.said.value = f'<div class="wb-state" role="status">{plain(call())}</div>'
+            self.said.value = f'<div class="wb-told" role="status">{plain(call())}</div>'
         except UserError as error:
-            self.said.value = f'<div class="wb-error" role="alert">{plain(str(error))}</div>'
+            self.said.value = f'<div class="wb-alert" role="alert">{plain(str(error))}</div>'
 
     # Export -------------------------------------------------------------------------------------------------------
 

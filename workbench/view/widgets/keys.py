@@ -12,4 +12,4 @@ class Keys(anywidget.AnyWidget):
     """Put into a box of class `wb-keys`, it brings style sheets and lets the box's controls have their keys."""
 
     _esm = STATIC / "keys.js"
-    _css = styles("view", "panel")
+    _css = styles("view", "panel", "errors")
