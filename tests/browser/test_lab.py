@@ -160,3 +160,33 @@ def test_panel_start_stop_resume_and_attach_after_a_restart(chromium: Any, lab: 
     panel.locator(".wb-state", has_text="finished").wait_for(timeout=120_000)
     assert "finished, step 80 of 80" in notebook.run_cell(1)
     notebook.close()
+
+
+ERRORS = [
+    RUN[0].replace('"recorded"', '"judged"').replace("view = wb.TokenView.of_run(run)\nview", "")
+    + "browser = wb.ErrorBrowser(run)\nbrowser",
+    "browser.selected['probe_set'], len(browser.shown), browser.rows['note'].max()",
+]
+
+
+@pytest.mark.browser
+def test_errors_are_filtered_opened_and_noted(chromium: Any, lab: tuple[str, Path, str]) -> None:
+    notebook = opened(chromium, lab, "errors.ipynb", ERRORS)
+    notebook.run_all()
+    panel, page = notebook.page.locator(".wb-errors").first, notebook.page
+    panel.get_by_label("set", exact=True).select_option("retain")
+    answers = panel.locator(".wb-list select")
+    answers.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    shown = answers.evaluate("n => n.selectedOptions[0].textContent").replace("\xa0", " ")
+    chosen = shown.split(" · ")[-1]
+    panel.locator(".wb-q", has_text=chosen).first.wait_for()
+    panel.locator(".wb-text [role=option]").first.wait_for()  # its tokens
+    note = panel.get_by_label("note")
+    note.fill("seen <b>here</b>")
+    note.press("Tab")
+    panel.get_by_role("button", name="Save tags and note").click()
+    panel.get_by_text("saved in").wait_for()
+    assert ast.literal_eval(notebook.run_cell(1)) == ("retain", answers.locator("option").count(), "seen <b>here</b>")
+    notebook.close()
