@@ -118,7 +118,7 @@ class RunPanel(widgets.VBox):
             self.job, self._ended, self._stood = job, threading.Event(), ""
             self._show(job)
             self.refresh(job.path)
-        threading.Thread(target=self._follow, args=(job, self._ended), daemon=True).start()
+        threading.Thread(target=self._follow, args=(job, self._ended), name="RunPanel", daemon=True).start()
 
     def refresh(self, chosen: Path | None = None) -> list[Path]:
         """Read the list of runs again: those that go on, then the others, newest first. Returns those that go on."""
@@ -131,9 +131,9 @@ class RunPanel(widgets.VBox):
         found.sort(key=lambda each: each[0])
         with self._lock:
             chosen = chosen or self.runs.value
-            self.runs.options = [(label, path) for _, label, path in found]
             paths = [path for *_, path in found]
-            self.runs.value = chosen if chosen in paths else next(iter(paths), None)
+            self.runs.options = [(label, path) for _, label, path in found] or [("none yet", None)]
+            self.runs.index = paths.index(chosen) if chosen in paths else 0
             self.buttons["Attach"].disabled = self.runs.disabled = not found
         return [path for rests, _, path in found if not rests]
 

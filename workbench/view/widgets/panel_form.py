@@ -146,7 +146,7 @@ class Form(widgets.VBox):
     def clash(self) -> str:
         """Why the choices do not go together; empty where they do."""
         if self._compares and not self.reference.value.strip():
-            return f"weights {self.weights.value} compare with a second model: name one under reference"
+            return f"{self.weights.value} compares the model with a second one: name that under reference"
         return ""
 
     def _default(self, field: Any, text: str) -> None:
