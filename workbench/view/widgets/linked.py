@@ -78,8 +78,7 @@ class CompareView(Linked):
         if several:
             found = compare.agreement(chosen)
             body += agreement_view(found, measure=measure, level="per_sample", title="Do they agree?", css=False)
-        count = chosen["scorer"].nunique()
-        super().__init__(f'<div class="wb-beside" style="--wb-n:{count}">{body}</div>', "wb-compare")
+        super().__init__(f'<div class="wb-beside">{body}</div>', "wb-compare")
 
     def __repr__(self) -> str:
         return f"CompareView(scorers: {', '.join(self.names)})"

@@ -51,7 +51,7 @@ class Card {
 
   change(before, after) {
     const line = (name, list) =>
-      el("div", {}, `${name}: `, ...list.flatMap(([text, p]) => ["“", ...drawn(text), `” ${number(p)} `]));
+      el("div", {}, `${name}: `, ...list.flatMap(([text, p]) => [el("span", {}, "“", ...drawn(text), `” ${number(p)}`), " "]));
     return el(
       "div",
       { class: "wb-card-change" },
