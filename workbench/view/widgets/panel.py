@@ -78,7 +78,8 @@ class RunPanel(widgets.VBox):
         row = widgets.HBox([start, stop, resume, self.runs, attach, again]).add_class("wb-buttons")
         shown = [self.error, self.state, self.failure, self.chart, self.results]
         super().__init__([Keys(), self.form, row, *shown])
-        self.add_class("wb-run-panel").add_class("wb-keys")
+        for name in ("wb", "wb-run-panel", "wb-keys"):
+            self.add_class(name)
         start.add_class("wb-first")
         stop.disabled = resume.disabled = True
         going = self.refresh()
@@ -211,7 +212,7 @@ class RunPanel(widgets.VBox):
         except UserError as error:
             body += error_html(str(error))
         head = "" if self.job else '<div class="wb-state">no run yet</div>'
-        return f'{style_sheet()}{style_sheet("panel")}<div class="wb-run-panel wb-twin">{head}{body}</div>'
+        return f'{style_sheet()}{style_sheet("panel")}<div class="wb wb-run-panel wb-twin">{head}{body}</div>'
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """The widget; where none can run its twin, else a line of text."""

@@ -61,7 +61,7 @@ class Form(widgets.VBox):
         self.objective = widgets.Dropdown(options=list(objective), value="npo", description="objective")
         self.weights = widgets.Dropdown(options=list(scorer), value="atwu", description="weights")
         self.reference = widgets.Combobox(options=known, description="reference", placeholder="a second model")
-        self.preset = widgets.Dropdown(options=[PLAIN], description="preset of the weights")
+        self.preset = widgets.Dropdown(options=[PLAIN], description="weights preset")
         self._docs = helps(Settings.__doc__) | helps(Config.__doc__)
         self.fields = {name: self._field(name) for name in (*MAIN, *PROBES, *OTHER)}
         for name in ("task", "model", "objective", "weights", "reference"):
@@ -79,7 +79,7 @@ class Form(widgets.VBox):
         for chooser in (self.objective, self.weights, self.preset, self.reference):
             chooser.observe(lambda _: self.refresh(), "value")
         self.refresh()
-        names = [self.task, self.model, self.objective, self.weights, self.reference, self.preset]
+        names = [self.task, self.model, self.objective, self.weights, self.reference]
         boxes = [widgets.GridBox(names).add_class("wb-fields").add_class("wb-names"), self.about, self._main]
         super().__init__([*boxes, widgets.HBox(self.folds).add_class("wb-folds"), self._many, rare, self.meaning])
 
@@ -111,18 +111,18 @@ class Form(widgets.VBox):
                 )
                 self.options[f"{part}.{name}"] = made
                 self._default(made, str(preset.get(name, value)))
-        self._arrange(bool(presets))
+        self._arrange([self.preset] if presets else [])
 
-    def _arrange(self, presets: bool) -> None:
+    def _arrange(self, first: list[Any]) -> None:
         """Show what the choice has; many options of the weights are folded away."""
-        own = [field for key, field in self.options.items() if key.startswith("weights.")]
-        many = own if len(own) > FEW else []
         shown = [self.fields[name] for name in (*MAIN, *PROBES)]
-        self._main.children = [*shown, *(field for field in self.options.values() if field not in many)]
-        self._many.children = many
-        _show(self.folds[0], bool(many))
-        _show(self._many, bool(many) and self.folds[0].value)
-        _show(self.preset, presets)
+        shown += [field for key, field in self.options.items() if key.startswith("objective.")]
+        own = first + [field for key, field in self.options.items() if key.startswith("weights.")]
+        many = len(own) > FEW
+        self._main.children = shown if many else shown + own
+        self._many.children = own if many else []
+        _show(self.folds[0], many)
+        _show(self._many, many and self.folds[0].value)
         _show(self.reference, self._compares or bool(self.reference.value))
         self._tell()
 
@@ -130,7 +130,7 @@ class Form(widgets.VBox):
         """Say what the choices are, why they do not go together, and what the settings mean."""
         lines = []
         for entry in (objective[self.objective.value], scorer[self.weights.value]):
-            source = plain(entry.facts.get("source", ""))
+            source = plain(entry.facts.get("source", "").partition(";")[0])
             lines.append(f"<div><b>{plain(entry.name)}</b> {plain(about(entry))} <small>{source}</small></div>")
         if self.clash():
             lines.append(f'<div class="wb-clash" role="alert">{plain(self.clash())}</div>')

@@ -50,8 +50,11 @@ def failed(status: Mapping[str, Any]) -> bool:
 
 def failure_html(job: Job, status: Mapping[str, Any]) -> str:
     """Why a run failed, and its last words; empty where it did not."""
-    said = f"The run ended before its last step: {status['reason'] or 'nobody works on it'}"
-    return error_html(said, job.log(8)) if failed(status) else ""
+    if not failed(status):
+        return ""
+    reason = str(status["reason"] or "nobody works on it")
+    last = [line for line in job.log(8).splitlines() if not line.endswith(reason)]
+    return error_html(f"The run ended before its last step: {reason}", "\n".join(last))
 
 
 def error_html(said: str, log: str = "") -> str:
