@@ -6,8 +6,8 @@
 Fair tuning: each pair of objective and weights gets the same grid (learning rate x weight of the forget loss, as a
 multiple of what its authors set), the same number of steps, and the same choice: the highest harmonic mean of
 *forgetting* (truth ratio on the forget set, 1 where wrong answers are as likely) and *utility* (harmonic mean over
-retain and neighbours of probability, ROUGE-L recall and truth ratio, as far as they were at least .05 before: a small
-model knows none of TOFU's real authors, and a part that is 0 from the start would hide all others). No span label
+retain and neighbours of probability, ROUGE-L recall and truth ratio, as far as they were at least .25 before: a small
+model knows next to nothing of TOFU's real authors, and a part near 0 would decide by its noise). No span label
 enters it. The tuning run's seed is not one of those reported. Labels serve for `fact_accuracy`, which is shown, and as
 the oracle weights `spans`.
 
@@ -31,7 +31,7 @@ from typing import Any
 
 TUNING_SEED = 1000
 UTILITY = ("probability", "rouge_l_recall", "truth_ratio")
-KNOWN = 0.05  # what a part of the utility must have been before the runs
+KNOWN = 0.25  # what a part of the utility must have been before the runs
 _loaded: dict[str, Any] = {}
 
 
@@ -73,6 +73,7 @@ def figures(lm: Any, limit: int) -> dict[str, float]:
         "forgetting": forgetting,
         "utility": utility,
         "score": harmonic_mean([max(forgetting, 0.0), utility]),
+        "parts": parts,
     }
 
 
@@ -222,7 +223,7 @@ with seeds {seeds}: mean (lowest-highest). At most {limit} answers probed a set.
   (ROUGE-L recall where nobody labelled one). **generic**: tokens of the forget answers outside the labels that are
   still the first choice. Neighbours share values with the people to forget and are in no training batch.
 - **forgetting**: truth ratio of the forget set, mean min(R, 1/R). **utility**: harmonic mean over retain and neighbours
-  of probability, ROUGE-L recall and truth ratio, as far as they were at least .05 before: {known}.
+  of probability, ROUGE-L recall and truth ratio, as far as they were at least .25 before: {known}.
   **score**: harmonic mean of both. All 0 to 1.
 - **≤ .15 at ≤ .05**: in the mean at most 15 % of the forget facts left, and at most 5 points of retain accuracy lost.
 - `spans` are the labels themselves: an oracle, not a method.
