@@ -81,7 +81,7 @@ const chooseScorers = (root, frame) => {
         if (!shown.size) names.forEach((n) => shown.add(n));
         update();
       };
-      const button = make("button", { type: "button", class: "wb-cell", "aria-label": `show ${first} and ${heads[i]}`, onclick: show });
+      const button = make("button", { type: "button", class: "wb-cell", "aria-label": `${cell.textContent}: show ${first} and ${heads[i]}`, onclick: show });
       button.append(...cell.childNodes);
       cell.append(button);
     });

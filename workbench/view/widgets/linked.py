@@ -117,9 +117,9 @@ class BeforeAfter(Linked):
                 f"{'this run' if isinstance(run, pd.DataFrame) else run} has no probes of after its end yet"
             )
         self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
-        parts = {"answers": _long(answers_view(probes, max_samples=max_samples, css=False))}
+        parts = {"answers": _long("answers", answers_view(probes, max_samples=max_samples, css=False))}
         if tokens is not None:
-            parts["tokens"] = _long(_changes(probes, tokens, samples or {}, max_samples))
+            parts["tokens"] = _long("tokens", _changes(probes, tokens, samples or {}, max_samples))
         if metrics:
             parts["metrics"] = metrics_view(metrics, definitions(), css=False)
         sections = "".join(f'<section data-name="{plain(name)}">{body}</section>' for name, body in parts.items())
@@ -129,8 +129,8 @@ class BeforeAfter(Linked):
         return f"BeforeAfter({self.count} probed answers)"
 
 
-def _long(body: str) -> str:
-    return f'<div class="wb-long">{body}</div>'
+def _long(name: str, body: str) -> str:
+    return f'<div class="wb-long" tabindex="0" role="region" aria-label="{name}, scrolls">{body}</div>'
 
 
 def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, samples: Samples, count: int) -> str:
