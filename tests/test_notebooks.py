@@ -19,7 +19,11 @@ def test_committed_without_outputs(path: Path) -> None:
     assert max(len(cell["source"]) for cell in cells if cell["cell_type"] == "code") <= 15
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=pytest.mark.slow if p.stem.startswith("05") else ()) for p in NOTEBOOKS],
+    ids=lambda p: p.stem,
+)
 def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
