@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +10,30 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 
-from workbench.files import write_json, write_table, write_text
+from workbench.files import write_table, write_text
 from workbench.registry import UserError, unknown
 from workbench.runs import RunDirectory
-from workbench.view.outcomes import RULES, outcomes
-from workbench.view.page import page, word_diff
-from workbench.view.page import table as html_table
-from workbench.view.text import frame, number, plain, shortened, style_sheet, visible
+from workbench.view.definitions import definitions
+from workbench.view.outcomes import RULES, chosen, outcomes
+from workbench.view.page import page
+from workbench.view.text import plain, style_sheet
+from workbench.view.widgets.errors_html import answer_html, counts_html, list_lines, numbers_html, rules_html
+from workbench.view.widgets.errors_notes import Notes
 from workbench.view.widgets.keys import Keys
 from workbench.view.widgets.payload import CHANGE
-from workbench.view.widgets.tokens import TokenView
+from workbench.view.widgets.tokens import TWIN_SAMPLES, TokenView
 
-NOTES = "notes.json"
-SORTS = {"as probed": None, "probability lost": "change", "probability after": "p_after"}
+SORTS = {"as probed": None, "probability lost": "change", "share of it left": "left", "probability after": "p_after"}
+ROWS = 10  # of the list at most, before it scrolls
 NARROW = {"description_width": "64px"}
+UNRECORDED = '<div class="wb-told">Its tokens were not recorded before and after the run.</div>'
 
 
 class ErrorBrowser(widgets.VBox):
     """Every probed answer of a run: filter by outcome, open one, tag it, note what you found, export.
 
     Outcomes follow the rules that stand below the list (`workbench.view.outcomes.RULES`). Tags and notes are kept with
-    the run, in `notes.json`.
+    the run, in `notes.json`: when saved, and when another answer is opened.
 
     Args:
         run: a run's directory.
@@ -41,7 +44,7 @@ class ErrorBrowser(widgets.VBox):
         selected: the row that is open, as a dict; empty where none is.
 
     Raises:
-        UserError: no run, or one that has not been probed after its end.
+        UserError: no run, one that has not been probed after its end, or notes that cannot be read.
     """
 
     def __init__(self, run: Path | str) -> None:
@@ -51,16 +54,26 @@ class ErrorBrowser(widgets.VBox):
             raise UserError(f"{run} has no probes yet; a run probes before its first and after its last step")
         self.rows = outcomes(probes)
         self.tokens = self.run.table("tokens.parquet")
-        self._read_notes()
+        self._notes = Notes(self.run.path)
+        self._read_marks()
+        self._metrics = [name for name in probes.select_dtypes("number") if name != "step"]
+        self._values = probes.set_index(["phase", "probe_set", "sample_id"])[self._metrics].to_dict("index")
+        self._known = definitions()
+        self._build()
+        self._filling = False  # while the list is changed, none of its answers is opened
+        self._opened: Any = None
+        self._filter()
+
+    def _build(self) -> None:
         counts = [(f"all ({len(self.rows)})", "")] + [(f"{r} ({int(self.rows[r].sum())})", r) for r in RULES]
         sets = [("all sets", ""), *((name, name) for name in dict.fromkeys(self.rows["probe_set"]))]
         self.outcome = widgets.Dropdown(options=counts, description="outcome", style=NARROW)
         self.probe_set = widgets.Dropdown(options=sets, description="set", style=NARROW)
         self.sort = widgets.Dropdown(options=list(SORTS), description="sort by", style=NARROW)
         self.search = widgets.Text(description="search", placeholder="find a text", style=NARROW)
-        self.list = widgets.Select(rows=10, description="answers", style=NARROW).add_class("wb-list")
+        self.head = widgets.HTML().add_class("wb-head")
+        self.list = widgets.Select(description="answers", style=NARROW).add_class("wb-list")
         self.answer = widgets.HTML()
-        self.last = int(self.run.config["settings"]["steps"])
         self.view = TokenView(_scores(_nothing(), 0), {})  # filled when an answer is opened
         self.tags = widgets.Text(description="tags", placeholder="separated by commas", style=NARROW)
         self.note = widgets.Textarea(description="note", rows=2, style=NARROW)
@@ -69,50 +82,47 @@ class ErrorBrowser(widgets.VBox):
         self.exports = {name: widgets.Button(description=f"Export {name}") for name in kinds}
         self.said = widgets.HTML()
         for name, button in self.exports.items():
-            button.on_click(lambda _, call=kinds[name]: self._guarded(lambda: f"written: {call()}"))
+            button.on_click(lambda _, call=kinds[name]: self._guarded(lambda: self._export(call)))
         self.save.on_click(lambda _: self._guarded(self._save))
         for chooser in (self.outcome, self.probe_set, self.sort, self.search):
             chooser.observe(lambda _: self._filter(), "value")
-        self._filling = False  # while the list is changed, none of its answers is opened
         self.list.observe(lambda _: None if self._filling else self._open(), "value")
-        rules = "".join(f"<dt>{name}</dt><dd>{plain(said)}</dd>" for name, said in RULES.items())
-        about = widgets.HTML(f"<details class=wb-rules><summary>The rules</summary><dl>{rules}</dl></details>")
         filters = widgets.GridBox([self.outcome, self.probe_set, self.sort, self.search]).add_class("wb-filters")
-        mark = widgets.VBox(
-            [self.tags, self.note, widgets.HBox([self.save, *self.exports.values()]).add_class("wb-save")]
-        )
-        super().__init__(
-            [Keys(), filters, self.list, about, self.answer, self.view, mark.add_class("wb-marks"), self.said]
-        )
+        buttons = widgets.HBox([self.save, *self.exports.values()]).add_class("wb-save")
+        marks = widgets.VBox([self.tags, self.note, buttons]).add_class("wb-marks")
+        rules = widgets.HTML(rules_html())
+        super().__init__([Keys(), filters, self.head, self.list, rules, self.answer, self.view, marks, self.said])
         self.add_class("wb-errors").add_class("wb-keys")
-        self._filter()
 
     # Choosing -----------------------------------------------------------------------------------------------------
 
     def _filter(self) -> None:
-        found = self.rows
-        if self.outcome.value:
-            found = found[found[self.outcome.value]]
-        if self.probe_set.value:
-            found = found[found["probe_set"] == self.probe_set.value]
-        asked = self.search.value.strip().lower()
-        if asked:
-            texts = found[["prompt", "answer", "before", "after", "tags", "note"]].agg("\n".join, axis=1)
-            found = found[texts.str.lower().str.contains(asked, regex=False)]
-        if SORTS[self.sort.value]:
-            found = found.sort_values(SORTS[self.sort.value], kind="stable")
-        self.shown = found
-        lines = [
-            (f"{r.probe_set} · {r.outcome} · {number(r.p_before)} → {number(r.p_after)} · "
-             f"{shortened(r.prompt or r.answer, 80)}", i)
-            for i, r in found.iterrows()
-        ]  # fmt: skip
+        self._keep()
+        self.shown = chosen(
+            self.rows,
+            outcome=self.outcome.value,
+            probe_set=self.probe_set.value,
+            text=self.search.value,
+            sort=SORTS[self.sort.value],
+        )
+        self._fill()
+        self._open()
+
+    def _fill(self) -> None:
+        """Draw the list; the answer that is open stays so, where it is still there."""
+        head, lines = list_lines(self.shown)
+        held = ", ".join(f"{int(self.shown[name].sum())} {name}" for name in RULES if self.shown[name].any())
+        rule = f"{self.outcome.value}: {RULES[self.outcome.value]}" if self.outcome.value else held
+        count = f"<span><b>{len(self.shown)}</b> of {len(self.rows)} answers of {plain(self.run.name)}</span>"
+        self.head.value = (
+            f'<div class="wb-count">{count}<span>{plain(rule)}</span></div><div class="wb-columns">{plain(head)}</div>'
+        )
         kept = self.list.value
         self._filling = True
-        self.list.options = lines
-        self.list.value = kept if kept in found.index else (found.index[0] if len(found) else None)
+        self.list.rows = min(max(len(lines), 3), ROWS)
+        self.list.options = list(zip(lines, self.shown.index, strict=True))
+        self.list.value = kept if kept in self.shown.index else next(iter(self.shown.index), None)
         self._filling = False
-        self._open()
 
     @property
     def selected(self) -> dict[str, Any]:
@@ -132,22 +142,32 @@ class ErrorBrowser(widgets.VBox):
     def _index(self, sample_id: Any, probe_set: str) -> Any:
         found = self.rows[(self.rows["sample_id"] == sample_id) & (self.rows["probe_set"] == probe_set)]
         if found.empty:
-            known = [f"{r.probe_set}/{r.sample_id}" for r in self.rows.itertuples()]
-            raise unknown("probed answer", f"{probe_set}/{sample_id}", known)
+            raise unknown("probed answer", f"{probe_set}/{sample_id}", list(map(_key, self.rows.to_dict("records"))))
         return found.index[0]
 
     def _open(self) -> None:
-        row = self.selected
+        self._keep()
+        row, self._opened = self.selected, self.list.value
         self.tags.value, self.note.value = row.get("tags", ""), row.get("note", "")
-        if not row:
-            self.answer.value = '<div class="wb-told">no answer is left by these filters</div>'
-        else:
-            self.answer.value = answer_html(row)
+        self.tags.disabled = self.note.disabled = self.save.disabled = not row
         part = self._tokens_of(row) if row else None
         self.view.layout.display = "none" if part is None else ""
-        if part is not None:
+        if not row:
+            self.answer.value = '<div class="wb-told">No answer is left by these filters.</div>'
+            return
+        self.answer.value = answer_html(row | {"tags": "", "note": ""}, self._numbers(row))  # these stand below
+        if part is None:
+            self.answer.value += UNRECORDED
+        else:
             texts = {row["sample_id"]: (row["prompt"], row["answer"])}
-            self.view.show(_scores(part, self.last), texts, tokens=part, scorer=CHANGE)
+            scores = _scores(part, int(self.run.config["settings"]["steps"]))
+            self.view.show(scores, texts, tokens=part, scorer=CHANGE)
+
+    def _numbers(self, row: dict[str, Any]) -> str:
+        nothing = dict.fromkeys(self._metrics, None)
+        name = (row["probe_set"], row["sample_id"])
+        before, after = (self._values.get((phase, *name), nothing) for phase in ("before", "after"))
+        return numbers_html(before, after, self._metrics, self._known)
 
     def _tokens_of(self, row: dict[str, Any]) -> pd.DataFrame | None:
         """The token rows of an answer before and after; None where they are not known."""
@@ -159,44 +179,62 @@ class ErrorBrowser(widgets.VBox):
 
     # Tags and notes -----------------------------------------------------------------------------------------------
 
-    def _read_notes(self) -> None:
-        path = self.run.path / NOTES
-        try:
-            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except ValueError:
-            raise UserError(f"{path} is no JSON; mend it or move it away") from None
-        for column in ("tags", "note"):
-            self.rows[column] = [
-                known.get(f"{r.probe_set}/{r.sample_id}", {}).get(column, "") for r in self.rows.itertuples()
-            ]
+    def _read_marks(self) -> None:
+        marks = [self._notes.of(_key(row)) for row in self.rows.to_dict("records")]
+        self.rows["tags"], self.rows["note"] = [m["tags"] for m in marks], [m["note"] for m in marks]
 
-    def tag(self, sample_id: Any, probe_set: str, tags: str = "", note: str = "") -> None:
+    def tag(self, sample_id: Any, probe_set: str, tags: str | None = None, note: str | None = None) -> None:
         """Give an answer tags (separated by commas) and a note, and keep them with the run.
+
+        Args:
+            sample_id: of the answer.
+            probe_set: its set.
+            tags: in place of those it has; None leaves them.
+            note: in place of the one it has; None leaves it.
 
         Raises:
             UserError: there is no such answer, or the file cannot be written; the tags stay in `rows`.
         """
         index = self._index(sample_id, probe_set)
-        self.rows.loc[index, ["tags", "note"]] = [tags.strip(), note.strip()]
-        marked = self.rows[(self.rows["tags"] != "") | (self.rows["note"] != "")]
-        content = {f"{r.probe_set}/{r.sample_id}": {"tags": r.tags, "note": r.note} for r in marked.itertuples()}
-        write_json(self.run.path / NOTES, content)
+        row = self.rows.loc[index]
+        try:
+            self._notes.set(_key(row), row["tags"] if tags is None else tags, row["note"] if note is None else note)
+        finally:
+            self._read_marks()
+            self.shown = self.rows.loc[self.shown.index]
+            self._fill()
+            if index == self._opened:
+                self.tags.value, self.note.value = self.rows.loc[index, ["tags", "note"]]
 
     def _save(self) -> str:
-        row = self.selected
-        if not row:
+        if self._opened is None:
             raise UserError("no answer is open; choose one in the list")
+        row = self.rows.loc[self._opened]
         self.tag(row["sample_id"], row["probe_set"], self.tags.value, self.note.value)
-        self.shown = self.rows.loc[self.shown.index]
-        return f"saved in {self.run.path / NOTES}"
+        return f"saved in {self.run.path / self._notes.path.name}"
 
-    def _guarded(self, call: Any) -> None:
+    def _keep(self) -> None:
+        """Save what was typed for the answer that is open, before another takes its place."""
+        if self._opened is None:
+            return
+        row = self.rows.loc[self._opened]
+        typed = [self.tags.value.strip(), self.note.value.strip()] != [row["tags"], row["note"]]
+        if typed or self._notes.unsaved:  # what could not be written is tried again
+            self._guarded(self._save)
+        elif self._opened != self.list.value:
+            self.said.value = ""
+
+    def _guarded(self, call: Callable[[], str]) -> None:
         try:
             self.said.value = f'<div class="wb-told" role="status">{plain(call())}</div>'
         except UserError as error:
             self.said.value = f'<div class="wb-alert" role="alert">{plain(str(error))}</div>'
 
     # Export -------------------------------------------------------------------------------------------------------
+
+    def _export(self, call: Callable[[], Path]) -> str:
+        self._keep()
+        return f"{len(self.shown)} answers written to {call()}"
 
     def export_csv(self, path: Path | None = None) -> Path:
         """The shown rows as CSV, into the run's directory by default."""
@@ -213,21 +251,38 @@ class ErrorBrowser(widgets.VBox):
     def export_html(self, path: Path | None = None) -> Path:
         """The shown rows as a page of its own."""
         path = path or self.run.path / "errors.html"
-        write_text(path, page("Errors", self._body(), subtitle=f"{self.run.name}: {len(self.shown)} answers"))
+        filters = [self.outcome.value, self.probe_set.value and f"set {self.probe_set.value}"]
+        filters += [f"with “{self.search.value.strip()}”"] if self.search.value.strip() else []
+        told = ", ".join([f"{len(self.shown)} of {len(self.rows)} answers", *filter(None, filters)])
+        write_text(path, page("Errors", self._body(len(self.shown)), subtitle=f"{self.run.name}: {told}"))
         return path
 
-    def to_html(self) -> str:
-        """The static twin: the shown answers with their outcomes, diffs, tags and notes."""
-        return style_sheet() + self._body()
+    def to_html(self, *, max_samples: int | None = None) -> str:
+        """The static twin: the shown answers with their outcomes, diffs, metrics, tags and notes, without scripts.
 
-    def _body(self) -> str:
-        counts = [[plain(name), str(int(self.rows[name].sum())), plain(said)] for name, said in RULES.items()]
-        head = frame(html_table(["outcome", "answers", "rule"], counts), css=False)
-        return head + "".join(answer_html(row) for row in self.shown.to_dict("records"))
+        Args:
+            max_samples: at most so many of them; all by default.
+        """
+        return style_sheet() + self._body(len(self.shown) if max_samples is None else max_samples)
+
+    def _body(self, count: int) -> str:
+        answers = [answer_html(row, self._numbers(row)) for row in self.shown.head(count).to_dict("records")]
+        more = f'<p class="wb-sub">showing {count} of {len(self.shown)} answers</p>' if count < len(self.shown) else ""
+        return counts_html(self.rows) + "".join(answers) + more
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The widget; where none can run its twin, else a line of text."""
+        found = super()._repr_mimebundle_(**kwargs)
+        return {**(found or {}), "text/plain": repr(self), "text/html": self.to_html(max_samples=TWIN_SAMPLES)}
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{int(self.rows[name].sum())} {name}" for name in RULES)
+        counts = ", ".join(f"{int(self.rows[name].sum())} {name}" for name in RULES if self.rows[name].any())
         return f"ErrorBrowser({self.run.name}: {counts})"
+
+
+def _key(row: Any) -> str:
+    """The name of an answer in the notes' file."""
+    return f"{row['probe_set']}/{row['sample_id']}"
 
 
 def _scores(tokens: pd.DataFrame, last: int) -> pd.DataFrame:
@@ -240,15 +295,3 @@ def _nothing() -> pd.DataFrame:
     """Token rows of an answer of no words."""
     row = {"sample_id": "", "position": 0, "token": "", "start": 0, "end": 0, "segment": "answer", "span": None}
     return pd.DataFrame([row | {"phase": "before", "logp": 0.0}])
-
-
-def answer_html(row: dict[str, Any]) -> str:
-    """One answer: outcome, question, reference, what was said before and after with the words that changed."""
-    old, new = word_diff(row["before"], row["after"])
-    ranks = f"probability {number(row['p_before'])} → {number(row['p_after'])}"
-    bar = f"<span><b>{plain(row['outcome'])}</b></span><span>{plain(row['probe_set'])}</span><span>{ranks}</span>"
-    lines = [("reference", visible(row["answer"])), ("before", old or "∅"), ("after", new or "∅")]
-    lines += [(name, visible(row[name])) for name in ("tags", "note") if row.get(name)]
-    ask = f'<div class="wb-q" dir="auto">{visible(" ".join(row["prompt"].split()))}</div>' if row["prompt"] else ""
-    body = "".join(f'<div class="wb-pair"><span>{n}</span><div dir="auto">{text}</div></div>' for n, text in lines)
-    return frame(f'<div class="wb-bar">{bar}</div><div class="wb-row">{ask}{body}</div>', css=False)
