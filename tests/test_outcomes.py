@@ -35,6 +35,7 @@ LOST = "right before, not after"
     [
         (("forget", "It is Rome.", "It is Rome.", 1, 1, 0.9, 0.8), "still remembered", "it holds the labelled fact"),
         (("forget", "It is Rome.", "It is Oslo.", 1, 0, 0.9, 0.1), "fine", ""),
+        (("forget", "Bern.", "It is Oslo.", 0, 0, 0.9, 0.1), "fine", "it was not right before either"),
         (("forget", "Rome.", "I don't know.", 1, 0, 0.9, 0.1), "refuses or babbles", "it speaks of not knowing"),
         (("forget", "Rome.", "", 1, 0, 0.9, 0.1), "refuses or babbles", "nothing is said"),
         (("forget", "Rome.", "on, on, off", 1, 0, 0.9, 0.1), "fine", ""),

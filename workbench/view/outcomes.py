@@ -122,7 +122,7 @@ def judged(forget: bool, old: Mapping[str, Any], new: Mapping[str, Any]) -> tupl
     else:
         missing = "nothing tells whether it is right"
         return held or {"not known": ""}, missing
-    return held or {"fine": ""}, missing
+    return held or {"fine": "it was not right before either" if forget and was is False else ""}, missing
 
 
 def _labelled(row: Mapping[str, Any]) -> bool:
