@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,14 @@ from workbench import runs
 from workbench.settings import Settings
 from workbench.tasks import Task, TaskSpec
 
+COMPARED = ("loss", "forget_loss", "forget_nll", "retain_loss", "retain_nll", "grad_norm")
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 QUICK = Settings(steps=12, batch_size=8, checkpoint_every=4, record_every=4)
+
+
+def series(events: list[dict[str, Any]]) -> pd.DataFrame:
+    """What two runs that should be the same are compared by, a row a step."""
+    return pd.DataFrame(events)[list(COMPARED)]
 
 
 def own_files(bio: Task, folder: Path, count: int = 24) -> dict[str, str]:

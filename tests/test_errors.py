@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pages import HOSTILE
 from runs_of import config_of, own_files
-from test_view_html import HOSTILE
 
 from workbench import execution
 from workbench.registry import UserError
@@ -178,7 +178,7 @@ def test_exports(run: Path, tmp_path: Path) -> None:
 def test_twin_and_repr(run: Path) -> None:
     browser = ErrorBrowser(run)
     assert browser.to_html().count('class="wb-row"') == 16
-    data = browser._repr_mimebundle_()
+    data, _ = browser._repr_mimebundle_()
     assert data["text/html"].count('class="wb-row"') == 12
     assert "showing 12 of 16" in data["text/html"]
     assert data["text/plain"] == repr(browser)

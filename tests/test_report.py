@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from test_view_html import SAMPLES, SPANS, Text, scores_of, token_table
+from pages import SAMPLES, SPANS, Text, scores_of, token_table
 
 from workbench.metrics import metric
 from workbench.registry import UserError

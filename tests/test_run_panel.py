@@ -195,9 +195,9 @@ def test_a_preset_fills_the_fields() -> None:
 def test_choices_that_do_not_go_together_say_why() -> None:
     form = Form(TaskSpec("biographies"), "bio-full")
     form.weights.value = "gap"
-    assert "gap compares the model with a second one" in form.about.value
+    assert "needs a reference model" in form.about.value
     assert form.reference.layout.display is None
-    with pytest.raises(UserError, match="name that under reference"):
+    with pytest.raises(UserError, match="name one as reference"):
         form.config()
     form.reference.value = "bio-retain"
     assert "wb-clash" not in form.about.value

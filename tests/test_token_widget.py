@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pages import HOSTILE, tokenise
 from runs_of import config_of, own_files
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
-from test_view_html import HOSTILE, tokenise
 from widget_page import browser, open_widget
 
 from workbench import execution

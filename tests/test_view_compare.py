@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from test_view_html import Text
+from pages import Text
 
 from workbench import score_task
 from workbench.registry import UserError

@@ -3,88 +3,21 @@
 import html
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import CSS, HOSTILE, SAMPLES, SPANS, Text, scores_of, token_table
 
 from workbench.registry import UserError
 from workbench.view import (
-    answers_view,
     change_view,
-    changes,
-    line_chart_svg,
     token_view,
 )
-from workbench.view.page import word_diff
-from workbench.view.svg import ticks
-from workbench.view.text import BLUE, LEVELS, ORANGE, STATIC, Scale, alpha, number, plain, visible
+from workbench.view.text import BLUE, LEVELS, ORANGE, Scale, alpha, number, plain, visible
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-SAMPLES = {
-    "a": ("Where was Basil born?", "Basil was born in Kuwait City."),
-    "b": ("What does he write?", "He writes French novels."),
-}
-SPANS = {"a": [(18, 29)], "b": [(10, 16)]}
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "a 'quoted' & \"double\" word",
-    "two\nlines\r\nand\ttabs",
-    "مرحبا بالعالم",  # right to left
-    "zero\u200bwidth and \u202eflipped\u202c text",
-    "\x1b[31mred\x1b[0m \x07bell \x00",
-    "</style></span><b>",
-    "emoji 👩‍🔬 and 漢字",
-]
-
-
-class Text(HTMLParser):
-    """The page's text by class of the innermost classed element; checks that tags nest."""
-
-    VOID = ("input", "meta", "link", "br")
-
-    def __init__(self, page):
-        super().__init__(convert_charrefs=True)
-        self.stack, self.answers, self.tags = [], [], []
-        self.feed(page)
-        self.close()
-        assert self.stack == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag in self.VOID:
-            return
-        if dict(attrs).get("class") == "wb-a":
-            self.answers.append("")
-        self.stack.append((tag, dict(attrs).get("class")))
-
-    def handle_endtag(self, tag):
-        assert self.stack.pop()[0] == tag
-
-    def handle_data(self, data):
-        if ("div", "wb-a") in self.stack:
-            self.answers[-1] += data
-
-
-def tokenise(text):
-    return [m.span() for m in re.finditer(r" ?\w+|\s|[^\w\s]", text)] + [(len(text), len(text))]
-
-
-def scores_of(samples, spans=None, scorer="atwu", value=None, step=0):
-    rows = []
-    for sample, (_, answer) in samples.items():
-        for position, (start, end) in enumerate(tokenise(answer)):
-            inside = None if spans is None else any(start < e and s < end for s, e in spans.get(sample, []))
-            score = (0.9 if inside else 0.1 + position / 100) if value is None else value
-            rows.append(
-                {"task": "t", "sample_id": sample, "position": position, "token_id": 0, "token": answer[start:end]}
-                | {"start": start, "end": end, "segment": "answer", "scorer": scorer, "step": step}
-                | {"score": score, "span": inside}
-            )
-    return pd.DataFrame(rows)
 
 
 def rgb(text):
@@ -111,7 +44,6 @@ def contrast(ink, paper):
     return (high + 0.05) / (low + 0.05)
 
 
-CSS = (STATIC / "view.css").read_text(encoding="utf-8")
 THEMES = {
     "light": ("#1f2328", "#ffffff", "#59636e"),
     "dark": ("#e6edf3", "#151b23", "#9198a1"),
@@ -302,65 +234,6 @@ def test_view_is_pure():
     before = table.copy(deep=True)
     assert token_view(table, SAMPLES) == token_view(table, SAMPLES)
     pd.testing.assert_frame_equal(table, before)
-
-
-def token_table():
-    base = scores_of(SAMPLES, SPANS).drop(columns=["scorer", "score", "segment", "step", "task"])
-    base = base.assign(run="r", probe_set="forget", entropy=1.0)
-    before = base.assign(phase="before", logp=np.log(0.97), rank=0, alternatives="[]")
-    after = base.assign(phase="after", logp=np.log(0.96), rank=0, alternatives='[[" The", 0.31], ["<b>", 0.12]]')
-    lost = after["token"] == " Kuwait"
-    after.loc[lost, ["logp", "rank"]] = [np.log(0.08), 5]
-    return pd.concat([before, after], ignore_index=True)
-
-
-def test_change_view():
-    page = change_view(token_table(), SAMPLES)
-    assert "probability 0.97 → 0.08 · rank 1 → 6&#10;now: “ The” 0.31 “&lt;b&gt;” 0.12" in page
-    assert page.count("<u ") == 1
-    assert "<b>1</b> of 14 first choices changed" in page
-    assert f"rgba({BLUE}" in re.search(r"<u .*?>", page).group()
-    assert changes(token_table())["change"].min() == pytest.approx(-0.89)
-    Text(page)
-
-
-def test_word_diff():
-    before, after = word_diff("He was born in Paris.", "He lives in <Rome>.")
-    assert before == "He <del>was born</del> in <del>Paris.</del>"
-    assert after == "He <ins>lives</ins> in <ins>&lt;Rome&gt;.</ins>"
-    assert word_diff("same text", "same text") == ("same text", "same text")
-
-
-def test_answers_view():
-    rows = []
-    for phase, said in (("before", "Kuwait City"), ("after", "Paris, France")):
-        rows.append({"phase": phase, "probe_set": "forget", "sample_id": "a", "prompt": "Where?"})
-        rows[-1] |= {"answer": "Kuwait City", "generation": said}
-        rows.append(rows[-1] | {"sample_id": "b", "probe_set": "heldout", "prompt": None, "generation": None})
-    page = answers_view(pd.DataFrame(rows))
-    assert "<del>Kuwait City</del>" in page
-    assert "<ins>Paris, France</ins>" in page
-    assert page.count(">not available<") == 2
-    Text(page)
-
-
-def test_line_chart():
-    points = [(0, 0.1), (10, 2.0), (20, float("nan")), (30, 4.2)]
-    page = line_chart_svg({"forget": points, "retain": [(0, 0.2), (30, 0.3)]}, title="NLL", y_label="nats")
-    assert 'role="img"' in page
-    assert "forget: 0.10 to 4.20" in page
-    assert ">forget 4.20</text>" in page
-    assert "nan" not in page
-    assert "not available" in line_chart_svg({"forget": [(0, float("nan"))]})
-    assert line_chart_svg({"one": [(1, 0.0)]})  # one point, no range
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 4.2), (-3, 7), (0, 0), (5, 5), (0, 1e-6), (0, 12345)])
-def test_ticks_cover_the_range(low, high):
-    found = ticks(low, high)
-    assert found[0] <= low + 1e-12
-    assert found[-1] >= high - 1e-12
-    assert 2 <= len(found) <= 12
 
 
 @pytest.mark.parametrize(

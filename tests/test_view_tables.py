@@ -4,7 +4,7 @@ import html
 import re
 
 import pytest
-from test_view_html import CSS, Text
+from pages import CSS, Text
 
 from workbench.view import agreement_view, alignment_table, cost_table, metrics_view, summary_view
 

@@ -13,7 +13,7 @@ from workbench.settings import Settings
 
 
 def settings_for(pairs: list[str], objectives: list[str], weights: list[str], *, others_too: bool = False) -> Settings:
-    """Settings out of `--set`, on top of what the (first) objective's authors set.
+    """Settings out of `key=value` pairs, on top of what the (first) objective's authors set.
 
     Args:
         pairs: key=value, each for a setting or an option of any of the objectives or weights.

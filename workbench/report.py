@@ -23,7 +23,7 @@ from workbench.view.compare import compare_view
 from workbench.view.definitions import definitions
 from workbench.view.html import token_view
 from workbench.view.notes import notes_view
-from workbench.view.page import answers_view, change_view, changes, label, page, value_of
+from workbench.view.page import answers_view, change_view, changes, label, page, texts_of, value_of
 from workbench.view.svg import line_chart_svg
 from workbench.view.tables import alignment_table, cost_table, large, metrics_view, summary_view
 from workbench.view.text import NOT_AVAILABLE, Samples, frame, number, plain
@@ -142,13 +142,8 @@ def lede(run: RunFiles) -> str:
 # Sections -----------------------------------------------------------------------------------------------------------
 
 
-def _samples(run: RunFiles, probe_set: str) -> dict[Any, tuple[str, str]]:
-    """Question and answer by sample id; ids are unique within a set only."""
-    if run.probes is None:
-        return {}
-    rows = run.probes[run.probes["probe_set"] == probe_set].drop_duplicates("sample_id")
-    asked = [p if isinstance(p, str) else "" for p in rows["prompt"]]
-    return dict(zip(rows["sample_id"], zip(asked, rows["answer"], strict=True), strict=True))
+def _samples(run: RunFiles, probe_set: str) -> Samples:
+    return {} if run.probes is None else texts_of(run.probes, probe_set)
 
 
 def _importance(scores: pd.DataFrame, samples: Samples, alignment: Mapping[str, Any] | None, count: int) -> Section:

@@ -17,6 +17,14 @@ from workbench.tasks import spread
 from workbench.view.html import bool_spans, pieces, showing, text_row, token_mark, token_title
 from workbench.view.text import NOT_AVAILABLE, Samples, Scale, frame, number, plain, style_sheet, visible
 
+
+def texts_of(probes: pd.DataFrame, probe_set: str) -> dict[Any, tuple[str, str]]:
+    """Question and answer by sample id, of one set of a probe table; ids are unique within a set only."""
+    rows = probes[probes["probe_set"] == probe_set].drop_duplicates("sample_id")
+    asked = [prompt if isinstance(prompt, str) else "" for prompt in rows["prompt"]]
+    return dict(zip(rows["sample_id"], zip(asked, rows["answer"], strict=True), strict=True))
+
+
 # Change of each token ----------------------------------------------------------------------------------------------
 
 

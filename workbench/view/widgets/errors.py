@@ -21,7 +21,8 @@ from workbench.view.widgets.errors_html import answer_html, counts_html, list_li
 from workbench.view.widgets.errors_notes import Notes
 from workbench.view.widgets.keys import Keys
 from workbench.view.widgets.payload import CHANGE
-from workbench.view.widgets.tokens import TWIN_SAMPLES, TokenView
+from workbench.view.widgets.tokens import TokenView
+from workbench.view.widgets.twin import FEW, Twin
 
 SORTS = {"as probed": None, "probability lost": "change", "share of it left": "left", "probability after": "p_after"}
 ROWS = 10  # of the list at most, before it scrolls
@@ -29,7 +30,7 @@ NARROW = {"description_width": "64px"}
 UNRECORDED = '<div class="wb-told">Its tokens were not recorded before and after the run.</div>'
 
 
-class ErrorBrowser(widgets.VBox):
+class ErrorBrowser(Twin, widgets.VBox):
     """Every probed answer of a run: filter by outcome, open one, tag it, note what you found, export.
 
     Outcomes follow the rules that stand below the list (`workbench.view.outcomes.RULES`). Tags and notes are kept with
@@ -46,6 +47,8 @@ class ErrorBrowser(widgets.VBox):
     Raises:
         UserError: no run, one that has not been probed after its end, or notes that cannot be read.
     """
+
+    twin_of = FEW
 
     def __init__(self, run: Path | str) -> None:
         self.run = RunDirectory(Path(run))
@@ -269,11 +272,6 @@ class ErrorBrowser(widgets.VBox):
         answers = [answer_html(row, self._numbers(row)) for row in self.shown.head(count).to_dict("records")]
         more = f'<p class="wb-sub">showing {count} of {len(self.shown)} answers</p>' if count < len(self.shown) else ""
         return counts_html(self.rows) + "".join(answers) + more
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The widget; where none can run its twin, else a line of text."""
-        found = super()._repr_mimebundle_(**kwargs)
-        return {**(found or {}), "text/plain": repr(self), "text/html": self.to_html(max_samples=TWIN_SAMPLES)}
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{int(self.rows[name].sum())} {name}" for name in RULES if self.rows[name].any())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anywidget
 
 from workbench.view.text import STATIC
-from workbench.view.widgets.tokens import styles
+from workbench.view.widgets.twin import styles
 
 
 class Keys(anywidget.AnyWidget):

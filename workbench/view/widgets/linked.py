@@ -16,13 +16,13 @@ from workbench.runs import RunDirectory
 from workbench.view.agreement import agreement_view
 from workbench.view.compare import compare_view
 from workbench.view.definitions import definitions
-from workbench.view.page import answers_view, change_view
+from workbench.view.page import answers_view, change_view, texts_of
 from workbench.view.tables import metrics_view
 from workbench.view.text import STATIC, Samples, plain, style_sheet
-from workbench.view.widgets.tokens import styles
+from workbench.view.widgets.twin import Twin, styles
 
 
-class Linked(anywidget.AnyWidget):
+class Linked(Twin, anywidget.AnyWidget):
     """A static view whose tokens are linked and whose parts can be chosen; it needs no kernel once it is shown."""
 
     _esm = STATIC / "linked.js"
@@ -36,12 +36,6 @@ class Linked(anywidget.AnyWidget):
     def to_html(self) -> str:
         """The static twin: the same content without scripts."""
         return f'{style_sheet()}{style_sheet("linked")}<div class="wb-linked">{self.html}</div>'
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The widget; where none can run its twin, else a line of text."""
-        found = super()._repr_mimebundle_(**kwargs)
-        data, extra = found if isinstance(found, tuple) else (found, {})
-        return {**(data or {}), "text/plain": repr(self), "text/html": self.to_html()}, extra
 
 
 class CompareView(Linked):
@@ -91,7 +85,6 @@ class BeforeAfter(Linked):
         run: a run's directory, or its probe table (phases "before" and "after").
         tokens: its token table, where `run` is a table.
         metrics: phase -> probe set -> metric -> value, where `run` is a table.
-        samples: sample id -> (question, answer) of the forget set, where the probe table does not hold them.
         max_samples: at most so many answers of each probe set.
 
     Raises:
@@ -104,7 +97,6 @@ class BeforeAfter(Linked):
         tokens: pd.DataFrame | None = None,
         metrics: Mapping[str, Any] | None = None,
         *,
-        samples: Samples | None = None,
         max_samples: int = 24,
     ) -> None:
         probes = run if isinstance(run, pd.DataFrame) else None
@@ -119,7 +111,7 @@ class BeforeAfter(Linked):
         self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
         parts = {"answers": _long("answers", answers_view(probes, max_samples=max_samples, css=False))}
         if tokens is not None:
-            parts["tokens"] = _long("tokens", _changes(probes, tokens, samples or {}, max_samples))
+            parts["tokens"] = _long("tokens", _changes(probes, tokens, max_samples))
         if metrics:
             parts["metrics"] = metrics_view(metrics, definitions(), css=False)
         sections = "".join(f'<section data-name="{plain(name)}">{body}</section>' for name, body in parts.items())
@@ -133,14 +125,11 @@ def _long(name: str, body: str) -> str:
     return f'<div class="wb-long" tabindex="0" role="region" aria-label="{name}, scrolls">{body}</div>'
 
 
-def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, samples: Samples, count: int) -> str:
+def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> str:
     """The token changes of each probe set; sample ids are unique within a set only."""
     out = []
-    for name, rows in probes.drop_duplicates(["probe_set", "sample_id"]).groupby("probe_set", sort=False):
-        asked = [p if isinstance(p, str) else "" for p in rows["prompt"]]
-        texts = dict(zip(rows["sample_id"], zip(asked, rows["answer"], strict=True), strict=True))
+    for name in probes["probe_set"].unique():
         part = tokens[tokens["probe_set"] == name]
         if len(part):
-            known = {**texts, **samples} if name == "forget" else texts
-            out.append(change_view(part, known, max_samples=count, css=False))
+            out.append(change_view(part, texts_of(probes, name), max_samples=count, css=False))
     return "".join(out)

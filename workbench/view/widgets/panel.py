@@ -27,6 +27,7 @@ from workbench.view.widgets.panel_live import (
     standing,
     state_html,
 )
+from workbench.view.widgets.twin import Twin
 
 EVERY = 0.2  # seconds between two looks at a run's files
 DOUBLE = 0.8  # seconds in which a second click on Start belongs to the first
@@ -40,7 +41,7 @@ BUTTONS = {
 }
 
 
-class RunPanel(widgets.VBox):
+class RunPanel(Twin, widgets.VBox):
     """Pick what to forget and how; start, watch, stop and resume the run, or attach to one that goes on.
 
     A run outlives this panel and its kernel. A panel that finds exactly one run going on under `root` attaches to it.
@@ -213,11 +214,6 @@ class RunPanel(widgets.VBox):
             body += error_html(str(error))
         head = "" if self.job else '<div class="wb-state">no run yet</div>'
         return f'{style_sheet()}{style_sheet("panel")}<div class="wb wb-run-panel wb-twin">{head}{body}</div>'
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The widget; where none can run its twin, else a line of text."""
-        found = super()._repr_mimebundle_(**kwargs)
-        return {**(found or {}), "text/plain": repr(self), "text/html": self.to_html()}
 
     def __repr__(self) -> str:
         return f"RunPanel({self.job.path.name}: {self.status})" if self.job else f"RunPanel(no run yet in {self.root})"

@@ -14,7 +14,7 @@ from workbench.objectives import objective, retain_loss
 from workbench.options import presets_of, settings_for
 from workbench.registry import Entry, UserError
 from workbench.runs import Config
-from workbench.scorers import scorer
+from workbench.scorers import check_needs, scorer
 from workbench.settings import Settings
 from workbench.tasks import TaskSpec, task
 from workbench.view.text import plain
@@ -145,8 +145,10 @@ class Form(widgets.VBox):
 
     def clash(self) -> str:
         """Why the choices do not go together; empty where they do."""
-        if self._compares and not self.reference.value.strip():
-            return f"{self.weights.value} compares the model with a second one: name that under reference"
+        try:
+            check_needs([self.weights.value], bool(self.reference.value.strip()))
+        except UserError as error:
+            return str(error)
         return ""
 
     def _default(self, field: Any, text: str) -> None:

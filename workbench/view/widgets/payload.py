@@ -32,8 +32,8 @@ class Payload:
         codes: (layers, T) little-endian uint16: every scorer's steps in order, each for all T tokens; a code is a place
             in the scorer's book of values.
         books: the sorted values of each scorer, float32, one book after the other.
-        details: (2, T, 7) uint16 where probabilities before and after a run are known: probability, rank, and of the
-            five most probable tokens their place in `head["vocabulary"]` and, in a second block, their probability.
+        details: (2, 12, T) uint16 where probabilities before and after a run are known: probability, rank, of the five
+            most probable tokens the places in `head["vocabulary"]`, and then their probabilities.
         scores: (layers, T) the same scores as floats, for Python.
         index: (sample id, position) of each token.
         tokens: its text.

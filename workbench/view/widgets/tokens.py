@@ -13,21 +13,12 @@ import traitlets
 from workbench.registry import UserError, unknown
 from workbench.runs import Config, RunDirectory
 from workbench.view.html import token_view
-from workbench.view.text import STATIC, Samples
+from workbench.view.page import texts_of
+from workbench.view.text import Samples
 from workbench.view.widgets.payload import CHANGE, payload
+from workbench.view.widgets.twin import FEW, Twin, script, styles
 
 UNITS = ("token", "word")
-TWIN_SAMPLES = 12  # answers in the copy that a saved notebook shows where no widget runs
-
-
-def script(folder: str) -> str:
-    """The parts of a widget's script, in the order of their names, as one module."""
-    return "\n".join(path.read_text(encoding="utf-8") for path in sorted((STATIC / folder).glob("*.js")))
-
-
-def styles(*names: str) -> str:
-    """Style sheets of static/, one after the other."""
-    return "\n".join((STATIC / f"{name}.css").read_text(encoding="utf-8") for name in names)
 
 
 def samples_of(run: RunDirectory) -> dict[Any, tuple[str, str]]:
@@ -36,19 +27,14 @@ def samples_of(run: RunDirectory) -> dict[Any, tuple[str, str]]:
         return {s.id: (s.question, s.answer) for s in Config.from_dict(run.config).task.load().forget}
     except (UserError, OSError):
         probes = run.table("probes.parquet")
-    if probes is None:
-        return {}
-    rows = probes[probes["probe_set"] == "forget"].drop_duplicates("sample_id")
-    asked = [p if isinstance(p, str) else "" for p in rows["prompt"]]
-    return dict(zip(rows["sample_id"], zip(asked, rows["answer"], strict=True), strict=True))
+        return {} if probes is None else texts_of(probes, "forget")
 
 
-class TokenView(anywidget.AnyWidget):
+class TokenView(Twin, anywidget.AnyWidget):
     """Answers as highlighted text: choose a scorer and a threshold, replay a run, search, sort, select a token.
 
     Hovering, switching and replaying need no kernel. Colours, scales and default thresholds are those of `token_view`,
-    its static twin. Words are what stands between spaces, and their
-    score is the mean of their tokens.
+    its static twin. Words are what stands between spaces; their score is the mean of their tokens.
 
     Args:
         scores: a score table; answer tokens are shown, every scorer at every step it has.
@@ -74,6 +60,7 @@ class TokenView(anywidget.AnyWidget):
         UserError: a table without answer tokens, or a scorer it does not have.
     """
 
+    twin_of = FEW
     _esm = script("tokens")
     _css = styles("view", "tokens")
 
@@ -91,28 +78,18 @@ class TokenView(anywidget.AnyWidget):
     chosen = traitlets.Int(-1).tag(sync=True)
     selected = traitlets.Dict()
 
-    def __init__(
-        self,
-        scores: pd.DataFrame,
-        samples: Samples,
-        *,
-        tokens: pd.DataFrame | None = None,
-        curve: Sequence[Mapping[str, Any]] = (),
-        scorer: str | None = None,
-        threshold: float | None = None,
-        title: str | None = None,
-    ) -> None:
-        super().__init__(title=title or "", **self._state(scores, samples, tokens, curve, scorer, threshold))
+    def __init__(self, scores: pd.DataFrame, samples: Samples, *, title: str | None = None, **more: Any) -> None:
+        super().__init__(title=title or "", **self._state(scores, samples, **more))
         self.add_class("wb-token-view")
 
     def _state(
         self,
         scores: pd.DataFrame,
         samples: Samples,
-        tokens: pd.DataFrame | None,
-        curve: Sequence[Mapping[str, Any]],
-        scorer: str | None,
-        threshold: float | None,
+        tokens: pd.DataFrame | None = None,
+        curve: Sequence[Mapping[str, Any]] = (),
+        scorer: str | None = None,
+        threshold: float | None = None,
     ) -> dict[str, Any]:
         """The traits that show a table."""
         data = payload(scores, samples, tokens, curve)
@@ -132,18 +109,9 @@ class TokenView(anywidget.AnyWidget):
             "chosen": -1,
         }
 
-    def show(
-        self,
-        scores: pd.DataFrame,
-        samples: Samples,
-        *,
-        tokens: pd.DataFrame | None = None,
-        curve: Sequence[Mapping[str, Any]] = (),
-        scorer: str | None = None,
-        threshold: float | None = None,
-    ) -> None:
-        """Show another table in the same place; arguments and errors as of the class."""
-        state = self._state(scores, samples, tokens, curve, scorer, threshold)
+    def show(self, scores: pd.DataFrame, samples: Samples, **more: Any) -> None:
+        """Show another table in the same place; arguments and errors as of the class, without `title`."""
+        state = self._state(scores, samples, **more)
         with self.hold_sync():
             for name, value in state.items():
                 setattr(self, name, value)
@@ -200,10 +168,3 @@ class TokenView(anywidget.AnyWidget):
     def __repr__(self) -> str:
         names = ", ".join(layer["name"] for layer in self.head["layers"])
         return f"TokenView({len(self.head['samples'])} samples, {len(self.head['spans'])} tokens; scorers: {names})"
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The widget; where none can run (an untrusted or exported notebook) its twin, else a line of text."""
-        found = super()._repr_mimebundle_(**kwargs)
-        data, extra = found if isinstance(found, tuple) else (found, {})
-        plain = {"text/plain": repr(self), "text/html": self.to_html(max_samples=TWIN_SAMPLES)}
-        return {**(data or {}), **plain}, extra

@@ -62,14 +62,28 @@ class Scores {
 
   /** A scorer's score of a token at its newest step up to `step` (its first where it has none so early), or NaN. */
   value(layer, step, token) {
-    const row = layer.row + Math.max(0, bisect(layer.steps, step, true) - 1);
-    const code = this.codes[row * this.count + token];
+    const code = this.codes[this.row(layer, step) * this.count + token];
     return code === NONE ? NaN : layer.book[code];
   }
 
-  /** A score a unit: tokens as they are, words as the mean of their tokens. */
+  row(layer, step) {
+    return layer.row + Math.max(0, bisect(layer.steps, step, true) - 1);
+  }
+
+  /** A score a unit: tokens as they are, words as the mean of their tokens. What was asked for last is kept. */
   values(layer, step, unit) {
-    const tokens = Float32Array.from({ length: this.count }, (_, i) => this.value(layer, step, i));
+    const key = `${this.row(layer, step)} ${unit}`;
+    if (this.kept?.key !== key) this.kept = { key, values: this.decoded(layer, step, unit) };
+    return this.kept.values;
+  }
+
+  decoded(layer, step, unit) {
+    const first = this.row(layer, step) * this.count;
+    const tokens = new Float32Array(this.count);
+    for (let i = 0; i < this.count; i++) {
+      const code = this.codes[first + i];
+      tokens[i] = code === NONE ? NaN : layer.book[code];
+    }
     if (unit === "token") return tokens;
     const { of, count } = this.units.word;
     const sums = new Float64Array(count);
