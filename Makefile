@@ -42,12 +42,13 @@ test-all: $(VENV)/.installed-test  ## the same with the slow tests
 leaderboard: $(VENV)/.installed  ## every objective with several weights on biographies: docs/leaderboard.md
 	$(BIN)/python benchmarks/leaderboard.py
 
-REAL := --task tofu/forget01 --retain-rows 160 --model planted-smollm2 --name SmolLM2-135M --lrs 1e-4 --steps 30
+REAL := --task tofu/forget01 --retain-rows 160 --model planted-smollm2 --name SmolLM2-135M --lrs 3e-5,1e-4 --gammas 0.1,1 --steps 12
+REAL += --batch-size 4 --objectives npo,simnpo,undial,rmu,atwu --weights uniform,atwu --limit 24 --tuning-limit 12
 
-leaderboard-real: $(VENV)/.installed  ## the same on TOFU and SmolLM2 (hours on a CPU); ARGS="--data-dir DIR --spans FILE"
+leaderboard-real: $(VENV)/.installed  ## five objectives on TOFU and SmolLM2 (3 hours on one core); ARGS="--data-dir DIR --spans FILE"
 	$(BIN)/workbench models get smollm2
 	test -d planted-smollm2 || $(BIN)/workbench finetune tofu/forget01 $(ARGS) --retain-rows 160 --model smollm2 --out planted-smollm2
-	$(BIN)/python benchmarks/leaderboard.py $(REAL) $(ARGS) --workers 1 --threads 2 --out docs/leaderboard-real
+	$(BIN)/python benchmarks/leaderboard.py $(REAL) $(ARGS) --workers 1 --threads 1 --out docs/leaderboard-real
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -238,7 +238,7 @@ HEAD = (
 def introduction(given: argparse.Namespace, before: dict[str, float], took: float) -> str:
     """How the numbers came about and what they are."""
     return INTRODUCTION.format(
-        command=" ".join(["benchmarks/leaderboard.py", *sys.argv[1:]]),
+        command=" ".join(["benchmarks/leaderboard.py", *map(placeless, sys.argv[1:])]),
         date=time.strftime("%Y-%m-%d"),
         minutes=took / 60,
         hardware=hardware(),
@@ -253,6 +253,11 @@ def introduction(given: argparse.Namespace, before: dict[str, float], took: floa
         known=", ".join(_loaded["known"]),
         before=", ".join(f"{k.replace('_', ' ')} {before[k]:.2f}" for k in COLUMNS if k in before),
     )
+
+
+def placeless(word: Any) -> Any:
+    """A word of the command, its path on this machine cut to a name: the others' files lie elsewhere."""
+    return Path(word).name if isinstance(word, str) and Path(word).is_absolute() else word
 
 
 def page(given: argparse.Namespace, found: list[dict[str, Any]], before: dict[str, float], took: float) -> str:
@@ -379,7 +384,7 @@ def main() -> None:
         shown = rows.run(pool, finals)
     found, took = cells(shown), time.perf_counter() - started
     Path(f"{given.out}.md").write_text(page(given, found, before, took))
-    record = {"before": before, "cells": found, "seconds": took, "settings": vars(given), "versions": facts()}
+    record = {"before": before, "cells": found, "seconds": took, "settings": {k: placeless(v) for k, v in vars(given).items()}, "versions": facts()}
     Path(f"{given.out}.json").write_text(json.dumps(record, indent=1) + "\n")
     draw(found, before, Path(f"{given.out}.svg"))
     print(json.dumps({"page": f"{given.out}.md", "seconds": took, "pairs": len(found), "best": found[0]}))
