@@ -384,7 +384,8 @@ def main() -> None:
         shown = rows.run(pool, finals)
     found, took = cells(shown), time.perf_counter() - started
     Path(f"{given.out}.md").write_text(page(given, found, before, took))
-    record = {"before": before, "cells": found, "seconds": took, "settings": {k: placeless(v) for k, v in vars(given).items()}, "versions": facts()}
+    settings = {key: placeless(value) for key, value in vars(given).items()}
+    record = {"before": before, "cells": found, "seconds": took, "settings": settings, "versions": facts()}
     Path(f"{given.out}.json").write_text(json.dumps(record, indent=1) + "\n")
     draw(found, before, Path(f"{given.out}.svg"))
     print(json.dumps({"page": f"{given.out}.md", "seconds": took, "pairs": len(found), "best": found[0]}))

@@ -51,7 +51,7 @@ def ended(panel: RunPanel, status: str) -> None:
 
 
 def test_start_watch_stop_attach_resume(spec: TaskSpec, tmp_path: Path) -> None:
-    panel = small(tmp_path / "runs", spec)
+    panel = small(tmp_path / "runs", spec, steps="60")
     assert repr(panel) == f"RunPanel(no run yet in {tmp_path / 'runs'})"
     assert [name for name, button in panel.buttons.items() if button.disabled] == ["Stop", "Resume", "Attach"]
     panel.buttons["Start"].click()
@@ -61,8 +61,7 @@ def test_start_watch_stop_attach_resume(spec: TaskSpec, tmp_path: Path) -> None:
     assert Config.from_dict(RunDirectory(panel.runs.value).config) == panel.config()
     drawn: list[str] = []
     panel.chart.observe(lambda change: drawn.append(change["new"]), "value")
-    wait_until(lambda: len(panel.events) >= 6)
-    assert len(set(drawn)) >= 2  # it grew before our eyes
+    wait_until(lambda: len(panel.events) >= 6 and len(set(drawn)) >= 2)  # it grew before our eyes
     assert all(part in drawn[-1] for part in ("forget", "retain", "Mean NLL"))
     wait_until(lambda: "Fact accuracy of the probes" in panel.chart.value)
     assert all(part in panel.state.value for part in ("<b>running</b>", "steps a second", "FLOP", "NLL: forget"))
@@ -77,21 +76,21 @@ def test_start_watch_stop_attach_resume(spec: TaskSpec, tmp_path: Path) -> None:
     ended(panel, "unfinished, step")
     wait_until(lambda: "stopped at step" in other.status)
     step = len(panel.events)
-    assert step < 30
+    assert step < 60
     assert f"stopped at step {step}" in panel.state.value
     assert panel.failure.value == panel.results.value == ""  # to be stopped is no failure
     assert [b.disabled for b in panel.buttons.values()] == [False, True, False, False, False]
     other.buttons["Resume"].click()
     ended(other, "finished")
-    assert [e["step"] for e in other.events] == list(range(1, 31))
-    assert other.runs.label.startswith("finished, step 30 of 30")
+    assert [e["step"] for e in other.events] == list(range(1, 61))
+    assert other.runs.label.startswith("finished, step 60 of 60")
     assert all(part in other.results.value for part in ("Metrics, before → after", "fact accuracy", "Cost"))
     twin = other.to_html()
     assert "<script" not in twin
     assert all(part in twin for part in (other.job.path.name, "fact accuracy", "Mean NLL", "objective <b>wga</b>"))
     other.buttons["Resume"].click()
     assert "is finished; there is nothing to resume" in other.error.value
-    assert repr(other) == f"RunPanel({other.job.path.name}: finished, step 30 of 30)"
+    assert repr(other) == f"RunPanel({other.job.path.name}: finished, step 60 of 60)"
 
 
 def test_a_run_that_fails_says_why(spec: TaskSpec, tmp_path: Path) -> None:

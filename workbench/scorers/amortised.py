@@ -163,7 +163,7 @@ def read(given: TaskScoring, lm: LanguageModel, samples: list[Sample], signal: s
     if "spans" in needs:
         raise UserError(f"the signal '{signal}' is the labels; a map fitted on them would be no unlabelled scorer")
     if "reference" in needs and given.reference is None:
-        raise UserError(f"the signal '{signal}' needs a reference model; name one as reference")
+        raise UserError(f"the signal '{signal}' needs a reference model; name one as reference (--reference)")
     if hidden not in ("token", "predicting"):
         raise UserError(f"hidden is token or predicting, not '{hidden}'")
     if len(samples) < 2:

@@ -113,5 +113,5 @@ def specificity(given: TaskScoring, *, rows: int = 500, power: float = 4.0) -> l
 def specificity_ref(given: TaskScoring, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
     """`specificity` with q the mean over the model and a reference model (before fine-tuning, or retain-only)."""
     if given.reference is None:
-        raise UserError("scorer 'specificity_ref' needs a reference model; name one as reference")
+        raise UserError("scorer 'specificity_ref' needs a reference model; name one as reference (--reference)")
     return _specificity(given, [given.lm, given.reference], rows, power)

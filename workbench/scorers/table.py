@@ -101,7 +101,7 @@ def check_needs(names: Iterable[str], reference: bool) -> None:
     """Raise for an unknown scorer, or one whose reference model is missing; nothing need be loaded for it."""
     for name in names:
         if "reference" in scorer[name].facts.get("needs", ()) and not reference:
-            raise UserError(f"scorer '{name}' needs a reference model; name one as reference")
+            raise UserError(f"scorer '{name}' needs a reference model; name one as reference (--reference)")
 
 
 def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: Iterable[str]) -> None:
