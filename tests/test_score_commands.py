@@ -110,7 +110,7 @@ def test_all_scorers_but_the_slow_ones(capsys: pytest.CaptureFixture[str], own: 
 @pytest.fixture
 def scoring(own: list[str], tmp_path: Path) -> list[str]:
     words = ["--model", "bio-full", "--scorer", "uniform,wga,feature_ablation,integrated_gradients"]
-    return ["score", *own, *words, "--set", "steps=300", "--out", str(tmp_path / "s.parquet")]
+    return ["score", *own, *words, "--set", "steps=200", "--out", str(tmp_path / "s.parquet")]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -119,15 +119,16 @@ def test_an_interruption_loses_no_finished_scorer(
 ) -> None:
     out, whole = tmp_path / "s.parquet", tmp_path / "whole.parquet"
     process = subprocess.Popen([sys.executable, "-m", "workbench", *scoring], stderr=subprocess.PIPE, text=True)
-    while not (out.exists() and "feature_ablation" in set(pd.read_parquet(out)["scorer"])):
+    while not (out.exists() and "wga" in set(pd.read_parquet(out)["scorer"])):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(how)
     _, said = process.communicate(timeout=60)
-    assert list(pd.read_parquet(out)["scorer"].unique()) == ["uniform", "wga", "feature_ablation"]
+    kept = list(pd.read_parquet(out)["scorer"].unique())
+    assert kept in (["uniform", "wga"], ["uniform", "wga", "feature_ablation"])  # the machine says how far it came
     if how is signal.SIGINT:
         assert process.returncode == 130
-        assert f"kept in {out}: uniform, wga, feature_ablation; --resume goes on" in said
+        assert f"kept in {out}: {', '.join(kept)}; --resume goes on" in said
     marked = pd.read_parquet(out)
     marked.loc[marked["scorer"] == "wga", "score"] = 7.0  # would be lost if it were computed again
     marked.to_parquet(out)
