@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 
@@ -64,6 +64,14 @@ def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise AssertionError(f"JupyterLab has not answered: {log.read_text()}")
+
+
+class Lab(NamedTuple):
+    """A JupyterLab that runs: its address, its folder, its theme."""
+
+    address: str
+    folder: Path
+    theme: str
 
 
 def write_notebook(path: Path, cells: list[str]) -> None:
@@ -132,3 +140,13 @@ class Notebook:
         """Close the page; there must be nothing to complain about."""
         self.page.close()
         assert self.said == []
+
+
+def opened(chromium: Any, lab: Lab, name: str, cells: list[str] | None = None) -> Notebook:
+    """A notebook of the lab's folder, made of such code cells first, open in the lab's theme."""
+    if cells:
+        write_notebook(lab.folder / name, cells)
+    notebook = Notebook(chromium, lab.address, name)
+    light = {"light": "true", "dark": "false"}[lab.theme]
+    notebook.page.locator(f'body[data-jp-theme-light="{light}"]').wait_for(state="attached")
+    return notebook

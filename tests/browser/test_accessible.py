@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab import Lab, opened
 from runs_of import config_of, own_files
 from widget_page import browser, open_widget
 
@@ -18,20 +16,6 @@ from workbench.settings import Settings
 from workbench.view.widgets import BeforeAfter, CompareView, TokenView
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """axe-core's script, from npm."""
-    if not shutil.which("npm"):
-        pytest.skip("axe-core comes from npm, which is not here")
-    folder = tmp_path_factory.mktemp("axe")
-    done = subprocess.run(["npm", "pack", "axe-core"], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"npm has no axe-core for us: {done.stderr.strip()[-200:]}")
-    with tarfile.open(next(folder.glob("*.tgz"))) as packed:
-        packed.extract("package/axe.min.js", folder, filter="data")
-    return folder / "package" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +42,30 @@ def test_no_serious_violation(axe: Path, widgets: dict[str, Any], tmp_path: Path
         serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
         assert found["passes"]
         assert [(v["id"], v["nodes"][0]["html"]) for v in serious] == []
+
+
+PANELS = [
+    """import workbench as wb
+from pathlib import Path
+settings = wb.Settings(steps=6, batch_size=8, lr=1e-3, record_every=3)
+config = wb.Config(wb.TaskSpec("biographies"), "bio-full", "wga", "surprisal", settings, probe_limit=4)
+run = wb.start(config, Path("runs/here")).path
+panel = wb.RunPanel("runs")
+panel.attach(run)
+panel""",
+    "wb.ErrorBrowser(run)",
+]
+
+
+def test_no_serious_violation_in_jupyterlab(axe: Path, chromium: Any, lab: Lab) -> None:
+    """The panels are made of ipywidgets, so they are looked at where these are drawn."""
+    notebook = opened(chromium, lab, "panels.ipynb", PANELS)
+    notebook.run_all()
+    notebook.page.locator(".wb-errors .wb-text [role=option]").first.wait_for()
+    notebook.page.evaluate(axe.read_text(encoding="utf-8") + ";0")
+    for panel in (".wb-run-panel", ".wb-errors"):
+        found = notebook.page.evaluate("panel => axe.run(panel)", panel)
+        serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
+        assert found["passes"]
+        assert [(v["id"], v["nodes"][0]["html"]) for v in serious] == []
+    notebook.close()

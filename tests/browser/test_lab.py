@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
-from lab import Notebook, jupyter, write_notebook
-from widget_page import browser
+from lab import Lab, Notebook, jupyter, opened
 
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+WIDGETS = {
+    "TokenView": ".wb-token-view",
+    "CompareView": ".wb-compare",
+    "BeforeAfter": ".wb-before-after",
+    "RunPanel": ".wb-run-panel",
+    "ErrorBrowser": ".wb-errors",
+}
 VIEW = [
     """import workbench as wb
 from workbench.scorers import score_samples
@@ -38,39 +46,17 @@ panel""",
 ]
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Any:
-    with browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module", params=["light", "dark"])
-def lab(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, str]]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with jupyter(folder, request.param) as address:
-        yield address, folder, request.param
-
-
-def opened(chromium: Any, lab: tuple[str, Path, str], name: str, cells: list[str]) -> Notebook:
-    address, folder, theme = lab
-    write_notebook(folder / name, cells)
-    notebook = Notebook(chromium, address, name)
-    light = {"light": "true", "dark": "false"}[theme]
-    notebook.page.locator(f'body[data-jp-theme-light="{light}"]').wait_for(state="attached")
-    return notebook
-
-
 def test_smoke(chromium: Any, tmp_path: Path) -> None:
     """The token view in JupyterLab: shown, switched, a token chosen and read in Python."""
     folder = tmp_path / "work"
     folder.mkdir()
     with jupyter(folder, "light") as address:
-        seen = choose_and_read(opened(chromium, (address, folder, "light"), "view.ipynb", VIEW))
+        seen = choose_and_read(opened(chromium, Lab(address, folder, "light"), "view.ipynb", VIEW))
     assert seen["python"] == seen["page"]
 
 
 @pytest.mark.browser
-def test_token_view(chromium: Any, lab: tuple[str, Path, str]) -> None:
+def test_token_view(chromium: Any, lab: Lab) -> None:
     seen = choose_and_read(opened(chromium, lab, "view.ipynb", VIEW))
     assert seen["python"] == seen["page"]
     assert seen["bar_moved"], "the arrow keys did not reach the slider: JupyterLab takes them for folding"
@@ -113,10 +99,9 @@ def slider_value(view: Any) -> str:
 
 
 @pytest.mark.browser
-def test_replay(chromium: Any, lab: tuple[str, Path, str]) -> None:
-    _, folder, _ = lab
+def test_replay(chromium: Any, lab: Lab) -> None:
     notebook = opened(chromium, lab, "run.ipynb", RUN)
-    assert not (folder / "recorded").exists()
+    assert not (lab.folder / "recorded").exists()
     notebook.run_all()
     view = notebook.page.locator(".wb-token-view").first
     slider = view.get_by_label("step of the run")
@@ -138,7 +123,7 @@ def test_replay(chromium: Any, lab: tuple[str, Path, str]) -> None:
 
 
 @pytest.mark.browser
-def test_panel_start_stop_resume_and_attach_after_a_restart(chromium: Any, lab: tuple[str, Path, str]) -> None:
+def test_panel_start_stop_resume_and_attach_after_a_restart(chromium: Any, lab: Lab) -> None:
     notebook = opened(chromium, lab, "panel.ipynb", PANEL)
     notebook.run_all()
     panel, page = notebook.page.locator(".wb-run-panel").first, notebook.page
@@ -179,7 +164,7 @@ ERRORS = [
 
 
 @pytest.mark.browser
-def test_errors_are_filtered_opened_and_noted(chromium: Any, lab: tuple[str, Path, str]) -> None:
+def test_errors_are_filtered_opened_and_noted(chromium: Any, lab: Lab) -> None:
     notebook = opened(chromium, lab, "errors.ipynb", ERRORS)
     notebook.run_all()
     panel, page = notebook.page.locator(".wb-errors").first, notebook.page
@@ -198,4 +183,26 @@ def test_errors_are_filtered_opened_and_noted(chromium: Any, lab: tuple[str, Pat
     panel.get_by_role("button", name="Save tags and note").click()
     panel.get_by_text("saved in").wait_for()
     assert ast.literal_eval(notebook.run_cell(1)) == ("retain", answers.locator("option").count(), "seen <b>here</b>")
+    notebook.close()
+
+
+CLIPPED = """() => [...document.querySelectorAll(".wb-run-panel .widget-html, .wb-errors .widget-html")]
+    .filter((n) => n.scrollHeight > n.clientHeight + 1).map((n) => n.innerText.slice(0, 80))"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["01_see_importance", "03_unlearn_and_probe", "04_error_analysis"])
+def test_the_notebooks_themselves(chromium: Any, lab: Lab, name: str) -> None:
+    """Opened and run through the menu; every widget and chart is there, nothing lies over anything else."""
+    shutil.copy(NOTEBOOKS / f"{name}.ipynb", lab.folder)
+    notebook = opened(chromium, lab, f"{name}.ipynb")
+    notebook.run_all(300)
+    page = notebook.page
+    assert page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    for widget, shown in WIDGETS.items():
+        assert page.locator(shown).count() >= code.count(f"wb.{widget}")
+    assert page.locator(".js-plotly-plot").count() >= code.count("_chart(")
+    assert page.evaluate(CLIPPED) == []
     notebook.close()
