@@ -4,9 +4,9 @@
 
 Weighted gradient ascent with surprisal weights. *Sure*: of the forget answers in each quarter of the surprisal that
 their fact had before the run, how many are still remembered; and the same with larger steps. *Names*: of the answers to
-keep whose question shares none, one or two names with people to forget, how many are damaged; and, when only every other
-person is forgotten, of those who share a name with that half, with the other half only, with nobody. *Heavy*: the answer
-that was surest among those remembered, with thirty times its weight. Prints a table and a JSON line.
+keep whose question shares none, one or two names with people to forget, how many are damaged; and, when only every
+other person is forgotten, of those who share a name with that half, with the other half only, with nobody. *Heavy*: the
+answer that was surest among those remembered, with thirty times its weight. Prints a table and a JSON line.
 """
 
 from __future__ import annotations
