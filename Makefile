@@ -1,9 +1,9 @@
-# make demo | test | lab | data | test-all | test-browser | leaderboard | leaderboard-real   (PYTHON=python3.12: another interpreter)
+# make demo | test | lab | voila | data | test-all | test-browser | leaderboard | leaderboard-real   (PYTHON=python3.12: another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lab data test test-all test-browser leaderboard leaderboard-real clean
+.PHONY: demo lab voila data test test-all test-browser leaderboard leaderboard-real clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -15,11 +15,20 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+$(VENV)/.installed-demos: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demos]'
+	touch $@
+
 demo: $(VENV)/.installed  ## the whole story on embedded data; prints where the report lies
 	$(BIN)/workbench demo
 
 lab: $(VENV)/.installed  ## JupyterLab on the notebooks
 	$(BIN)/workbench lab
+
+voila: $(VENV)/.installed-demos  ## notebooks 01 and 03 as pages without code (ARGS=--port=...)
+	mkdir -p build/demos
+	cp notebooks/01_*.ipynb notebooks/03_*.ipynb build/demos/
+	JUPYTER_PATH=$(CURDIR)/notebooks $(BIN)/voila build/demos --template=workbench $(ARGS)
 
 data: $(VENV)/.installed  ## rebuild the embedded data and models
 	$(BIN)/python -m workbench.builtin
@@ -30,7 +39,7 @@ test: $(VENV)/.installed-test  ## lint, types and the default tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-test-browser: $(VENV)/.installed-test  ## JupyterLab in Chromium, light and dark
+test-browser: $(VENV)/.installed-test $(VENV)/.installed-demos  ## JupyterLab in Chromium, light and dark
 	$(BIN)/python -m pytest -m 'browser or not browser' tests/browser tests/test_token_widget.py
 
 test-all: $(VENV)/.installed-test  ## the same with the slow tests

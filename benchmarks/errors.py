@@ -60,8 +60,8 @@ class Study:
         return outcomes(pd.concat([self.before, after])).set_index("sample_id")
 
     def count(self, part: str, seed: int, held: pd.Series, group: Iterable[object]) -> None:
-        """How often a rule held in each group."""
-        for name, values in held.astype(bool).groupby(list(group)):
+        """How often a rule held in each group; `group` has a name an answer."""
+        for name, values in held.astype(bool).groupby(pd.Series(list(group), held.index)):
             self.counts.append(
                 {"part": part, "seed": seed, "group": name, "of": len(values), "held": int(values.sum())}
             )
@@ -84,7 +84,7 @@ class Study:
         case = self.sure.loc[forget.index[forget["still remembered"]]].idxmin()
         times = self.scores["sample_id"].eq(case).map({True: 30.0, False: 1.0})
         heavy = self.run(replace(SETTINGS, seed=seed), weights=self.scores.assign(score=self.scores["score"] * times))
-        self.count("remembered, 30 x its weight", seed, heavy.loc[[case], "still remembered"], [case])
+        self.count("remembered, 30 x its weight", seed, heavy.loc[[case], "still remembered"], ["surest that stayed"])
 
     def parted(self, found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The answers to forget, and those to keep."""

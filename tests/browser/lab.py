@@ -1,4 +1,4 @@
-"""Real JupyterLab with Chromium on it: isolated from the user's settings, nothing asked of any other machine."""
+"""Real JupyterLab, and voila, with Chromium on them: apart from the user's settings, nothing asked of another host."""
 
 from __future__ import annotations
 
@@ -26,30 +26,52 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 @contextmanager
-def jupyter(folder: Path, theme: str, kind: str = "lab") -> Iterator[str]:
-    """JupyterLab (or voila) on `folder`, its home beside it; gives the address to which a path can be joined."""
+def jupyter(folder: Path, theme: str) -> Iterator[str]:
+    """JupyterLab on `folder`, its home beside it; gives an address with NAME in the place of a notebook's path."""
     home = folder.parent / f"{folder.name}-home"
     chosen = {"apputils-extension/themes": {"theme": f"JupyterLab {theme.title()}"}}
     for name, content in (SETTINGS | chosen).items():
         path = home / "config" / "lab" / "user-settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
-    places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime"}
-    environment = os.environ | {"HOME": str(home), "OMP_NUM_THREADS": "1"}
-    environment |= {name: str(home / part) for name, part in places.items()}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    token = secrets.token_hex(8)
+    token, port = secrets.token_hex(8), free_port()
     words = [
         *("lab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}"),
         *("--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"),
     ]
-    log = (home / "log.txt").open("wb")
-    server = subprocess.Popen([sys.executable, "-m", "jupyter", *words], env=environment, stdout=log, stderr=log)
-    try:
-        _wait(f"http://127.0.0.1:{port}/api?token={token}", server, home / "log.txt")
+    with serving(["jupyter", *words], home, f"http://127.0.0.1:{port}/api?token={token}"):
         yield f"http://127.0.0.1:{port}/lab/tree/NAME?token={token}&reset"
+
+
+@contextmanager
+def voila(folder: Path, theme: str, template: Path) -> Iterator[str]:
+    """Voila on `folder`, with a template of the directory `template`; gives its address."""
+    port = free_port()
+    words = ["voila", str(folder), "--no-browser", f"--port={port}", f"--theme={theme}", "--template=workbench"]
+    home, address = folder.parent / f"{folder.name}-home", f"http://127.0.0.1:{port}/"
+    with serving(words, home, address, JUPYTER_PATH=str(template)):
+        yield address
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def serving(words: list[str], home: Path, address: str, **more: str) -> Iterator[None]:
+    """`python -m WORDS` with a home of its own, from when `address` answers."""
+    home.mkdir(exist_ok=True)
+    places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime"}
+    environment = os.environ | {"HOME": str(home), "OMP_NUM_THREADS": "1"} | more
+    environment |= {name: str(home / part) for name, part in places.items()}
+    log = (home / "log.txt").open("wb")
+    server = subprocess.Popen([sys.executable, "-m", *words], env=environment, stdout=log, stderr=log)
+    try:
+        _wait(address, server, home / "log.txt")
+        yield
     finally:
         server.terminate()
         server.wait(20)
@@ -63,7 +85,7 @@ def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise AssertionError(f"JupyterLab has not answered: {log.read_text()}")
+    raise AssertionError(f"the server has not answered: {log.read_text()}")
 
 
 class Lab(NamedTuple):
@@ -79,6 +101,11 @@ def write_notebook(path: Path, cells: list[str]) -> None:
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNEL})
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
     nbformat.write(notebook, path)
+
+
+def left_this_machine(url: str) -> bool:
+    """Whether a request went anywhere but to the server that serves the page."""
+    return not url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:"))
 
 
 class Notebook:
@@ -101,7 +128,7 @@ class Notebook:
         self.idle()
 
     def _asked(self, request: Any) -> None:
-        if not request.url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")):
+        if left_this_machine(request.url):
             self.said.append(request.url)
 
     def idle(self, seconds: float = 60) -> None:
