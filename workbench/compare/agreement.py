@@ -91,7 +91,7 @@ def disagreement(table: pd.DataFrame) -> pd.DataFrame:
 
 def _scores(table: pd.DataFrame) -> Scores:
     tokens = answer_tokens(table)
-    names = list(dict.fromkeys(tokens["scorer"]))
+    names = list(tokens["scorer"].unique())
     if len(names) < 2:
         has = f"only '{names[0]}'" if names else "no answer token"
         raise UserError(f"the table has {has}; agreement takes two scorers or more: `workbench score --scorer a,b`")
@@ -136,9 +136,8 @@ def _matrices(scores: np.ndarray, measures: dict[str, Measure]) -> dict[str, np.
 
 
 def _spearman(scores: np.ndarray, pairs: Pairs) -> list[float]:
-    from scipy.stats import rankdata
-
-    ranks = rankdata(scores, axis=0)
+    # pandas is here already; scipy would be loaded for this alone, in half a second.
+    ranks = pd.DataFrame(scores).rank().to_numpy(copy=True)
     ranks -= ranks.mean(axis=0)
     ranks /= np.sqrt((ranks**2).sum(axis=0))
     matrix = np.clip(ranks.T @ ranks, -1, 1)

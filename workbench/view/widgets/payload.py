@@ -93,13 +93,16 @@ def payload(
     spans: list[bool | None] = [None] * len(table)
     if "span" in table:
         spans = [None if pd.isna(s) else bool(s) for s in table["span"]]
+    labels = np.array([bool(s) for s in spans])
     row, books = 0, []
     codes = np.empty(values.shape, dtype="<u2")
     for layer in layers:
         chosen = slice(row, row + len(layer["steps"]))
-        codes[chosen], book = _coded(values[chosen])
+        known = np.isfinite(values[chosen])
+        ordered = np.sort(values[chosen][known])
+        codes[chosen], book = _coded(values[chosen], ordered)
         layer["size"] = len(book)
-        _describe(layer, values[chosen], spans)
+        _describe(layer, values[chosen][-1][known[-1]], ordered, int((labels & known[-1]).sum()))
         books.append(book)
         row += len(layer["steps"])
     head |= {
@@ -117,59 +120,67 @@ def _tokens(scores: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     """One row a token, samples in the table's order, and which of them each row of `scores` is about."""
     ids, _ = pd.factorize(scores["sample_id"])
     positions = scores["position"].to_numpy(dtype=int)
-    key = ids.astype(np.int64) * (positions.max() + 1) + positions
-    _, first, place = np.unique(key, return_index=True, return_inverse=True)
+    codes, keys = pd.factorize(ids.astype(np.int64) * (positions.max() + 1) + positions)
+    order = np.argsort(keys)
+    place, first = np.empty_like(order), np.empty_like(order)
+    place[order] = np.arange(len(order))
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
     columns = [c for c in ("sample_id", "position", "token", "start", "end", "span") if c in scores]
-    return scores.iloc[first][columns].reset_index(drop=True), place
+    table = scores[columns].iloc[first[order]].reset_index(drop=True)
+    # Texts as Python's own: they are read one by one below.
+    return table.astype({"sample_id": object, "token": object}), place[codes]
 
 
 def _layers(scores: pd.DataFrame, place: np.ndarray, count: int) -> tuple[list[dict[str, Any]], np.ndarray]:
     """The scorers with their steps, and their scores, a row a step; NaN where a token has none."""
     which, names = pd.factorize(scores["scorer"])
     steps = scores["step"].to_numpy(dtype=int) if "step" in scores else np.zeros(len(scores), dtype=int)
+    when, known = pd.factorize(steps, sort=True)
+    there = np.zeros((len(names), len(known)), dtype=bool)
+    there[which, when] = True
+    rows = np.cumsum(there).reshape(there.shape) - 1  # of the result: one for each scorer and step that is there
     layers = [
-        {"name": str(name), "steps": np.unique(steps[which == i]).tolist(), "falls": False}
-        for i, name in enumerate(names)
+        {"name": str(name), "steps": known[mine].tolist(), "falls": False}
+        for name, mine in zip(names, there, strict=True)
     ]
-    begin = np.cumsum([0, *(len(layer["steps"]) for layer in layers)])
-    values = np.full((begin[-1], count), np.nan)
-    score = scores["score"].to_numpy(dtype=float)
-    for i, layer in enumerate(layers):
-        mine = which == i
-        values[begin[i] + np.searchsorted(layer["steps"], steps[mine]), place[mine]] = score[mine]
+    score = scores["score"].to_numpy()
+    values = np.full((there.sum(), count), np.nan, dtype=score.dtype if score.dtype.kind == "f" else float)
+    values[rows[which, when], place] = score
     return layers, values
 
 
-def _coded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores as places in a book of their values.
+def _coded(values: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as places in a book of their values; `ordered` are the finite ones, from the lowest up.
 
     Where there are more values than places, the book holds as many quantiles as evenly spaced values, and a score
     stands at the nearest: off by less than 2 / BOOK of the range, with less than 2 / BOOK of all scores between.
     """
-    known = np.isfinite(values)
-    finite = values[known]
-    book = np.unique(finite)
+    book = _distinct(ordered)
     if len(book) > TOP:
         even = np.linspace(book[0], book[-1], BOOK // 2)
         book = np.unique(np.concatenate([even, book[np.linspace(0, len(book) - 1, BOOK // 2).astype(int)]]))
     codes = np.full(values.shape, NONE, dtype="<u2")
     if len(book):
+        known = np.isfinite(values)
+        finite = values[known]
         above = np.searchsorted(book, finite).clip(1, max(1, len(book) - 1))
         nearer = finite - book[above - 1] <= book[above % len(book)] - finite
         codes[known] = above - nearer
     return codes, book.astype("<f4")
 
 
-def _describe(layer: dict[str, Any], values: np.ndarray, spans: list[bool | None]) -> None:
-    """Put scale and default threshold of a scorer into its description."""
-    known = np.isfinite(values)
-    scale = Scale.of(values[known])
+def _distinct(ordered: np.ndarray) -> np.ndarray:
+    """Each value of a sorted array once."""
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+
+
+def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labelled: int) -> None:
+    """Put a scorer's scale, of all its scores, and its default threshold, of the `last` step, into its description."""
+    scale = Scale.of(ordered)
     layer |= {"scale": None, "threshold": None}
     if scale is not None:
         layer["scale"] = {"low": scale.low, "high": scale.high, "flat": scale.flat, "quantiles": scale.quantiles}
-    last = values[-1][known[-1]]
     if scale is not None and not scale.flat and len(last):
-        labelled = int(sum(1 for s, k in zip(spans, known[-1], strict=True) if s and k))
         sign = -1 if layer["falls"] else 1
         layer["threshold"] = sign * default_threshold(sign * last, labelled)[0]
 
