@@ -203,6 +203,20 @@ def test_colour_underline_and_step_follow_the_numbers(page: Any, view: TokenView
     assert page.evaluate("model.get('threshold')") == pytest.approx(view.head["layers"][0]["scale"]["high"])
 
 
+def test_a_scorer_chosen_in_python_comes_with_its_threshold(chromium: Any, run: Path, tmp_path: Path) -> None:
+    view = TokenView.of_run(run)
+    limits = {layer["name"]: layer["threshold"] for layer in view.head["layers"]}
+    other = next(name for name in limits if limits[name] != view.threshold)
+    view.scorer = other
+    page = open_widget(chromium, view, tmp_path)
+    assert page.evaluate("model.get('threshold')") == limits[other]
+    page.close()
+    view.threshold = 0.123  # one's own stays
+    page = open_widget(chromium, view, tmp_path)
+    assert page.evaluate("model.get('threshold')") == 0.123
+    page.close()
+
+
 def test_keyboard_card_search_and_sort(page: Any, view: TokenView, run: Path) -> None:
     page.locator(".wb-text").focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "Enter"):

@@ -22,7 +22,13 @@ class View {
     const traits = ["scorer", "step", "threshold", "unit", "sort", "search", "chosen"];
     this.heard = traits.map((name) => [`change:${name}`, () => this.update(name)]);
     for (const [name, call] of this.heard) model.on(name, call);
-    this.update("all");
+    this.update(this.foreign() ? "scorer" : "all");
+  }
+
+  /** Whether the threshold is another scorer's: Python has changed the scorer before the view was shown. */
+  foreign() {
+    const threshold = this.model.get("threshold"), layer = this.layer();
+    return layer.threshold !== threshold && this.scores.layers.some((other) => other.threshold === threshold);
   }
 
   set(name, value) {
