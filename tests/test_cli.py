@@ -206,7 +206,17 @@ def test_answer_longer_than_the_context(capsys: pytest.CaptureFixture[str], own:
     assert not (tmp_path / "run").exists()
 
 
-def test_ctrl_c_waits_while_libraries_load(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as it is in a shell's foreground; a job in the background begins with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_waits_while_libraries_load(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ctrl_c: None
+) -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
