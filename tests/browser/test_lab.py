@@ -82,12 +82,13 @@ def choose_and_read(notebook: Notebook) -> dict[str, Any]:
         notebook.page.keyboard.press("ArrowLeft")
     token = view.locator("[role=option]").nth(4)
     token.click()
+    card = view.locator(".wb-card").is_visible()  # it goes when the pointer leaves
     scorer, threshold, unit, chosen = ast.literal_eval(notebook.run_cell(1))
     found = {
         "page": ("entropy", slider_value(view), "token", token.inner_text().strip()),
         "python": (scorer, f"{threshold:.2f}", unit, chosen.strip()),
         "bar_moved": bar.inner_text() != before,
-        "card": view.locator(".wb-card").is_visible(),
+        "card": card,
         "cells": notebook.page.locator(".jp-Cell").count(),
     }
     notebook.close()
@@ -114,6 +115,7 @@ def test_replay(chromium: Any, lab: Lab) -> None:
         colours.append(token.evaluate("n => n.style.backgroundColor"))
         notebook.page.keyboard.press("ArrowLeft")
     assert len(set(colours)) > 1
+    notebook.page.wait_for_timeout(200)  # the view tells Python at most every 80 ms
     step, score = ast.literal_eval(notebook.run_cell(1))
     assert step == 0
     assert score == 0.5  # what every token has before the scorer has learned
