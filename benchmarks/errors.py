@@ -39,6 +39,11 @@ def shared(sample_id: str, people: Iterable[tuple[str, str]]) -> int:
     return (first in {f for f, _ in people}) + (surname in {s for _, s in people})
 
 
+def parted(found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The answers to forget, and those to keep."""
+    return found[found["probe_set"] == "forget"], found[found["probe_set"].isin(["retain", "neighbours"])]
+
+
 class Study:
     """The model, its probes before, and what runs on it came to."""
 
@@ -70,25 +75,21 @@ class Study:
         """All parts with one seed."""
         rows = {"small steps": self.run(replace(SETTINGS, seed=seed)), "larger": self.run(replace(LARGER, seed=seed))}
         for name, found in rows.items():
-            forget, kept = self.parted(found)
+            forget, kept = parted(found)
             quarter = pd.qcut(self.sure.loc[forget.index], 4, labels=["1 surest", "2", "3", "4 least sure"])
             self.count(f"remembered, {name}", seed, forget["still remembered"], quarter)
             self.count(f"damaged, {name}", seed, kept["damaged"], [shared(i, self.people) for i in kept.index])
         for half in (0, 1):
             mine, other = self.people[half::2], self.people[1 - half :: 2]
             found = self.run(replace(LARGER, seed=seed), [s for s in self.task.forget if person(s.id) in mine])
-            _, kept = self.parted(found)
+            _, kept = parted(found)
             group = ["mine" if shared(i, mine) else "other" if shared(i, other) else "none" for i in kept.index]
             self.count("damaged, half forgotten", seed, kept["damaged"], group)
-        forget, _ = self.parted(rows["small steps"])
+        forget, _ = parted(rows["small steps"])
         case = self.sure.loc[forget.index[forget["still remembered"]]].idxmin()
         times = self.scores["sample_id"].eq(case).map({True: 30.0, False: 1.0})
         heavy = self.run(replace(SETTINGS, seed=seed), weights=self.scores.assign(score=self.scores["score"] * times))
         self.count("remembered, 30 x its weight", seed, heavy.loc[[case], "still remembered"], ["surest that stayed"])
-
-    def parted(self, found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The answers to forget, and those to keep."""
-        return found[found["probe_set"] == "forget"], found[found["probe_set"].isin(["retain", "neighbours"])]
 
 
 def main() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from widget_page import browser
 
 from workbench.models import LanguageModel, load
 from workbench.tasks import Task, TaskSpec
@@ -30,6 +33,12 @@ def small(bio: Task) -> Task:
     """A few samples of each set: enough for every code path, quick to run."""
     sizes = {"forget": 12, "retain": 12, "neighbours": 6, "heldout": 4, "train_extra": 4}
     return replace(bio, sets={name: bio.sets[name][:size] for name, size in sizes.items()})
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from pages import HOSTILE, tokenise
 from runs_of import config_of, own_files
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
-from widget_page import browser, open_widget
+from widget_page import open_widget
 
 from workbench import execution
 from workbench.registry import UserError
@@ -137,12 +137,6 @@ def test_console_and_twin(view: TokenView) -> None:
 
 
 # In a browser -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Any:
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture

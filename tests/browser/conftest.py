@@ -1,4 +1,4 @@
-"""What the browser tests share: Chromium, JupyterLab in both themes, and axe-core."""
+"""What the browser tests share: JupyterLab in both themes, and axe-core."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ from typing import Any
 
 import pytest
 from lab import Lab, jupyter
-from widget_page import browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Any:
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from pages import HOSTILE
 from runs_of import config_of, own_files
-from widget_page import browser
 
 from workbench import execution
 from workbench.report import run_report
@@ -19,7 +18,7 @@ from workbench.view.widgets import BeforeAfter, ErrorBrowser, TokenView
 
 
 @pytest.mark.browser
-def test_the_pages_of_a_run(bio: Any, tmp_path: Path) -> None:
+def test_the_pages_of_a_run(bio: Any, chromium: Any, tmp_path: Path) -> None:
     own = own_files(bio, tmp_path, 8)
     texts = [*HOSTILE, "</script><script>document.title='run'</script>", "x" * 90]
     rows = [{"id": f"<i>{n}</i>", "question": text, "answer": text} for n, text in enumerate(texts)]
@@ -31,21 +30,18 @@ def test_the_pages_of_a_run(bio: Any, tmp_path: Path) -> None:
         pages[type(widget).__name__] = tmp_path / f"{type(widget).__name__}.html"
         twin = f'<!doctype html><meta charset="utf-8"><title>x</title><link rel="icon" href="data:,">{widget.to_html()}'
         pages[type(widget).__name__].write_text(twin, encoding="utf-8")
-    with browser() as chromium:
-        for name, path in pages.items():
-            page, said = chromium.new_page(), []
-            page.on("dialog", lambda dialog, said=said: (said.append(dialog.message), dialog.dismiss()))
-            page.on("console", lambda message, said=said: said.append(message.text))
-            page.on("request", lambda r, said=said: said.append(r.url) if r.url.startswith(("http", "ws")) else None)
-            page.goto(path.as_uri())
-            shown = page.locator("body").evaluate("n => n.textContent")
-            assert page.title() != "run"
-            assert page.locator("img, iframe, object").count() == 0, name
-            assert page.locator("script").count() == (name == "report")  # its own, for hovering
-            assert all(
-                part in shown for part in ("<script>alert(1)</script>", "onerror=alert(1)", "</style></span><b>")
-            )
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), name
-            assert said == [], name
-            page.close()
+    for name, path in pages.items():
+        page, said = chromium.new_page(), []
+        page.on("dialog", lambda dialog, said=said: (said.append(dialog.message), dialog.dismiss()))
+        page.on("console", lambda message, said=said: said.append(message.text))
+        page.on("request", lambda r, said=said: said.append(r.url) if r.url.startswith(("http", "ws")) else None)
+        page.goto(path.as_uri())
+        shown = page.locator("body").evaluate("n => n.textContent")
+        assert page.title() != "run"
+        assert page.locator("img, iframe, object").count() == 0, name
+        assert page.locator("script").count() == (name == "report")  # its own, for hovering
+        assert all(part in shown for part in ("<script>alert(1)</script>", "onerror=alert(1)", "</style></span><b>"))
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), name
+        assert said == [], name
+        page.close()
     assert plain(texts[0]) in pages["report"].read_text(encoding="utf-8")

@@ -157,7 +157,8 @@ def metrics_chart(curve: pd.DataFrame, metrics: Sequence[str] = ("fact_accuracy"
 def slope_chart(probes: pd.DataFrame, metric: str = "probability", *, sets: Sequence[str] | None = None) -> go.Figure:
     """Each answer's metric before and after as a line, a panel a probe set; hovering gives its id and question.
 
-    Answers with the same two values are one line, the wider the more they are. A change below 0.01 is none.
+    Answers with the same two values are one line, the wider the more they are. A change below 0.01 is none. Where all
+    values are positive and some beyond 100, the axis is logarithmic.
 
     Args:
         probes: a run's `probes.parquet`.

@@ -95,12 +95,13 @@ def payload(
         spans = [None if pd.isna(s) else bool(s) for s in table["span"]]
     labels = np.array([bool(s) for s in spans])
     row, books = 0, []
-    codes = np.empty(values.shape, dtype="<u2")
+    codes = np.full(values.shape, NONE, dtype="<u2")
     for layer in layers:
         chosen = slice(row, row + len(layer["steps"]))
         known = np.isfinite(values[chosen])
-        ordered = np.sort(values[chosen][known])
-        codes[chosen], book = _coded(values[chosen], ordered)
+        finite = values[chosen][known]
+        ordered = np.sort(finite)
+        codes[chosen][known], book = _coded(finite, ordered)
         layer["size"] = len(book)
         _describe(layer, values[chosen][-1][known[-1]], ordered, int((labels & known[-1]).sum()))
         books.append(book)
@@ -120,15 +121,13 @@ def _tokens(scores: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     """One row a token, samples in the table's order, and which of them each row of `scores` is about."""
     ids, _ = pd.factorize(scores["sample_id"])
     positions = scores["position"].to_numpy(dtype=int)
-    codes, keys = pd.factorize(ids.astype(np.int64) * (positions.max() + 1) + positions)
-    order = np.argsort(keys)
-    place, first = np.empty_like(order), np.empty_like(order)
-    place[order] = np.arange(len(order))
-    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    place, keys = pd.factorize(ids.astype(np.int64) * (positions.max() + 1) + positions, sort=True)
+    first = np.empty(len(keys), dtype=int)
+    first[place[::-1]] = np.arange(len(place))[::-1]
     columns = [c for c in ("sample_id", "position", "token", "start", "end", "span") if c in scores]
-    table = scores[columns].iloc[first[order]].reset_index(drop=True)
+    table = scores[columns].iloc[first].reset_index(drop=True)
     # Texts as Python's own: they are read one by one below.
-    return table.astype({"sample_id": object, "token": object}), place[codes]
+    return table.astype({"sample_id": object, "token": object}), place
 
 
 def _layers(scores: pd.DataFrame, place: np.ndarray, count: int) -> tuple[list[dict[str, Any]], np.ndarray]:
@@ -149,29 +148,21 @@ def _layers(scores: pd.DataFrame, place: np.ndarray, count: int) -> tuple[list[d
     return layers, values
 
 
-def _coded(values: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores as places in a book of their values; `ordered` are the finite ones, from the lowest up.
+def _coded(finite: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as places in a book of their values; `ordered` are the same scores, from the lowest up.
 
     Where there are more values than places, the book holds as many quantiles as evenly spaced values, and a score
     stands at the nearest: off by less than 2 / BOOK of the range, with less than 2 / BOOK of all scores between.
     """
-    book = _distinct(ordered)
+    book = np.unique(ordered)
     if len(book) > TOP:
         even = np.linspace(book[0], book[-1], BOOK // 2)
         book = np.unique(np.concatenate([even, book[np.linspace(0, len(book) - 1, BOOK // 2).astype(int)]]))
-    codes = np.full(values.shape, NONE, dtype="<u2")
-    if len(book):
-        known = np.isfinite(values)
-        finite = values[known]
-        above = np.searchsorted(book, finite).clip(1, max(1, len(book) - 1))
-        nearer = finite - book[above - 1] <= book[above % len(book)] - finite
-        codes[known] = above - nearer
-    return codes, book.astype("<f4")
-
-
-def _distinct(ordered: np.ndarray) -> np.ndarray:
-    """Each value of a sorted array once."""
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+    if not len(book):
+        return np.empty(0, dtype=int), book.astype("<f4")
+    above = np.searchsorted(book, finite).clip(1, max(1, len(book) - 1))
+    nearer = finite - book[above - 1] <= book[above % len(book)] - finite
+    return above - nearer, book.astype("<f4")
 
 
 def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labelled: int) -> None:
