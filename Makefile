@@ -28,7 +28,7 @@ lab: $(VENV)/.installed  ## JupyterLab on the notebooks
 voila: $(VENV)/.installed-demos  ## notebooks 01 and 03 as pages without code (ARGS=--port=...)
 	mkdir -p build/demos
 	cp notebooks/01_*.ipynb notebooks/03_*.ipynb build/demos/
-	JUPYTER_PATH=$(CURDIR)/notebooks $(BIN)/voila build/demos --template=workbench $(ARGS)
+	JUPYTER_PATH=$(CURDIR)/docs $(BIN)/voila build/demos --template=workbench $(ARGS)
 
 data: $(VENV)/.installed  ## rebuild the embedded data and models
 	$(BIN)/python -m workbench.builtin

@@ -21,7 +21,7 @@ def test_the_demos(chromium: Any, tmp_path: Path, theme: str) -> None:
     folder.mkdir()
     for name in ("01_see_importance.ipynb", "03_unlearn_and_probe.ipynb"):
         shutil.copy(NOTEBOOKS / name, folder)
-    with voila(folder, theme, NOTEBOOKS) as address:
+    with voila(folder, theme, NOTEBOOKS.parent / "docs") as address:
         page = chromium.new_page(viewport={"width": 1280, "height": 1400})
         outside, broken = [], []
         page.on("request", lambda r: outside.append(r.url) if left_this_machine(r.url) else None)
