@@ -19,7 +19,7 @@ from workbench.scorers.weights import Weights, prepare_weights
 from workbench.settings import Settings
 from workbench.tasks import Sample, Task
 from workbench.terms import ForgetTerm, preferred_answers
-from workbench.tokens import TokenStats, collate, encode
+from workbench.tokens import TokenStats, collate, encode, token_stats
 
 LENGTHS, VOCABULARY, WIDTH, PREFERRED = (3, 1, 4), 6, 5, (2, 2, 1)
 REFUSAL = [2, 5]
@@ -297,14 +297,20 @@ def uniform(lm: LanguageModel, samples: list[Sample]) -> Weights:
     return prepare_weights(lm, task, "uniform", **given)
 
 
+def only_part(term: ForgetTerm, step: int) -> torch.Tensor:
+    """The loss of a step's batch, which is one part."""
+    (each,) = term.parts(step, lambda stats: None)
+    loss, _ = each.loss(token_stats(term.lm, each.part.batch, extras=False, **term.reads))
+    return loss
+
+
 def gradient(lm: LanguageModel, name: str, samples: list[Sample], batch_size: int, place: int = 0) -> torch.Tensor:
     """All parameters' gradient of an objective, on these samples in one batch or on one of them alone."""
     settings = Settings(batch_size=batch_size, steps=len(samples))
     term = ForgetTerm(lm, samples, name, uniform(lm, samples), settings, Ledger())
     step = next(s for s in range(1, len(samples) + 1) if place in term.batches.indices(s))
     lm.module.zero_grad()
-    ((loss, _),) = term.losses(step, lambda stats: None)
-    loss.backward()
+    only_part(term, step).backward()
     return torch.cat([p.grad.reshape(-1) for p in lm.module.parameters() if p.grad is not None])
 
 
@@ -332,8 +338,7 @@ def test_grad_ascent_is_minus_cross_entropy(full: LanguageModel, small: Task) ->
     labels[batch.rows, batch.columns] = batch.input_ids[batch.rows, batch.columns]
     expected = -torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     term = ForgetTerm(full, small.forget, "grad_ascent", uniform(full, small.forget), Settings(steps=1), Ledger())
-    ((loss, _),) = term.losses(1, lambda stats: None)
-    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(only_part(term, 1), expected)
 
 
 def test_preferred_answers_need_questions_or_wrong_answers() -> None:

@@ -19,9 +19,9 @@ FOLDER = "checkpoints"
 def save_checkpoint(run: Path, state: State, keep: int) -> None:
     """Write a checkpoint and drop all but the newest `keep`.
 
-    It holds what is trained (parameters or adapter), the scorer and the optimiser with its moments as safetensors; the
-    recorded scores; step, retain weight, micro-batch and costs as JSON. The rest follows from the step and the
-    settings: learning rate, place in the data, random state.
+    It holds what is trained (parameters or adapter), the scorer, the optimiser with its moments and the pulls by which
+    tokens are skipped as safetensors; the recorded scores; step, retain weight, micro-batch and costs as JSON. The rest
+    follows from the step and the settings: learning rate, place in the data, random state.
     """
     from safetensors.torch import save_file
 
@@ -30,7 +30,7 @@ def save_checkpoint(run: Path, state: State, keep: int) -> None:
         return
     with state.ledger.phase("checkpoint"), writing(target) as aside:
         aside.mkdir()
-        for name in ("parameters", "optimizer", "scorer"):
+        for name in ("parameters", "optimizer", "scorer", "skipping"):
             save_file(getattr(state, name), aside / f"{name}.safetensors")
         state.scores.to_parquet(aside / "scores.parquet", index=False)
         record = {"step": state.step, "alpha": state.alpha, "micro_batch": state.micro_batch}
@@ -51,6 +51,8 @@ def read_checkpoint(folder: Path) -> State:
 
     def tensors(name: str) -> dict[str, Tensor]:
         # Copied: tensors of a file lie unaligned in memory, and AdamW's last bits depend on alignment.
+        if not (folder / f"{name}.safetensors").exists():  # of a version that had no such part
+            return {}
         return {key: value.clone() for key, value in load_file(folder / f"{name}.safetensors").items()}
 
     record = json.loads((folder / "state.json").read_text())
@@ -61,6 +63,7 @@ def read_checkpoint(folder: Path) -> State:
         parameters=tensors("parameters"),
         optimizer=tensors("optimizer"),
         scorer=tensors("scorer"),
+        skipping=tensors("skipping"),
         scores=pd.read_parquet(folder / "scores.parquet"),
         ledger=Ledger.from_dict(record["cost"]),
     )

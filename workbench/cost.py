@@ -70,11 +70,11 @@ def _products(lm: LanguageModel) -> tuple[float, float, float]:
 def forward_flops(lm: LanguageModel, batch: TokenBatch) -> float:
     """One forward: the decoder per position, attention per query-key pair, the head per answer token.
 
-    A batch of B samples padded to L has B L positions and B L^2 query-key pairs (the causal half is computed too).
+    A group of B samples padded to L has B L positions and B L^2 query-key pairs (the causal half is computed too).
     """
     position, pair, row = _products(lm)
-    rows, length = batch.input_ids.shape
-    return position * rows * length + pair * rows * length**2 + row * len(batch.rows)
+    decoder = sum(position * rows * length + pair * rows * length**2 for rows, length in batch.shapes())
+    return decoder + row * len(batch.rows)
 
 
 def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> float:
@@ -177,6 +177,26 @@ class Ledger:
                 outer.inner += took
             entry.calls += calls
             entry.peak_bytes = max(entry.peak_bytes, watch.close())
+
+    @contextmanager
+    def shared(self, parts: dict[str, int]) -> Iterator[Phase]:
+        """Time one computation for several phases; each gets its part of what the body adds and of the seconds."""
+        names, whole = list(parts), sum(parts.values())
+        with self.phase(names[0]) as first:
+            before = replace(first)
+            yield first
+        taken = replace(
+            first, tokens=first.tokens - before.tokens, flops=first.flops - before.flops,
+            seconds=first.seconds - before.seconds, calls=1,
+        )  # fmt: skip
+        for name in names[1:]:
+            entry = self.phases.setdefault(name, Phase())
+            share = parts[name] / whole
+            given = replace(taken, tokens=parts[name], flops=share * taken.flops, seconds=share * taken.seconds)
+            vars(entry).update(vars(entry.plus(given)))
+            first.tokens -= given.tokens
+            first.flops -= given.flops
+            first.seconds -= given.seconds
 
     def add(self, other: Ledger) -> None:
         """Add another ledger's phases to these."""

@@ -68,14 +68,16 @@ class Reference:
         wide = config.vocab_size * ("teacher" in self.needs) + config.hidden_size * ("states" in self.needs)
         return 4 * (wide + 2) * sum(len(e.answer_positions) for e in encodings)
 
-    def of(self, indices: list[int], batch: TokenBatch) -> TokenStats:
-        """Statistics of a batch, its samples being these of the set."""
+    def of(self, indices: list[int], batch: TokenBatch, places: list[Tensor] | None = None) -> TokenStats:
+        """Statistics of a batch, its samples being these of the set; `places` of each's tokens, where not all."""
         if not self.kept:
             return self._compute(batch)
         kept = [self.kept[i] for i in indices]
 
         def packed(name: str) -> Tensor | None:
             parts = [getattr(each, name) for each in kept]
+            if parts[0] is not None and places is not None:
+                parts = [part[some.to(part.device)] for part, some in zip(parts, places, strict=True)]
             return None if parts[0] is None else torch.cat(parts)
 
         logp = packed("logp")

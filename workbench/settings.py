@@ -17,6 +17,10 @@ class Settings:
     Attributes:
         steps: optimiser steps.
         batch_size: forget samples a step, and as many retain samples; over all processes, if there are several.
+        retain_batch: retain samples a step; 0 is as many as forget samples.
+        retain_every: the retain loss is computed in every so-manieth step, from the first on.
+        skip: forget tokens whose pull has fallen below this share of the run's greatest leave the batch (`Skipping`);
+            0 keeps all.
         micro_batch: samples computed at once in a process, their gradients being added up; 0 takes all. Halved by the
             run itself where memory runs out: a step stays the same step.
         lr: largest learning rate of AdamW.
@@ -41,6 +45,9 @@ class Settings:
 
     steps: int = 60
     batch_size: int = 32
+    retain_batch: int = 0
+    retain_every: int = 1
+    skip: float = 0.0
     micro_batch: int = 0
     lr: float = 3e-4
     warmup: int = 5
@@ -62,16 +69,19 @@ class Settings:
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        whole = ("record_every", "record_samples", "checkpoint_every", "keep_checkpoints", "lora_rank")
+        whole = ("record_every", "record_samples", "checkpoint_every", "keep_checkpoints", "lora_rank", "retain_every")
         for name in ("steps", "batch_size", *whole):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("lr", "clip", "lora_alpha"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise UserError(f"{name} must be above 0 and finite, not {getattr(self, name)}")
-        for name in ("micro_batch", "warmup", "weight_decay", "gamma", "alpha", "dual_rate", "retain_level"):
+        at_least_0 = ("micro_batch", "retain_batch", "skip", "warmup", "weight_decay", "gamma", "alpha")
+        for name in (*at_least_0, "dual_rate", "retain_level"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise UserError(f"{name} must be at least 0 and finite, not {getattr(self, name)}")
+        if self.skip >= 1:
+            raise UserError(f"skip is a share below 1, not {self.skip}")
         check_train(self.train)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from workbench.batching import Batcher, Part
 from workbench.cost import Ledger, out_of_memory
 from workbench.models import LanguageModel
 from workbench.objectives import REFUSALS, ForgetTokens, objective, retain_loss
@@ -17,65 +19,11 @@ from workbench.reference import KINDS, Reference
 from workbench.registry import Entry, UserError
 from workbench.scorers.weights import Weights, states_of
 from workbench.settings import Settings
+from workbench.skipping import Skipping
 from workbench.tasks import Sample
-from workbench.tokens import Encoding, TokenBatch, TokenStats, collate, encode, token_stats
+from workbench.tokens import Encoding, TokenStats, collate, encode, token_stats
 
 RMU_DEPTH = 7 / 16  # of the layers: where states are steered, unless a layer is named
-
-
-@dataclass(frozen=True)
-class Part:
-    """What of a step's batch is computed at once: sample indices, the batch, and its shares of the whole."""
-
-    indices: list[int]
-    batch: TokenBatch
-    of_tokens: float
-    of_samples: float
-
-
-class Batcher:
-    """Batches of a set of samples in an order that depends on the seed and the epoch alone.
-
-    Attributes:
-        most: samples computed at once in a process; the loop halves it where memory runs out.
-    """
-
-    def __init__(self, lm: LanguageModel, encodings: list[Encoding], size: int, seed: int, most: int = 0) -> None:
-        self.lm, self.encodings, self.size, self.seed = lm, encodings, min(size, len(encodings)), seed
-        self.most = most or self.size
-        self._tokens = [len(e.answer_positions) for e in encodings]
-        self._orders: dict[int, list[int]] = {}
-
-    def parts(self, step: int) -> list[Part]:
-        """A step's batch in parts of at most `most` samples: those of this process."""
-        whole = self.indices(step)
-        tokens = sum(self._tokens[i] for i in whole)
-        own = processes().part(whole)
-        found = []
-        for start in range(0, len(own), self.most):
-            chosen = list(own[start : start + self.most])
-            share = sum(self._tokens[i] for i in chosen) / tokens
-            batch = collate(self.lm, [self.encodings[i] for i in chosen])
-            found.append(Part(chosen, batch, share, len(chosen) / len(whole)))
-        return found
-
-    def indices(self, step: int) -> list[int]:
-        """Sample indices of a step."""
-        count = len(self.encodings)
-        places = range((step - 1) * self.size, step * self.size)
-        return [self._order(place // count)[place % count] for place in places]
-
-    def seen(self, steps: int) -> set[int]:
-        """Samples that the first steps visit."""
-        return {i for step in range(1, steps + 1) for i in self.indices(step)}
-
-    def _order(self, epoch: int) -> list[int]:
-        if epoch not in self._orders:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            self._orders = {epoch - 1: self._orders.get(epoch - 1, [])} | {
-                epoch: torch.randperm(len(self.encodings), generator=generator).tolist()
-            }
-        return self._orders[epoch]
 
 
 def needs_of(entry: Entry) -> set[str]:
@@ -124,6 +72,7 @@ class ForgetTerm:
         self.layer = steered_layer(lm, self.options) if "states" in self.needs else None
         encodings = [encode(lm, s) for s in samples]
         self.batches = Batcher(lm, encodings, settings.batch_size, settings.seed, settings.micro_batch)
+        self.skipping = self._skipping() if settings.skip else None
         preferred = preferred_answers(self.entry, samples)
         self.preferred = None if preferred is None else [encode(lm, s) for s in preferred]
         # An objective's states are steered to a fixed vector: what they were before is the retain term's affair.
@@ -133,16 +82,27 @@ class ForgetTerm:
         ids = lm.tokenizer(REFUSALS[-1], add_special_tokens=False).input_ids
         self.refusal = torch.tensor(ids, device=lm.device) if "refusal" in self.needs else None
 
+    def _skipping(self) -> Skipping:
+        if self.needs & {"logits", "states"}:
+            raise UserError(f"skip needs an objective of log-probabilities, and '{self.entry.name}' reads more; skip=0")
+        if self.weights.learner is not None:
+            raise UserError(f"skip needs weights that are fixed before the run, and '{self.weights.name}' learns along")
+        if processes().world > 1:
+            raise UserError("skip is for runs of one process; use skip=0")
+        skipping = Skipping(self.batches.tokens, self.settings.skip, whole=self.entry.facts["over"] == "samples")
+        self.batches.kept = skipping.kept
+        return skipping
+
     def _reference(self, encodings: list[Encoding], needs: set[str]) -> Reference:
         seen = self.batches.seen(self.settings.steps)
         size = self.settings.micro_batch or self.settings.batch_size
         with self.ledger.phase("reference") as phase:
             return Reference(self.lm, encodings, needs, phase, seen=seen, layer=None, batch_size=size)
 
-    def stats(self, batch: TokenBatch) -> TokenStats:
-        """One forward of the model on a batch, with all that the objective and a live scorer read."""
-        read = states_of(self.weights.learner)
-        return token_stats(self.lm, batch, extras=False, logits="logits" in self.needs, states=self.layer, **read)
+    @property
+    def reads(self) -> dict[str, Any]:
+        """What `token_stats` is asked for: all that the objective and a live scorer read."""
+        return {"logits": "logits" in self.needs, "states": self.layer, **states_of(self.weights.learner)}
 
     def whole_stats(self, parts: list[Part]) -> TokenStats:
         """Statistics of the whole batch that parts (here and in other processes) make up; without gradient."""
@@ -160,14 +120,16 @@ class ForgetTerm:
                 raise torch.OutOfMemoryError("a process is out of memory")
             return processes().joined(found)
 
-    def losses(self, step: int, learn: Callable[[TokenStats], None]) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-        """The objective's value with gradient, part by part, and what an event says of it: both are shares to be added.
+    def parts(self, step: int, learn: Callable[[TokenStats], None]) -> list[ForgetPart]:
+        """A step's batch in parts.
 
         Args:
             step: from 1.
             learn: called with the whole batch's statistics when it is a live scorer's turn to learn.
         """
         parts, learner = self.batches.parts(step), self.weights.learner
+        if self.skipping is not None:
+            self.skipping.forget_attempt()
         turn = learner is not None and learner.every and (step - 1) % learner.every == 0
         mean: Tensor | None = None
         apart = len(parts) > 1 or processes().world > 1
@@ -177,36 +139,52 @@ class ForgetTerm:
                 learn(whole)
                 turn = False
             mean = self.weights.mean_of(whole)
-        for part in parts:
-            yield self._loss(part, learn if turn else None, mean)
+        return [ForgetPart(self, part, learn if turn else None, mean) for part in parts]
 
-    def _loss(
-        self, part: Part, learn: Callable[[TokenStats], None] | None, mean: Tensor | None
-    ) -> tuple[Tensor, dict[str, Any]]:
-        with self.ledger.phase("forget") as phase:
-            stats = self.stats(part.batch)
-            phase.count(self.lm, part.batch)
-        if learn is not None:
-            learn(stats)
-        weights = self.weights.of(part.indices, stats, mean)
-        tokens = ForgetTokens(stats, weights, refusal=self.refusal, seed=self.settings.seed)
-        computed = [part.batch]
-        if self.reference is not None:
-            with self.ledger.phase("reference"):
-                tokens.reference = self.reference.of(part.indices, part.batch)
-        if self.preferred is not None and self.preferred_reference is not None:
-            other = collate(self.lm, [self.preferred[i] for i in part.indices])
-            with self.ledger.phase("forget", calls=0) as phase:
-                tokens.preferred = token_stats(self.lm, other, extras=False)
-                phase.count(self.lm, other)
-            with self.ledger.phase("reference", calls=0):
-                tokens.preferred_reference = self.preferred_reference.of(part.indices, other)
+    def said(self, step: int) -> dict[str, float]:
+        """What an event says of a step beside its parts: the share of answer tokens that were skipped."""
+        if self.skipping is None:
+            return {}
+        return {"skipped": 1 - sum(part.of_tokens for part in self.batches.parts(step))}
+
+
+@dataclass(frozen=True)
+class ForgetPart:
+    """A part of the forget batch, and what its loss depends on beside its statistics."""
+
+    term: ForgetTerm
+    part: Part
+    learn: Callable[[TokenStats], None] | None
+    mean: Tensor | None
+
+    def loss(self, stats: TokenStats) -> tuple[Tensor, dict[str, Any]]:
+        """The objective's value with gradient, and what an event says of it: both are shares to be added."""
+        term, part, fact = self.term, self.part, self.term.entry.facts["over"]
+        if self.learn is not None:
+            self.learn(stats)
+        if part.kept is not None:
+            stats = replace(stats, _counts=torch.tensor([term.batches.tokens[i] for i in part.indices]).to(stats.rows))
+        weights = term.weights.of(part.indices, stats, self.mean, part.kept)
+        tokens = ForgetTokens(stats, weights, refusal=term.refusal, seed=term.settings.seed)
+        computed = []
+        if term.reference is not None:
+            with term.ledger.phase("reference"):
+                tokens.reference = term.reference.of(part.indices, part.batch, part.kept)
+        if term.preferred is not None and term.preferred_reference is not None:
+            other = collate(term.lm, [term.preferred[i] for i in part.indices])
+            with term.ledger.phase("forget", calls=0) as phase:
+                tokens.preferred = token_stats(term.lm, other, extras=False)
+                phase.count(term.lm, other)
+            with term.ledger.phase("reference", calls=0):
+                tokens.preferred_reference = term.preferred_reference.of(part.indices, other)
             computed.append(other)
-        share = part.of_tokens if self.entry.facts["over"] == "tokens" else part.of_samples
-        loss = share * self.entry.function(tokens, **self.options)
-        nll = part.of_tokens * float(stats.nll.detach().mean())
-        said = {"forget_loss": float(loss.detach()), "forget_nll": nll, "tokens": part.batch.tokens}
-        return loss, said | {"computed": computed}
+        share = part.of_tokens if fact == "tokens" else part.of_samples
+        loss = share * term.entry.function(tokens, **term.options)
+        if term.skipping is not None:
+            count = len(part.batch.rows) / part.of_tokens if fact == "tokens" else len(part.indices) / part.of_samples
+            term.skipping.watch(part, count / term.settings.gamma, stats.logp, stats.logit)
+        nll = part.of_tokens * stats.nll.detach().mean()
+        return loss, {"forget_loss": loss.detach(), "forget_nll": nll, "computed": computed}
 
 
 class RetainTerm:
@@ -219,30 +197,43 @@ class RetainTerm:
         self.entry = retain_loss[settings.retain_loss]
         self.needs = needs_of(self.entry)
         encodings = [encode(lm, s) for s in samples]
-        self.batches = Batcher(lm, encodings, settings.batch_size, settings.seed + 7919, settings.micro_batch)
+        size = settings.retain_batch or settings.batch_size
+        self.every = settings.retain_every
+        self.batches = Batcher(lm, encodings, size, settings.seed + 7919, settings.micro_batch)
         self.layer = (layer or steered_layer(lm, {})) if "states" in self.needs else None
         self.reference: Reference | None = None
         if self.needs & set(KINDS):
-            seen = self.batches.seen(settings.steps)
+            seen = self.batches.seen(math.ceil(settings.steps / self.every))
             with ledger.phase("reference") as phase:
                 self.reference = Reference(
                     lm, self.batches.encodings, self.needs, phase, seen=seen, layer=self.layer,
                     batch_size=settings.micro_batch or settings.batch_size,
                 )  # fmt: skip
 
-    def losses(self, step: int) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-        """The retain loss with gradient, part by part, and what an event says of it: both are shares to be added."""
-        for part in self.batches.parts(step):
-            known = None
-            if self.reference is not None:
-                with self.ledger.phase("reference"):
-                    known = self.reference.of(part.indices, part.batch)
-            with self.ledger.phase("retain") as phase:
-                stats = token_stats(
-                    self.lm, part.batch, extras=False, logits="teacher" in self.needs, states=self.layer
-                )
-                loss = part.of_tokens * self.entry.function(stats, known)
-                phase.count(self.lm, part.batch)
-            nll = part.of_tokens * float(stats.nll.detach().mean())
-            said = {"retain_loss": float(loss.detach()), "retain_nll": nll, "tokens": part.batch.tokens}
-            yield loss, said | {"computed": [part.batch]}
+    @property
+    def reads(self) -> dict[str, Any]:
+        """What `token_stats` is asked for."""
+        return {"logits": "teacher" in self.needs, "states": self.layer}
+
+    def parts(self, step: int) -> list[RetainPart]:
+        """A step's batch in parts; none in the steps that leave the retain set out."""
+        turn, rest = divmod(step - 1, self.every)
+        return [] if rest else [RetainPart(self, part) for part in self.batches.parts(turn + 1)]
+
+
+@dataclass(frozen=True)
+class RetainPart:
+    """A part of the retain batch."""
+
+    term: RetainTerm
+    part: Part
+
+    def loss(self, stats: TokenStats) -> tuple[Tensor, dict[str, Any]]:
+        """The retain loss with gradient, and what an event says of it: both are shares to be added."""
+        term, part, known = self.term, self.part, None
+        if term.reference is not None:
+            with term.ledger.phase("reference"):
+                known = term.reference.of(part.indices, part.batch)
+        loss = part.of_tokens * term.entry.function(stats, known)
+        nll = part.of_tokens * stats.nll.detach().mean()
+        return loss, {"retain_loss": loss.detach(), "retain_nll": nll, "computed": []}

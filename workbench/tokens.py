@@ -6,16 +6,15 @@ them needs no mask and no label shift, because `token_stats` has done both.
 
 from __future__ import annotations
 
-import contextlib
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench import forward
 from workbench.registry import UserError
 from workbench.tasks import Sample
 
@@ -49,6 +48,14 @@ class Encoding:
     def answer_positions(self) -> list[int]:
         """Positions of the answer tokens in the sequence, the end token included."""
         return self.positions(ANSWER)
+
+    def only(self, kept: Sequence[bool]) -> Encoding:
+        """The sequence up to the last kept answer token; other answer tokens are read, as the template is."""
+        answer = self.answer_positions
+        dropped = {place for place, keep in zip(answer, kept, strict=True) if not keep}
+        end = 1 + max((place for place in answer if place not in dropped), default=answer[0] - 1)
+        segments = [TEMPLATE if i in dropped else each for i, each in enumerate(self.segments[:end])]
+        return Encoding(self.sample, self.ids[:end], segments, self.ranges[:end])
 
     def text_of(self, position: int) -> str:
         """The piece of text that the token at `position` stands for."""
@@ -145,13 +152,18 @@ def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True) -> Encodin
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Encodings padded to one length L: `input_ids` and `attention_mask` (B, L); padded on the right."""
+    """Encodings padded to one length L: `input_ids` and `attention_mask` (B, L); padded on the right.
+
+    A forward computes the rows in `groups` of like length, each no wider than its longest.
+    """
 
     encodings: list[Encoding]
     input_ids: Tensor
     attention_mask: Tensor
     rows: Tensor  # (N,) sample of each answer token
     columns: Tensor  # (N,) its position in the sequence
+    groups: list[tuple[Tensor | slice, int]]  # rows, and their width
+    places: Tensor  # (N,) position of each answer token in the groups' positions, one group after the other
 
     @property
     def device(self) -> torch.device:
@@ -163,22 +175,45 @@ class TokenBatch:
         """Tokens that are not padding."""
         return sum(len(e.ids) for e in self.encodings)
 
+    def shapes(self) -> Iterator[tuple[int, int]]:
+        """Rows and width of each group."""
+        for rows, width in self.groups:
+            yield (len(self.encodings) if isinstance(rows, slice) else len(rows)), width
+
 
 def collate(lm: LanguageModel, encodings: Sequence[Encoding]) -> TokenBatch:
     """Pad on the right; the mask comes from the lengths, never from the padding id (it may equal the end token)."""
-    width = max(len(e.ids) for e in encodings)
+    lengths = [len(e.ids) for e in encodings]
+    groups = forward.length_groups(lengths, forward.price_of_a_pass(lm))
     pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else 0
-    ids = torch.full((len(encodings), width), pad, dtype=torch.long)
-    mask = torch.zeros((len(encodings), width), dtype=torch.long)
-    rows, columns = [], []
+    ids = torch.full((len(encodings), max(lengths)), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    widths = [max(lengths[i] for i in group) for group in groups]
+    starts, begun = [0] * len(encodings), 0
+    for group, width in zip(groups, widths, strict=True):
+        for row in group:
+            starts[row], begun = begun, begun + width
+    rows, columns, places = [], [], []
     for row, encoding in enumerate(encodings):
-        ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
-        mask[row, : len(encoding.ids)] = 1
+        ids[row, : lengths[row]] = torch.tensor(encoding.ids)
+        mask[row, : lengths[row]] = 1
         positions = encoding.answer_positions
         rows += [row] * len(positions)
         columns += positions
-    tensors = (ids, mask, torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long))
-    return TokenBatch(list(encodings), *(t.to(lm.device) for t in tensors))
+        places += [starts[row] + position for position in positions]
+    device, whole = lm.device, len(groups) == 1
+    return TokenBatch(
+        list(encodings),
+        ids.to(device),
+        mask.to(device),
+        rows=torch.tensor(rows, dtype=torch.long, device=device),
+        columns=torch.tensor(columns, dtype=torch.long, device=device),
+        groups=[
+            (slice(None) if whole else torch.tensor(group, device=device), width)
+            for group, width in zip(groups, widths, strict=True)
+        ],
+        places=torch.tensor(places, dtype=torch.long, device=device),
+    )
 
 
 def batches(lm: LanguageModel, encodings: Sequence[Encoding], size: int) -> Iterator[tuple[list[int], TokenBatch]]:
@@ -234,6 +269,15 @@ class TokenStats:
             self._counts = torch.bincount(self.rows, minlength=self.samples)
         return self._counts
 
+    def split(self, samples: int) -> tuple[TokenStats, TokenStats]:
+        """Statistics of the first so many samples, and of the others."""
+        tokens = int(self.counts[:samples].sum())
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("samples", "_counts")}
+        first = {name: value[:tokens] for name, value in values.items() if value is not None}
+        rest = {name: value[tokens:] for name, value in values.items() if value is not None}
+        rest["rows"] = rest["rows"] - samples
+        return TokenStats(**first, samples=samples), TokenStats(**rest, samples=self.samples - samples)
+
     def sample_sum(self, values: Tensor) -> Tensor:
         """(B,) sum of a per-token value over each sample."""
         return torch.zeros(self.samples, dtype=values.dtype, device=values.device).index_add(0, self.rows, values)
@@ -271,28 +315,28 @@ def token_stats(
         embeddings: (B, L, d) what the model reads in place of the embeddings of the batch's tokens.
     """
     layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
-    if lm.module not in _plain_head:
-        _plain_head[lm.module] = _head_is_plain(lm, batch)
     labels = batch.input_ids[batch.rows, batch.columns]
+    forward.head_is_plain(lm, batch)  # tried outside: a sharded model cannot be called within its own forward
 
     def compute() -> dict[str, Tensor]:
-        found, packed, head = _states_and_head(lm, batch, layers, embeddings)
-        # Without gradient the vocabulary-wide rows are made a piece at a time: for a set of answers they are gigabytes.
-        whole = logits or packed.requires_grad
-        pieces = [slice(None)] if whole else [slice(i, i + ROWS) for i in range(0, max(1, len(labels)), ROWS)]
-        parts: list[dict[str, Tensor]] = []
-        for piece in pieces:
-            scores = head(packed[piece])
-            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-            parts.append(_values(scores, labels[piece], extras, top_k))
-        values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        if logits:
-            values["logits"] = scores
+        found, packed, head = forward.states_and_head(lm, batch, layers, embeddings)
+        if packed.requires_grad and not (logits or extras or top_k) and forward.in_pieces(head, len(labels)):
+            values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, packed, labels), strict=True))
+        else:
+            # Without gradient the vocabulary-wide rows are made a piece at a time: for a set of answers gigabytes.
+            whole = logits or packed.requires_grad
+            pieces = [slice(None)] if whole else [slice(i, i + ROWS) for i in range(0, max(1, len(labels)), ROWS)]
+            parts: list[dict[str, Tensor]] = []
+            for piece in pieces:
+                scores = forward.logits_of(lm, head, packed[piece])
+                parts.append(_values(scores, labels[piece], extras, top_k))
+            values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            if logits:
+                values["logits"] = scores
         if states is not None:
-            values["states"] = found[states][batch.rows, batch.columns - 1].float()
+            values["states"] = found[states][batch.places - 1].float()
         if hidden is not None:
-            columns = batch.columns if hidden == "token" else batch.columns - 1
-            values["hidden"] = found[layer].detach()[batch.rows, columns].float()
+            values["hidden"] = found[layer].detach()[batch.places - int(hidden == "predicting")].float()
         return values
 
     return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))
@@ -312,59 +356,3 @@ def _values(scores: Tensor, labels: Tensor, extras: bool, top_k: int) -> dict[st
             top = log_all.topk(min(top_k, scores.shape[-1]), dim=-1)
             values |= {"top_ids": top.indices, "top_logp": top.values}
     return values
-
-
-_plain_head: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
-
-
-def _states_and_head(
-    lm: LanguageModel, batch: TokenBatch, layers: list[int], embeddings: Tensor | None
-) -> tuple[dict[int, Tensor], Tensor, Callable[[Tensor], Tensor]]:
-    """States (B, L, d) of each of some layers, and N rows of which the head makes logits (N, V) for answer tokens."""
-    model = lm.module
-    read = {"input_ids": batch.input_ids} if embeddings is None else {"inputs_embeds": embeddings}
-    inner = [layer for layer in layers if layer != -1]
-    count = model.config.num_hidden_layers + 1
-    for layer in inner:
-        if not -count <= layer < count:
-            raise UserError(f"{lm.name} has layers 0 (embeddings) to {count - 1}, or -1 for the last; not {layer}")
-    arguments = {**read, "attention_mask": batch.attention_mask, "use_cache": False}
-    if not _plain_head[model]:
-        with lm.autocast():
-            out = model(**arguments, output_hidden_states=True)
-        return {i: out.hidden_states[i] for i in layers}, out.logits[batch.rows, batch.columns - 1], _unchanged
-    with lm.autocast():
-        out = model.get_decoder()(**arguments, output_hidden_states=bool(inner))
-    last = out.last_hidden_state
-    head = model.get_output_embeddings()
-
-    def to_logits(rows: Tensor) -> Tensor:
-        # What is measured has logits in float32: in bfloat16 they are 1/8 apart near 20, so that ranks tie and
-        # probabilities come in steps. A training step does without, for speed.
-        with lm.autocast() if model.training else contextlib.nullcontext():
-            return head(rows.to(head.weight.dtype))
-
-    packed = last[batch.rows, batch.columns - 1]
-    return {i: last if i == -1 else out.hidden_states[i] for i in layers}, packed, to_logits
-
-
-def _unchanged(rows: Tensor) -> Tensor:
-    return rows
-
-
-@torch.no_grad()
-def _head_is_plain(lm: LanguageModel, batch: TokenBatch) -> bool:
-    """Whether the logits are just the output embeddings of the last state (some models cap or scale them): tried."""
-    ids = batch.input_ids[:1, :4]
-    model = lm.module
-    training = model.training
-    model.eval()
-    try:
-        decoder, head = model.get_decoder(), model.get_output_embeddings()
-        with lm.autocast():
-            logits = lm.run(lambda: head(decoder(input_ids=ids, use_cache=False).last_hidden_state))
-            return torch.allclose(logits, model(input_ids=ids, use_cache=False).logits)
-    except (AttributeError, TypeError):
-        return False
-    finally:
-        model.train(training)

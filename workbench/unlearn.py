@@ -25,9 +25,10 @@ from workbench.registry import UserError
 from workbench.scorers.weights import prepare_weights, record_scores, recorded_weights
 from workbench.settings import Settings, schedule
 from workbench.sharding import collected, split_like
+from workbench.skipping import Skipping
 from workbench.tasks import Sample, Task
-from workbench.terms import ForgetTerm, RetainTerm, preferred_answers
-from workbench.tokens import TokenStats
+from workbench.terms import ForgetPart, ForgetTerm, RetainPart, RetainTerm, preferred_answers
+from workbench.tokens import TokenStats, collate, token_stats
 
 
 @dataclass
@@ -40,6 +41,7 @@ class State:
     parameters: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     scorer: dict[str, Tensor]
+    skipping: dict[str, Tensor]
     scores: pd.DataFrame
     ledger: Ledger
 
@@ -89,7 +91,7 @@ class Loop:
         self._gpus = [lm.device] if lm.device.type == "cuda" else []
         choose_trained(lm, settings.train, rank=settings.lora_rank, scale=settings.lora_alpha, seed=settings.seed)
         self.parameters = [p for p in lm.module.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(self.parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
         self.optimizer = self.accelerator.prepare(optimizer)
         self.forget = None if forget is None else forget()
         needs_retain = settings.alpha > 0 or settings.dual_rate > 0
@@ -137,11 +139,13 @@ class Loop:
             self._check("gradient's norm", norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
+        if self.skipping is not None:
+            self.skipping.step_done(self.batchers[0].indices(self.step))
         self.lm.module.eval()
         event: dict[str, Any] = {"step": self.step, **said, "tokens": int(said["tokens"])}
         if self.micro_batch:
             event["micro_batch"] = self.micro_batch
-        if self.settings.dual_rate and self.keep is not None:
+        if self.settings.dual_rate and "retain_loss" in event:
             event["alpha"] = self.alpha
             rise = self.settings.dual_rate * (event["retain_loss"] - self.settings.retain_level)
             self.alpha = max(0.0, self.alpha + rise)
@@ -171,24 +175,56 @@ class Loop:
             self._halve()
 
     def _accumulate(self) -> dict[str, float]:
-        said: dict[str, float] = {"loss": 0.0, "tokens": 0}
+        said: dict[str, Any] = {"loss": 0.0, "tokens": 0}
+        forget: list[ForgetPart] = [] if self.forget is None else self.forget.parts(self.step, self._learn)
+        keep: list[RetainPart] = [] if self.keep is None else self.keep.parts(self.step)
+        if len(forget) == len(keep) == 1 and self._together(forget[0], keep[0]):
+            self._add(said, forget[0], keep[0])
+        else:
+            for part in forget:
+                self._add(said, part)
+            for other in keep:
+                self._add(said, other)
         if self.forget is not None:
-            for loss, part in self.forget.losses(self.step, self._learn):
-                self._add(said, self.settings.gamma, loss, part)
-        if self.keep is not None:
-            for loss, part in self.keep.losses(self.step):
-                self._add(said, self.alpha, loss, part)
-        return said
+            said |= self.forget.said(self.step)
+        return {name: float(value) for name, value in said.items()}  # here at the latest a GPU is waited for
 
-    def _add(self, said: dict[str, float], factor: float, loss: Tensor, part: dict[str, Any]) -> None:
-        """Add a part's gradient to the parameters, and what is said of it."""
+    def _together(self, forget: ForgetPart, keep: RetainPart) -> bool:
+        """Whether one forward serves both: it reads the same, and both are what may be computed at once."""
+        a, b = forget.term.reads, keep.term.reads
+        samples = len(forget.part.indices) + len(keep.part.indices)
+        return (
+            not (a["logits"] or b["logits"])
+            and a["states"] == b["states"]
+            and samples <= (self.settings.micro_batch or samples)
+            and all(b.most == b.size for b in self.batchers)
+        )
+
+    def _add(self, said: dict[str, Any], *parts: ForgetPart | RetainPart) -> None:
+        """Add the gradient of some parts' loss to the parameters, and what is said of them."""
+        batch = parts[0].part.batch
+        if len(parts) > 1:
+            batch = collate(self.lm, [e for each in parts for e in each.part.encodings])
+        names = ["forget" if isinstance(each, ForgetPart) else "retain" for each in parts]
+        reads = parts[0].term.reads | parts[-1].term.reads
+        with self.ledger.shared({n: each.part.batch.tokens for n, each in zip(names, parts, strict=True)}) as phase:
+            stats = token_stats(self.lm, batch, extras=False, **reads)
+            phase.count(self.lm, batch)
+        split = [stats] if len(parts) == 1 else stats.split(len(parts[0].part.indices))
+        total, computed = torch.zeros((), device=self.lm.device), [batch]
+        for name, each, own in zip(names, parts, split, strict=True):
+            factor = self.settings.gamma if name == "forget" else self.alpha
+            loss, found = each.loss(own)
+            total = total + factor * loss
+            computed += found.pop("computed")
+            for key, value in found.items():
+                said[key] = said.get(key, 0.0) + value
+        said["loss"] += total.detach()
+        said["tokens"] += batch.tokens
         with self.ledger.phase("backward") as phase:
-            self.accelerator.backward(factor * loss)
-            for batch in part.pop("computed"):
-                phase.count(self.lm, batch, passes=self.backward_share)
-        for key, value in part.items():
-            said[key] = said.get(key, 0.0) + value
-        said["loss"] += factor * float(loss.detach())
+            self.accelerator.backward(total)
+            for done in computed:
+                phase.count(self.lm, done, passes=self.backward_share)
 
     @property
     def micro_batch(self) -> int:
@@ -214,6 +250,11 @@ class Loop:
         """The live scorer of the run, if it has one."""
         return None if self.forget is None else self.forget.weights.learner
 
+    @property
+    def skipping(self) -> Skipping | None:
+        """What the run knows of tokens that pull no more, if it skips them."""
+        return None if self.forget is None else self.forget.skipping
+
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """AdamW's state as flat names, `<parameter>.<entry>`."""
         states = self.optimizer.state_dict()["state"]
@@ -228,6 +269,7 @@ class Loop:
             "parameters": {n: p for n, p in self.lm.module.named_parameters() if p.requires_grad},
             "optimizer": self.optimizer_tensors(),
             "scorer": self.learner.state if self.learner is not None else {},
+            "skipping": self.skipping.state if self.skipping is not None else {},
         }
         return {part: collected(tensors) for part, tensors in parts.items()}
 
@@ -248,6 +290,8 @@ class Loop:
             batcher.most = state.micro_batch or batcher.most
         if self.learner is not None:
             self.learner.state = {k: v.to(self.lm.device) for k, v in state.scorer.items()}
+        if self.skipping is not None:
+            self.skipping.load(state.skipping)
 
 
 def unlearn(

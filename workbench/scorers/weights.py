@@ -34,7 +34,9 @@ class Weights:
         self.name, self.table, self.learner = name, table, learner
         self.fixed = None if table is None else [torch.tensor(w).float() for w in weights_from(table, encodings)]
 
-    def of(self, indices: list[int], stats: TokenStats, mean: Tensor | None = None) -> Tensor:
+    def of(
+        self, indices: list[int], stats: TokenStats, mean: Tensor | None = None, kept: list[Tensor] | None = None
+    ) -> Tensor:
         """(N,) weights of a batch's answer tokens, without gradient.
 
         Args:
@@ -42,9 +44,13 @@ class Weights:
             stats: of these samples' answer tokens.
             mean: for scorers whose weights are relative, what they are relative to (`mean_of` the whole batch, where
                 this is a part of one).
+            kept: for each sample the places of its tokens that are in `stats`, where not all are (fixed weights only).
         """
         if self.fixed is not None:
-            return torch.cat([self.fixed[i] for i in indices]).to(stats.logp.device)
+            weights = [self.fixed[i] for i in indices]
+            if kept is not None:
+                weights = [w[places] for w, places in zip(weights, kept, strict=True)]
+            return torch.cat(weights).to(stats.logp.device)
         scores = self.learner.scores(stats).detach()
         if not self.learner.relative:
             return scores

@@ -1,0 +1,283 @@
+"""Samples a second of one unlearning step, against the same step by transformers.Trainer, in one run.
+
+    python benchmarks/step.py [--data-dir DIR] [--batch-size 16] [--rounds 4]
+    python benchmarks/step.py --device cuda --model llama-1b      (Llama-3.2-1B's shape, random weights)
+
+The step is gradient difference: so many forget and as many retain answers of TOFU (of the embedded biographies without
+--data-dir), AdamW, gradients clipped. Trainer pads each batch to its longest, makes all logits, and makes one forward
+for each of the two sets. Both see the same batches, and the first step's losses are compared (`loss_difference`).
+Formats and steps take turns; a rate is the median over the rounds.
+
+- `ratio_trainer_float32`: our rate in the number format that the workbench chooses here, over Trainer's in float32;
+  `ratio_same_format_float32` with ours in float32 too; `ratio_trainer_bf16`: both in bfloat16.
+- `gemm_fraction`: matrix products of our step (from the cost ledger) a second, as a share of the greatest rate that one
+  product of a few sizes reaches in the same format.
+- `atwu_overhead`: a step with the live scorer, which learns at every step, over one with weights of 1.
+- `peak_bytes`: most memory held in each kind of step, the model and its optimiser included.
+
+On a processor without bfloat16 instructions its figures are null: emulated, a product takes a hundred times as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+LLAMA_1B = {
+    "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 4096,
+}  # fmt: skip
+
+
+def model(name: str, device: str, precision: str) -> Any:
+    """A model by name, or of Llama-3.2-1B's shape with random weights and SmolLM2's tokenizer."""
+    from workbench.models import load
+
+    if name != "llama-1b":
+        return load(name, device=device, precision=precision, prompt="plain")
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    lm = load("smollm2", device="cpu", precision=precision, prompt="plain")
+    torch.manual_seed(0)
+    with torch.device(device):
+        return replace(lm, module=LlamaForCausalLM(LlamaConfig(**LLAMA_1B)).eval(), name=name)
+
+
+def samples(data_dir: str | None, steps: int, size: int) -> tuple[list[Any], list[Any]]:
+    """Forget and retain answers for so many steps."""
+    from workbench.tasks import TaskSpec
+
+    task = TaskSpec("tofu/forget01" if data_dir else "biographies", data_dir=data_dir).load()
+    few = min(steps * size, len(task.forget))
+    return task.forget[:few], task.retain[-steps * size :]
+
+
+class Ours:
+    """Our step."""
+
+    def __init__(self, lm: Any, data: tuple[list[Any], list[Any]], size: int, objective: str, weights: str) -> None:
+        from workbench.cost import Ledger, Phase
+        from workbench.scorers.weights import prepare_weights
+        from workbench.settings import Settings
+        from workbench.tasks import Task
+        from workbench.terms import ForgetTerm
+        from workbench.unlearn import Loop
+
+        forget, keep = data
+        settings = Settings(batch_size=size, lr=1e-5, warmup=0, steps=10_000)
+        task, self.ledger, self.size = Task("step", {"forget": forget, "retain": keep}), Ledger(), size
+        fixed = prepare_weights(
+            lm, task, weights, steps=10_000, seed=0, options={}, reference=None, cost=Phase(), trained=lambda: None
+        )
+        self.loop = Loop(
+            lm, settings, self.ledger, keep,
+            forget=lambda: ForgetTerm(lm, forget, objective, fixed, settings, self.ledger),
+        )  # fmt: skip
+        self.event: dict[str, Any] = {}
+
+    def order(self, steps: int) -> list[tuple[list[Any], list[Any]]]:
+        """The batches of the first steps, encoded."""
+        forget, keep = self.loop.batchers
+        return [
+            ([forget.encodings[i] for i in forget.indices(s)], [keep.encodings[i] for i in keep.indices(s)])
+            for s in range(1, steps + 1)
+        ]
+
+    def step(self) -> dict[str, float]:
+        """One step: seconds, FLOPs and peak memory."""
+        from workbench.cost import Ledger
+
+        watch = Ledger()
+        synchronise()
+        started, flops = time.perf_counter(), self.ledger.total.flops
+        with watch.phase("step") as phase:
+            self.event = self.loop.advance()
+        synchronise()
+        seconds = time.perf_counter() - started
+        return {"seconds": seconds, "flops": self.ledger.total.flops - flops, "peak_bytes": phase.peak_bytes}
+
+
+def trainer_steps(lm: Any, batches: list[tuple[list[Any], list[Any]]], bf16: bool) -> tuple[list[float], float, int]:
+    """Seconds of Trainer's step on each of these batches, the first step's loss, and peak memory."""
+    import torch
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from workbench.cost import Ledger
+
+    def padded(encodings: list[Any]) -> dict[str, Any]:
+        width = max(len(e.ids) for e in encodings)
+        fill = {"input_ids": lm.tokenizer.pad_token_id or 0, "attention_mask": 0, "labels": -100}
+        out = {name: torch.full((len(encodings), width), value) for name, value in fill.items()}
+        for row, e in enumerate(encodings):
+            out["input_ids"][row, : len(e.ids)] = torch.tensor(e.ids)
+            out["attention_mask"][row, : len(e.ids)] = 1
+            for place in e.answer_positions:
+                out["labels"][row, place] = e.ids[place]
+        return out
+
+    class GradDiff(Trainer):  # as the field's frameworks write it
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **rest: Any) -> Any:
+            loss = -model(**inputs["forget"]).loss + model(**inputs["retain"]).loss
+            losses.append(loss.detach())
+            return loss
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *given: Any, **rest: Any) -> None:
+            synchronise()
+            times.append(time.perf_counter())
+
+        def on_step_end(self, *given: Any, **rest: Any) -> None:
+            synchronise()
+            seconds.append(time.perf_counter() - times[-1])
+
+    losses: list[Any] = []
+    times: list[float] = []
+    seconds: list[float] = []
+    pairs = [pair for forget, keep in batches for pair in zip(forget, keep, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder, per_device_train_batch_size=len(batches[0][0]), max_steps=len(batches), learning_rate=1e-5,
+            lr_scheduler_type="constant", bf16=bf16, use_cpu=lm.device.type == "cpu", report_to=[], save_strategy="no",
+            logging_strategy="no", remove_unused_columns=False, disable_tqdm=True, dataloader_pin_memory=False,
+        )  # fmt: skip
+
+        def collated(rows: list[Any]) -> dict[str, Any]:
+            return {"forget": padded([a for a, _ in rows]), "retain": padded([b for _, b in rows])}
+
+        lm.module.requires_grad_(True)
+        trainer = GradDiff(lm.module, arguments, train_dataset=pairs, data_collator=collated, callbacks=[Clock()])
+        trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(pairs)
+        watch = Ledger()
+        with watch.phase("trainer") as phase:
+            trainer.train()
+    return seconds, float(losses[0]), phase.peak_bytes
+
+
+def synchronise() -> None:
+    """Wait for a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def gemm_peak(device: str, dtype: Any) -> float:
+    """FLOPs a second of the fastest of some products."""
+    import torch
+
+    best = 0.0
+    for size in (512, 1024, 2048) if device == "cpu" else (4096, 8192):
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        a @ b
+        for _ in range(3):
+            synchronise()
+            started = time.perf_counter()
+            a @ b
+            synchronise()
+            best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+def hardware() -> str:
+    """The processor, or the GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return (
+        f"{os.cpu_count()} x {names[0] if names else platform.processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    )
+
+
+def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
+    """Rates, overhead and memory in one number format."""
+    import torch
+
+    kinds = {"ours": ("grad_diff", "uniform"), "uniform": ("atwu", "uniform"), "atwu": ("atwu", "atwu")}
+    data = samples(given.data_dir, given.rounds + 1, given.batch_size)
+    ours = {}
+    for name, (objective, weights) in kinds.items():
+        lm = model(given.model, given.device, precision)
+        ours[name] = Ours(lm, data, given.batch_size, objective, weights)
+    batches = ours["ours"].order(given.rounds + 1)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ours}
+    losses = []
+    for _ in range(given.rounds + 1):
+        for name, each in ours.items():
+            found[name].append(each.step())
+        losses.append(ours["ours"].event["loss"])
+    del ours, each
+    lm = model(given.model, given.device, precision)
+    seconds, loss, peak = trainer_steps(lm, batches, bf16=precision == "bfloat16")
+    count = 2 * given.batch_size
+    rate = {name: count / median(r["seconds"] for r in rows[1:]) for name, rows in found.items()}
+    flops = median(r["flops"] / r["seconds"] for r in found["ours"][1:])
+    peaks = {name: max(r["peak_bytes"] for r in rows) for name, rows in found.items()}
+    gemm = gemm_peak(given.device, getattr(torch, precision))
+    return {
+        "samples_per_second": rate | {"trainer": count / median(seconds[1:])},
+        "step_seconds": {k: [round(r["seconds"], 3) for r in rows] for k, rows in found.items()}
+        | {"trainer": [round(s, 3) for s in seconds]},
+        "gemm_fraction": flops / gemm,
+        "gemm_peak_flops": gemm,
+        "atwu_overhead": median(
+            a["seconds"] / u["seconds"] for a, u in zip(found["atwu"][1:], found["uniform"][1:], strict=True)
+        ),
+        "peak_bytes": peaks | {"trainer": peak},
+        "loss_difference": abs(losses[0] - loss) / max(abs(loss), 1e-9),
+    }
+
+
+def main() -> None:
+    """Measure; the last line is one JSON object."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--data-dir", help="with TOFU's official files")
+    options.add_argument("--model", default="smollm2", help="a model's name, or llama-1b")
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--batch-size", type=int, default=16)
+    options.add_argument("--rounds", type=int, default=4)
+    given = options.parse_args()
+
+    import torch
+    import transformers
+
+    from workbench.models import choose_precision
+
+    transformers.logging.set_verbosity_error()
+    chosen = choose_precision(given.device, model(given.model, "cpu", "float32").module.config.hidden_size)
+    half = given.device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    formats = ("float32", "bfloat16") if half else ("float32",)
+    found = {name: measured(given, name) for name in formats}
+    rate = {name: f["samples_per_second"] for name, f in found.items()}
+    best = found[chosen]
+    result = {
+        "ratio_trainer_float32": rate[chosen]["ours"] / rate["float32"]["trainer"],
+        "ratio_same_format_float32": rate["float32"]["ours"] / rate["float32"]["trainer"],
+        "ratio_trainer_bf16": rate["bfloat16"]["ours"] / rate["bfloat16"]["trainer"] if half else None,
+        "gemm_fraction": best["gemm_fraction"],
+        "atwu_overhead": best["atwu_overhead"],
+        "format": chosen,
+        "hardware": hardware(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "formats": found,
+        "settings": {k: v for k, v in vars(given).items() if k != "data_dir"} | {"tofu": bool(given.data_dir)},
+    }
+    if not half:
+        result["reason"] = "this processor has no bfloat16 instructions: bfloat16 was not measured"
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The spare forward against the plain one: groups of like length, and label log-probabilities in pieces."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from workbench import forward
+from workbench.cost import forward_flops
+from workbench.models import LanguageModel, load
+from workbench.tasks import Sample
+from workbench.tokens import collate, encode, token_stats
+
+
+def padded(lengths: list[int], groups: list[list[int]], price: int) -> int:
+    return sum(len(g) * max(lengths[i] for i in g) + price for g in groups)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_hold_every_row_once_and_no_other_split_is_cheaper(seed: int) -> None:
+    draw = random.Random(seed)
+    lengths = [draw.randrange(1, 40) for _ in range(draw.randrange(1, 8))]
+    price = draw.randrange(0, 60)
+    groups = forward.length_groups(lengths, price)
+    assert sorted(i for g in groups for i in g) == list(range(len(lengths)))
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    cheapest = min(
+        padded(lengths, [order[a:b] for a, b in itertools.pairwise((0, *cuts, len(order)))], price)
+        for count in range(len(order))
+        for cuts in itertools.combinations(range(1, len(order)), count)
+    )
+    assert padded(lengths, groups, price) == cheapest
+
+
+@pytest.fixture(scope="module")
+def lm() -> LanguageModel:
+    return load("bio-full", precision="float32")
+
+
+SAMPLES = [
+    Sample(f"s{i}", f"Where was {'A ' * (i % 5)}born?", "He was born in Oslo. " * (1 + i * i % 7)) for i in range(12)
+]
+
+
+def test_a_batch_in_groups_says_what_each_sample_says_alone(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    encodings = [encode(lm, s) for s in SAMPLES]
+    monkeypatch.setitem(forward.PASS, "cpu", 1)
+    batch = collate(lm, encodings)
+    assert len(batch.groups) > 2
+    whole = {k: token_stats(lm, batch, hidden=k, states=2, top_k=3, logits=True) for k in ("token", "predicting")}
+    for row, encoding in enumerate(encodings):
+        single = collate(lm, [encoding])
+        for kind, stats in whole.items():
+            alone = token_stats(lm, single, hidden=kind, states=2, top_k=3, logits=True)  # type: ignore[arg-type]
+            mine = stats.rows == row
+            for name in ("logp", "logit", "entropy", "hidden", "states", "logits", "top_logp"):
+                torch.testing.assert_close(
+                    getattr(stats, name)[mine], getattr(alone, name), rtol=1e-4, atol=1e-4, msg=name
+                )
+            assert torch.equal(stats.rank[mine], alone.rank)
+            assert torch.equal(stats.labels[mine], alone.labels)
+
+
+def test_groups_give_the_gradient_of_one_padded_batch(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    encodings = [encode(lm, s) for s in SAMPLES]
+    found = []
+    for price in (1, 1 << 30):
+        monkeypatch.setitem(forward.PASS, "cpu", price)
+        batch = collate(lm, encodings)
+        model = lm.frozen_copy()
+        model.module.requires_grad_(True)
+        token_stats(model, batch, extras=False).nll.mean().backward()
+        found.append(([p.grad for p in model.module.parameters()], forward_flops(lm, batch), len(batch.groups)))
+    (grouped, less, many), (plain, more, one) = found
+    assert many > one == 1
+    assert less < more
+    for a, b in zip(grouped, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("tokens", [1, forward.PIECE, 2 * forward.PIECE + 3])
+def test_label_logp_equals_autograds_own_softmax(lm: LanguageModel, tokens: int) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(24, 300, bias=False)
+    rows, labels = torch.randn(tokens, 24), torch.randint(300, (tokens,))
+    pull, lift = torch.randn(tokens), torch.randn(tokens)
+    results = []
+    for spare in (True, False):
+        head.zero_grad()
+        x = rows.clone().requires_grad_()
+        if spare:
+            logp, logit = forward.label_logp(lm, head, x, labels)
+        else:
+            scores = head(x)
+            logp, logit = -F.cross_entropy(scores, labels, reduction="none"), scores[torch.arange(tokens), labels]
+        ((pull * logp).sum() + (lift * logit).sum()).backward()
+        assert head.weight.grad is not None
+        results.append((logp.detach(), logit.detach(), x.grad, head.weight.grad.clone()))
+    for spare_value, plain_value in zip(*results, strict=True):
+        torch.testing.assert_close(spare_value, plain_value, rtol=1e-4, atol=1e-5)
+
+
+def test_label_logp_passes_gradcheck_twice_over_one_graph(lm: LanguageModel) -> None:
+    torch.manual_seed(1)
+    head = torch.nn.Linear(5, 11, bias=False).double()
+    rows = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(11, (7,))
+    assert torch.autograd.gradcheck(lambda x: forward.label_logp(lm, head, x, labels), (rows,))
+    logp, _ = forward.label_logp(lm, head, rows, labels)
+    (first,) = torch.autograd.grad(logp.sum(), rows, retain_graph=True)
+    (second,) = torch.autograd.grad(logp.sum(), rows)
+    assert torch.equal(first, second)
+
+
+def test_label_logp_under_autocast_is_as_near_as_the_plain_product(lm: LanguageModel) -> None:
+    half = load("bio-full", precision="bfloat16")
+    half.module.train()
+    torch.manual_seed(2)
+    head = torch.nn.Linear(64, 500, bias=False)
+    rows, labels = torch.randn(40, 64), torch.randint(500, (40,))
+    exact = head(rows).log_softmax(-1)[torch.arange(40), labels]
+    with half.autocast():
+        plain = head(rows).float().log_softmax(-1)[torch.arange(40), labels]
+    spare, _ = forward.label_logp(half, head, rows, labels)
+    assert spare.dtype == torch.float32
+    assert (spare - exact).abs().max() <= 1.01 * (plain - exact).abs().max()
+
+
+def test_pieces_are_for_large_plain_heads() -> None:
+    plain, biased = torch.nn.Linear(4, 1 << 12, bias=False), torch.nn.Linear(4, 1 << 12)
+    assert forward.in_pieces(plain, 1 << 10)
+    assert not forward.in_pieces(plain, (1 << 10) - 1)
+    assert not forward.in_pieces(biased, 1 << 10)
+    assert not forward.in_pieces(None, 1 << 10)
+
+
+def test_a_step_in_pieces_is_the_plain_step(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    batch = collate(lm, [encode(lm, s) for s in SAMPLES])
+    gradients = []
+    for large in (0, 1 << 60):
+        monkeypatch.setattr(forward, "LARGE", large)
+        model = lm.frozen_copy()
+        model.module.requires_grad_(True).train()
+        stats = token_stats(model, batch, extras=False)
+        (stats.nll.mean() + stats.logit.mean()).backward()
+        gradients.append([p.grad for p in model.module.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
