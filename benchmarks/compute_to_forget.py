@@ -4,9 +4,9 @@
     python benchmarks/compute_to_forget.py --task tofu/forget01 --data-dir DIR --model PLANTED --retain-only DIR
 
 **Goal.** Extraction strength of the forget answers, and of their paraphrases, at most that of a model which never saw
-them (`--retain-only`) plus .05; of retain and neighbours at least 95 % of what it was before the run. Checked after
-every step on `--limit` answers a set; these checks are the ruler and cost nothing, everything else in the run's ledger
-counts: scoring, references, scorer, steps.
+them (`--retain-only`) plus .05; of retain and neighbours at least 95 % of what it was before the run. Checked
+every `--every` steps on `--limit` answers a set; these checks are the ruler and cost nothing, everything else in the
+run's ledger counts: scoring, references, scorer, steps.
 
 **Tuning.** Every method gets `--budget` settings, drawn alike (one seed for all) from learning rate, weight of the
 forget loss, batch sizes, how often a retain batch is computed, and the trained layers, and is run on them with a seed
@@ -21,12 +21,20 @@ never reached the goal with all seeds. Rows are kept (`--rows`): a run that was 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import random
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 TUNING_SEED = 1000
 FULL = ("grad_diff", "npo", "simnpo", "rmu")
+WEIGHTED = ("npo+surprisal", "simnpo+surprisal", "wga+surprisal", "npo+specificity", "wga+specificity", "atwu+atwu")
 SPACE: dict[str, list[Any]] = {
     "lr": [1e-4, 3e-4, 1e-3, 2e-3],
     "gamma": [0.1, 0.3, 1.0, 3.0],
@@ -80,11 +88,6 @@ def strengths(lm: Any, names: tuple[str, ...] = ("forget", "paraphrases", "retai
     return found
 
 
-def reached(now: dict[str, float]) -> bool:
-    """Whether the goal holds."""
-    return miss(now) <= 0
-
-
 def miss(now: dict[str, float]) -> float:
     """By how much the goal is missed, at its worst point; at most 0 where it holds."""
     before, never = _loaded["before"], _loaded["never"]
@@ -116,27 +119,222 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     def stop() -> bool:
         if not ledger.phases.get("optimizer"):
             return False
+        step = ledger.phases["optimizer"].calls
+        if step % given.every:
+            return False
         cost = spent(ledger)
         now = strengths(model)
-        checks.append({"step": len(checks) + 1, **now, **cost, "miss": miss(now)})
-        lost = min(now[n] / _loaded["before"][n] for n in ("retain", "neighbours")) < 0.3
-        return reached(now) or (lost and len(checks) > given.steps // 3)
+        checks.append({"step": step, **now, **cost, "miss": miss(now)})
+        return miss(now) <= 0
 
     try:
         run = unlearn(model, _loaded["task"], job["objective"], job["weights"], settings=settings, in_place=True,
                       ledger=ledger, stop=stop)  # fmt: skip
-        if run.finished:
+        if run.finished and (not checks or checks[-1]["step"] < given.steps):
             stop()
         skipped = [round(e["skipped"], 3) for e in run.events if "skipped" in e]
     except UserError as error:
         return job | {"failed": str(error), "reached": False, "miss": 9.0}
     best = min(checks, key=lambda c: c["miss"])
     end = next((c for c in checks if c["miss"] <= 0), best)
-    phases = {name: round(p.seconds, 3) for name, p in ledger.phases.items()}
-    return job | end | {"reached": end["miss"] <= 0, "checks": checks, "phases": phases, "skipped": skipped}
+    importance = [ledger.phases[name] for name in ("scoring", "scorer") if name in ledger.phases]
+    shares = {f"importance_{k}": sum(getattr(p, k) for p in importance) / end[k] for k in ("flops", "seconds")}
+    return job | end | shares | {"reached": end["miss"] <= 0, "checks": checks, "skipped": skipped}
 
 
 def spent(ledger: Any) -> dict[str, float]:
     """FLOPs and seconds of all phases but the recording of scores, which is for looking at."""
     phases = [p for name, p in ledger.now().items() if name != "recording"]
     return {name: sum(getattr(p, name) for p in phases) for name in ("flops", "seconds")}
+
+
+class Rows:
+    """Finished rows, kept in a file; a job that is there is not run again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.found = {row["key"]: row for row in map(json.loads, lines)}
+
+    def run(self, pool: ProcessPoolExecutor, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows of all jobs."""
+        keys = [json.dumps(job, sort_keys=True) for job in jobs]
+        missing = [(key, job) for key, job in zip(keys, jobs, strict=True) if key not in self.found]
+        rows = pool.map(one, [job for _, job in missing])
+        for done, ((key, _), row) in enumerate(zip(missing, rows, strict=True), 1):
+            self.found[key] = row | {"key": key}
+            with self.path.open("a") as stream:
+                stream.write(json.dumps(self.found[key]) + "\n")
+            print(f"{done}/{len(missing)} {said(row)}", file=sys.stderr, flush=True)
+        return [self.found[key] for key in keys]
+
+
+def said(row: dict[str, Any]) -> str:
+    """A row in a line."""
+    name = f"{row['objective']} {row['weights']} seed {row['seed']}"
+    if "failed" in row:
+        return f"{name}: {row['failed']}"
+    got = " ".join(f"{n[:6]} {row[n]:.2f}" for n in ("forget", "paraphrases", "retain", "neighbours"))
+    how = f"goal at step {row['step']}" if row["reached"] else f"missed by {row['miss']:.3f}"
+    return f"{name}: {how}, {got}, {row['flops'] / 1e9:.0f} GFLOP, {row['seconds']:.1f} s"
+
+
+def draws(budget: int) -> list[dict[str, Any]]:
+    """The settings that every method is tried with."""
+    draw = random.Random(0)
+    return [{name: draw.choice(values) for name, values in SPACE.items()} for _ in range(budget)]
+
+
+def tuned(rows: list[dict[str, Any]], by: str) -> dict[str, Any]:
+    """The cheapest row that reached the goal; where none did, the one that came nearest."""
+    return min(rows, key=lambda r: (not r["reached"], r[by] if r["reached"] else r["miss"]))
+
+
+HEAD = (
+    "method | weights | kind | setting | goal reached | GFLOP ↓ | seconds ↓ | steps | importance, of FLOPs | of seconds"
+)
+MEASURES = ("flops", "seconds", "step", "importance_flops", "importance_seconds")
+
+
+def cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A method's seeds: how many reached the goal, and what it cost those, mean and range."""
+    fine = [r for r in rows if r["reached"]]
+    first = rows[0]
+    out: dict[str, Any] = {k: first[k] for k in ("objective", "weights", "kind", *SPACE)}
+    out |= {"seeds": len(rows), "reached": len(fine), "missed_by": mean(r["miss"] for r in rows)}
+    for name in MEASURES:
+        values = [r[name] for r in fine]
+        out[name] = {"mean": mean(values), "low": min(values), "high": max(values)} if values else None
+    return out
+
+
+def ratio(cells: list[dict[str, Any]], by: str) -> float | None:
+    """Mean cost of the cheapest full-sample method over that of the cheapest token-weighted one."""
+    best = {}
+    for kind in ("full sample", "token-weighted"):
+        costs = [c[by]["mean"] for c in cells if c["kind"] == kind and c["reached"] == c["seeds"]]
+        if not costs:
+            return None
+        best[kind] = min(costs)
+    return best["full sample"] / best["token-weighted"]
+
+
+def spread(value: dict[str, float] | None, scale: float = 1.0, digits: int = 0) -> str:
+    """A mean with its range over the seeds."""
+    if value is None:
+        return "never"
+    low, middle, high = (f"{value[k] / scale:.{digits}f}" for k in ("low", "mean", "high"))
+    return f"{middle} ({low}-{high})"
+
+
+def line(c: dict[str, Any]) -> str:
+    """A row of the table."""
+    setting = (
+        f"lr {c['lr']:g}, gamma x{c['gamma']:g}, {c['batch_size']} + {c['retain_batch']}"
+        f"{' every ' + str(c['retain_every']) if c['retain_every'] > 1 else ''}, {c['train']}"
+        f"{', skip ' + format(c['skip'], 'g') if c['skip'] else ''}"
+    )
+    shares = ["" if c[n] is None else f"{c[n]['mean']:.0%}" for n in ("importance_flops", "importance_seconds")]
+    found = f"{c['reached']} of {c['seeds']}"
+    if not c["reached"]:
+        found += f" (missed by {c['missed_by']:.2f})"
+    costs = [spread(c["flops"], 1e9), spread(c["seconds"], digits=1), spread(c["step"])]
+    return "| " + " | ".join([c["objective"], c["weights"], c["kind"], setting, found, *costs, *shares]) + " |"
+
+
+def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
+    """The Markdown page."""
+    goal = ", ".join(f"{k} at most {v + 0.05:.2f}" for k, v in record["never"].items())
+    before = ", ".join(f"{k} {v:.2f}" for k, v in record["before"].items())
+    command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
+    said_of = {True: "not defined: one side never reached the goal with every seed"}
+    ratios = [
+        f"- {name}: {said_of.get(record[name] is None, '') or format(record[name], '.2f')}"
+        for name in ("ratio_full_sample_flops", "ratio_full_sample_seconds")
+    ]
+    return "\n\n".join([
+        f"# Compute to forget: {given.task}",
+        f"`benchmarks/compute_to_forget.py {command}`, {record['minutes']:.0f} minutes on {record['hardware']}, "
+        f"{given.workers} runs of {given.threads} thread(s) at a time; commit {record['commit']}.",
+        f"Extraction strength before: {before}. Goal: {goal}; retain and neighbours at least 95 % of before. Checked "
+        f"every {given.every} steps of at most {given.steps}, {given.limit} answers a set. {given.budget} settings a "
+        f"method, chosen by FLOPs with a seed of its own, then seeds {given.seeds}: mean (lowest-highest) over those "
+        "that reached the goal.",
+        "\n".join([f"| {HEAD} |", "|---" * len(HEAD.split("|")) + "|", *map(line, record["cells"])]),
+        "\n".join(ratios),
+    ]) + "\n"  # fmt: skip
+
+
+def hardware() -> str:
+    """The processor."""
+    import torch
+
+    names = [x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
+    return f"{os.cpu_count()} x {names[0] if names else 'CPU'}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def kind_of(weights: str) -> str:
+    """Whether weights make a run full-sample, token-weighted, or an oracle."""
+    return {"uniform": "full sample", "spans": "oracle"}.get(weights, "token-weighted")
+
+
+def main() -> None:
+    """Tune, run, write the page; the last line is one JSON object."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--task", default="biographies")
+    options.add_argument("--data-dir")
+    options.add_argument("--spans")
+    options.add_argument("--retain-rows", type=int)
+    options.add_argument("--model", default="bio-full")
+    options.add_argument("--retain-only", default="bio-retain")
+    options.add_argument("--methods", default=",".join([*(f"{name}+uniform" for name in FULL), *WEIGHTED]))
+    options.add_argument("--budget", type=int, default=12, help="settings tried for each method")
+    options.add_argument("--fix", action="append", default=[], help="NAME=VALUE,... instead of the settings' values")
+    options.add_argument("--seeds", default="0,1,2")
+    options.add_argument("--steps", type=int, default=60)
+    options.add_argument("--every", type=int, default=2)
+    options.add_argument("--limit", type=int, default=48)
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--out", help="of .md and .json, by default docs/compute-TASK")
+    options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
+    given = options.parse_args()
+    given.out = given.out or f"docs/compute-{given.task.replace('/', '-')}"
+    for pair in given.fix:
+        name, _, values = pair.partition("=")
+        SPACE[name] = [type(SPACE[name][0])(value) for value in values.split(",")]
+
+    from workbench.runs import versions
+
+    started = time.perf_counter()
+    methods = [method.split("+") for method in given.methods.split(",")]
+    rows = Rows(Path(given.rows or f"{given.out}.jsonl"))
+    prepare(given)
+    with ProcessPoolExecutor(given.workers, initializer=prepare, initargs=(given,)) as pool:
+        jobs = [d | {"objective": o, "weights": w, "kind": kind_of(w), "seed": TUNING_SEED}
+                for o, w in methods for d in draws(given.budget)]  # fmt: skip
+        tried = rows.run(pool, jobs)
+        picked = [tuned([r for r in tried if [r["objective"], r["weights"]] == method], "flops") for method in methods]
+        finals = [{k: row[k] for k in jobs[0]} | {"seed": seed}
+                  for row in picked for seed in map(int, given.seeds.split(","))]  # fmt: skip
+        shown = rows.run(pool, finals)
+    count = len(given.seeds.split(","))
+    cells = [cell(shown[i : i + count]) for i in range(0, len(shown), count)]
+    cells.sort(key=lambda c: (-c["reached"], c["flops"]["mean"] if c["flops"] else c["missed_by"]))
+    record = {
+        "ratio_full_sample_flops": ratio(cells, "flops"),
+        "ratio_full_sample_seconds": ratio(cells, "seconds"),
+        "cells": cells,
+        "before": _loaded["before"],
+        "never": _loaded["never"],
+        "minutes": (time.perf_counter() - started) / 60,
+        "hardware": hardware(),
+        "commit": versions()["commit"][:10],
+    }
+    Path(f"{given.out}.md").write_text(page(given, record))
+    Path(f"{given.out}.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps({k: record[k] for k in ("ratio_full_sample_flops", "ratio_full_sample_seconds", "minutes")}))
+
+
+if __name__ == "__main__":
+    main()

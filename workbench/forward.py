@@ -69,6 +69,8 @@ def states_and_head(
             raise UserError(f"{lm.name} has layers 0 (embeddings) to {count - 1}, or -1 for the last; not {layer}")
     plain = head_is_plain(lm, batch)
     called: Any = model.get_decoder() if plain else model
+    if plain and model.training and lm.compiled is not None:
+        called = lm.compiled
     found: dict[Any, list[Tensor]] = {name: [] for name in (*layers, "rows")}
     with lm.autocast():
         for rows, width in batch.groups:

@@ -47,6 +47,7 @@ class LanguageModel:
         prompt: "chat" uses the tokenizer's template, "plain" is `Question: ... Answer:`.
         precision: the number format of matrix products; "float32", or "bfloat16" by autocast.
         path: where it was loaded from, as far as that is a path.
+        compiled: the decoder as `torch.compile` made it, for training steps.
     """
 
     module: Any
@@ -55,6 +56,7 @@ class LanguageModel:
     prompt: Prompt = "plain"
     precision: str = "float32"
     path: str = ""
+    compiled: Callable[..., Any] | None = None
 
     @property
     def device(self) -> torch.device:

@@ -86,6 +86,10 @@ def settings_from(
 
 
 def _value(key: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise UserError(f"{key}: '{text}' is not true or false")
+        return text.lower() == "true"
     try:
         return type(default)(text)
     except ValueError:

@@ -28,6 +28,7 @@ class Settings:
         weight_decay: of AdamW.
         clip: largest gradient norm.
         train: "all" parameters, "lora" (adapters, peft), or decoder layers such as "layers:4-6".
+        compile: whether training steps run through `torch.compile`: slow to begin, faster from then on.
         lora_rank: rank of LoRA's factors.
         lora_alpha: LoRA's scale: the product of its factors is multiplied by lora_alpha / lora_rank.
         gamma: weight of the forget loss.
@@ -54,6 +55,7 @@ class Settings:
     weight_decay: float = 0.0
     clip: float = 1.0
     train: str = "all"
+    compile: bool = False
     lora_rank: int = 8
     lora_alpha: float = 16.0
     gamma: float = 1.0

@@ -139,7 +139,8 @@ class ForgetTerm:
                 learn(whole)
                 turn = False
             mean = self.weights.mean_of(whole)
-        return [ForgetPart(self, part, learn if turn else None, mean) for part in parts]
+        computed = sum(part.of_tokens for part in parts)
+        return [ForgetPart(self, part, part.of_tokens / computed, learn if turn else None, mean) for part in parts]
 
     def said(self, step: int) -> dict[str, float]:
         """What an event says of a step beside its parts: the share of answer tokens that were skipped."""
@@ -154,6 +155,7 @@ class ForgetPart:
 
     term: ForgetTerm
     part: Part
+    of_computed: float  # share of the batch's tokens that are computed
     learn: Callable[[TokenStats], None] | None
     mean: Tensor | None
 
@@ -183,7 +185,7 @@ class ForgetPart:
         if term.skipping is not None:
             count = len(part.batch.rows) / part.of_tokens if fact == "tokens" else len(part.indices) / part.of_samples
             term.skipping.watch(part, count / term.settings.gamma, stats.logp, stats.logit)
-        nll = part.of_tokens * stats.nll.detach().mean()
+        nll = self.of_computed * stats.nll.detach().mean()
         return loss, {"forget_loss": loss.detach(), "forget_nll": nll, "computed": computed}
 
 
