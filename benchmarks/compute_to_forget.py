@@ -34,12 +34,12 @@ from typing import Any
 
 TUNING_SEED = 1000
 FULL = ("grad_diff", "npo", "simnpo", "rmu")
-WEIGHTED = ("npo+surprisal", "simnpo+surprisal", "wga+surprisal", "npo+specificity", "wga+specificity", "atwu+atwu")
+WEIGHTED = ("wga+surprisal", "simnpo+surprisal", "npo+surprisal", "wga+specificity", "simnpo+specificity", "atwu+atwu")
 SPACE: dict[str, list[Any]] = {
-    "lr": [1e-4, 3e-4, 1e-3, 2e-3],
-    "gamma": [0.1, 0.3, 1.0, 3.0],
-    "batch_size": [8, 16, 32],
-    "retain_batch": [8, 16, 32],
+    "lr": [5e-4, 1e-3, 2e-3],
+    "gamma": [0.03, 0.1, 0.3, 1.0],
+    "batch_size": [16, 32],
+    "retain_batch": [32, 64],
     "retain_every": [1, 2],
     "train": ["all", "last half"],
     "skip": [0.0, 0.1],
@@ -100,18 +100,22 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     from workbench.cost import Ledger
     from workbench.objectives import objective
     from workbench.registry import UserError
+    from workbench.scorers import scorer
     from workbench.settings import Settings
+    from workbench.terms import needs_of
     from workbench.unlearn import unlearn
 
     given, lm = _loaded["given"], _loaded["lm"]
     authors = objective[job["objective"]].facts.get("settings", {})
     layers = lm.module.config.num_hidden_layers
     train = {"all": "all", "last half": f"layers:{layers // 2}-{layers - 1}"}[job["train"]]
+    fixed = scorer[job["weights"]].kind != "live" and not needs_of(objective[job["objective"]]) & {"logits", "states"}
     picked = {k: job[k] for k in ("lr", "batch_size", "retain_batch", "retain_every", "skip", "seed")}
     settings = Settings(steps=given.steps, warmup=1, record_every=10**6, record_samples=1, checkpoint_every=10**6)
     settings = replace(settings, **{k: v for k, v in authors.items() if k != "lr"}, **picked, train=train)
     options = {"weights": job.get("options", {})}
     settings = replace(settings, gamma=settings.gamma * job["gamma"], options=options)
+    settings = settings if fixed else replace(settings, skip=0.0)  # which skipping cannot serve
     ledger, checks = Ledger(), []
 
     model = lm.frozen_copy()
@@ -287,11 +291,11 @@ def main() -> None:
     options.add_argument("--retain-rows", type=int)
     options.add_argument("--model", default="bio-full")
     options.add_argument("--retain-only", default="bio-retain")
-    options.add_argument("--methods", default=",".join([*(f"{name}+uniform" for name in FULL), *WEIGHTED]))
-    options.add_argument("--budget", type=int, default=12, help="settings tried for each method")
+    options.add_argument("--methods", default=",".join([*(f"{name}+uniform" for name in FULL), *WEIGHTED, "wga+spans"]))
+    options.add_argument("--budget", type=int, default=10, help="settings tried for each method")
     options.add_argument("--fix", action="append", default=[], help="NAME=VALUE,... instead of the settings' values")
     options.add_argument("--seeds", default="0,1,2")
-    options.add_argument("--steps", type=int, default=60)
+    options.add_argument("--steps", type=int, default=50)
     options.add_argument("--every", type=int, default=2)
     options.add_argument("--limit", type=int, default=48)
     options.add_argument("--workers", type=int, default=2)
