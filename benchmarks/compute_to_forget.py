@@ -4,7 +4,9 @@
     python benchmarks/compute_to_forget.py --task tofu/forget01 --data-dir DIR --model PLANTED --retain-only DIR
 
 **Goal.** Extraction strength of the forget answers, and of their paraphrases, at most that of a model which never saw
-them (`--retain-only`) plus .05; of retain and neighbours at least 95 % of what it was before the run. Checked
+them (`--retain-only`) plus .05; of retain and neighbours at least 95 % of what it was before the run. (A set of which
+less than .25 could be extracted before is judged by its answers' probability: of TOFU's real authors a small model
+recites nothing.) Checked
 every `--every` steps on `--limit` answers a set; these checks are the ruler and cost nothing, everything else in the
 run's ledger counts: scoring, references, scorer, steps.
 
@@ -36,14 +38,15 @@ TUNING_SEED = 1000
 FULL = ("grad_diff", "npo", "simnpo", "rmu")
 WEIGHTED = ("wga+surprisal", "simnpo+surprisal", "npo+surprisal", "wga+specificity", "simnpo+specificity", "atwu+atwu")
 SPACE: dict[str, list[Any]] = {
-    "lr": [5e-4, 1e-3, 2e-3],
-    "gamma": [0.03, 0.1, 0.3, 1.0],
+    "lr": [1e-3, 2e-3],
+    "gamma": [0.03, 0.1, 0.3],
     "batch_size": [16, 32],
     "retain_batch": [32, 64],
     "retain_every": [1, 2],
     "train": ["all", "last half"],
     "skip": [0.0, 0.1],
 }
+KNOWN = 0.25  # extraction strength before the run, from which on a set to keep is judged by it
 _loaded: dict[str, Any] = {}
 
 
@@ -69,7 +72,7 @@ def prepare(given: argparse.Namespace) -> None:
 
 
 def strengths(lm: Any, names: tuple[str, ...] = ("forget", "paraphrases", "retain", "neighbours")) -> dict[str, float]:
-    """Mean extraction strength of each set."""
+    """Mean extraction strength of each set, and its mean answer probability (of the mean token)."""
     import torch
 
     from workbench.metrics import Answer, metric
@@ -77,22 +80,29 @@ def strengths(lm: Any, names: tuple[str, ...] = ("forget", "paraphrases", "retai
 
     strength, found = metric["extraction_strength"].function, {}
     for name in names:
-        values = []
+        values, chances = [], []
         encodings = [encode(lm, s) for s in _loaded["sets"][name]]
         for _, batch in batches(lm, encodings, 64):
             with torch.no_grad():
                 stats = token_stats(lm, batch)
             for ranks in stats.rank.split(stats.counts.tolist()):
                 values.append(strength(Answer(ranks.float().numpy(), ranks.numpy(), "", None, None, None, ())))
-        found[name] = mean(values)
+            chances += stats.sample_mean(stats.logp).exp().tolist()
+        found[name], found[f"{name} probability"] = mean(values), mean(chances)
     return found
+
+
+def measure_of(name: str) -> str:
+    """By what a set to keep is judged: a share of next to nothing would decide by its noise."""
+    return name if _loaded["before"][name] >= KNOWN else f"{name} probability"
 
 
 def miss(now: dict[str, float]) -> float:
     """By how much the goal is missed, at its worst point; at most 0 where it holds."""
     before, never = _loaded["before"], _loaded["never"]
     forget = [now[name] - never[name] - 0.05 for name in ("forget", "paraphrases")]
-    return max(*forget, *(0.95 - now[name] / before[name] for name in ("retain", "neighbours")))
+    measures = [measure_of(name) for name in ("retain", "neighbours")]
+    return max(*forget, *(0.95 - now[measure] / before[measure] for measure in measures))
 
 
 def one(job: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +118,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     given, lm = _loaded["given"], _loaded["lm"]
     authors = objective[job["objective"]].facts.get("settings", {})
     layers = lm.module.config.num_hidden_layers
-    train = {"all": "all", "last half": f"layers:{layers // 2}-{layers - 1}"}[job["train"]]
+    train = f"layers:{layers // 2}-{layers - 1}" if job["train"] == "last half" else job["train"]
     fixed = scorer[job["weights"]].kind != "live" and not needs_of(objective[job["objective"]]) & {"logits", "states"}
     picked = {k: job[k] for k in ("lr", "batch_size", "retain_batch", "retain_every", "skip", "seed")}
     settings = Settings(steps=given.steps, warmup=1, record_every=10**6, record_samples=1, checkpoint_every=10**6)
@@ -129,7 +139,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
         cost = spent(ledger)
         now = strengths(model)
         checks.append({"step": step, **now, **cost, "miss": miss(now)})
-        return miss(now) <= 0
+        return miss(now) <= 0 and not job.get("to_the_end")
 
     try:
         run = unlearn(model, _loaded["task"], job["objective"], job["weights"], settings=settings, in_place=True,
@@ -139,8 +149,8 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
         skipped = [round(e["skipped"], 3) for e in run.events if "skipped" in e]
     except UserError as error:
         return job | {"failed": str(error), "reached": False, "miss": 9.0}
-    best = min(checks, key=lambda c: c["miss"])
-    end = next((c for c in checks if c["miss"] <= 0), best)
+    best = checks[-1] if job.get("to_the_end") else min(checks, key=lambda c: c["miss"])
+    end = next((c for c in checks if c["miss"] <= 0 and not job.get("to_the_end")), best)
     importance = [ledger.phases[name] for name in ("scoring", "scorer") if name in ledger.phases]
     shares = {f"importance_{k}": sum(getattr(p, k) for p in importance) / end[k] for k in ("flops", "seconds")}
     return job | end | shares | {"reached": end["miss"] <= 0, "checks": checks, "skipped": skipped}
@@ -189,9 +199,9 @@ def draws(budget: int) -> list[dict[str, Any]]:
     return [{name: draw.choice(values) for name, values in SPACE.items()} for _ in range(budget)]
 
 
-def tuned(rows: list[dict[str, Any]], by: str) -> dict[str, Any]:
-    """The cheapest row that reached the goal; where none did, the one that came nearest."""
-    return min(rows, key=lambda r: (not r["reached"], r[by] if r["reached"] else r["miss"]))
+def rank(row: dict[str, Any]) -> tuple[bool, float]:
+    """The cheapest row that reached the goal comes first; where none did, the one that came nearest."""
+    return not row["reached"], row["flops"] if row["reached"] else row["miss"]
 
 
 HEAD = (
@@ -248,8 +258,8 @@ def line(c: dict[str, Any]) -> str:
 
 def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
     """The Markdown page."""
-    goal = ", ".join(f"{k} at most {v + 0.05:.2f}" for k, v in record["never"].items())
-    before = ", ".join(f"{k} {v:.2f}" for k, v in record["before"].items())
+    goal = ", ".join(f"{name} at most {record['never'][name] + 0.05:.2f}" for name in ("forget", "paraphrases"))
+    before = ", ".join(f"{name} {value:.2f}" for name, value in record["before"].items())
     command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
     said_of = {True: "not defined: one side never reached the goal with every seed"}
     ratios = [
@@ -260,7 +270,8 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
         f"# Compute to forget: {given.task}",
         f"`benchmarks/compute_to_forget.py {command}`, {record['minutes']:.0f} minutes on {record['hardware']}, "
         f"{given.workers} runs of {given.threads} thread(s) at a time; commit {record['commit']}.",
-        f"Extraction strength before: {before}. Goal: {goal}; retain and neighbours at least 95 % of before. Checked "
+        f"Extraction strength (and answer probability) before: {before}. Goal: extraction strength of {goal}; "
+        f"{' and '.join(record['kept_by'])} at least 95 % of before. Checked "
         f"every {given.every} steps of at most {given.steps}, {given.limit} answers a set. {given.budget} settings a "
         f"method, chosen by FLOPs with a seed of its own, then seeds {given.seeds}: mean (lowest-highest) over those "
         "that reached the goal.",
@@ -292,12 +303,13 @@ def main() -> None:
     options.add_argument("--model", default="bio-full")
     options.add_argument("--retain-only", default="bio-retain")
     options.add_argument("--methods", default=",".join([*(f"{name}+uniform" for name in FULL), *WEIGHTED, "wga+spans"]))
-    options.add_argument("--budget", type=int, default=10, help="settings tried for each method")
+    options.add_argument("--budget", type=int, default=8, help="settings tried for each method")
+    options.add_argument("--best", type=int, default=99, help="run the seeds of so many methods of each kind only")
     options.add_argument("--fix", action="append", default=[], help="NAME=VALUE,... instead of the settings' values")
     options.add_argument("--seeds", default="0,1,2")
-    options.add_argument("--steps", type=int, default=50)
+    options.add_argument("--steps", type=int, default=40)
     options.add_argument("--every", type=int, default=2)
-    options.add_argument("--limit", type=int, default=48)
+    options.add_argument("--limit", type=int, default=36)
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--out", help="of .md and .json, by default docs/compute-TASK")
@@ -318,7 +330,9 @@ def main() -> None:
         jobs = [d | {"objective": o, "weights": w, "kind": kind_of(w), "seed": TUNING_SEED}
                 for o, w in methods for d in draws(given.budget)]  # fmt: skip
         tried = rows.run(pool, jobs)
-        picked = [tuned([r for r in tried if [r["objective"], r["weights"]] == method], "flops") for method in methods]
+        picked = [min((r for r in tried if [r["objective"], r["weights"]] == m), key=rank) for m in methods]
+        picked = [row for kind in ("full sample", "token-weighted", "oracle")
+                  for row in sorted((r for r in picked if r["kind"] == kind), key=rank)[: given.best]]  # fmt: skip
         finals = [{k: row[k] for k in jobs[0]} | {"seed": seed}
                   for row in picked for seed in map(int, given.seeds.split(","))]  # fmt: skip
         shown = rows.run(pool, finals)
@@ -330,6 +344,7 @@ def main() -> None:
         "ratio_full_sample_seconds": ratio(cells, "seconds"),
         "cells": cells,
         "before": _loaded["before"],
+        "kept_by": [measure_of(name) for name in ("retain", "neighbours")],
         "never": _loaded["never"],
         "minutes": (time.perf_counter() - started) / 60,
         "hardware": hardware(),

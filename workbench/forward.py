@@ -89,6 +89,23 @@ def states_and_head(
     return flat, flat.pop("rows")[batch.places - 1], model.get_output_embeddings() if plain else None
 
 
+def compiled(lm: LanguageModel) -> Callable[..., Any]:
+    """The decoder by `torch.compile`, tried on a few tokens.
+
+    Raises:
+        UserError: there is no compiler, or it cannot do with this model.
+    """
+    decoder = torch.compile(lm.module.get_decoder(), dynamic=True)
+    ids = torch.zeros(2, 3, dtype=torch.long, device=lm.device)
+    try:
+        with lm.autocast():
+            decoder(input_ids=ids, attention_mask=ids + 1, use_cache=False, output_hidden_states=False)
+    except Exception as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"torch.compile does not work here ({why}); use compile=false") from error
+    return decoder
+
+
 def logits_of(lm: LanguageModel, head: Callable[[Tensor], Tensor] | None, rows: Tensor) -> Tensor:
     """(N, V) logits, in float32 at least, of rows as `states_and_head` gives them."""
     if head is not None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from workbench.adapters import backward_share, choose_trained
 from workbench.cost import Ledger, Phase, out_of_memory
+from workbench.forward import compiled
 from workbench.models import LanguageModel, whole
 from workbench.objectives import objective as registered
 from workbench.processes import processes
@@ -90,7 +91,7 @@ class Loop:
         self.accelerator = Accelerator(device_placement=False)
         self._gpus = [lm.device] if lm.device.type == "cuda" else []
         choose_trained(lm, settings.train, rank=settings.lora_rank, scale=settings.lora_alpha, seed=settings.seed)
-        lm.compiled = torch.compile(lm.module.get_decoder(), dynamic=True) if settings.compile else None
+        lm.compiled = compiled(lm) if settings.compile else None
         self.parameters = [p for p in lm.module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
         self.optimizer = self.accelerator.prepare(optimizer)
