@@ -13,7 +13,7 @@ Formats and steps take turns; a rate is the median over the rounds.
 - `gemm_fraction`: matrix products of our step (from the cost ledger) a second, as a share of the greatest rate that one
   product of a few sizes reaches in the same format.
 - `atwu_overhead`: a step with the live scorer, which learns at every step, over one with weights of 1.
-- `peak_bytes`: most memory held in each kind of step, the model and its optimiser included.
+- `step_bytes`: most memory held during a step beyond what was held before it (model and optimiser, which all have).
 
 On a processor without bfloat16 instructions its figures are null: emulated, a product takes a hundred times as long.
 """
@@ -96,14 +96,19 @@ class Ours:
         """One step: seconds, FLOPs and peak memory."""
         from workbench.cost import Ledger
 
-        watch = Ledger()
         synchronise()
+        watch, held = Ledger(), resident()
         started, flops = time.perf_counter(), self.ledger.total.flops
         with watch.phase("step") as phase:
             self.event = self.loop.advance()
         synchronise()
         seconds = time.perf_counter() - started
-        return {"seconds": seconds, "flops": self.ledger.total.flops - flops, "peak_bytes": phase.peak_bytes}
+        return {
+            "seconds": seconds,
+            "flops": self.ledger.total.flops - flops,
+            "step_bytes": phase.peak_bytes - held,
+            "loss": self.event["loss"],
+        }
 
 
 def trainer_steps(lm: Any, batches: list[tuple[list[Any], list[Any]]], bf16: bool) -> tuple[list[float], float, int]:
@@ -133,15 +138,20 @@ def trainer_steps(lm: Any, batches: list[tuple[list[Any], list[Any]]], bf16: boo
     class Clock(TrainerCallback):
         def on_step_begin(self, *given: Any, **rest: Any) -> None:
             synchronise()
+            open_phase.append(Ledger().phase("step"))
+            held.append((open_phase[-1].__enter__(), resident()))
             times.append(time.perf_counter())
 
         def on_step_end(self, *given: Any, **rest: Any) -> None:
             synchronise()
             seconds.append(time.perf_counter() - times[-1])
+            open_phase[-1].__exit__(None, None, None)
 
     losses: list[Any] = []
     times: list[float] = []
     seconds: list[float] = []
+    open_phase: list[Any] = []
+    held: list[tuple[Any, int]] = []
     pairs = [pair for forget, keep in batches for pair in zip(forget, keep, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -156,10 +166,8 @@ def trainer_steps(lm: Any, batches: list[tuple[list[Any], list[Any]]], bf16: boo
         lm.module.requires_grad_(True)
         trainer = GradDiff(lm.module, arguments, train_dataset=pairs, data_collator=collated, callbacks=[Clock()])
         trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(pairs)
-        watch = Ledger()
-        with watch.phase("trainer") as phase:
-            trainer.train()
-    return seconds, float(losses[0]), phase.peak_bytes
+        trainer.train()
+    return seconds, float(losses[0]), max(phase.peak_bytes - before for phase, before in held[1:])
 
 
 def synchronise() -> None:
@@ -168,6 +176,25 @@ def synchronise() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def resident() -> int:
+    """Bytes held now, on the GPU or by this process."""
+    import psutil
+    import torch
+
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else psutil.Process().memory_info().rss
+
+
+def empty() -> None:
+    """Give back what nothing holds any more."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def gemm_peak(device: str, dtype: Any) -> float:
@@ -206,24 +233,25 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
 
     kinds = {"ours": ("grad_diff", "uniform"), "uniform": ("atwu", "uniform"), "atwu": ("atwu", "atwu")}
     data = samples(given.data_dir, given.rounds + 1, given.batch_size)
-    ours = {}
-    for name, (objective, weights) in kinds.items():
-        lm = model(given.model, given.device, precision)
-        ours[name] = Ours(lm, data, given.batch_size, objective, weights)
-    batches = ours["ours"].order(given.rounds + 1)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in ours}
-    losses = []
-    for _ in range(given.rounds + 1):
-        for name, each in ours.items():
-            found[name].append(each.step())
-        losses.append(ours["ours"].event["loss"])
-    del ours, each
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
+    losses, batches = [], []
+    # A CPU is shared with whoever else is there, so that the kinds take turns; a GPU's memory does not hold all three.
+    for group in [list(kinds)] if given.device == "cpu" else [[name] for name in kinds]:
+        ours = {n: Ours(model(given.model, given.device, precision), data, given.batch_size, *kinds[n]) for n in group}
+        for _ in range(given.rounds + 1):
+            for name, each in ours.items():
+                found[name].append(each.step())
+        if "ours" in ours:
+            losses = [r["loss"] for r in found["ours"]]
+            batches = ours["ours"].order(given.rounds + 1)
+        del ours, each
+        empty()
     lm = model(given.model, given.device, precision)
     seconds, loss, peak = trainer_steps(lm, batches, bf16=precision == "bfloat16")
     count = 2 * given.batch_size
     rate = {name: count / median(r["seconds"] for r in rows[1:]) for name, rows in found.items()}
     flops = median(r["flops"] / r["seconds"] for r in found["ours"][1:])
-    peaks = {name: max(r["peak_bytes"] for r in rows) for name, rows in found.items()}
+    peaks = {name: max(r["step_bytes"] for r in rows[1:]) for name, rows in found.items()}
     gemm = gemm_peak(given.device, getattr(torch, precision))
     return {
         "samples_per_second": rate | {"trainer": count / median(seconds[1:])},
@@ -234,7 +262,7 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
         "atwu_overhead": median(
             a["seconds"] / u["seconds"] for a, u in zip(found["atwu"][1:], found["uniform"][1:], strict=True)
         ),
-        "peak_bytes": peaks | {"trainer": peak},
+        "step_bytes": peaks | {"trainer": peak},
         "loss_difference": abs(losses[0] - loss) / max(abs(loss), 1e-9),
     }
 
@@ -255,7 +283,12 @@ def main() -> None:
     from workbench.models import choose_precision
 
     transformers.logging.set_verbosity_error()
-    chosen = choose_precision(given.device, model(given.model, "cpu", "float32").module.config.hidden_size)
+    width = (
+        LLAMA_1B["hidden_size"]
+        if given.model == "llama-1b"
+        else model(given.model, "cpu", "float32").module.config.hidden_size
+    )
+    chosen = choose_precision(given.device, width)
     half = given.device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     formats = ("float32", "bfloat16") if half else ("float32",)
     found = {name: measured(given, name) for name in formats}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 import random
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from workbench import forward
-from workbench.cost import forward_flops
+from workbench.cost import Ledger, forward_flops
 from workbench.models import LanguageModel, load
-from workbench.tasks import Sample
+from workbench.registry import UserError
+from workbench.settings import Settings
+from workbench.tasks import Sample, Task
 from workbench.tokens import collate, encode, token_stats
+from workbench.unlearn import Loop, unlearn
 
 
 def padded(lengths: list[int], groups: list[list[int]], price: int) -> int:
@@ -139,7 +143,7 @@ def test_pieces_are_for_large_plain_heads() -> None:
     assert not forward.in_pieces(None, 1 << 10)
 
 
-def test_a_step_in_pieces_is_the_plain_step(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_step_in_pieces_is_the_plain_step(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = collate(lm, [encode(lm, s) for s in SAMPLES])
     gradients = []
     for large in (0, 1 << 60):
@@ -151,3 +155,27 @@ def test_a_step_in_pieces_is_the_plain_step(lm: LanguageModel, monkeypatch: pyte
         gradients.append([p.grad for p in model.module.parameters()])
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_the_plain_step(lm: LanguageModel) -> None:
+    task = Task("t", {"forget": SAMPLES, "retain": SAMPLES[::-1]})
+    settings = Settings(steps=3, batch_size=4, lr=1e-3, record_every=100)
+    plain, fast = (
+        unlearn(lm, task, "wga", "uniform", settings=replace(settings, compile=compile)) for compile in (False, True)
+    )
+    for a, b in zip(plain.events, fast.events, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-3, abs=1e-5)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
+
+
+def test_without_a_compiler_it_says_so(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        def decoder(**_: Any) -> None:
+            raise RuntimeError("no C++ compiler\nand more")
+
+        return decoder
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(UserError, match=r"does not work here \(no C\+\+ compiler\); use compile=false"):
+        Loop(lm.frozen_copy(), Settings(compile=True), Ledger(), SAMPLES)
