@@ -46,6 +46,7 @@ SPACE: dict[str, list[Any]] = {
     "train": ["all", "last half"],
     "skip": [0.0, 0.1],
 }
+SETS = ("forget", "paraphrases", "retain", "neighbours")
 KNOWN = 0.25  # extraction strength before the run, from which on a set to keep is judged by it
 _loaded: dict[str, Any] = {}
 
@@ -71,7 +72,7 @@ def prepare(given: argparse.Namespace) -> None:
     _loaded["never"] = strengths(load(given.retain_only, **lm.like()), ("forget", "paraphrases"))
 
 
-def strengths(lm: Any, names: tuple[str, ...] = ("forget", "paraphrases", "retain", "neighbours")) -> dict[str, float]:
+def strengths(lm: Any, names: tuple[str, ...] = SETS, cost: Any = None) -> dict[str, float]:
     """Mean extraction strength of each set, and its mean answer probability (of the mean token)."""
     import torch
 
@@ -85,6 +86,8 @@ def strengths(lm: Any, names: tuple[str, ...] = ("forget", "paraphrases", "retai
         for _, batch in batches(lm, encodings, 64):
             with torch.no_grad():
                 stats = token_stats(lm, batch)
+            if cost is not None:
+                cost.count(lm, batch)
             for ranks in stats.rank.split(stats.counts.tolist()):
                 values.append(strength(Answer(ranks.float().numpy(), ranks.numpy(), "", None, None, None, ())))
             chances += stats.sample_mean(stats.logp).exp().tolist()
@@ -107,7 +110,7 @@ def miss(now: dict[str, float]) -> float:
 
 def one(job: dict[str, Any]) -> dict[str, Any]:
     """One run until the goal, or to its last step: where it got to and what it cost."""
-    from workbench.cost import Ledger
+    from workbench.cost import Ledger, Phase
     from workbench.objectives import objective
     from workbench.registry import UserError
     from workbench.scorers import scorer
@@ -126,7 +129,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     options = {"weights": job.get("options", {})}
     settings = replace(settings, gamma=settings.gamma * job["gamma"], options=options)
     settings = settings if fixed else replace(settings, skip=0.0)  # which skipping cannot serve
-    ledger, checks = Ledger(), []
+    ledger, ruler, checks = Ledger(), Phase(), []
 
     model = lm.frozen_copy()
 
@@ -137,8 +140,8 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
         if step % given.every:
             return False
         cost = spent(ledger)
-        now = strengths(model)
-        checks.append({"step": step, **now, **cost, "miss": miss(now)})
+        now = strengths(model, cost=ruler)
+        checks.append({"step": step, **now, **cost, "check_flops": ruler.flops, "miss": miss(now)})
         return miss(now) <= 0 and not job.get("to_the_end")
 
     try:
@@ -188,7 +191,7 @@ def said(row: dict[str, Any]) -> str:
     name = f"{row['objective']} {row['weights']} seed {row['seed']}"
     if "failed" in row:
         return f"{name}: {row['failed']}"
-    got = " ".join(f"{n[:6]} {row[n]:.2f}" for n in ("forget", "paraphrases", "retain", "neighbours"))
+    got = " ".join(f"{n[:6]} {row[n]:.2f}" for n in SETS)
     how = f"goal at step {row['step']}" if row["reached"] else f"missed by {row['miss']:.3f}"
     return f"{name}: {how}, {got}, {row['flops'] / 1e9:.0f} GFLOP, {row['seconds']:.1f} s"
 

@@ -32,6 +32,7 @@ LEVERS: dict[str, dict[str, Any]] = {
     "full-sample weights": {"weights": "uniform"},
     "weights by specificity": {"weights": "specificity"},
     "learned weights (atwu)": {"weights": "atwu"},
+    "learned weights, every 10th step": {"weights": "atwu", "options": {"every": 10}},
     "oracle weights": {"weights": "spans"},
     "larger steps": {"lr": 2e-3},
     "smaller steps": {"lr": 5e-4},
@@ -44,7 +45,6 @@ LEVERS: dict[str, dict[str, Any]] = {
     "LoRA": {"train": "lora"},
 }
 THRESHOLDS = (0.0, 0.03, 0.1, 0.3)
-SETS = ("forget", "paraphrases", "retain", "neighbours")
 
 
 def size(job: dict[str, Any]) -> dict[str, Any]:
@@ -138,18 +138,26 @@ def main() -> None:
         ]
     lines = []
     for name, found in levers.items():
+        checked = [r["check_flops"] / r["flops"] for r in found]
         fine = [r for r in found if r["reached"]]
         cost = [spread([r[k] / scale for r in fine], digits) if fine else "never"
                 for k, scale, digits in (("flops", 1e9, 0), ("seconds", 1, 1), ("step", 1, 0))]  # fmt: skip
-        lines.append([name, f"{len(fine)} of {len(found)}", *cost, spread([r["miss"] for r in found])])
-    print(table("lever | goal reached | GFLOP | seconds | steps | missed by, at the best check", lines), end="\n\n")
+        lines.append(
+            [name, f"{len(fine)} of {len(found)}", *cost, spread([r["miss"] for r in found]), f"{mean(checked):.0%}"]
+        )
+    print(
+        table(
+            "lever | goal reached | GFLOP | seconds | steps | missed by, at the best check | checks, of the cost", lines
+        ),
+        end="\n\n",
+    )
     lines = []
     for threshold in THRESHOLDS:
         found = [r for r in skips if r["skip"] == threshold]
-        ends = [spread([r[name] for r in found]) for name in SETS]
+        ends = [spread([r[name] for r in found]) for name in runs.SETS]
         skipped = spread([mean(r["skipped"]) if r["skipped"] else 0.0 for r in found])
         lines.append([f"{threshold:g}", *ends, skipped, spread([r["flops"] / 1e9 for r in found], 0)])
-    print(table(f"skip | {' | '.join(SETS)} | tokens skipped | GFLOP", lines), end="\n\n")
+    print(table(f"skip | {' | '.join(runs.SETS)} | tokens skipped | GFLOP", lines), end="\n\n")
     draw(skips, Path(given.plot))
     lines = [
         [f"{r['objective']} + {r['weights']}", str(r["samples"]), str(r["tokens"]), f"{r['flops'] / 1e9:.1f}",
