@@ -66,11 +66,11 @@ class Ours:
 
     def __init__(self, lm: Any, data: tuple[list[Any], list[Any]], size: int, objective: str, weights: str) -> None:
         from workbench.cost import Ledger, Phase
+        from workbench.loop import Loop
         from workbench.scorers.weights import prepare_weights
         from workbench.settings import Settings
         from workbench.tasks import Task
         from workbench.terms import ForgetTerm
-        from workbench.unlearn import Loop
 
         forget, keep = data
         settings = Settings(batch_size=size, lr=1e-5, warmup=0, steps=10_000)

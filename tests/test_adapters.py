@@ -12,12 +12,13 @@ import torch
 
 from workbench import execution, runs
 from workbench.adapters import backward_share, choose_trained, has_adapter, save_adapter, without_adapter
+from workbench.loop import State
 from workbench.models import LanguageModel, load
 from workbench.registry import UserError
 from workbench.settings import Settings
 from workbench.tasks import Task, TaskSpec
 from workbench.tokens import collate, encode, token_stats
-from workbench.unlearn import State, unlearn
+from workbench.unlearn import unlearn
 
 QUICK = Settings(steps=4, batch_size=4, lr=1e-2, warmup=1, record_every=2, checkpoint_every=2)
 

@@ -13,12 +13,13 @@ import torch.nn.functional as F
 
 from workbench import forward
 from workbench.cost import Ledger, forward_flops
+from workbench.loop import Loop
 from workbench.models import LanguageModel, load
 from workbench.registry import UserError
 from workbench.settings import Settings
 from workbench.tasks import Sample, Task
 from workbench.tokens import collate, encode, token_stats
-from workbench.unlearn import Loop, unlearn
+from workbench.unlearn import unlearn
 
 
 def padded(lengths: list[int], groups: list[list[int]], price: int) -> int:

@@ -16,12 +16,13 @@ from runs_of import ONE_THREAD, series
 from two_processes import SETTINGS
 
 from workbench import terms
+from workbench.loop import Diverged
 from workbench.models import LanguageModel
 from workbench.registry import UserError
 from workbench.scorers import TaskScoring, save_scorer
 from workbench.scorers.amortised import fit_map
 from workbench.tasks import Task
-from workbench.unlearn import Diverged, unlearn
+from workbench.unlearn import unlearn
 
 
 @pytest.mark.parametrize("micro_batch", [pytest.param(1, marks=pytest.mark.slow), 3])

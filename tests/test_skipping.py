@@ -11,6 +11,7 @@ import torch
 
 from workbench.checkpoints import read_checkpoint, save_checkpoint
 from workbench.cost import Ledger, Phase
+from workbench.loop import Loop, State
 from workbench.models import LanguageModel
 from workbench.registry import UserError
 from workbench.scorers.weights import prepare_weights
@@ -19,7 +20,7 @@ from workbench.skipping import AGAIN, Skipping
 from workbench.tasks import Task
 from workbench.terms import ForgetTerm
 from workbench.tokens import encode, token_stats
-from workbench.unlearn import Loop, State, unlearn
+from workbench.unlearn import unlearn
 
 SKIP = Settings(steps=14, batch_size=4, lr=2e-3, warmup=1, record_every=100, checkpoint_every=100, skip=0.2)
 

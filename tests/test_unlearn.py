@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from workbench.loop import State
 from workbench.models import LanguageModel
 from workbench.registry import UserError
 from workbench.scorers import score_samples
@@ -16,7 +17,7 @@ from workbench.settings import Settings, schedule
 from workbench.tasks import Task
 from workbench.terms import Batcher
 from workbench.tokens import collate, encode, token_stats
-from workbench.unlearn import State, finetune, unlearn
+from workbench.unlearn import finetune, unlearn
 
 QUICK = Settings(steps=6, batch_size=4, lr=1e-3, warmup=2, record_every=2, checkpoint_every=2)
 

@@ -34,6 +34,11 @@ class Part:
     of_samples: float
     kept: list[Tensor] | None = None
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that are computed."""
+        return sum(len(e.ids) for e in self.encodings)
+
     @functools.cached_property
     def batch(self) -> TokenBatch:
         """The samples as a batch."""

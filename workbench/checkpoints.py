@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.cost import Ledger
 from workbench.files import writing
-from workbench.unlearn import State
+from workbench.loop import State
 
 FOLDER = "checkpoints"
 

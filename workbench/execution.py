@@ -19,6 +19,7 @@ from workbench.checkpoints import latest_checkpoint, read_checkpoint, save_check
 from workbench.cost import Ledger, Phase
 from workbench.files import cannot_write, write_json, write_table, writing
 from workbench.interrupts import interruptible
+from workbench.loop import Diverged, State
 from workbench.models import LanguageModel, Prompt, load, load_adapter
 from workbench.objectives import objective
 from workbench.ownership import STOP, holding, job_of
@@ -32,7 +33,7 @@ from workbench.sharding import shard, whole_weights
 from workbench.tasks import Task
 from workbench.terms import preferred_answers
 from workbench.trackers import Trackers, check_trackers
-from workbench.unlearn import Diverged, Run, State, unlearn
+from workbench.unlearn import Run, unlearn
 
 PROBED_DURING = 32  # samples a set, of probes during a run
 
