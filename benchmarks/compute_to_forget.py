@@ -6,13 +6,12 @@
 **Goal.** Extraction strength of the forget answers, and of their paraphrases, at most that of a model which never saw
 them (`--retain-only`) plus .05; of retain and neighbours at least 95 % of what it was before the run. (A set of which
 less than .25 could be extracted before is judged by its answers' probability: of TOFU's real authors a small model
-recites nothing.) Checked
-every `--every` steps on `--limit` answers a set; these checks are the ruler and cost nothing, everything else in the
-run's ledger counts: scoring, references, scorer, steps.
+recites nothing.) Checked every `--every` steps on `--limit` answers a set; these checks are the ruler and cost nothing,
+everything else in the run's ledger counts: scoring, references, scorer, steps.
 
 **Tuning.** Every method gets `--budget` settings, drawn alike (one seed for all) from learning rate, weight of the
-forget loss, batch sizes, how often a retain batch is computed, and the trained layers, and is run on them with a seed
-of its own. The cheapest in FLOPs that reaches the goal is run with the reported seeds; where none does, the one that
+forget loss, batch sizes, how often a retain batch is computed, skipping, and the trained layers (`half`: the upper
+half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of its own. The cheapest in FLOPs that reaches the goal is run with the reported seeds; where none does, the one that
 comes nearest is. Full-sample methods are those with weights of 1. No span label enters, but in rows marked `oracle`.
 
 `ratio_full_sample_flops` is the mean cost of the best full-sample method over that of the best token-weighted one (an
@@ -43,7 +42,7 @@ SPACE: dict[str, list[Any]] = {
     "batch_size": [16, 32],
     "retain_batch": [32, 64],
     "retain_every": [1, 2],
-    "train": ["all", "last half"],
+    "train": ["all", "half"],
     "skip": [0.0, 0.1],
 }
 SETS = ("forget", "paraphrases", "retain", "neighbours")
@@ -121,13 +120,14 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     given, lm = _loaded["given"], _loaded["lm"]
     authors = objective[job["objective"]].facts.get("settings", {})
     layers = lm.module.config.num_hidden_layers
-    train = f"layers:{layers // 2}-{layers - 1}" if job["train"] == "last half" else job["train"]
+    half = (0, layers // 2 - 1) if job["objective"] == "rmu" else (layers // 2, layers - 1)
+    train = f"layers:{half[0]}-{half[1]}" if job["train"] == "half" else job["train"]
     fixed = scorer[job["weights"]].kind != "live" and not needs_of(objective[job["objective"]]) & {"logits", "states"}
     picked = {k: job[k] for k in ("lr", "batch_size", "retain_batch", "retain_every", "skip", "seed")}
     settings = Settings(steps=given.steps, warmup=1, record_every=10**6, record_samples=1, checkpoint_every=10**6)
     settings = replace(settings, **{k: v for k, v in authors.items() if k != "lr"}, **picked, train=train)
     options = {"weights": job.get("options", {})}
-    settings = replace(settings, gamma=settings.gamma * job["gamma"], options=options)
+    settings = replace(settings, gamma=job["gamma"], options=options)
     settings = settings if fixed else replace(settings, skip=0.0)  # which skipping cannot serve
     ledger, ruler, checks = Ledger(), Phase(), []
 
@@ -247,7 +247,7 @@ def spread(value: dict[str, float] | None, scale: float = 1.0, digits: int = 0) 
 def line(c: dict[str, Any]) -> str:
     """A row of the table."""
     setting = (
-        f"lr {c['lr']:g}, gamma x{c['gamma']:g}, {c['batch_size']} + {c['retain_batch']}"
+        f"lr {c['lr']:g}, gamma {c['gamma']:g}, {c['batch_size']} + {c['retain_batch']}"
         f"{' every ' + str(c['retain_every']) if c['retain_every'] > 1 else ''}, {c['train']}"
         f"{', skip ' + format(c['skip'], 'g') if c['skip'] else ''}"
     )

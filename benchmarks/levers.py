@@ -41,7 +41,7 @@ LEVERS: dict[str, dict[str, Any]] = {
     "skipping": {"skip": 0.1},
     "retain batches half as large": {"retain_batch": 32},
     "retain batches half as often": {"retain_every": 2},
-    "last half of the layers": {"train": "last half"},
+    "upper half of the layers": {"train": "half"},
     "LoRA": {"train": "lora"},
 }
 THRESHOLDS = (0.0, 0.03, 0.1, 0.3)

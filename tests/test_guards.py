@@ -15,7 +15,7 @@ import torch
 from runs_of import ONE_THREAD, series
 from two_processes import SETTINGS
 
-from workbench import terms
+from workbench import loop, terms, tokens
 from workbench.loop import Diverged
 from workbench.models import LanguageModel
 from workbench.registry import UserError
@@ -46,7 +46,7 @@ def test_parts_make_the_same_step(
 
 def short_of_memory(most: int) -> Any:
     """`token_stats` on a device whose memory holds so many samples at once."""
-    real = terms.token_stats
+    real = tokens.token_stats
 
     def limited(lm: LanguageModel, batch: Any, **more: Any) -> Any:
         if len(batch.encodings) > most:
@@ -63,12 +63,13 @@ def test_out_of_memory_makes_parts_of_the_same_step(
     lm.module.double()
     settings = replace(SETTINGS, steps=3, batch_size=8)
     whole = unlearn(lm, small, "atwu", "atwu", settings=settings)
-    monkeypatch.setattr(terms, "token_stats", short_of_memory(3))
+    for module in (terms, loop):
+        monkeypatch.setattr(module, "token_stats", short_of_memory(3))
     short = unlearn(lm, small, "atwu", "atwu", settings=settings)
     pd.testing.assert_frame_equal(series(short.events), series(whole.events), check_exact=False, rtol=1e-6)
     assert [e["micro_batch"] for e in short.events] == [2, 2, 2]  # halved twice, then kept
     assert float(short.scorer.state["step"]) == 3  # once a step, though the first was tried three times
-    monkeypatch.setattr(terms, "token_stats", short_of_memory(0))
+    monkeypatch.setattr(loop, "token_stats", short_of_memory(0))
     with pytest.raises(UserError, match="does not hold one sample at a time; train=lora"):
         unlearn(lm, small, "wga", "uniform", settings=settings)
 

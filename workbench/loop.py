@@ -207,6 +207,10 @@ class Loop:
             computed += found.pop("computed")
             for key, value in found.items():
                 said[key] = said.get(key, 0.0) + value
+        if not total.requires_grad:
+            raise UserError(
+                f"train={self.settings.train} trains nothing that the loss depends on; train lower layers too"
+            )
         said["loss"] += total.detach()
         said["tokens"] += batch.tokens
         with self.ledger.phase("backward") as phase:
