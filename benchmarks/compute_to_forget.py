@@ -11,8 +11,9 @@ everything else in the run's ledger counts: scoring, references, scorer, steps.
 
 **Tuning.** Every method gets `--budget` settings, drawn alike (one seed for all) from learning rate, weight of the
 forget loss, batch sizes, how often a retain batch is computed, skipping, and the trained layers (`half`: the upper
-half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of its own. The cheapest in FLOPs that reaches the goal is run with the reported seeds; where none does, the one that
-comes nearest is. Full-sample methods are those with weights of 1. No span label enters, but in rows marked `oracle`.
+half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of its own. The
+cheapest in FLOPs that reaches the goal is run with the reported seeds; where none does, the one that comes nearest is.
+Full-sample methods are those with weights of 1. No span label enters, but in rows marked `oracle`.
 
 `ratio_full_sample_flops` is the mean cost of the best full-sample method over that of the best token-weighted one (an
 oracle does not count), `ratio_full_sample_seconds` the same of the two that are best in seconds; null where one side
