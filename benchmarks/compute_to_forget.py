@@ -11,8 +11,10 @@ everything else in the run's ledger counts: scoring, references, scorer, steps.
 
 **Tuning.** Every method gets `--budget` settings, drawn alike (one seed for all) from learning rate, weight of the
 forget loss, batch sizes, how often a retain batch is computed, skipping, and the trained layers (`half`: the upper
-half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of its own. The
-cheapest in FLOPs that reaches the goal is run with the reported seeds; where none does, the one that comes nearest is.
+half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of its own. The best is
+tried again, for every method in the same `--second` ways: twice the steps, and with these twice the retain batch, twice
+and half the forget weight. Best is the cheapest in FLOPs that reaches the goal, and where none does the one nearest to
+it; the best of all is run with the reported seeds.
 Full-sample methods are those with weights of 1. No span label enters, but in rows marked `oracle`.
 
 `ratio_full_sample_flops` is the mean cost of the best full-sample method over that of the best token-weighted one (an
@@ -125,7 +127,8 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     train = f"layers:{half[0]}-{half[1]}" if job["train"] == "half" else job["train"]
     fixed = scorer[job["weights"]].kind != "live" and not needs_of(objective[job["objective"]]) & {"logits", "states"}
     picked = {k: job[k] for k in ("lr", "batch_size", "retain_batch", "retain_every", "skip", "seed")}
-    settings = Settings(steps=given.steps, warmup=1, record_every=10**6, record_samples=1, checkpoint_every=10**6)
+    steps = job.get("steps", given.steps)
+    settings = Settings(steps=steps, warmup=1, record_every=10**6, record_samples=1, checkpoint_every=10**6)
     settings = replace(settings, **{k: v for k, v in authors.items() if k != "lr"}, **picked, train=train)
     options = {"weights": job.get("options", {})}
     settings = replace(settings, gamma=job["gamma"], options=options)
@@ -148,7 +151,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     try:
         run = unlearn(model, _loaded["task"], job["objective"], job["weights"], settings=settings, in_place=True,
                       ledger=ledger, stop=stop)  # fmt: skip
-        if run.finished and (not checks or checks[-1]["step"] < given.steps):
+        if run.finished and (not checks or checks[-1]["step"] < steps):
             stop()
         skipped = [round(e["skipped"], 3) for e in run.events if "skipped" in e]
     except UserError as error:
@@ -203,6 +206,20 @@ def draws(budget: int) -> list[dict[str, Any]]:
     return [{name: draw.choice(values) for name, values in SPACE.items()} for _ in range(budget)]
 
 
+def best_of(rows: list[dict[str, Any]], methods: list[list[str]]) -> list[dict[str, Any]]:
+    """The best row of each method."""
+    return [min((r for r in rows if [r["objective"], r["weights"]] == method), key=rank) for method in methods]
+
+
+def refined(best: dict[str, Any], steps: int) -> list[dict[str, Any]]:
+    """The second round of settings, from the best of the first."""
+    longer = {name: best[name] for name in (*SPACE, "objective", "weights", "kind", "seed")} | {"steps": 2 * steps}
+    changes: list[dict[str, Any]] = [
+        {}, {"retain_batch": 64, "retain_every": 1}, {"gamma": 2 * best["gamma"]}, {"gamma": best["gamma"] / 2}
+    ]  # fmt: skip
+    return [longer | change for change in changes]
+
+
 def rank(row: dict[str, Any]) -> tuple[bool, float]:
     """The cheapest row that reached the goal comes first; where none did, the one that came nearest."""
     return not row["reached"], row["flops"] if row["reached"] else row["miss"]
@@ -218,7 +235,9 @@ def cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """A method's seeds: how many reached the goal, and what it cost those, mean and range."""
     fine = [r for r in rows if r["reached"]]
     first = rows[0]
-    out: dict[str, Any] = {k: first[k] for k in ("objective", "weights", "kind", *SPACE)}
+    out: dict[str, Any] = {k: first[k] for k in ("objective", "weights", "kind", *SPACE)} | {
+        "steps": first.get("steps")
+    }
     out |= {"seeds": len(rows), "reached": len(fine), "missed_by": mean(r["miss"] for r in rows)}
     for name in MEASURES:
         values = [r[name] for r in fine]
@@ -251,6 +270,7 @@ def line(c: dict[str, Any]) -> str:
         f"lr {c['lr']:g}, gamma {c['gamma']:g}, {c['batch_size']} + {c['retain_batch']}"
         f"{' every ' + str(c['retain_every']) if c['retain_every'] > 1 else ''}, {c['train']}"
         f"{', skip ' + format(c['skip'], 'g') if c['skip'] else ''}"
+        f"{', ' + str(c['steps']) + ' steps' if c['steps'] else ''}"
     )
     shares = ["" if c[n] is None else f"{c[n]['mean']:.0%}" for n in ("importance_flops", "importance_seconds")]
     found = f"{c['reached']} of {c['seeds']}"
@@ -276,8 +296,8 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
         f"{given.workers} runs of {given.threads} thread(s) at a time; commit {record['commit']}.",
         f"Extraction strength (and answer probability) before: {before}. Goal: extraction strength of {goal}; "
         f"{' and '.join(record['kept_by'])} at least 95 % of before. Checked "
-        f"every {given.every} steps of at most {given.steps}, {given.limit} answers a set. {given.budget} settings a "
-        f"method, chosen by FLOPs with a seed of its own, then seeds {given.seeds}: mean (lowest-highest) over those "
+        f"every {given.every} steps of at most {given.steps} or {2 * given.steps}, {given.limit} answers a set. "
+        f"{given.budget} + {given.second} settings a method, chosen by FLOPs with a seed of its own, then seeds {given.seeds}: mean (lowest-highest) over those "
         "that reached the goal.",
         "\n".join([f"| {HEAD} |", "|---" * len(HEAD.split("|")) + "|", *map(line, record["cells"])]),
         "\n".join(ratios),
@@ -308,6 +328,7 @@ def main() -> None:
     options.add_argument("--retain-only", default="bio-retain")
     options.add_argument("--methods", default=",".join([*(f"{name}+uniform" for name in FULL), *WEIGHTED, "wga+spans"]))
     options.add_argument("--budget", type=int, default=8, help="settings tried for each method")
+    options.add_argument("--second", type=int, default=4, help="further settings tried from each method's best")
     options.add_argument("--best", type=int, default=99, help="run the seeds of so many methods of each kind only")
     options.add_argument("--fix", action="append", default=[], help="NAME=VALUE,... instead of the settings' values")
     options.add_argument("--seeds", default="0,1,2")
@@ -334,10 +355,12 @@ def main() -> None:
         jobs = [d | {"objective": o, "weights": w, "kind": kind_of(w), "seed": TUNING_SEED}
                 for o, w in methods for d in draws(given.budget)]  # fmt: skip
         tried = rows.run(pool, jobs)
-        picked = [min((r for r in tried if [r["objective"], r["weights"]] == m), key=rank) for m in methods]
+        first = best_of(tried, methods)
+        tried += rows.run(pool, [job for row in first for job in refined(row, given.steps)[: given.second]])
+        picked = best_of(tried, methods)
         picked = [row for kind in ("full sample", "token-weighted", "oracle")
                   for row in sorted((r for r in picked if r["kind"] == kind), key=rank)[: given.best]]  # fmt: skip
-        finals = [{k: row[k] for k in jobs[0]} | {"seed": seed}
+        finals = [{k: row[k] for k in (*jobs[0], "steps") if k in row} | {"seed": seed}
                   for row in picked for seed in map(int, given.seeds.split(","))]  # fmt: skip
         shown = rows.run(pool, finals)
     count = len(given.seeds.split(","))
