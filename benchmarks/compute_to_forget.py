@@ -297,7 +297,8 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
         f"Extraction strength (and answer probability) before: {before}. Goal: extraction strength of {goal}; "
         f"{' and '.join(record['kept_by'])} at least 95 % of before. Checked "
         f"every {given.every} steps of at most {given.steps} or {2 * given.steps}, {given.limit} answers a set. "
-        f"{given.budget} + {given.second} settings a method, chosen by FLOPs with a seed of its own, then seeds {given.seeds}: mean (lowest-highest) over those "
+        f"{given.budget} + {given.second} settings a method, chosen by FLOPs with a seed of its own, then seeds "
+        f"{given.seeds}: mean (lowest-highest) over those "
         "that reached the goal.",
         "\n".join([f"| {HEAD} |", "|---" * len(HEAD.split("|")) + "|", *map(line, record["cells"])]),
         "\n".join(ratios),
