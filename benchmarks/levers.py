@@ -24,8 +24,8 @@ from typing import Any
 import compute_to_forget as runs
 
 BASE = {
-    "objective": "wga", "weights": "surprisal", "kind": "token-weighted", "lr": 1e-3, "gamma": 0.1, "batch_size": 32,
-    "retain_batch": 64, "retain_every": 1, "train": "all", "skip": 0.0,
+    "objective": "wga", "weights": "surprisal", "kind": "token-weighted", "lr": 2e-3, "gamma": 0.3, "batch_size": 16,
+    "retain_batch": 64, "retain_every": 2, "train": "half", "skip": 0.0,
 }  # fmt: skip
 LEVERS: dict[str, dict[str, Any]] = {
     "base": {},
@@ -34,14 +34,16 @@ LEVERS: dict[str, dict[str, Any]] = {
     "learned weights (atwu)": {"weights": "atwu"},
     "learned weights, every 10th step": {"weights": "atwu", "options": {"every": 10}},
     "oracle weights": {"weights": "spans"},
-    "larger steps": {"lr": 2e-3},
-    "smaller steps": {"lr": 5e-4},
+    "steps twice as large": {"lr": 4e-3},
+    "steps half as large": {"lr": 1e-3},
     "pressure that does not fade (grad_diff)": {"objective": "grad_diff"},
     "pressure that fades sooner (atwu)": {"objective": "atwu"},
+    "half the pressure": {"gamma": 0.15},
     "skipping": {"skip": 0.1},
+    "forget batches twice as large": {"batch_size": 32},
     "retain batches half as large": {"retain_batch": 32},
-    "retain batches half as often": {"retain_every": 2},
-    "upper half of the layers": {"train": "half"},
+    "retain batches in every step": {"retain_every": 1},
+    "all layers": {"train": "all"},
     "LoRA": {"train": "lora"},
 }
 THRESHOLDS = (0.0, 0.03, 0.1, 0.3)
@@ -118,9 +120,9 @@ def main() -> None:
     options.add_argument("--model", default="bio-full")
     options.add_argument("--retain-only", default="bio-retain")
     options.add_argument("--seeds", default="0,1,2")
-    options.add_argument("--steps", type=int, default=50)
+    options.add_argument("--steps", type=int, default=60)
     options.add_argument("--every", type=int, default=2)
-    options.add_argument("--limit", type=int, default=48)
+    options.add_argument("--limit", type=int, default=36)
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--plot", default="docs/skipped.svg")
