@@ -211,6 +211,11 @@ def best_of(rows: list[dict[str, Any]], methods: list[list[str]]) -> list[dict[s
     return [min((r for r in rows if [r["objective"], r["weights"]] == method), key=rank) for method in methods]
 
 
+def of(rows: list[dict[str, Any]], like: dict[str, Any]) -> list[str]:
+    """Keys of the rows of the same method."""
+    return [r["key"] for r in rows if (r["objective"], r["weights"]) == (like["objective"], like["weights"])]
+
+
 def refined(best: dict[str, Any], steps: int) -> list[dict[str, Any]]:
     """The second round of settings, from the best of the first."""
     longer = {name: best[name] for name in (*SPACE, "objective", "weights", "kind", "seed")} | {"steps": 2 * steps}
@@ -302,6 +307,8 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
         "that reached the goal.",
         "\n".join([f"| {HEAD} |", "|---" * len(HEAD.split("|")) + "|", *map(line, record["cells"])]),
         "\n".join(ratios),
+        f"The best setting of each method while tuning (the best {given.best} of a kind were run with the seeds):",
+        "\n".join(record["tuning"]),
     ]) + "\n"  # fmt: skip
 
 
@@ -359,6 +366,8 @@ def main() -> None:
         first = best_of(tried, methods)
         tried += rows.run(pool, [job for row in first for job in refined(row, given.steps)[: given.second]])
         picked = best_of(tried, methods)
+        tuning = [f"- {said(row)}, {sum(r['reached'] for r in tried if r['key'] in of(tried, row))} of "
+                  f"{len(of(tried, row))} settings reached the goal" for row in picked]  # fmt: skip
         picked = [row for kind in ("full sample", "token-weighted", "oracle")
                   for row in sorted((r for r in picked if r["kind"] == kind), key=rank)[: given.best]]  # fmt: skip
         finals = [{k: row[k] for k in (*jobs[0], "steps") if k in row} | {"seed": seed}
@@ -371,6 +380,7 @@ def main() -> None:
         "ratio_full_sample_flops": ratio(cells, "flops"),
         "ratio_full_sample_seconds": ratio(cells, "seconds"),
         "cells": cells,
+        "tuning": tuning,
         "before": _loaded["before"],
         "kept_by": [measure_of(name) for name in ("retain", "neighbours")],
         "never": _loaded["never"],
