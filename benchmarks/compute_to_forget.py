@@ -211,9 +211,10 @@ def best_of(rows: list[dict[str, Any]], methods: list[list[str]]) -> list[dict[s
     return [min((r for r in rows if [r["objective"], r["weights"]] == method), key=rank) for method in methods]
 
 
-def of(rows: list[dict[str, Any]], like: dict[str, Any]) -> list[str]:
-    """Keys of the rows of the same method."""
-    return [r["key"] for r in rows if (r["objective"], r["weights"]) == (like["objective"], like["weights"])]
+def how_tuning_went(rows: list[dict[str, Any]], best: dict[str, Any]) -> str:
+    """A line on a method's settings."""
+    mine = [r for r in rows if (r["objective"], r["weights"]) == (best["objective"], best["weights"])]
+    return f"- {said(best)}; {sum(r['reached'] for r in mine)} of {len(mine)} settings reached the goal"
 
 
 def refined(best: dict[str, Any], steps: int) -> list[dict[str, Any]]:
@@ -366,8 +367,7 @@ def main() -> None:
         first = best_of(tried, methods)
         tried += rows.run(pool, [job for row in first for job in refined(row, given.steps)[: given.second]])
         picked = best_of(tried, methods)
-        tuning = [f"- {said(row)}, {sum(r['reached'] for r in tried if r['key'] in of(tried, row))} of "
-                  f"{len(of(tried, row))} settings reached the goal" for row in picked]  # fmt: skip
+        tuning = [how_tuning_went(tried, row) for row in picked]
         picked = [row for kind in ("full sample", "token-weighted", "oracle")
                   for row in sorted((r for r in picked if r["kind"] == kind), key=rank)[: given.best]]  # fmt: skip
         finals = [{k: row[k] for k in (*jobs[0], "steps") if k in row} | {"seed": seed}
