@@ -18,9 +18,8 @@ it; the best of all is run with the reported seeds.
 Full-sample methods are those with weights of 1. No span label enters, but in rows marked `oracle`.
 
 `ratio_full_sample_flops` is the mean cost of the best full-sample method over that of the best token-weighted one (an
-oracle does not count), `ratio_full_sample_seconds` the same of the two that are best in seconds (see `ratio`: a lower
-bound where a full-sample run did not reach the goal, null where one side has nothing to compare). Rows are kept
-(`--rows`): a run that was cut off goes on where it stopped.
+oracle does not count), `ratio_full_sample_seconds` the same of the two that are best in seconds (see `ratio` for
+runs that did not reach the goal). Rows are kept (`--rows`): a run that was cut off goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -257,17 +256,18 @@ def cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def ratio(cells: list[dict[str, Any]], by: str) -> dict[str, Any]:
     """Mean cost of the cheapest full-sample method over that of the cheapest token-weighted one.
 
-    Compared are methods that reached the goal with most seeds at least. A full-sample run that did not reach it counts
-    with all that it spent, so that the ratio is a lower bound; a token-weighted method has to have reached it always.
+    Compared are methods that reached the goal with most seeds. A run that did not reach it counts with all that it
+    spent, on both sides: what reaching it would have cost there is not known.
     """
-    full = [c for c in cells if c["kind"] == "full sample" and 2 * c["reached"] > c["seeds"]]
-    weighted = [c for c in cells if c["kind"] == "token-weighted" and c["reached"] == c["seeds"]]
-    if not full or not weighted:
-        which = "full-sample method reached the goal with most seeds" if not full else "token-weighted one with all"
-        return {"value": None, "reason": f"no {which}"}
-    a, b = (min(side, key=lambda c: c["spent"][by]) for side in (full, weighted))
-    names = [f"{c['objective']} + {c['weights']}" for c in (a, b)]
-    return {"value": a["spent"][by] / b["spent"][by], "at_least": a["reached"] < a["seeds"], "between": names}
+    sides = []
+    for kind in ("full sample", "token-weighted"):
+        found = [c for c in cells if c["kind"] == kind and 2 * c["reached"] > c["seeds"]]
+        if not found:
+            return {"value": None, "reason": f"no {kind} method reached the goal with most seeds"}
+        sides.append(min(found, key=lambda c: c["spent"][by]))
+    full, weighted = sides
+    between = [f"{c['objective']} + {c['weights']} ({c['reached']} of {c['seeds']} reached it)" for c in sides]
+    return {"value": full["spent"][by] / weighted["spent"][by], "between": between}
 
 
 def spread(value: dict[str, float] | None, scale: float = 1.0, digits: int = 0) -> str:
@@ -301,7 +301,7 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
     command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
     ratios = [
         f"- {name}: " + (f"not available, {r['reason']}" if r["value"] is None else
-                         f"{'at least ' if r['at_least'] else ''}{r['value']:.2f} ({' over '.join(r['between'])})")
+                         f"{r['value']:.2f}, {' over '.join(r['between'])}")
         for name, r in record["ratios"].items()
     ]  # fmt: skip
     return "\n\n".join([

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from workbench.compare import alignment
+from workbench.cost import Phase
 from workbench.models import LanguageModel
 from workbench.registry import UserError
 from workbench.scorers import plain_scorers, score_samples, scorer, weights_from
@@ -113,3 +114,13 @@ def test_weights_of_other_tokens_are_refused(table: pd.DataFrame, full: Language
     changed = table[table["scorer"] == "wga"].assign(token_id=0)
     with pytest.raises(UserError, match="does not fit sample"):
         weights_from(changed, [encode(full, s) for s in small.forget])
+
+
+def test_a_forward_is_computed_only_where_a_scorer_reads_it(full: LanguageModel, small: Task) -> None:
+    spent = {}
+    for names in (["uniform"], ["random", "spans"], ["surprisal"], ["surprisal", "entropy"]):
+        cost = Phase()
+        score_samples(full, small.forget, names, cost=cost)
+        spent[tuple(names)] = cost.flops
+    assert spent["uniform",] == spent["random", "spans"] == 0
+    assert spent["surprisal",] == spent["surprisal", "entropy"] > 0

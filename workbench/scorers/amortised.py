@@ -19,7 +19,7 @@ from workbench.models import LanguageModel
 from workbench.registry import UserError
 from workbench.scorers.table import Scoring, TaskScoring, plain_scorers, scorer
 from workbench.tasks import Sample, spread
-from workbench.tokens import TokenStats, token_stats
+from workbench.tokens import TokenStats
 
 GRID = [10.0**power for power in np.arange(-3.0, 2.01, 0.5)]
 FOLDS = 5
@@ -171,11 +171,9 @@ def read(given: TaskScoring, lm: LanguageModel, samples: list[Sample], signal: s
     none = torch.empty(0)
     found, surprisals = Reading([none] * len(samples), [none] * len(samples)), []
     for indices, batch, stats in given.passes(lm, samples, hidden=hidden, layer=layer):
-        other = None
-        if given.reference is not None and "reference" in needs:
-            given.cost.count(given.reference, batch)
-            other = token_stats(given.reference, batch)
-        values = scorer[signal].function(Scoring(lm, batch, stats, other, given.seed))
+        scoring = Scoring(lm, batch, given.reference, given.seed, given.cost)
+        scoring.stats = stats  # known already, with the states
+        values = scorer[signal].function(scoring)
         assert stats.hidden is not None
         surprisals.append(stats.nll)
         sizes = stats.counts.tolist()

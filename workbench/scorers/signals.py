@@ -15,7 +15,7 @@ from workbench.scorers.table import Scoring, random_source, scorer
 @scorer("uniform", range=(0, 1), source="control; ours")
 def uniform(scoring: Scoring) -> Tensor:
     """1 on every token: full-sample unlearning."""
-    return torch.ones_like(scoring.stats.logp)
+    return torch.ones(len(scoring.batch.rows), device=scoring.batch.device)
 
 
 @scorer("random", range=(0, 1), source="control; ours")

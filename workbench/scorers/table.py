@@ -7,6 +7,7 @@ scores the tokens of the question beside those of the answer. One of kind "live"
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,21 +34,35 @@ COLUMNS = [
 
 @dataclass
 class Scoring:
-    """One batch as a scorer sees it: N answer tokens, packed.
+    """One batch as a scorer sees it: N answer tokens, packed. A forward is computed when a scorer first reads it.
 
     Attributes:
         lm: the model.
         batch: the samples.
-        stats: their statistics under the model, with entropy and rank.
-        reference: the same under the reference model, where one was given.
+        other: the reference model, where one was given.
         seed: of every random source.
+        cost: where the costs go.
     """
 
     lm: LanguageModel
     batch: TokenBatch
-    stats: TokenStats
-    reference: TokenStats | None
+    other: LanguageModel | None
     seed: int
+    cost: Phase
+
+    @functools.cached_property
+    def stats(self) -> TokenStats:
+        """The samples' statistics under the model, with entropy and rank."""
+        self.cost.count(self.lm, self.batch)
+        return token_stats(self.lm, self.batch)
+
+    @functools.cached_property
+    def reference(self) -> TokenStats | None:
+        """The same under the reference model."""
+        if self.other is None:
+            return None
+        self.cost.count(self.other, self.batch)
+        return token_stats(self.other, self.batch)
 
 
 @dataclass
@@ -235,16 +250,11 @@ def score_samples(
     found: dict[str, list[np.ndarray]] = {name: [np.empty(0)] * len(samples) for name in names}
     done = 0
     for indices, batch in batches(lm, encodings, batch_size):
-        stats = token_stats(lm, batch)
-        other = token_stats(reference, batch) if reference is not None else None
-        if cost is not None:
-            cost.count(lm, batch)
-            if reference is not None:
-                cost.count(reference, batch)
-        scoring = Scoring(lm, batch, stats, other, seed)
+        scoring = Scoring(lm, batch, reference, seed, cost or Phase())
+        ends = np.cumsum([len(e.answer_positions) for e in batch.encodings])[:-1]
         for entry in entries:
             values = entry.function(scoring, **(options or {}).get(entry.name, {}))
-            for index, part in zip(indices, split(values, stats), strict=True):
+            for index, part in zip(indices, np.split(values.detach().double().cpu().numpy(), ends), strict=True):
                 found[entry.name][index] = part
         done += len(indices)
         progress(done)
