@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import sys
@@ -202,8 +203,13 @@ def said(row: dict[str, Any]) -> str:
 
 def draws(budget: int) -> list[dict[str, Any]]:
     """The settings that every method is tried with."""
-    draw = random.Random(0)
-    return [{name: draw.choice(values) for name, values in SPACE.items()} for _ in range(budget)]
+    draw, found = random.Random(0), []
+    budget = min(budget, math.prod(len(values) for values in SPACE.values()))
+    while len(found) < budget:
+        setting = {name: draw.choice(values) for name, values in SPACE.items()}
+        if setting not in found:
+            found.append(setting)
+    return found
 
 
 def best_of(rows: list[dict[str, Any]], methods: list[list[str]]) -> list[dict[str, Any]]:
