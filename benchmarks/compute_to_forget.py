@@ -30,7 +30,6 @@ import math
 import os
 import random
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -312,8 +311,8 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
     ]  # fmt: skip
     return "\n\n".join([
         f"# Compute to forget: {given.task}",
-        f"`benchmarks/compute_to_forget.py {command}`, {record['minutes']:.0f} minutes on {record['hardware']}, "
-        f"{given.workers} runs of {given.threads} thread(s) at a time; commit {record['commit']}.",
+        f"`benchmarks/compute_to_forget.py {command}`, on {record['hardware']}, {given.workers} runs of "
+        f"{given.threads} thread(s) at a time; commit {record['commit']}.",
         f"Extraction strength (and answer probability) before: {before}. Goal: extraction strength of {goal}; "
         f"{' and '.join(record['kept_by'])} at least 95 % of before. Checked "
         f"every {given.every} steps of at most {given.steps} or {2 * given.steps}, {given.limit} answers a set. "
@@ -370,7 +369,6 @@ def main() -> None:
 
     from workbench.runs import versions
 
-    started = time.perf_counter()
     methods = [method.split("+") for method in given.methods.split(",")]
     rows = Rows(Path(given.rows or f"{given.out}.jsonl"))
     prepare(given)
@@ -399,13 +397,12 @@ def main() -> None:
         "before": _loaded["before"],
         "kept_by": [measure_of(name) for name in ("retain", "neighbours")],
         "never": _loaded["never"],
-        "minutes": (time.perf_counter() - started) / 60,
         "hardware": hardware(),
         "commit": versions()["commit"][:10],
     }
     Path(f"{given.out}.md").write_text(page(given, record))
     Path(f"{given.out}.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps({k: record[k] for k in (*ratios, "ratios", "minutes")}))
+    print(json.dumps({k: record[k] for k in (*ratios, "ratios")}))
 
 
 if __name__ == "__main__":

@@ -132,3 +132,8 @@ def test_a_loss_that_is_no_number_names_step_and_samples(full: LanguageModel, sm
     assert stopped.value.step > 1
     assert len(stopped.value.samples) == 8
     assert set(stopped.value.samples) <= known
+
+
+def test_layers_that_the_loss_does_not_reach_are_told(full: LanguageModel, small: Task) -> None:
+    with pytest.raises(UserError, match="train=layers:3 trains nothing that the loss depends on"):
+        unlearn(full, small, "rmu", "uniform", settings=replace(SETTINGS, train="layers:3"))

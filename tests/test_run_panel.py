@@ -132,6 +132,7 @@ def test_a_killed_run_and_one_that_waits(spec: TaskSpec, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("field", "text", "said"),
     [
+        ("compile", "maybe", "compile: &#x27;maybe&#x27; is not true or false"),
         ("lr", "fast", "lr: &#x27;fast&#x27; is not a number"),
         ("lr", "", "lr: &#x27;&#x27; is not a number"),
         ("steps", "0", "steps must be at least 1"),
