@@ -13,7 +13,8 @@ Formats and steps take turns; a rate is the median over the rounds.
 - `gemm_fraction`: matrix products of our step (from the cost ledger) a second, as a share of the greatest rate that one
   product of a few sizes reaches in the same format.
 - `atwu_overhead`: a step with the live scorer, which learns at every step, over one with weights of 1.
-- `step_bytes`: most memory held during a step beyond what was held before it (model and optimiser, which all have).
+- `step_bytes`: most memory held during a step beyond what was held before it (model and optimiser, which all have); on
+  a GPU only, since a CPU's allocator keeps what a step gave back, so that the next one seems to need nothing.
 
 On a processor without bfloat16 instructions its figures are null: emulated, a product takes a hundred times as long.
 """
@@ -262,7 +263,7 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
         "atwu_overhead": median(
             a["seconds"] / u["seconds"] for a, u in zip(found["atwu"][1:], found["uniform"][1:], strict=True)
         ),
-        "step_bytes": peaks | {"trainer": peak},
+        "step_bytes": peaks | {"trainer": peak} if given.device != "cpu" else None,
         "loss_difference": abs(losses[0] - loss) / max(abs(loss), 1e-9),
     }
 
