@@ -48,11 +48,16 @@ def slow(lm: LanguageModel, task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_both_equal_plain_autograd(retained: LanguageModel, exact: LanguageModel, few: Task) -> None:
-    table = score_fixed(TaskScoring(retained, few, batch_size=2), ["retain_conflict", "gradient_cosine"])
+    """In float64; in float32 the product alone: the gradient of a sure token is rounding there, and so is its angle."""
     dots, cosines = slow(exact, few)
-    for name, expected in (("retain_conflict", dots), ("gradient_cosine", cosines)):
-        found = table.loc[table["scorer"] == name, "score"].to_numpy()
-        np.testing.assert_allclose(found, expected, rtol=1e-2, atol=2e-2 * np.abs(expected).max(), err_msg=name)
+    for lm, name, expected, far in (
+        (exact, "retain_conflict", dots, 1e-4),
+        (exact, "gradient_cosine", cosines, 1e-4),
+        (retained, "retain_conflict", dots, 2e-2),
+    ):
+        table = score_fixed(TaskScoring(lm, few, batch_size=2), [name])
+        found = table["score"].to_numpy()
+        np.testing.assert_allclose(found, expected, rtol=far, atol=far * np.abs(expected).max(), err_msg=name)
 
 
 def test_the_directional_derivative_predicts_a_step(exact: LanguageModel, few: Task) -> None:

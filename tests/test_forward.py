@@ -180,3 +180,15 @@ def test_without_a_compiler_it_says_so(lm: LanguageModel, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch, "compile", fails)
     with pytest.raises(UserError, match=r"does not work here \(no C\+\+ compiler\); use compile=false"):
         Loop(lm.frozen_copy(), Settings(compile=True), Ledger(), SAMPLES)
+
+
+def test_a_model_at_rest_can_be_differentiated_twice(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As scorers do that ask how one gradient lies to another; pieces are for training steps."""
+    monkeypatch.setattr(forward, "LARGE", 0)
+    model = lm.frozen_copy()
+    model.module.requires_grad_(True)
+    weight = model.module.get_output_embeddings().weight
+    stats = token_stats(model, collate(model, [encode(model, SAMPLES[0])]), extras=False)
+    (first,) = torch.autograd.grad(stats.nll.sum(), weight, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), weight)
+    assert second.abs().max() > 0

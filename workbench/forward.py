@@ -124,7 +124,10 @@ def _head_format(lm: LanguageModel) -> contextlib.AbstractContextManager[Any]:
 
 
 def in_pieces(head: Callable[[Tensor], Tensor] | None, tokens: int) -> TypeGuard[torch.nn.Linear]:
-    """Whether `label_logp` serves: a plain linear head, and so many logits that it pays."""
+    """Whether `label_logp` serves: a plain linear head, and so many logits that it pays.
+
+    For training steps alone: it cannot be differentiated twice, which scorers of the model at rest do.
+    """
     return type(head) is torch.nn.Linear and head.bias is None and tokens * head.out_features >= LARGE
 
 

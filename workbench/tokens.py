@@ -320,7 +320,8 @@ def token_stats(
 
     def compute() -> dict[str, Tensor]:
         found, packed, head = forward.states_and_head(lm, batch, layers, embeddings)
-        if packed.requires_grad and not (logits or extras or top_k) and forward.in_pieces(head, len(labels)):
+        training = packed.requires_grad and lm.module.training
+        if training and not (logits or extras or top_k) and forward.in_pieces(head, len(labels)):
             values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, packed, labels), strict=True))
         else:
             # Without gradient the vocabulary-wide rows are made a piece at a time: for a set of answers gigabytes.
