@@ -139,7 +139,7 @@ class ForgetTerm:
                 learn(whole)
                 turn = False
             mean = self.weights.mean_of(whole)
-        computed = sum(part.of_tokens for part in parts)
+        computed = sum(part.of_tokens for part in parts) if self.skipping is not None else 1.0
         return [ForgetPart(self, part, part.of_tokens / computed, learn if turn else None, mean) for part in parts]
 
     def said(self, step: int) -> dict[str, float]:
