@@ -182,13 +182,21 @@ def test_without_a_compiler_it_says_so(lm: LanguageModel, monkeypatch: pytest.Mo
         Loop(lm.frozen_copy(), Settings(compile=True), Ledger(), SAMPLES)
 
 
-def test_a_model_at_rest_can_be_differentiated_twice(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As scorers do that ask how one gradient lies to another; pieces are for training steps."""
+def test_pieces_are_for_training_steps_alone(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scorers ask a model at rest for gradients of gradients, which they cannot give."""
+
+    class Used(Exception):
+        pass
+
+    def used(*_: Any) -> None:
+        raise Used
+
     monkeypatch.setattr(forward, "LARGE", 0)
+    monkeypatch.setattr(forward, "label_logp", used)
     model = lm.frozen_copy()
     model.module.requires_grad_(True)
-    weight = model.module.get_output_embeddings().weight
-    stats = token_stats(model, collate(model, [encode(model, SAMPLES[0])]), extras=False)
-    (first,) = torch.autograd.grad(stats.nll.sum(), weight, create_graph=True)
-    (second,) = torch.autograd.grad(first.square().sum(), weight)
-    assert second.abs().max() > 0
+    batch = collate(model, [encode(model, SAMPLES[0])])
+    assert token_stats(model, batch, extras=False).logp.requires_grad
+    model.module.train()
+    with pytest.raises(Used):
+        token_stats(model, batch, extras=False)

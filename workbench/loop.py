@@ -163,7 +163,7 @@ class Loop:
             self._halve()
 
     def _accumulate(self) -> dict[str, float]:
-        said: dict[str, Any] = {"loss": 0.0, "tokens": 0}
+        said: dict[str, list[Any]] = {"loss": [], "tokens": []}
         forget: list[ForgetPart] = [] if self.forget is None else self.forget.parts(self.step, self._learn)
         keep: list[RetainPart] = [] if self.keep is None else self.keep.parts(self.step)
         if len(forget) == len(keep) == 1 and self._together(forget[0], keep[0]):
@@ -173,9 +173,9 @@ class Loop:
                 self._add(said, part)
             for other in keep:
                 self._add(said, other)
-        if self.forget is not None:
-            said |= self.forget.said(self.step)
-        return {name: float(value) for name, value in said.items()}  # here at the latest a GPU is waited for
+        # Here at the latest a GPU is waited for. Added up in float64, so that parts are the whole to the last bits.
+        sums = {name: float(sum(map(float, values))) for name, values in said.items()}
+        return sums | (self.forget.said(self.step) if self.forget is not None else {})
 
     def _together(self, forget: ForgetPart, keep: RetainPart) -> bool:
         """Whether one forward serves both: it reads the same, and both are what may be computed at once."""
@@ -188,7 +188,7 @@ class Loop:
             and all(b.most >= b.size for b in self.batchers)
         )
 
-    def _add(self, said: dict[str, Any], *parts: ForgetPart | RetainPart) -> None:
+    def _add(self, said: dict[str, list[Any]], *parts: ForgetPart | RetainPart) -> None:
         """Add the gradient of some parts' loss to the parameters, and what is said of them."""
         batch = parts[0].part.batch
         if len(parts) > 1:
@@ -204,15 +204,15 @@ class Loop:
             factor = self.settings.gamma if name == "forget" else self.alpha
             loss, found = each.loss(own)
             total = total + factor * loss
+            said["loss"].append((factor * loss).detach())
             computed += found.pop("computed")
             for key, value in found.items():
-                said[key] = said.get(key, 0.0) + value
+                said.setdefault(key, []).append(value)
         if not total.requires_grad:
             raise UserError(
                 f"train={self.settings.train} trains nothing that the loss depends on; train lower layers too"
             )
-        said["loss"] += total.detach()
-        said["tokens"] += batch.tokens
+        said["tokens"].append(batch.tokens)
         with self.ledger.phase("backward") as phase:
             self.accelerator.backward(total)
             for done in computed:
