@@ -10,12 +10,12 @@ recites nothing.) Checked every `--every` steps on `--limit` answers a set; thes
 everything else in the run's ledger counts: scoring, references, scorer, steps.
 
 **Tuning.** Every method gets `--budget` settings, drawn alike (one seed for all) from learning rate, weight of the
-forget loss, batch sizes, how often a retain batch is computed, skipping, and the trained layers (`half`: the upper
-half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of its own. The best is
-tried again, for every method in the same `--second` ways: twice the steps, and with these twice the retain batch, twice
-and half the forget weight. Best is the cheapest in FLOPs that reaches the goal, and where none does the one nearest to
-it; the best of all is run with the reported seeds.
-Full-sample methods are those with weights of 1. No span label enters, but in rows marked `oracle`.
+forget loss, batch sizes, how often a retain batch is computed, skipping (where it can serve), and the trained layers
+(`half`: the upper half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of its
+own. The best is tried again, for every method in the same `--second` ways: twice the steps, and with these a retain batch
+of 64 in every step, twice and half the forget weight. Best is the cheapest in FLOPs that reaches the goal, and where none
+does the one nearest to it; the best of all is run with the reported seeds. Full-sample methods are those with weights of
+1. No span label enters, but in rows marked `oracle`.
 
 `ratio_full_sample_flops` is the mean cost of the best full-sample method over that of the best token-weighted one (an
 oracle does not count), `ratio_full_sample_seconds` the same of the two that are best in seconds (see `ratio` for
@@ -251,6 +251,7 @@ def cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
     out |= {"seeds": len(rows), "reached": len(fine), "missed_by": mean(r["miss"] for r in rows)}
     ends = [r if r["reached"] else r["checks"][-1] for r in rows if r.get("checks")]
+    out["skip"] = first["skip"] if first.get("skipped") else 0.0  # it cannot serve every method
     out["spent"] = {by: mean(e[by] for e in ends) if ends else float("inf") for by in ("flops", "seconds")}
     for name in MEASURES:
         values = [r[name] for r in fine]
@@ -312,7 +313,7 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
     return "\n\n".join([
         f"# Compute to forget: {given.task}",
         f"`benchmarks/compute_to_forget.py {command}`, on {record['hardware']}, {given.workers} runs of "
-        f"{given.threads} thread(s) at a time; commit {record['commit']}.",
+        f"{given.threads} thread(s) at a time.",
         f"Extraction strength (and answer probability) before: {before}. Goal: extraction strength of {goal}; "
         f"{' and '.join(record['kept_by'])} at least 95 % of before. Checked "
         f"every {given.every} steps of at most {given.steps} or {2 * given.steps}, {given.limit} answers a set. "
@@ -367,8 +368,6 @@ def main() -> None:
         name, _, values = pair.partition("=")
         SPACE[name] = [type(SPACE[name][0])(value) for value in values.split(",")]
 
-    from workbench.runs import versions
-
     methods = [method.split("+") for method in given.methods.split(",")]
     rows = Rows(Path(given.rows or f"{given.out}.jsonl"))
     prepare(given)
@@ -398,7 +397,6 @@ def main() -> None:
         "kept_by": [measure_of(name) for name in ("retain", "neighbours")],
         "never": _loaded["never"],
         "hardware": hardware(),
-        "commit": versions()["commit"][:10],
     }
     Path(f"{given.out}.md").write_text(page(given, record))
     Path(f"{given.out}.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -22,7 +22,7 @@ class Part:
         lm: for whose tokenizer and device the batch is made.
         indices: of the samples in their set.
         encodings: of these samples; the answer tokens of an encoding are those that are computed.
-        of_tokens: share of the whole batch's answer tokens, those included that are not computed.
+        of_tokens: its computed answer tokens, as a share of all of the whole batch's, computed or not.
         of_samples: share of its samples.
         kept: for each sample the places of its computed answer tokens among all of its; None where all are.
     """

@@ -175,7 +175,9 @@ class Loop:
                 self._add(said, other)
         # Here at the latest a GPU is waited for. Added up in float64, so that parts are the whole to the last bits.
         sums = {name: float(sum(map(float, values))) for name, values in said.items()}
-        return sums | (self.forget.said(self.step) if self.forget is not None else {})
+        return sums | (
+            {"skipped": self.forget.skipped} if self.forget is not None and self.skipping is not None else {}
+        )
 
     def _together(self, forget: ForgetPart, keep: RetainPart) -> bool:
         """Whether one forward serves both: it reads the same, and both are what may be computed at once."""

@@ -46,8 +46,8 @@ class Skipping:
             if value is not None and value.requires_grad:
                 value.register_hook(lambda gradient: found.append(gradient.detach().abs()))
 
-    def forget_attempt(self) -> None:
-        """A step is computed anew: what was watched does not count."""
+    def begin(self) -> None:
+        """A step begins, or is computed anew: what was watched before does not count."""
         self._seen.clear()
 
     def step_done(self, visited: list[int]) -> None:

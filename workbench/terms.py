@@ -54,7 +54,11 @@ def steered_layer(lm: LanguageModel, options: dict[str, Any]) -> int:
 
 
 class ForgetTerm:
-    """Gamma times an objective, on the forget set: its batches, its token weights, and what the objective needs."""
+    """Gamma times an objective, on the forget set: its batches, its token weights, and what the objective needs.
+
+    Attributes:
+        skipped: share of the answer tokens of the last step's batch that were not computed.
+    """
 
     def __init__(
         self,
@@ -72,7 +76,7 @@ class ForgetTerm:
         self.layer = steered_layer(lm, self.options) if "states" in self.needs else None
         encodings = [encode(lm, s) for s in samples]
         self.batches = Batcher(lm, encodings, settings.batch_size, settings.seed, settings.micro_batch)
-        self.skipping = self._skipping() if settings.skip else None
+        self.skipping, self.skipped = self._skipping() if settings.skip else None, 0.0
         preferred = preferred_answers(self.entry, samples)
         self.preferred = None if preferred is None else [encode(lm, s) for s in preferred]
         # An objective's states are steered to a fixed vector: what they were before is the retain term's affair.
@@ -129,7 +133,7 @@ class ForgetTerm:
         """
         parts, learner = self.batches.parts(step), self.weights.learner
         if self.skipping is not None:
-            self.skipping.forget_attempt()
+            self.skipping.begin()
         turn = learner is not None and learner.every and (step - 1) % learner.every == 0
         mean: Tensor | None = None
         apart = len(parts) > 1 or processes().world > 1
@@ -140,13 +144,8 @@ class ForgetTerm:
                 turn = False
             mean = self.weights.mean_of(whole)
         computed = sum(part.of_tokens for part in parts) if self.skipping is not None else 1.0
+        self.skipped = 1 - computed
         return [ForgetPart(self, part, part.of_tokens / computed, learn if turn else None, mean) for part in parts]
-
-    def said(self, step: int) -> dict[str, float]:
-        """What an event says of a step beside its parts: the share of answer tokens that were skipped."""
-        if self.skipping is None:
-            return {}
-        return {"skipped": 1 - sum(part.of_tokens for part in self.batches.parts(step))}
 
 
 @dataclass(frozen=True)
