@@ -11,11 +11,11 @@ everything else in the run's ledger counts: scoring, references, scorer, steps.
 
 **Tuning.** Every method gets `--budget` settings, drawn alike (one seed for all) from learning rate, weight of the
 forget loss, batch sizes, how often a retain batch is computed, skipping (where it can serve), and the trained layers
-(`half`: the upper half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of its
-own. The best is tried again, for every method in the same `--second` ways: twice the steps, and with these a retain batch
-of 64 in every step, twice and half the forget weight. Best is the cheapest in FLOPs that reaches the goal, and where none
-does the one nearest to it; the best of all is run with the reported seeds. Full-sample methods are those with weights of
-1. No span label enters, but in rows marked `oracle`.
+(`half`: the upper half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of
+its own. The best is tried again, for every method in the same `--second` ways: twice the steps, and with these a
+retain batch of 64 in every step, twice and half the forget weight. Best is the cheapest in FLOPs that reaches the
+goal, and where none does the one nearest to it; the best of all is run with the reported seeds. Full-sample methods
+are those with weights of 1. No span label enters, but in rows marked `oracle`.
 
 `ratio_full_sample_flops` is the mean cost of the best full-sample method over that of the best token-weighted one (an
 oracle does not count), `ratio_full_sample_seconds` the same of the two that are best in seconds (see `ratio` for
@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +34,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+from many_runs import Rows, hardware, placeless, task_options
 
 TUNING_SEED = 1000
 FULL = ("grad_diff", "npo", "simnpo", "rmu")
@@ -169,27 +170,6 @@ def spent(ledger: Any) -> dict[str, float]:
     return {name: sum(getattr(p, name) for p in phases) for name in ("flops", "seconds")}
 
 
-class Rows:
-    """Finished rows, kept in a file; a job that is there is not run again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.found = {row["key"]: row for row in map(json.loads, lines)}
-
-    def run(self, pool: ProcessPoolExecutor, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows of all jobs."""
-        keys = [json.dumps(job, sort_keys=True) for job in jobs]
-        missing = [(key, job) for key, job in zip(keys, jobs, strict=True) if key not in self.found]
-        rows = pool.map(one, [job for _, job in missing])
-        for done, ((key, _), row) in enumerate(zip(missing, rows, strict=True), 1):
-            self.found[key] = row | {"key": key}
-            with self.path.open("a") as stream:
-                stream.write(json.dumps(self.found[key]) + "\n")
-            print(f"{done}/{len(missing)} {said(row)}", file=sys.stderr, flush=True)
-        return [self.found[key] for key in keys]
-
-
 def said(row: dict[str, Any]) -> str:
     """A row in a line."""
     name = f"{row['objective']} {row['weights']} seed {row['seed']}"
@@ -304,7 +284,7 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
     """The Markdown page."""
     goal = ", ".join(f"{name} at most {record['never'][name] + 0.05:.2f}" for name in ("forget", "paraphrases"))
     before = ", ".join(f"{name} {value:.2f}" for name, value in record["before"].items())
-    command = " ".join(Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:])
+    command = " ".join(map(placeless, sys.argv[1:]))
     ratios = [
         f"- {name}: " + (f"not available, {r['reason']}" if r["value"] is None else
                          f"{r['value']:.2f}, {' over '.join(r['between'])}")
@@ -327,14 +307,6 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
     ]) + "\n"  # fmt: skip
 
 
-def hardware() -> str:
-    """The processor."""
-    import torch
-
-    names = [x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x]
-    return f"{os.cpu_count()} x {names[0] if names else 'CPU'}, {torch.backends.cpu.get_cpu_capability()}"
-
-
 def kind_of(weights: str) -> str:
     """Whether weights make a run full-sample, token-weighted, or an oracle."""
     return {"uniform": "full sample", "spans": "oracle"}.get(weights, "token-weighted")
@@ -343,23 +315,16 @@ def kind_of(weights: str) -> str:
 def main() -> None:
     """Tune, run, write the page; the last line is one JSON object."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--task", default="biographies")
-    options.add_argument("--data-dir")
-    options.add_argument("--spans")
-    options.add_argument("--retain-rows", type=int)
-    options.add_argument("--model", default="bio-full")
+    task_options(options)
     options.add_argument("--retain-only", default="bio-retain")
     options.add_argument("--methods", default=",".join([*(f"{name}+uniform" for name in FULL), *WEIGHTED, "wga+spans"]))
     options.add_argument("--budget", type=int, default=8, help="settings tried for each method")
     options.add_argument("--second", type=int, default=4, help="further settings tried from each method's best")
     options.add_argument("--best", type=int, default=99, help="run the seeds of so many methods of each kind only")
     options.add_argument("--fix", action="append", default=[], help="NAME=VALUE,... instead of the settings' values")
-    options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--steps", type=int, default=40)
     options.add_argument("--every", type=int, default=2)
     options.add_argument("--limit", type=int, default=36)
-    options.add_argument("--workers", type=int, default=2)
-    options.add_argument("--threads", type=int, default=1)
     options.add_argument("--out", help="of .md and .json, by default docs/compute-TASK")
     options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
     given = options.parse_args()
@@ -369,7 +334,7 @@ def main() -> None:
         SPACE[name] = [type(SPACE[name][0])(value) for value in values.split(",")]
 
     methods = [method.split("+") for method in given.methods.split(",")]
-    rows = Rows(Path(given.rows or f"{given.out}.jsonl"))
+    rows = Rows(Path(given.rows or f"{given.out}.jsonl"), one, said)
     prepare(given)
     with ProcessPoolExecutor(given.workers, initializer=prepare, initargs=(given,)) as pool:
         jobs = [d | {"objective": o, "weights": w, "kind": kind_of(w), "seed": TUNING_SEED}

@@ -19,8 +19,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +26,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import harmonic_mean, mean
 from typing import Any
+
+from many_runs import Rows, hardware, placeless, task_options
 
 TUNING_SEED = 1000
 UTILITY = ("probability", "rouge_l_recall", "truth_ratio")
@@ -107,32 +107,11 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     return job | figures(run.lm, limit) | {"seconds": seconds, "flops": flops}
 
 
-class Rows:
-    """Finished rows, kept in a file; a job that is there is not run again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.found = {self.key(row): row for row in map(json.loads, lines)}
-
-    @staticmethod
-    def key(job: dict[str, Any]) -> tuple[Any, ...]:
-        """What names a job."""
-        return tuple(job[k] for k in ("objective", "weights", "lr", "gamma", "seed"))
-
-    def run(self, pool: ProcessPoolExecutor, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows of all jobs."""
-        missing = [job for job in jobs if self.key(job) not in self.found]
-        for done, row in enumerate(pool.map(one, missing), 1):
-            self.found[self.key(row)] = row
-            with self.path.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
-            said = (
-                row.get("failed") or f"score {row['score']:.3f} forget {row['forget']:.2f} retain {row['retain']:.2f}"
-            )
-            print(f"{done}/{len(missing)} {row['objective']} {row['weights']} lr {row['lr']:g} x{row['gamma']:g} "
-                  f"seed {row['seed']}: {said}", file=sys.stderr, flush=True)  # fmt: skip
-        return [self.found[self.key(job)] for job in jobs]
+def told(row: dict[str, Any]) -> str:
+    """A row in a line."""
+    said = row.get("failed") or f"score {row['score']:.3f} forget {row['forget']:.2f} retain {row['retain']:.2f}"
+    setting = f"lr {row['lr']:g} x{row['gamma']:g} seed {row['seed']}"
+    return f"{row['objective']} {row['weights']} {setting}: {said}"
 
 
 def scored(given: argparse.Namespace, folder: Path) -> dict[str, str]:
@@ -255,11 +234,6 @@ def introduction(given: argparse.Namespace, before: dict[str, float], took: floa
     )
 
 
-def placeless(word: Any) -> Any:
-    """A word of the command, its path on this machine cut to a name: the others' files lie elsewhere."""
-    return Path(word).name if isinstance(word, str) and Path(word).is_absolute() else word
-
-
 def page(given: argparse.Namespace, found: list[dict[str, Any]], before: dict[str, float], took: float) -> str:
     """The Markdown page."""
     lines = [f"| {HEAD} |", "|---" * len(HEAD.split("|")) + "|"]
@@ -285,17 +259,6 @@ def facts() -> dict[str, str]:
 
     found = versions()
     return {name: found[name] for name in ("torch", "transformers", "python")} | {"commit": found["commit"][:10]}
-
-
-def hardware() -> str:
-    """The processor, or the GPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} x {names[0] if names else platform.processor() or 'CPU'}"
 
 
 def draw(found: list[dict[str, Any]], before: dict[str, float], out: Path) -> None:
@@ -333,24 +296,17 @@ def draw(found: list[dict[str, Any]], before: dict[str, float], out: Path) -> No
 def main() -> None:
     """Tune, run, write the page; the last line is one JSON object."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--task", default="biographies")
-    options.add_argument("--data-dir")
-    options.add_argument("--spans")
-    options.add_argument("--retain-rows", type=int)
-    options.add_argument("--model", default="bio-full")
+    task_options(options)
     options.add_argument("--name", help="the model's name on the page, where --model is a path")
     options.add_argument("--objectives", default="", help="all by default")
     options.add_argument("--weights", default="uniform,atwu,specificity,spans")
     options.add_argument("--lrs", default="1e-3")
     options.add_argument("--gammas", default="0.03,0.1,0.3,1,3,10")
-    options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--steps", type=int, default=50)
     options.add_argument("--batch-size", type=int, default=16)
     options.add_argument("--train", default="all")
     options.add_argument("--limit", type=int, default=96, help="answers probed a set, of the runs that are shown")
     options.add_argument("--tuning-limit", type=int, default=48)
-    options.add_argument("--workers", type=int, default=2)
-    options.add_argument("--threads", type=int, default=1, help="a worker")
     options.add_argument("--out", default="docs/leaderboard", help="of .md, .json and .svg")
     options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
     given = options.parse_args()
@@ -370,7 +326,7 @@ def main() -> None:
         itertools.product(given.objectives.split(",") if given.objectives else objective, given.weights.split(","))
     )
     grid = list(itertools.product(map(float, given.lrs.split(",")), map(float, given.gammas.split(","))))
-    rows = Rows(Path(given.rows or f"{given.out}.jsonl"))
+    rows = Rows(Path(given.rows or f"{given.out}.jsonl"), one, told)
     with ProcessPoolExecutor(given.workers, initializer=prepare, initargs=(given, tables, _loaded["known"])) as pool:
         jobs = [{"objective": o, "weights": w, "lr": lr, "gamma": g, "seed": TUNING_SEED}
                 for (o, w), (lr, g) in itertools.product(pairs, grid)]  # fmt: skip

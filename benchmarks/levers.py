@@ -22,6 +22,7 @@ from statistics import mean
 from typing import Any
 
 import compute_to_forget as runs
+from many_runs import Rows, task_options
 
 BASE = {
     "objective": "wga", "weights": "surprisal", "kind": "token-weighted", "lr": 2e-3, "gamma": 0.3, "batch_size": 16,
@@ -113,23 +114,16 @@ def spread(values: list[float], digits: int = 2) -> str:
 def main() -> None:
     """Run everything; prints the tables; the last line is one JSON object."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--task", default="biographies")
-    options.add_argument("--data-dir")
-    options.add_argument("--spans")
-    options.add_argument("--retain-rows", type=int)
-    options.add_argument("--model", default="bio-full")
+    task_options(options)
     options.add_argument("--retain-only", default="bio-retain")
-    options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--steps", type=int, default=60)
     options.add_argument("--every", type=int, default=2)
     options.add_argument("--limit", type=int, default=36)
-    options.add_argument("--workers", type=int, default=2)
-    options.add_argument("--threads", type=int, default=1)
     options.add_argument("--plot", default="docs/skipped.svg")
     options.add_argument("--rows", default="levers.jsonl", help="finished rows; delete the file to begin anew")
     given = options.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
-    rows = runs.Rows(Path(given.rows))
+    rows = Rows(Path(given.rows), runs.one, runs.said)
     with ProcessPoolExecutor(given.workers, initializer=runs.prepare, initargs=(given,)) as pool:
         levers = {n: rows.run(pool, [BASE | change | {"seed": s} for s in seeds]) for n, change in LEVERS.items()}
         skips = rows.run(pool, [BASE | {"skip": t, "seed": s, "to_the_end": True} for t in THRESHOLDS for s in seeds])

@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 from typing import Any
+
+from many_runs import hardware
 
 LLAMA_1B = {
     "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
@@ -213,19 +212,6 @@ def gemm_peak(device: str, dtype: Any) -> float:
             synchronise()
             best = max(best, 2 * size**3 / (time.perf_counter() - started))
     return best
-
-
-def hardware() -> str:
-    """The processor, or the GPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return (
-        f"{os.cpu_count()} x {names[0] if names else platform.processor()}, {torch.backends.cpu.get_cpu_capability()}"
-    )
 
 
 def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import compute_to_forget as bench
 import pytest
 
-HOME = Path(__file__).resolve().parents[1] / "benchmarks" / "compute_to_forget.py"
 
-
-@pytest.fixture
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compute_to_forget", HOME)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+@pytest.fixture(autouse=True)
+def _loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("forget", "paraphrases", "retain", "neighbours")
     before = dict.fromkeys(names, 1.0) | {f"{name} probability": 0.8 for name in names}
-    module._loaded.update(before=before, never={"forget": 0.3, "paraphrases": 0.2})
-    return module
+    monkeypatch.setattr(bench, "_loaded", {"before": before, "never": {"forget": 0.3, "paraphrases": 0.2}})
 
 
 def row(kind: str, flops: float, seconds: float, reached: bool = True, **more: Any) -> dict[str, Any]:
@@ -45,21 +34,21 @@ def row(kind: str, flops: float, seconds: float, reached: bool = True, **more: A
     )
 
 
-def test_the_goal_asks_for_all_four_sets(bench: ModuleType) -> None:
+def test_the_goal_asks_for_all_four_sets() -> None:
     good = {"forget": 0.35, "paraphrases": 0.25, "retain": 0.95, "neighbours": 0.95}
     assert bench.miss(good) == pytest.approx(0.0)
     for name, value in (("forget", 0.36), ("paraphrases", 0.26), ("retain", 0.94), ("neighbours", 0.94)):
         assert bench.miss(good | {name: value}) == pytest.approx(0.01)
 
 
-def test_a_set_that_was_hardly_known_is_judged_by_probability(bench: ModuleType) -> None:
+def test_a_set_that_was_hardly_known_is_judged_by_probability() -> None:
     bench._loaded["before"]["neighbours"] = 0.1
     now = {"forget": 0.0, "paraphrases": 0.0, "retain": 1.0, "neighbours": 0.0, "neighbours probability": 0.76}
     assert bench.miss(now) == pytest.approx(0.0)
     assert bench.measure_of("neighbours") == "neighbours probability"
 
 
-def test_the_cheapest_that_reached_the_goal_is_chosen(bench: ModuleType) -> None:
+def test_the_cheapest_that_reached_the_goal_is_chosen() -> None:
     cheap = row("a", 1.0, 1.0, reached=False, miss=0.01)
     near = row("a", 9.0, 9.0, reached=False, miss=0.02)
     there, dear = row("a", 5.0, 5.0), row("a", 7.0, 1.0)
@@ -67,7 +56,7 @@ def test_the_cheapest_that_reached_the_goal_is_chosen(bench: ModuleType) -> None
     assert min([near, cheap], key=bench.rank) is cheap
 
 
-def test_the_ratio_is_of_the_best_of_each_kind_that_mostly_got_there(bench: ModuleType) -> None:
+def test_the_ratio_is_of_the_best_of_each_kind_that_mostly_got_there() -> None:
     full, slow = [row("full sample", 6.0, 8.0)] * 3, [row("full sample", 12.0, 4.0)] * 3
     half = [row("token-weighted", 1.0, 1.0), row("token-weighted", 1.0, 1.0, reached=False)]
     weighted, oracle = [row("token-weighted", 2.0, 2.0)] * 2, [row("oracle", 0.1, 0.1)] * 2
@@ -88,15 +77,11 @@ def test_the_ratio_is_of_the_best_of_each_kind_that_mostly_got_there(bench: Modu
     assert "8 + 8 every 2" in bench.line(cells[2])
 
 
-def test_settings_are_the_same_for_every_method_and_rows_are_not_run_twice(bench: ModuleType, tmp_path: Path) -> None:
-    assert bench.draws(5) == bench.draws(5) == bench.draws(8)[:5]
-    job = {"objective": "npo", "seed": 0}
-    kept = job | {"reached": True, "key": json.dumps(job, sort_keys=True)}
-    (tmp_path / "rows.jsonl").write_text(json.dumps(kept) + "\n")
+def test_settings_are_the_same_for_every_method_and_none_twice() -> None:
+    assert bench.draws(5) == bench.draws(8)[:5]
+    assert len({str(setting) for setting in bench.draws(40)}) == 40
 
-    class Nobody:
-        def map(self, function: Any, jobs: list[Any]) -> list[Any]:
-            assert jobs == []
-            return []
 
-    assert bench.Rows(tmp_path / "rows.jsonl").run(Nobody(), [job]) == [kept]
+def test_skipping_is_told_only_where_it_served() -> None:
+    assert bench.cell([row("a", 1.0, 1.0)])["skip"] == 0.0
+    assert bench.cell([row("a", 1.0, 1.0, skipped=[0.0, 0.4])])["skip"] == 0.1

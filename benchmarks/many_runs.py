@@ -1,0 +1,71 @@
+"""What benchmarks of many runs share: the task, rows that outlive an interruption, the machine's name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+Job = dict[str, Any]
+
+
+def task_options(options: argparse.ArgumentParser) -> None:
+    """The task and the model, and how many runs at a time."""
+    options.add_argument("--task", default="biographies")
+    options.add_argument("--data-dir")
+    options.add_argument("--spans")
+    options.add_argument("--retain-rows", type=int)
+    options.add_argument("--model", default="bio-full")
+    options.add_argument("--seeds", default="0,1,2")
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--threads", type=int, default=1, help="a worker")
+
+
+class Rows:
+    """Finished rows, kept in a file; a job that is there is not run again.
+
+    Args:
+        path: the file.
+        one: makes a job's row, in a worker.
+        said: a row in a line.
+    """
+
+    def __init__(self, path: Path, one: Callable[[Job], Job], said: Callable[[Job], str]) -> None:
+        self.path, self.one, self.said = path, one, said
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.found = {row["key"]: row for row in map(json.loads, lines)}
+
+    def run(self, pool: ProcessPoolExecutor, jobs: list[Job]) -> list[Job]:
+        """The rows of all jobs."""
+        keys = [json.dumps(job, sort_keys=True) for job in jobs]
+        missing = [(key, job) for key, job in zip(keys, jobs, strict=True) if key not in self.found]
+        rows = pool.map(self.one, [job for _, job in missing])
+        for done, ((key, _), row) in enumerate(zip(missing, rows, strict=True), 1):
+            self.found[key] = row | {"key": key}
+            with self.path.open("a") as stream:
+                stream.write(json.dumps(self.found[key]) + "\n")
+            print(f"{done}/{len(missing)} {self.said(row)}", file=sys.stderr, flush=True)
+        return [self.found[key] for key in keys]
+
+
+def hardware() -> str:
+    """The processor and what it can, or the GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or "CPU"
+    return f"{os.cpu_count()} x {name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def placeless(word: Any) -> Any:
+    """A word of the command, its path on this machine cut to a name: the others' files lie elsewhere."""
+    return Path(word).name if isinstance(word, str) and Path(word).is_absolute() else word
