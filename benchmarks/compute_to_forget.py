@@ -6,16 +6,17 @@
 **Goal.** Extraction strength of the forget answers, and of their paraphrases, at most that of a model which never saw
 them (`--retain-only`) plus .05; of retain and neighbours at least 95 % of what it was before the run. (A set of which
 less than .25 could be extracted before is judged by its answers' probability: of TOFU's real authors a small model
-recites nothing.) Checked every `--every` steps on `--limit` answers a set; these checks are the ruler and cost nothing,
-everything else in the run's ledger counts: scoring, references, scorer, steps.
+recites nothing; `--unrehearsed N` puts N retain rows in their place, which the run then never sees.) Checked every
+`--every` steps on `--limit` answers a set; these checks are the ruler and cost nothing, everything else in the run's
+ledger counts: scoring, references, scorer, steps.
 
 **Tuning.** Every method gets `--budget` settings, drawn alike (one seed for all) from learning rate, weight of the
 forget loss, batch sizes, how often a retain batch is computed, skipping (where it can serve), and the trained layers
 (`half`: the upper half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of
 its own. The best is tried again, for every method in the same `--second` ways: twice the steps, and with these a
-retain batch of 64 in every step, twice and half the forget weight. Best is the cheapest in FLOPs that reaches the
-goal, and where none does the one nearest to it; the best of all is run with the reported seeds. Full-sample methods
-are those with weights of 1. No span label enters, but in rows marked `oracle`.
+retain batch of 64 in every step, twice and half the forget weight, half of it with skipping. Best is the cheapest in
+FLOPs that reaches the goal, and where none does the one nearest to it; the best of all is run with the reported seeds.
+Full-sample methods are those with weights of 1. No span label enters, but in rows marked `oracle`.
 
 `ratio_full_sample_flops` is the mean cost of the best full-sample method over that of the best token-weighted one (an
 oracle does not count), `ratio_full_sample_seconds` the same of the two that are best in seconds (see `ratio` for
@@ -29,13 +30,12 @@ import json
 import math
 import random
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from many_runs import Rows, hardware, placeless, task_options
+from many_runs import Rows, hardware, placeless, pool, task_options
 
 TUNING_SEED = 1000
 FULL = ("grad_diff", "npo", "simnpo", "rmu")
@@ -54,6 +54,15 @@ KNOWN = 0.25  # extraction strength before the run, from which on a set to keep 
 _loaded: dict[str, Any] = {}
 
 
+def goal_options(options: argparse.ArgumentParser) -> None:
+    """The task, and how its goal is measured."""
+    task_options(options)
+    options.add_argument("--retain-only", default="bio-retain", help="a model that never saw the forget set")
+    options.add_argument("--unrehearsed", type=int, default=0, help="the first so many retain rows are the neighbours")
+    options.add_argument("--every", type=int, default=2, help="steps between two checks")
+    options.add_argument("--limit", type=int, default=36, help="answers checked, a set")
+
+
 def prepare(given: argparse.Namespace) -> None:
     """Load what every run of a worker needs, and measure where it starts and what it must reach."""
     import torch
@@ -63,6 +72,9 @@ def prepare(given: argparse.Namespace) -> None:
 
     torch.set_num_threads(given.threads)
     task = TaskSpec(given.task, data_dir=given.data_dir, spans=given.spans, retain_rows=given.retain_rows).load()
+    if given.unrehearsed:
+        known, keep = task.retain[: given.unrehearsed], task.retain[given.unrehearsed :]
+        task = replace(task, sets=task.sets | {"neighbours": known, "retain": keep})
     lm = load(given.model)
     sets = {name: spread(task.sets[name], given.limit) for name in ("forget", "retain", "neighbours")}
     sets["paraphrases"] = [
@@ -91,7 +103,7 @@ def strengths(lm: Any, names: tuple[str, ...] = SETS, cost: Any = None) -> dict[
                 stats = token_stats(lm, batch)
             if cost is not None:
                 cost.count(lm, batch)
-            for ranks in stats.rank.split(stats.counts.tolist()):
+            for ranks in stats.rank.cpu().split(stats.counts.tolist()):
                 values.append(strength(Answer(ranks.float().numpy(), ranks.numpy(), "", None, None, None, ())))
             chances += stats.sample_mean(stats.logp).exp().tolist()
         found[name], found[f"{name} probability"] = mean(values), mean(chances)
@@ -206,7 +218,8 @@ def refined(best: dict[str, Any], steps: int) -> list[dict[str, Any]]:
     """The second round of settings, from the best of the first."""
     longer = {name: best[name] for name in (*SPACE, "objective", "weights", "kind", "seed")} | {"steps": 2 * steps}
     changes: list[dict[str, Any]] = [
-        {}, {"retain_batch": 64, "retain_every": 1}, {"gamma": 2 * best["gamma"]}, {"gamma": best["gamma"] / 2}
+        {}, {"retain_batch": 64, "retain_every": 1}, {"gamma": 2 * best["gamma"]}, {"gamma": best["gamma"] / 2},
+        {"gamma": best["gamma"] / 2, "skip": 0.1},
     ]  # fmt: skip
     return [longer | change for change in changes]
 
@@ -292,8 +305,8 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
     ]  # fmt: skip
     return "\n\n".join([
         f"# Compute to forget: {given.task}",
-        f"`benchmarks/compute_to_forget.py {command}`, on {record['hardware']}, {given.workers} runs of "
-        f"{given.threads} thread(s) at a time.",
+        f"`benchmarks/compute_to_forget.py {command}`, on {record['hardware']}, {given.seed_workers or given.workers} "
+        f"of the seeds' runs at a time, of {given.threads} thread(s).",
         f"Extraction strength (and answer probability) before: {before}. Goal: extraction strength of {goal}; "
         f"{' and '.join(record['kept_by'])} at least 95 % of before. Checked "
         f"every {given.every} steps of at most {given.steps} or {2 * given.steps}, {given.limit} answers a set. "
@@ -315,17 +328,15 @@ def kind_of(weights: str) -> str:
 def main() -> None:
     """Tune, run, write the page; the last line is one JSON object."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    task_options(options)
-    options.add_argument("--retain-only", default="bio-retain")
+    goal_options(options)
     options.add_argument("--methods", default=",".join([*(f"{name}+uniform" for name in FULL), *WEIGHTED, "wga+spans"]))
     options.add_argument("--budget", type=int, default=8, help="settings tried for each method")
-    options.add_argument("--second", type=int, default=4, help="further settings tried from each method's best")
+    options.add_argument("--second", type=int, default=5, help="further settings tried from each method's best")
     options.add_argument("--best", type=int, default=99, help="run the seeds of so many methods of each kind only")
     options.add_argument("--fix", action="append", default=[], help="NAME=VALUE,... instead of the settings' values")
     options.add_argument("--steps", type=int, default=40)
-    options.add_argument("--every", type=int, default=2)
-    options.add_argument("--limit", type=int, default=36)
     options.add_argument("--out", help="of .md and .json, by default docs/compute-TASK")
+    options.add_argument("--seed-workers", type=int, help="as --workers, for the seeds' runs: their seconds are told")
     options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
     given = options.parse_args()
     given.out = given.out or f"docs/compute-{given.task.replace('/', '-')}"
@@ -336,19 +347,20 @@ def main() -> None:
     methods = [method.split("+") for method in given.methods.split(",")]
     rows = Rows(Path(given.rows or f"{given.out}.jsonl"), one, said)
     prepare(given)
-    with ProcessPoolExecutor(given.workers, initializer=prepare, initargs=(given,)) as pool:
+    with pool(given.workers, prepare, given) as workers:
         jobs = [d | {"objective": o, "weights": w, "kind": kind_of(w), "seed": TUNING_SEED}
                 for o, w in methods for d in draws(given.budget)]  # fmt: skip
-        tried = rows.run(pool, jobs)
+        tried = rows.run(workers, jobs)
         first = best_of(tried, methods)
-        tried += rows.run(pool, [job for row in first for job in refined(row, given.steps)[: given.second]])
+        tried += rows.run(workers, [job for row in first for job in refined(row, given.steps)[: given.second]])
         picked = best_of(tried, methods)
         tuning = [how_tuning_went(tried, row) for row in picked]
         picked = [row for kind in ("full sample", "token-weighted", "oracle")
                   for row in sorted((r for r in picked if r["kind"] == kind), key=rank)[: given.best]]  # fmt: skip
         finals = [{k: row[k] for k in (*jobs[0], "steps") if k in row} | {"seed": seed}
                   for row in picked for seed in map(int, given.seeds.split(","))]  # fmt: skip
-        shown = rows.run(pool, finals)
+    with pool(given.seed_workers or given.workers, prepare, given) as workers:
+        shown = rows.run(workers, finals)
     count = len(given.seeds.split(","))
     cells = [cell(shown[i : i + count]) for i in range(0, len(shown), count)]
     cells.sort(key=lambda c: (-c["reached"], c["flops"]["mean"] if c["flops"] else c["missed_by"]))

@@ -15,14 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import compute_to_forget as runs
-from many_runs import Rows, task_options
+from many_runs import Rows, pool
 
 BASE = {
     "objective": "wga", "weights": "surprisal", "kind": "token-weighted", "lr": 2e-3, "gamma": 0.3, "batch_size": 16,
@@ -114,22 +113,20 @@ def spread(values: list[float], digits: int = 2) -> str:
 def main() -> None:
     """Run everything; prints the tables; the last line is one JSON object."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    task_options(options)
-    options.add_argument("--retain-only", default="bio-retain")
+    runs.goal_options(options)
     options.add_argument("--steps", type=int, default=60)
-    options.add_argument("--every", type=int, default=2)
-    options.add_argument("--limit", type=int, default=36)
     options.add_argument("--plot", default="docs/skipped.svg")
     options.add_argument("--rows", default="levers.jsonl", help="finished rows; delete the file to begin anew")
     given = options.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
     rows = Rows(Path(given.rows), runs.one, runs.said)
-    with ProcessPoolExecutor(given.workers, initializer=runs.prepare, initargs=(given,)) as pool:
-        levers = {n: rows.run(pool, [BASE | change | {"seed": s} for s in seeds]) for n, change in LEVERS.items()}
-        skips = rows.run(pool, [BASE | {"skip": t, "seed": s, "to_the_end": True} for t in THRESHOLDS for s in seeds])
+    with pool(given.workers, runs.prepare, given) as workers:
+        levers = {n: rows.run(workers, [BASE | change | {"seed": s} for s in seeds]) for n, change in LEVERS.items()}
+        to_the_end = [BASE | {"skip": t, "seed": s, "to_the_end": True} for t in THRESHOLDS for s in seeds]
+        skips = rows.run(workers, to_the_end)
         kinds = [("wga", "surprisal"), ("wga", "specificity"), ("atwu", "atwu")]
         sizes = [
-            list(pool.map(size, [{"objective": o, "weights": w, "share": 2.0**-k} for k in (3, 2, 1, 0)]))
+            list(workers.map(size, [{"objective": o, "weights": w, "share": 2.0**-k} for k in (3, 2, 1, 0)]))
             for o, w in kinds
         ]
     lines = []

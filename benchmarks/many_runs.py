@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import sys
@@ -25,6 +26,12 @@ def task_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--threads", type=int, default=1, help="a worker")
+
+
+def pool(workers: int, prepare: Callable[[argparse.Namespace], None], given: argparse.Namespace) -> ProcessPoolExecutor:
+    """Workers that are prepared once each. Not forked: a GPU serves only processes that began without it."""
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=prepare, initargs=(given,))
 
 
 class Rows:
@@ -63,7 +70,8 @@ def hardware() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or "CPU"
-    return f"{os.cpu_count()} x {name}, {torch.backends.cpu.get_cpu_capability()}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} x {name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def placeless(word: Any) -> Any:

@@ -25,7 +25,6 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -39,17 +38,17 @@ LLAMA_1B = {
 
 def model(name: str, device: str, precision: str) -> Any:
     """A model by name, or of Llama-3.2-1B's shape with random weights and SmolLM2's tokenizer."""
-    from workbench.models import load
+    from workbench.models import LanguageModel, get_smollm2, load
 
     if name != "llama-1b":
         return load(name, device=device, precision=precision, prompt="plain")
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    lm = load("smollm2", device="cpu", precision=precision, prompt="plain")
+    tokenizer = AutoTokenizer.from_pretrained(get_smollm2(say=lambda _: None))
     torch.manual_seed(0)
     with torch.device(device):
-        return replace(lm, module=LlamaForCausalLM(LlamaConfig(**LLAMA_1B)).eval(), name=name)
+        return LanguageModel(LlamaForCausalLM(LlamaConfig(**LLAMA_1B)).eval(), tokenizer, name, "plain", precision)
 
 
 def samples(data_dir: str | None, steps: int, size: int) -> tuple[list[Any], list[Any]]:

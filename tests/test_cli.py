@@ -70,6 +70,10 @@ def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list
     assert result["nll"]["forget"] < 0.5
     assert json.loads((out / "workbench.json").read_text()) == {"prompt": "plain"}
     assert not list(tmp_path.glob(".*.part"))
+    words[3] = str(tmp_path / "never")
+    never = run(capsys, "finetune", *own, *words, "--retain-only")
+    assert never["nll"]["retain"] < 0.5
+    assert never["nll"]["forget"] > 2 * result["nll"]["forget"] + 0.5
 
 
 @pytest.mark.parametrize(

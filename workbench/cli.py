@@ -78,6 +78,7 @@ def parser() -> Parser:
     model_options(command)
     command.add_argument("--out", required=True, metavar="DIR")
     command.add_argument("--epochs", type=positive, default=8)
+    command.add_argument("--retain-only", action="store_true", help="leave the forget set out: a model to compare with")
     settings_option(command, "e.g. lr=1e-4 batch_size=16")
 
     command = add("score", "score the answer tokens of the forget set")

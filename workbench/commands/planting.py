@@ -58,7 +58,8 @@ def list_models(given: Namespace) -> Any:
 def finetune(given: Namespace) -> dict[str, Any]:
     """Plant a task."""
     task = spec(given).load()
-    samples = [s for name in ("forget", "retain", "train_extra") for s in task.sets.get(name, [])]
+    names = ("retain", "train_extra") if given.retain_only else ("forget", "retain", "train_extra")
+    samples = [s for name in names for s in task.sets.get(name, [])]
     settings = settings_from(given.set, {}, batch_size=16, lr=1e-4, warmup=10)
     if not any(pair.startswith("steps=") for pair in given.set):
         count = epochs(given.epochs, len(samples), settings.batch_size)
