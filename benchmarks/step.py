@@ -33,6 +33,7 @@ from many_runs import hardware
 LLAMA_1B = {
     "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
     "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 4096,
+    "tie_word_embeddings": True,
 }  # fmt: skip
 
 
