@@ -10,6 +10,7 @@ Formats and steps take turns; a rate is the median over the rounds.
 
 - `ratio_trainer_float32`: our rate in the number format that the workbench chooses here, over Trainer's in float32;
   `ratio_same_format_float32` with ours in float32 too; `ratio_trainer_bf16`: both in bfloat16.
+- `tokens_per_second`: that our step computes, padding not counted.
 - `gemm_fraction`: matrix products of our step (from the cost ledger) a second, as a share of the greatest rate that one
   product of a few sizes reaches in the same format.
 - `atwu_overhead`: a step with the live scorer, which learns at every step, over one with weights of 1.
@@ -64,7 +65,9 @@ def samples(data_dir: str | None, steps: int, size: int) -> tuple[list[Any], lis
 class Ours:
     """Our step."""
 
-    def __init__(self, lm: Any, data: tuple[list[Any], list[Any]], size: int, objective: str, weights: str) -> None:
+    def __init__(
+        self, lm: Any, data: tuple[list[Any], list[Any]], size: int, compile: bool, objective: str, weights: str
+    ) -> None:
         from workbench.cost import Ledger, Phase
         from workbench.loop import Loop
         from workbench.scorers.weights import prepare_weights
@@ -73,7 +76,7 @@ class Ours:
         from workbench.terms import ForgetTerm
 
         forget, keep = data
-        settings = Settings(batch_size=size, lr=1e-5, warmup=0, steps=10_000)
+        settings = Settings(batch_size=size, lr=1e-5, warmup=0, steps=10_000, compile=compile)
         task, self.ledger, self.size = Task("step", {"forget": forget, "retain": keep}), Ledger(), size
         fixed = prepare_weights(
             lm, task, weights, steps=10_000, seed=0, options={}, reference=None, cost=Phase(), trained=lambda: None
@@ -106,6 +109,7 @@ class Ours:
         return {
             "seconds": seconds,
             "flops": self.ledger.total.flops - flops,
+            "tokens": self.event["tokens"],
             "step_bytes": phase.peak_bytes - held,
             "loss": self.event["loss"],
         }
@@ -224,7 +228,10 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
     losses, batches = [], []
     # A CPU is shared with whoever else is there, so that the kinds take turns; a GPU's memory does not hold all three.
     for group in [list(kinds)] if given.device == "cpu" else [[name] for name in kinds]:
-        ours = {n: Ours(model(given.model, given.device, precision), data, given.batch_size, *kinds[n]) for n in group}
+        ours = {
+            n: Ours(model(given.model, given.device, precision), data, given.batch_size, given.compile, *kinds[n])
+            for n in group
+        }
         for _ in range(given.rounds + 1):
             for name, each in ours.items():
                 found[name].append(each.step())
@@ -242,6 +249,7 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
     gemm = gemm_peak(given.device, getattr(torch, precision))
     return {
         "samples_per_second": rate | {"trainer": count / median(seconds[1:])},
+        "tokens_per_second": median(r["tokens"] / r["seconds"] for r in found["ours"][1:]),
         "step_seconds": {k: [round(r["seconds"], 3) for r in rows] for k, rows in found.items()}
         | {"trainer": [round(s, 3) for s in seconds]},
         "gemm_fraction": flops / gemm,
@@ -261,6 +269,7 @@ def main() -> None:
     options.add_argument("--model", default="smollm2", help="a model's name, or llama-1b")
     options.add_argument("--device", default="cpu")
     options.add_argument("--batch-size", type=int, default=16)
+    options.add_argument("--compile", action="store_true", help="our steps by torch.compile")
     options.add_argument("--rounds", type=int, default=4)
     given = options.parse_args()
 

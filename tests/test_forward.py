@@ -54,7 +54,7 @@ SAMPLES = [
 
 def test_a_batch_in_groups_says_what_each_sample_says_alone(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     encodings = [encode(lm, s) for s in SAMPLES]
-    monkeypatch.setitem(forward.PASS, "cpu", 1)
+    monkeypatch.setitem(forward.PASS, lm.device.type, 1)
     batch = collate(lm, encodings)
     assert len(batch.groups) > 2
     whole = {k: token_stats(lm, batch, hidden=k, states=2, top_k=3, logits=True) for k in ("token", "predicting")}
@@ -75,7 +75,7 @@ def test_groups_give_the_gradient_of_one_padded_batch(lm: LanguageModel, monkeyp
     encodings = [encode(lm, s) for s in SAMPLES]
     found = []
     for price in (1, 1 << 30):
-        monkeypatch.setitem(forward.PASS, "cpu", price)
+        monkeypatch.setitem(forward.PASS, lm.device.type, price)
         batch = collate(lm, encodings)
         model = lm.frozen_copy()
         model.module.requires_grad_(True)
@@ -126,8 +126,8 @@ def test_label_logp_under_autocast_is_as_near_as_the_plain_product(lm: LanguageM
     half = load("bio-full", precision="bfloat16")
     half.module.train()
     torch.manual_seed(2)
-    head = torch.nn.Linear(64, 500, bias=False)
-    rows, labels = torch.randn(40, 64), torch.randint(500, (40,))
+    head = torch.nn.Linear(64, 500, bias=False).to(half.device)
+    rows, labels = (x.to(half.device) for x in (torch.randn(40, 64), torch.randint(500, (40,))))
     exact = head(rows).log_softmax(-1)[torch.arange(40), labels]
     with half.autocast():
         plain = head(rows).float().log_softmax(-1)[torch.arange(40), labels]
