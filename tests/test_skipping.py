@@ -48,6 +48,18 @@ def trainable(full: LanguageModel) -> LanguageModel:
     return lm
 
 
+def test_label_logp_in_pieces_tells_the_same_pulls(
+    full: LanguageModel, small: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large vocabularies go in pieces, whose logit has no gradient where a loss reads log-probabilities alone."""
+    plain = unlearn(full, small, "wga", "uniform", settings=SKIP).events
+    monkeypatch.setattr("workbench.forward.LARGE", 0)
+    pieces = unlearn(full, small, "wga", "uniform", settings=SKIP).events
+    assert max(e["skipped"] for e in pieces) > 0
+    for name in ("loss", "skipped"):
+        assert [e[name] for e in pieces[:5]] == pytest.approx([e[name] for e in plain[:5]], rel=1e-3, abs=1e-3)
+
+
 def test_a_tokens_pull_is_its_weight_times_its_saturation(trainable: LanguageModel, small: Task) -> None:
     term = term_of(trainable, small, "atwu", replace(SKIP, gamma=0.3))
     (each,) = term.parts(1, lambda stats: None)

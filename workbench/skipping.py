@@ -42,9 +42,14 @@ class Skipping:
         """Learn a part's pulls when its loss goes backward through these (N,) statistics of its tokens."""
         found: list[Tensor] = []
         self._seen.append((part, scale, found))
+
+        def note(gradient: Tensor | None) -> None:
+            if gradient is not None:  # as it is where a loss does not read what was computed along with the rest
+                found.append(gradient.detach().abs())
+
         for value in values:
             if value is not None and value.requires_grad:
-                value.register_hook(lambda gradient: found.append(gradient.detach().abs()))
+                value.register_hook(note)
 
     def begin(self) -> None:
         """A step begins, or is computed anew: what was watched before does not count."""
