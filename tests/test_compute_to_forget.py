@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import compute_to_forget as bench
 import pytest
+
+from workbench.tasks import TaskSpec
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +92,27 @@ def test_settings_are_the_same_for_every_method_and_none_twice() -> None:
 def test_skipping_is_told_only_where_it_served() -> None:
     assert bench.cell([row("a", 1.0, 1.0)])["skip"] == 0.0
     assert bench.cell([row("a", 1.0, 1.0, skipped=[0.0, 0.4])])["skip"] == 0.1
+
+
+def test_retain_rows_that_are_not_rehearsed_stand_for_the_neighbours() -> None:
+    options = argparse.ArgumentParser()
+    bench.goal_options(options)
+    bench.prepare(options.parse_args(["--retain-rows", "40", "--unrehearsed", "16", "--limit", "4", "--threads", "2"]))
+    task, sets = bench._loaded["task"], bench._loaded["sets"]
+    whole = TaskSpec("biographies", retain_rows=40).load()
+    assert task.sets["neighbours"] + task.retain == whole.retain
+    assert len(task.sets["neighbours"]) == 16
+    assert all(s in task.sets["neighbours"] for s in sets["neighbours"])
+    assert bench._loaded["before"]["neighbours"] > 0.9
+    assert bench._loaded["never"]["forget"] < 0.7
+
+
+@pytest.mark.slow
+def test_the_whole_benchmark(tmp_path: Path) -> None:
+    command = [sys.executable, bench.__file__, "--methods", "grad_diff+uniform,wga+surprisal", "--budget", "1",
+               "--second", "1", "--steps", "2", "--limit", "2", "--seeds", "0", "--workers", "2", "--seed-workers", "1",
+               "--out", str(tmp_path / "page")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout.splitlines()[-1])) >= {"ratio_full_sample_flops", "ratio_full_sample_seconds"}
+    assert len((tmp_path / "page.jsonl").read_text().splitlines()) == 6  # a draw, a second, a seed; of two methods
+    assert (tmp_path / "page.md").read_text().count("| token-weighted |") == 1
