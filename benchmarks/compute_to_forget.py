@@ -6,7 +6,8 @@
 **Goal.** Extraction strength of the forget answers, and of their paraphrases, at most that of a model which never saw
 them (`--retain-only`) plus .05; of retain and neighbours at least 95 % of what it was before the run. (A set of which
 less than .25 could be extracted before is judged by its answers' probability: of TOFU's real authors a small model
-recites nothing; `--unrehearsed N` puts N retain rows in their place, which the run then never sees.) Checked every
+recites nothing; `--unrehearsed N` puts N retain rows in their place, which the run then never sees;
+`--keep retain` leaves them out of the goal.) Checked every
 `--every` steps on `--limit` answers a set; these checks are the ruler and cost nothing, everything else in the run's
 ledger counts: scoring, references, scorer, steps.
 
@@ -59,6 +60,7 @@ def goal_options(options: argparse.ArgumentParser) -> None:
     task_options(options)
     options.add_argument("--retain-only", default="bio-retain", help="a model that never saw the forget set")
     options.add_argument("--unrehearsed", type=int, default=0, help="the first so many retain rows are the neighbours")
+    options.add_argument("--keep", default="retain,neighbours", help="the sets of which 95 %% must be left")
     options.add_argument("--every", type=int, default=2, help="steps between two checks")
     options.add_argument("--limit", type=int, default=36, help="answers checked, a set")
 
@@ -82,7 +84,7 @@ def prepare(given: argparse.Namespace) -> None:
                 answer=s.paraphrased_answer or s.answer, spans=None)
         for s in sets["forget"]
     ]  # fmt: skip
-    _loaded.update(given=given, task=task, lm=lm, sets=sets)
+    _loaded.update(given=given, task=task, lm=lm, sets=sets, keep=given.keep.split(","))
     _loaded["before"] = strengths(lm)
     _loaded["never"] = strengths(load(given.retain_only, **lm.like()), ("forget", "paraphrases"))
 
@@ -119,7 +121,7 @@ def miss(now: dict[str, float]) -> float:
     """By how much the goal is missed, at its worst point; at most 0 where it holds."""
     before, never = _loaded["before"], _loaded["never"]
     forget = [now[name] - never[name] - 0.05 for name in ("forget", "paraphrases")]
-    measures = [measure_of(name) for name in ("retain", "neighbours")]
+    measures = [measure_of(name) for name in _loaded["keep"]]
     return max(*forget, *(0.95 - now[measure] / before[measure] for measure in measures))
 
 
@@ -231,8 +233,9 @@ def rank(row: dict[str, Any]) -> tuple[bool, float]:
 
 HEAD = (
     "method | weights | kind | setting | goal reached | GFLOP ↓ | seconds ↓ | steps | importance, of FLOPs | of seconds"
+    " | retain | neighbours"
 )
-MEASURES = ("flops", "seconds", "step", "importance_flops", "importance_seconds")
+MEASURES = ("flops", "seconds", "step", "importance_flops", "importance_seconds", "retain", "neighbours")
 
 
 def cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -290,7 +293,8 @@ def line(c: dict[str, Any]) -> str:
     if not c["reached"]:
         found += f" (missed by {c['missed_by']:.2f})"
     costs = [spread(c["flops"], 1e9), spread(c["seconds"], digits=1), spread(c["step"])]
-    return "| " + " | ".join([c["objective"], c["weights"], c["kind"], setting, found, *costs, *shares]) + " |"
+    kept = ["" if c[n] is None else spread(c[n], digits=2) for n in ("retain", "neighbours")]
+    return "| " + " | ".join([c["objective"], c["weights"], c["kind"], setting, found, *costs, *shares, *kept]) + " |"
 
 
 def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
@@ -371,7 +375,7 @@ def main() -> None:
         "cells": cells,
         "tuning": tuning,
         "before": _loaded["before"],
-        "kept_by": [measure_of(name) for name in ("retain", "neighbours")],
+        "kept_by": [measure_of(name) for name in _loaded["keep"]],
         "never": _loaded["never"],
         "hardware": hardware(),
     }

@@ -19,7 +19,8 @@ from workbench.tasks import TaskSpec
 def _loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("forget", "paraphrases", "retain", "neighbours")
     before = dict.fromkeys(names, 1.0) | {f"{name} probability": 0.8 for name in names}
-    monkeypatch.setattr(bench, "_loaded", {"before": before, "never": {"forget": 0.3, "paraphrases": 0.2}})
+    never = {"forget": 0.3, "paraphrases": 0.2}
+    monkeypatch.setattr(bench, "_loaded", {"before": before, "never": never, "keep": ["retain", "neighbours"]})
 
 
 def row(kind: str, flops: float, seconds: float, reached: bool = True, **more: Any) -> dict[str, Any]:
@@ -33,6 +34,8 @@ def row(kind: str, flops: float, seconds: float, reached: bool = True, **more: A
             "flops": flops,
             "seconds": seconds,
             "step": 4,
+            "retain": 1.0,
+            "neighbours": 0.9,
             "reached": reached,
             "miss": -0.1,
             "checks": [{"flops": flops, "seconds": seconds}],
@@ -46,6 +49,8 @@ def test_the_goal_asks_for_all_four_sets() -> None:
     assert bench.miss(good) == pytest.approx(0.0)
     for name, value in (("forget", 0.36), ("paraphrases", 0.26), ("retain", 0.94), ("neighbours", 0.94)):
         assert bench.miss(good | {name: value}) == pytest.approx(0.01)
+    bench._loaded["keep"] = ["retain"]
+    assert bench.miss(good | {"neighbours": 0.1}) == pytest.approx(0.0)
 
 
 def test_a_set_that_was_hardly_known_is_judged_by_probability() -> None:
