@@ -7,9 +7,8 @@
 them (`--retain-only`) plus .05; of retain and neighbours at least 95 % of what it was before the run. (A set of which
 less than .25 could be extracted before is judged by its answers' probability: of TOFU's real authors a small model
 recites nothing; `--unrehearsed N` puts N retain rows in their place, which the run then never sees;
-`--keep retain` leaves them out of the goal.) Checked every
-`--every` steps on `--limit` answers a set; these checks are the ruler and cost nothing, everything else in the run's
-ledger counts: scoring, references, scorer, steps.
+`--keep retain` leaves them out of the goal.) Checked every `--every` steps on `--limit` answers a set; these checks
+are the ruler and cost nothing, everything else in the run's ledger counts: scoring, references, scorer, steps.
 
 **Tuning.** Every method gets `--budget` settings, drawn alike (one seed for all) from learning rate, weight of the
 forget loss, batch sizes, how often a retain batch is computed, skipping (where it can serve), and the trained layers
@@ -63,6 +62,12 @@ def goal_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--keep", default="retain,neighbours", help="the sets of which 95 %% must be left")
     options.add_argument("--every", type=int, default=2, help="steps between two checks")
     options.add_argument("--limit", type=int, default=36, help="answers checked, a set")
+
+
+def goal(given: argparse.Namespace) -> dict[str, Any]:
+    """The options on which a run's row depends."""
+    names = ("task", "data_dir", "spans", "retain_rows", "model", "retain_only", "unrehearsed", "keep", "every")
+    return {name: getattr(given, name) for name in (*names, "limit", "steps")}
 
 
 def prepare(given: argparse.Namespace) -> None:
@@ -349,7 +354,7 @@ def main() -> None:
         SPACE[name] = [type(SPACE[name][0])(value) for value in values.split(",")]
 
     methods = [method.split("+") for method in given.methods.split(",")]
-    rows = Rows(Path(given.rows or f"{given.out}.jsonl"), one, said)
+    rows = Rows(Path(given.rows or f"{given.out}.jsonl"), one, said, goal(given))
     prepare(given)
     with pool(given.workers, prepare, given) as workers:
         jobs = [d | {"objective": o, "weights": w, "kind": kind_of(w), "seed": TUNING_SEED}

@@ -21,13 +21,12 @@ import itertools
 import json
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import harmonic_mean, mean
 from typing import Any
 
-from many_runs import Rows, hardware, placeless, task_options
+from many_runs import Rows, hardware, placeless, pool, task_options
 
 TUNING_SEED = 1000
 UTILITY = ("probability", "rouge_l_recall", "truth_ratio")
@@ -326,18 +325,20 @@ def main() -> None:
         itertools.product(given.objectives.split(",") if given.objectives else objective, given.weights.split(","))
     )
     grid = list(itertools.product(map(float, given.lrs.split(",")), map(float, given.gammas.split(","))))
-    rows = Rows(Path(given.rows or f"{given.out}.jsonl"), one, told)
-    with ProcessPoolExecutor(given.workers, initializer=prepare, initargs=(given, tables, _loaded["known"])) as pool:
+    names = ("task", "data_dir", "spans", "retain_rows", "model", "steps", "batch_size", "train", "limit")
+    options_of_a_row = {name: getattr(given, name) for name in (*names, "tuning_limit")}
+    rows = Rows(Path(given.rows or f"{given.out}.jsonl"), one, told, options_of_a_row)
+    with pool(given.workers, prepare, given, tables, _loaded["known"]) as workers:
         jobs = [{"objective": o, "weights": w, "lr": lr, "gamma": g, "seed": TUNING_SEED}
                 for (o, w), (lr, g) in itertools.product(pairs, grid)]  # fmt: skip
-        tuned = rows.run(pool, jobs)
+        tuned = rows.run(workers, jobs)
         best = [
             max((r for r in tuned if (r["objective"], r["weights"]) == pair), key=lambda r: r["score"])
             for pair in pairs
         ]
         finals = [{k: row[k] for k in ("objective", "weights", "lr", "gamma")} | {"seed": seed}
                   for row in best for seed in map(int, given.seeds.split(","))]  # fmt: skip
-        shown = rows.run(pool, finals)
+        shown = rows.run(workers, finals)
     found, took = cells(shown), time.perf_counter() - started
     Path(f"{given.out}.md").write_text(page(given, found, before, took))
     settings = {key: placeless(value) for key, value in vars(given).items()}

@@ -119,7 +119,7 @@ def main() -> None:
     options.add_argument("--rows", default="levers.jsonl", help="finished rows; delete the file to begin anew")
     given = options.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
-    rows = Rows(Path(given.rows), runs.one, runs.said)
+    rows = Rows(Path(given.rows), runs.one, runs.said, runs.goal(given))
     with pool(given.workers, runs.prepare, given) as workers:
         levers = {n: rows.run(workers, [BASE | change | {"seed": s} for s in seeds]) for n, change in LEVERS.items()}
         to_the_end = [BASE | {"skip": t, "seed": s, "to_the_end": True} for t in THRESHOLDS for s in seeds]

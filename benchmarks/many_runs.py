@@ -28,25 +28,35 @@ def task_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--threads", type=int, default=1, help="a worker")
 
 
-def pool(workers: int, prepare: Callable[[argparse.Namespace], None], given: argparse.Namespace) -> ProcessPoolExecutor:
+def pool(workers: int, prepare: Callable[..., None], *given: Any) -> ProcessPoolExecutor:
     """Workers that are prepared once each. Not forked: a GPU serves only processes that began without it."""
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=prepare, initargs=(given,))
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=prepare, initargs=given)
 
 
 class Rows:
     """Finished rows, kept in a file; a job that is there is not run again.
 
     Args:
-        path: the file.
+        path: the file. Its first line holds the options.
         one: makes a job's row, in a worker.
         said: a row in a line.
+        options: what a row depends on beside its job; rows made with others are refused.
     """
 
-    def __init__(self, path: Path, one: Callable[[Job], Job], said: Callable[[Job], str]) -> None:
+    def __init__(
+        self, path: Path, one: Callable[[Job], Job], said: Callable[[Job], str], options: dict[str, Any]
+    ) -> None:
         self.path, self.one, self.said = path, one, said
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.found = {row["key"]: row for row in map(json.loads, lines)}
+        options = {name: placeless(value) for name, value in options.items()}
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        made = lines.pop(0)["options"] if lines else options
+        other = [f"{n} {made.get(n)}, now {options[n]}" for n in options if made.get(n) != options[n]]
+        if other:
+            raise SystemExit(f"{path} has rows made with other options ({'; '.join(other)}); delete it or give --rows")
+        if not path.exists():
+            path.write_text(json.dumps({"options": options}) + "\n")
+        self.found = {row["key"]: row for row in lines}
 
     def run(self, pool: ProcessPoolExecutor, jobs: list[Job]) -> list[Job]:
         """The rows of all jobs."""

@@ -119,5 +119,7 @@ def test_the_whole_benchmark(tmp_path: Path) -> None:
                "--out", str(tmp_path / "page")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout.splitlines()[-1])) >= {"ratio_full_sample_flops", "ratio_full_sample_seconds"}
-    assert len((tmp_path / "page.jsonl").read_text().splitlines()) == 6  # a draw, a second, a seed; of two methods
+    assert (
+        len((tmp_path / "page.jsonl").read_text().splitlines()) == 7
+    )  # options; a draw, a second, a seed; of two methods
     assert (tmp_path / "page.md").read_text().count("| token-weighted |") == 1

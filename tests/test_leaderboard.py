@@ -56,8 +56,12 @@ def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
 
     jobs = [{"objective": "npo", "weights": "uniform", "lr": 1e-3, "gamma": 1.0, "seed": seed} for seed in range(3)]
     path = tmp_path / "rows.jsonl"
-    Rows(path, lambda job: job, leaderboard.told).run(Pool(), jobs[:2])
-    found = Rows(path, lambda job: job, leaderboard.told).run(Pool(), jobs)
+    options = {"model": "bio-full", "data_dir": "/somewhere/tofu"}
+    Rows(path, lambda job: job, leaderboard.told, options).run(Pool(), jobs[:2])
+    elsewhere = options | {"data_dir": "/elsewhere/tofu"}
+    found = Rows(path, lambda job: job, leaderboard.told, elsewhere).run(Pool(), jobs)
     assert asked == jobs
     assert [row["seed"] for row in found] == [0, 1, 2]
-    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 3
+    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 1 + 3
+    with pytest.raises(SystemExit, match="model bio-full, now smollm2"):
+        Rows(path, lambda job: job, leaderboard.told, options | {"model": "smollm2"})
