@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from workbench.tokens import TokenBatch
 
 # What another pass through all layers costs, in padded positions that it must save. Measured on an H200: launching a
-# pass takes as long as computing 3,400 positions of a model of 1.2B parameters, and over 16,000 of one of .13B.
+# pass takes as long as computing 3,400 positions of a model of 1.2B parameters, and over 16,000 of one of .13B, which
+# is taken: a pass too many costs more than some padding.
 PASS = {"cpu": 128, "cuda": 16384}
 PIECE = 256  # answer tokens whose distributions are held in float32 at once
 LARGE = 1 << 22  # logits from which on pieces pay; below, autograd's own softmax is as fast
