@@ -1,9 +1,7 @@
-"""The spare forward against the plain one: groups of like length, and label log-probabilities in pieces."""
+"""The spare forward against the plain one: label log-probabilities in pieces, compiled steps."""
 
 from __future__ import annotations
 
-import itertools
-import random
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from workbench import forward
-from workbench.cost import Ledger, forward_flops
+from workbench.cost import Ledger
 from workbench.loop import Loop
 from workbench.models import LanguageModel, load
 from workbench.registry import UserError
@@ -20,26 +18,6 @@ from workbench.settings import Settings
 from workbench.tasks import Sample, Task
 from workbench.tokens import collate, encode, token_stats
 from workbench.unlearn import unlearn
-
-
-def padded(lengths: list[int], groups: list[list[int]], price: int) -> int:
-    return sum(len(g) * max(lengths[i] for i in g) + price for g in groups)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_groups_hold_every_row_once_and_no_other_split_is_cheaper(seed: int) -> None:
-    draw = random.Random(seed)
-    lengths = [draw.randrange(1, 40) for _ in range(draw.randrange(1, 8))]
-    price = draw.randrange(0, 60)
-    groups = forward.length_groups(lengths, price)
-    assert sorted(i for g in groups for i in g) == list(range(len(lengths)))
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    cheapest = min(
-        padded(lengths, [order[a:b] for a, b in itertools.pairwise((0, *cuts, len(order)))], price)
-        for count in range(len(order))
-        for cuts in itertools.combinations(range(1, len(order)), count)
-    )
-    assert padded(lengths, groups, price) == cheapest
 
 
 @pytest.fixture(scope="module")
@@ -50,42 +28,6 @@ def lm() -> LanguageModel:
 SAMPLES = [
     Sample(f"s{i}", f"Where was {'A ' * (i % 5)}born?", "He was born in Oslo. " * (1 + i * i % 7)) for i in range(12)
 ]
-
-
-def test_a_batch_in_groups_says_what_each_sample_says_alone(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    encodings = [encode(lm, s) for s in SAMPLES]
-    monkeypatch.setitem(forward.PASS, lm.device.type, 1)
-    batch = collate(lm, encodings)
-    assert len(batch.groups) > 2
-    whole = {k: token_stats(lm, batch, hidden=k, states=2, top_k=3, logits=True) for k in ("token", "predicting")}
-    for row, encoding in enumerate(encodings):
-        single = collate(lm, [encoding])
-        for kind, stats in whole.items():
-            alone = token_stats(lm, single, hidden=kind, states=2, top_k=3, logits=True)  # type: ignore[arg-type]
-            mine = stats.rows == row
-            for name in ("logp", "logit", "entropy", "hidden", "states", "logits", "top_logp"):
-                torch.testing.assert_close(
-                    getattr(stats, name)[mine], getattr(alone, name), rtol=1e-4, atol=1e-4, msg=name
-                )
-            assert torch.equal(stats.rank[mine], alone.rank)
-            assert torch.equal(stats.labels[mine], alone.labels)
-
-
-def test_groups_give_the_gradient_of_one_padded_batch(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    encodings = [encode(lm, s) for s in SAMPLES]
-    found = []
-    for price in (1, 1 << 30):
-        monkeypatch.setitem(forward.PASS, lm.device.type, price)
-        batch = collate(lm, encodings)
-        model = lm.frozen_copy()
-        model.module.requires_grad_(True)
-        token_stats(model, batch, extras=False).nll.mean().backward()
-        found.append(([p.grad for p in model.module.parameters()], forward_flops(lm, batch), len(batch.groups)))
-    (grouped, less, many), (plain, more, one) = found
-    assert many > one == 1
-    assert less < more
-    for a, b in zip(grouped, plain, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("tokens", [1, forward.PIECE, 2 * forward.PIECE + 3])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from workbench.models import LanguageModel
+from workbench.packing import packs
 from workbench.tokens import TokenBatch
 
 if TYPE_CHECKING:
@@ -70,11 +71,16 @@ def _products(lm: LanguageModel) -> tuple[float, float, float]:
 def forward_flops(lm: LanguageModel, batch: TokenBatch) -> float:
     """One forward: the decoder per position, attention per query-key pair, the head per answer token.
 
-    A group of B samples padded to L has B L positions and B L^2 query-key pairs (the causal half is computed too).
+    B samples padded to L have B L positions and B L^2 query-key pairs (the causal half is computed too). In one row
+    there are no padded positions, and the pairs are those of the groups.
     """
     position, pair, row = _products(lm)
-    decoder = sum(position * rows * length + pair * rows * length**2 for rows, length in batch.shapes())
-    return decoder + row * len(batch.rows)
+    samples = len(batch.encodings)
+    positions, pairs = samples * batch.width, samples * batch.width**2
+    if packs(lm, batch.width):
+        positions = batch.tokens
+        pairs = sum(len(group.lengths) * group.width**2 for group in batch.packing.groups)
+    return position * positions + pair * pairs + row * len(batch.rows)
 
 
 def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> float:

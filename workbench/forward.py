@@ -1,4 +1,4 @@
-"""A model's forward over a token batch, no more of it than is needed: groups of like length, label log-probabilities.
+"""A model's forward over a token batch, no more of it than is needed: no padding, label log-probabilities.
 
 What is computed here equals the plain forward (one padded batch, all logits, softmax in one piece) to rounding.
 """
@@ -6,59 +6,31 @@ What is computed here equals the plain forward (one padded batch, all logits, so
 from __future__ import annotations
 
 import contextlib
-import itertools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
 
+from workbench.packing import arguments, packs
 from workbench.registry import UserError
 
 if TYPE_CHECKING:
     from workbench.models import LanguageModel
     from workbench.tokens import TokenBatch
 
-# What another pass through all layers costs, in padded positions that it must save. Measured on an H200: launching a
-# pass takes as long as computing 3,400 positions of a model of 1.2B parameters, and over 16,000 of one of .13B, which
-# is taken: a pass too many costs more than some padding.
-PASS = {"cpu": 128, "cuda": 16384}
 PIECE = 256  # answer tokens whose distributions are held in float32 at once
 LARGE = 1 << 22  # logits from which on pieces pay; below, autograd's own softmax is as fast
 
 
-def length_groups(lengths: Sequence[int], price: int) -> list[list[int]]:
-    """Rows in groups that are padded to their own longest each, so that the positions computed are fewest.
-
-    Every group beyond the first counts as `price` positions. Exact: with the rows in order of length the groups are
-    intervals, and the best ending at a row is the best ending before an interval plus that interval.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    best, cut = [0], [0]
-    for end in range(1, len(order) + 1):
-        width = lengths[order[end - 1]]
-        costs = [best[start] + price + width * (end - start) for start in range(end)]
-        cut.append(min(range(end), key=costs.__getitem__))
-        best.append(costs[cut[-1]])
-    ends = [len(order)]
-    while ends[-1]:
-        ends.append(cut[ends[-1]])
-    return [sorted(order[start:end]) for start, end in itertools.pairwise(reversed(ends))]
-
-
-def price_of_a_pass(lm: LanguageModel) -> int:
-    """What a group must save; a sharded model is one group, since its processes must all make the same passes."""
-    return 1 << 40 if hasattr(lm.module, "run_inside") else PASS.get(lm.device.type, PASS["cuda"])
-
-
 def states_and_head(
     lm: LanguageModel, batch: TokenBatch, layers: list[int], embeddings: Tensor | None
-) -> tuple[dict[int, Tensor], Tensor, Callable[[Tensor], Tensor] | None]:
-    """One pass a group of the batch's rows.
+) -> tuple[dict[int, Tensor], Tensor, Tensor, Callable[[Tensor], Tensor] | None]:
+    """One pass: the batch as one row without padding where the model computes that, else padded.
 
     Returns:
-        (P, d) states of each of `layers` at all computed positions, where `batch.places` finds the answer tokens;
+        (P, d) states of each of `layers` at all computed positions, and the (N,) positions of the answer tokens;
         N rows that predict the answer tokens: of states (N, d), with the head that makes logits (N, V) of them; or of
         logits, and None, where the model does more to them than its head.
     """
@@ -68,26 +40,24 @@ def states_and_head(
     for layer in inner:
         if not -count <= layer < count:
             raise UserError(f"{lm.name} has layers 0 (embeddings) to {count - 1}, or -1 for the last; not {layer}")
-    plain = head_is_plain(lm, batch)
+    plain, packed = head_is_plain(lm, batch), packs(lm, batch.width)
     called: Any = model.get_decoder() if plain else model
     if plain and model.training and lm.compiled is not None:
         called = lm.compiled
-    found: dict[Any, list[Tensor]] = {name: [] for name in (*layers, "rows")}
+    name = "input_ids" if embeddings is None else "inputs_embeds"
+    read = batch.input_ids if embeddings is None else embeddings
+    given = {name: read, "attention_mask": batch.attention_mask}
+    if packed:
+        given = arguments(batch.packing, read, name)
     with lm.autocast():
-        for rows, width in batch.groups:
-            read = batch.input_ids if embeddings is None else embeddings
-            out = called(
-                **{"input_ids" if embeddings is None else "inputs_embeds": read[rows, :width]},
-                attention_mask=batch.attention_mask[rows, :width],
-                use_cache=False,
-                output_hidden_states=bool(inner) or not plain,
-            )
-            for layer in layers:
-                last = plain and layer == -1
-                found[layer].append((out.last_hidden_state if last else out.hidden_states[layer]).flatten(0, 1))
-            found["rows"].append((out.last_hidden_state if plain else out.logits).flatten(0, 1))
-    flat = {name: parts[0] if len(parts) == 1 else torch.cat(parts) for name, parts in found.items()}
-    return flat, flat.pop("rows")[batch.places - 1], model.get_output_embeddings() if plain else None
+        out = called(**given, use_cache=False, output_hidden_states=bool(inner) or not plain)
+    states = {
+        layer: (out.last_hidden_state if plain and layer == -1 else out.hidden_states[layer]).flatten(0, 1)
+        for layer in layers
+    }
+    places = batch.places(packed)
+    rows = (out.last_hidden_state if plain else out.logits).flatten(0, 1)[places - 1]
+    return states, places, rows, model.get_output_embeddings() if plain else None
 
 
 def compiled(lm: LanguageModel) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench import forward
+from workbench.packing import Packing, packs
 from workbench.registry import UserError
 from workbench.tasks import Sample
 
@@ -152,18 +153,14 @@ def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True) -> Encodin
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Encodings padded to one length L: `input_ids` and `attention_mask` (B, L); padded on the right.
-
-    A forward computes the rows in `groups` of like length, each no wider than its longest.
-    """
+    """Encodings padded to one length L: `input_ids` and `attention_mask` (B, L); padded on the right."""
 
     encodings: list[Encoding]
     input_ids: Tensor
     attention_mask: Tensor
     rows: Tensor  # (N,) sample of each answer token
     columns: Tensor  # (N,) its position in the sequence
-    groups: list[tuple[Tensor | slice, int]]  # rows, and their width
-    places: Tensor  # (N,) position of each answer token in the groups' positions, one group after the other
+    packing: Packing  # the same as one row without padding
 
     @property
     def device(self) -> torch.device:
@@ -175,44 +172,38 @@ class TokenBatch:
         """Tokens that are not padding."""
         return sum(len(e.ids) for e in self.encodings)
 
-    def shapes(self) -> Iterator[tuple[int, int]]:
-        """Rows and width of each group."""
-        for rows, width in self.groups:
-            yield (len(self.encodings) if isinstance(rows, slice) else len(rows)), width
+    @property
+    def width(self) -> int:
+        """L: tokens of the longest."""
+        return self.input_ids.shape[1]
+
+    def places(self, packed: bool) -> Tensor:
+        """(N,) position of each answer token in the one row, or in the padded rows one after the other."""
+        starts = self.packing.starts if packed else self.width * torch.arange(len(self.encodings), device=self.device)
+        return starts[self.rows] + self.columns
 
 
 def collate(lm: LanguageModel, encodings: Sequence[Encoding]) -> TokenBatch:
     """Pad on the right; the mask comes from the lengths, never from the padding id (it may equal the end token)."""
     lengths = [len(e.ids) for e in encodings]
-    groups = forward.length_groups(lengths, forward.price_of_a_pass(lm))
     pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else 0
     ids = torch.full((len(encodings), max(lengths)), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
-    widths = [max(lengths[i] for i in group) for group in groups]
-    starts, begun = [0] * len(encodings), 0
-    for group, width in zip(groups, widths, strict=True):
-        for row in group:
-            starts[row], begun = begun, begun + width
-    rows, columns, places = [], [], []
+    rows, columns = [], []
     for row, encoding in enumerate(encodings):
         ids[row, : lengths[row]] = torch.tensor(encoding.ids)
         mask[row, : lengths[row]] = 1
         positions = encoding.answer_positions
         rows += [row] * len(positions)
         columns += positions
-        places += [starts[row] + position for position in positions]
-    device, whole = lm.device, len(groups) == 1
+    device = lm.device
     return TokenBatch(
         list(encodings),
         ids.to(device),
         mask.to(device),
         rows=torch.tensor(rows, dtype=torch.long, device=device),
         columns=torch.tensor(columns, dtype=torch.long, device=device),
-        groups=[
-            (slice(None) if whole else torch.tensor(group, device=device), width)
-            for group, width in zip(groups, widths, strict=True)
-        ],
-        places=torch.tensor(places, dtype=torch.long, device=device),
+        packing=Packing.of(lengths, device),
     )
 
 
@@ -316,28 +307,30 @@ def token_stats(
     """
     layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
     labels = batch.input_ids[batch.rows, batch.columns]
-    forward.head_is_plain(lm, batch)  # tried outside: a sharded model cannot be called within its own forward
+    # Tried outside: a sharded model cannot be called within its own forward.
+    forward.head_is_plain(lm, batch)
+    packs(lm, batch.width)
 
     def compute() -> dict[str, Tensor]:
-        found, packed, head = forward.states_and_head(lm, batch, layers, embeddings)
-        training = packed.requires_grad and lm.module.training
+        found, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings)
+        training = predicting.requires_grad and lm.module.training
         if training and not (logits or extras or top_k) and forward.in_pieces(head, len(labels)):
-            values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, packed, labels), strict=True))
+            values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, predicting, labels), strict=True))
         else:
             # Without gradient the vocabulary-wide rows are made a piece at a time: for a set of answers gigabytes.
-            whole = logits or packed.requires_grad
+            whole = logits or predicting.requires_grad
             pieces = [slice(None)] if whole else [slice(i, i + ROWS) for i in range(0, max(1, len(labels)), ROWS)]
             parts: list[dict[str, Tensor]] = []
             for piece in pieces:
-                scores = forward.logits_of(lm, head, packed[piece])
+                scores = forward.logits_of(lm, head, predicting[piece])
                 parts.append(_values(scores, labels[piece], extras, top_k))
             values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             if logits:
                 values["logits"] = scores
         if states is not None:
-            values["states"] = found[states][batch.places - 1].float()
+            values["states"] = found[states][places - 1].float()
         if hidden is not None:
-            values["hidden"] = found[layer].detach()[batch.places - int(hidden == "predicting")].float()
+            values["hidden"] = found[layer].detach()[places - int(hidden == "predicting")].float()
         return values
 
     return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))

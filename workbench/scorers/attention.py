@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.models import LanguageModel
+from workbench.packing import attention_by
 from workbench.registry import NotHere, UserError
 from workbench.scorers.attribution import attributed
 from workbench.scorers.inputs import Inputs
@@ -52,7 +51,7 @@ def attention_rollout(given: TaskScoring, *, target: str = "answer", units: str 
         return inputs.by_unit(weights @ rolled[0][before])
 
     layers = _attention_layers(given.lm)
-    with _eager_attention(given.lm):
+    with attention_by(given.lm, "eager"):
         found = attributed(given, "attention_rollout", method, target=target, units=units)
     given.notes["attention_rollout"]["target"] = "attention, whatever is predicted"
     return found
@@ -65,14 +64,3 @@ def _attention_layers(lm: LanguageModel) -> list[torch.nn.Module]:
     if len(outer) != lm.module.config.num_hidden_layers:
         raise NotHere(f"attention_rollout: the attention modules of {lm.name} were not found")
     return outer
-
-
-@contextlib.contextmanager
-def _eager_attention(lm: LanguageModel) -> Iterator[None]:
-    """The attention that hands out its weights, for a while."""
-    before = lm.module.config._attn_implementation
-    lm.module.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        lm.module.set_attn_implementation(before)

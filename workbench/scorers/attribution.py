@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from workbench.models import LanguageModel
+from workbench.packing import padding
 from workbench.registry import NotAvailable, NotHere, UserError
 from workbench.scorers.inputs import Inputs, frozen, seeded, sequences_within, within_memory
 from workbench.scorers.table import TaskScoring, random_source, scorer
@@ -195,8 +196,9 @@ def deep_lift(
     def method(inputs: Inputs, copies: int) -> Tensor:
         with torch.no_grad():
             inputs(inputs.baseline)  # what is tried out with a new model comes before the hooks
-        with warnings.catch_warnings():  # that it sets hooks, and takes them away again
-            warnings.simplefilter("ignore")
+        # Inside the model captum tells the input from the baseline by their rows.
+        with warnings.catch_warnings(), padding(given.lm):
+            warnings.simplefilter("ignore")  # that it sets hooks, and takes them away again
             raw = DeepLift(_AsModule(inputs)).attribute(inputs.embeddings.requires_grad_(), inputs.baseline)
         return inputs.by_unit(raw[0].sum(-1))
 
