@@ -13,6 +13,8 @@ Formats and steps take turns; a rate is the median over the rounds.
 - `tokens_per_second`: that our step computes, padding not counted.
 - `gemm_fraction`: matrix products of our step (from the cost ledger) a second, as a share of the greatest rate that one
   product of a few sizes reaches in the same format.
+- `ratio_padded`: our rate over that of the same step with its batch padded (answers are computed in one row on a CPU;
+  on a GPU both are padded), `flops_padded` the FLOPs of the padded one over ours.
 - `atwu_overhead`: a step with the live scorer, which learns at every step, over one with weights of 1.
 - `step_bytes`: most memory held during a step beyond what was held before it (model and optimiser, which all have); on
   a GPU only, since a CPU's allocator keeps what a step gave back, so that the next one seems to need nothing.
@@ -26,6 +28,7 @@ import argparse
 import json
 import tempfile
 import time
+from contextlib import nullcontext
 from statistics import median
 from typing import Any
 
@@ -66,7 +69,14 @@ class Ours:
     """Our step."""
 
     def __init__(
-        self, lm: Any, data: tuple[list[Any], list[Any]], size: int, compile: bool, objective: str, weights: str
+        self,
+        lm: Any,
+        data: tuple[list[Any], list[Any]],
+        size: int,
+        compile: bool,
+        objective: str,
+        weights: str,
+        padded: bool = False,
     ) -> None:
         from workbench.cost import Ledger, Phase
         from workbench.loop import Loop
@@ -86,6 +96,7 @@ class Ours:
             forget=lambda: ForgetTerm(lm, forget, objective, fixed, settings, self.ledger),
         )  # fmt: skip
         self.event: dict[str, Any] = {}
+        self.padded = padded
 
     def order(self, steps: int) -> list[tuple[list[Any], list[Any]]]:
         """The batches of the first steps, encoded."""
@@ -98,11 +109,12 @@ class Ours:
     def step(self) -> dict[str, float]:
         """One step: seconds, FLOPs and peak memory."""
         from workbench.cost import Ledger
+        from workbench.packing import padding
 
         synchronise()
         watch, held = Ledger(), resident()
         started, flops = time.perf_counter(), self.ledger.total.flops
-        with watch.phase("step") as phase:
+        with watch.phase("step") as phase, padding(self.loop.lm) if self.padded else nullcontext():
             self.event = self.loop.advance()
         synchronise()
         seconds = time.perf_counter() - started
@@ -222,7 +234,10 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
     """Rates, overhead and memory in one number format."""
     import torch
 
-    kinds = {"ours": ("grad_diff", "uniform"), "uniform": ("atwu", "uniform"), "atwu": ("atwu", "atwu")}
+    kinds: dict[str, tuple[Any, ...]] = {
+        "ours": ("grad_diff", "uniform"), "padded": ("grad_diff", "uniform", True),
+        "uniform": ("atwu", "uniform"), "atwu": ("atwu", "atwu"),
+    }  # fmt: skip
     data = samples(given.data_dir, given.rounds + 1, given.batch_size)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
     losses, batches = [], []
@@ -254,6 +269,8 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
         | {"trainer": [round(s, 3) for s in seconds]},
         "gemm_fraction": flops / gemm,
         "gemm_peak_flops": gemm,
+        "ratio_padded": rate["ours"] / rate["padded"],
+        "flops_padded": sum(r["flops"] for r in found["padded"]) / sum(r["flops"] for r in found["ours"]),
         "atwu_overhead": median(
             a["seconds"] / u["seconds"] for a, u in zip(found["atwu"][1:], found["uniform"][1:], strict=True)
         ),
@@ -296,6 +313,7 @@ def main() -> None:
         "ratio_trainer_bf16": rate["bfloat16"]["ours"] / rate["bfloat16"]["trainer"] if half else None,
         "gemm_fraction": best["gemm_fraction"],
         "atwu_overhead": best["atwu_overhead"],
+        "ratio_padded": best["ratio_padded"],
         "format": chosen,
         "hardware": hardware(),
         "torch": torch.__version__,

@@ -24,7 +24,7 @@ ORDER = [
     {"files", "interrupts"},
     {"tasks"},
     {"ownership"},
-    {"models", "forward"},
+    {"models", "packing", "forward"},
     {"adapters", "tokens"},
     {"cost", "processes"},
     {"sharding", "batching"},

@@ -213,7 +213,7 @@ def attention_by(lm: LanguageModel, name: str) -> Iterator[None]:
 
 def padding(lm: LanguageModel) -> contextlib.AbstractContextManager[None]:
     """For a while no row: for what tells samples from each other inside the model."""
-    return attention_by(lm, "sdpa") if lm.module.config._attn_implementation == NAME else contextlib.nullcontext()
+    return attention_by(lm, "sdpa") if packs(lm, 1) else contextlib.nullcontext()
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ them needs no mask and no label shift, because `token_stats` has done both.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
@@ -160,7 +161,6 @@ class TokenBatch:
     attention_mask: Tensor
     rows: Tensor  # (N,) sample of each answer token
     columns: Tensor  # (N,) its position in the sequence
-    packing: Packing  # the same as one row without padding
 
     @property
     def device(self) -> torch.device:
@@ -171,6 +171,11 @@ class TokenBatch:
     def tokens(self) -> int:
         """Tokens that are not padding."""
         return sum(len(e.ids) for e in self.encodings)
+
+    @functools.cached_property
+    def packing(self) -> Packing:
+        """The same as one row without padding."""
+        return Packing.of([len(e.ids) for e in self.encodings], self.device)
 
     @property
     def width(self) -> int:
@@ -203,7 +208,6 @@ def collate(lm: LanguageModel, encodings: Sequence[Encoding]) -> TokenBatch:
         mask.to(device),
         rows=torch.tensor(rows, dtype=torch.long, device=device),
         columns=torch.tensor(columns, dtype=torch.long, device=device),
-        packing=Packing.of(lengths, device),
     )
 
 
