@@ -38,7 +38,7 @@ from typing import Any
 from many_runs import Rows, hardware, placeless, pool, task_options
 
 TUNING_SEED = 1000
-FULL = ("grad_diff", "npo", "simnpo", "rmu")
+FULL = ("grad_diff", "npo", "simnpo", "rmu", "wga")
 WEIGHTED = ("wga+surprisal", "simnpo+surprisal", "npo+surprisal", "wga+specificity", "simnpo+specificity", "atwu+atwu")
 SPACE: dict[str, list[Any]] = {
     "lr": [1e-3, 2e-3],
