@@ -16,7 +16,8 @@ forget loss, batch sizes, how often a retain batch is computed, skipping (where 
 its own. The best is tried again, for every method in the same `--second` ways: twice the steps, and with these a
 retain batch of 64 in every step, twice and half the forget weight, half of it with skipping. Best is the cheapest in
 FLOPs that reaches the goal, and where none does the one nearest to it; the best of all is run with the reported seeds.
-Full-sample methods are those with weights of 1. No span label enters, but in rows marked `oracle`.
+Full-sample methods are those with weights of 1 (what `wga` weighs by is within its loss). No span label enters, but in
+rows marked `oracle`.
 
 `ratio_full_sample_flops` is the mean cost of the best full-sample method over that of the best token-weighted one (an
 oracle does not count), `ratio_full_sample_seconds` the same of the two that are best in seconds (see `ratio` for

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from typing import Any
 
 import pytest
 import torch
+from test_forward import SAMPLES
 
 from workbench import packing
 from workbench.cost import forward_flops
 from workbench.models import LanguageModel, load
-from workbench.tasks import Sample
 from workbench.tokens import collate, encode, token_stats
-
-SAMPLES = [
-    Sample(f"s{i}", f"Where was {'A ' * (i % 5)}born?", "He was born in Oslo. " * (1 + i * i % 7)) for i in range(12)
-]
-
-
-@pytest.fixture(scope="module")
-def lm() -> LanguageModel:
-    return load("bio-full", device="cpu", precision="float32")
 
 
 def padded(lengths: list[int], groups: list[list[int]], price: int) -> int:
@@ -57,38 +49,32 @@ def made(family: str, vocabulary: int, **more: Any) -> Any:
     return getattr(transformers, {"GPT2": "GPT2LMHeadModel"}.get(family, f"{family}ForCausalLM"))(config).eval()
 
 
-def unpacked(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on the model pads."""
-    packing.packs(lm, 1)
-    monkeypatch.setitem(packing._packs, lm.module, False)
-
-
 FAMILIES = [
     ("Llama", {"num_key_value_heads": 2}),
     ("Qwen2", {"num_key_value_heads": 2}),
     ("Mistral", {"num_key_value_heads": 2, "sliding_window": 4096}),
     ("GPTNeoX", {}),
+    ("Granite", {"num_key_value_heads": 2, "logits_scaling": 3.0}),  # so that the head is not plain
     ("GPT2", {"bos_token_id": 0, "eos_token_id": 0}),
 ]
 
 
 @pytest.mark.parametrize(("family", "more"), FAMILIES, ids=[name for name, _ in FAMILIES])
 def test_a_row_says_what_the_padded_batch_says_with_its_gradient(
-    lm: LanguageModel, family: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    full: LanguageModel, family: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packing, "CALL", 2)
-    own = LanguageModel(made(family, len(lm.tokenizer), **more), lm.tokenizer, family)
+    own = LanguageModel(made(family, len(full.tokenizer), **more), full.tokenizer, family)
     batch = collate(own, [encode(own, s) for s in SAMPLES])
     assert len(batch.packing.groups) > 2
     assert packing.packs(own, batch.width)
     found = []
-    for packed in (True, False):
-        if not packed:
-            unpacked(own, monkeypatch)
+    for how in (contextlib.nullcontext(), packing.padding(own)):
         own.module.zero_grad()
-        stats = token_stats(own, batch, hidden="token", states=2, logits=True)
-        (stats.nll.mean() + stats.states.square().mean()).backward()  # type: ignore[union-attr]
-        found.append((stats, [p.grad for p in own.module.parameters()], forward_flops(own, batch)))
+        with how:
+            stats = token_stats(own, batch, hidden="token", states=2, logits=True)
+            (stats.nll.mean() + stats.states.square().mean()).backward()  # type: ignore[union-attr]
+            found.append((stats, [p.grad for p in own.module.parameters()], forward_flops(own, batch)))
     (row, of_row, less), (plain, of_plain, more_flops) = found
     assert less < more_flops
     assert torch.equal(row.labels, plain.labels)
@@ -98,16 +84,16 @@ def test_a_row_says_what_the_padded_batch_says_with_its_gradient(
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_a_row_says_what_each_answer_says_alone(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_says_what_each_answer_says_alone(full: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "CALL", 2)
-    encodings = [encode(lm, s) for s in SAMPLES]
-    batch = collate(lm, encodings)
-    assert packing.packs(lm, batch.width)
-    whole = {k: token_stats(lm, batch, hidden=k, states=2, top_k=3, logits=True) for k in ("token", "predicting")}
+    encodings = [encode(full, s) for s in SAMPLES]
+    batch = collate(full, encodings)
+    assert packing.packs(full, batch.width)
+    whole = {k: token_stats(full, batch, hidden=k, states=2, top_k=3, logits=True) for k in ("token", "predicting")}
     for row, encoding in enumerate(encodings):
-        single = collate(lm, [encoding])
+        single = collate(full, [encoding])
         for kind, stats in whole.items():
-            alone = token_stats(lm, single, hidden=kind, states=2, top_k=3, logits=True)  # type: ignore[arg-type]
+            alone = token_stats(full, single, hidden=kind, states=2, top_k=3, logits=True)  # type: ignore[arg-type]
             mine = stats.rows == row
             for name in ("logp", "logit", "entropy", "hidden", "states", "logits", "top_logp"):
                 torch.testing.assert_close(
@@ -117,29 +103,29 @@ def test_a_row_says_what_each_answer_says_alone(lm: LanguageModel, monkeypatch: 
             assert torch.equal(stats.labels[mine], alone.labels)
 
 
-def test_embeddings_are_read_as_ids_are(lm: LanguageModel) -> None:
-    batch = collate(lm, [encode(lm, s) for s in SAMPLES])
-    embeddings = lm.module.get_input_embeddings()(batch.input_ids).detach().requires_grad_()
-    given = token_stats(lm, batch, embeddings=embeddings, extras=False)
-    torch.testing.assert_close(given.logp, token_stats(lm, batch, extras=False).logp)
+def test_embeddings_are_read_as_ids_are(full: LanguageModel) -> None:
+    batch = collate(full, [encode(full, s) for s in SAMPLES])
+    embeddings = full.module.get_input_embeddings()(batch.input_ids).detach().requires_grad_()
+    given = token_stats(full, batch, embeddings=embeddings, extras=False)
+    torch.testing.assert_close(given.logp, token_stats(full, batch, extras=False).logp)
     (pull,) = torch.autograd.grad(given.logp.sum(), embeddings)
     assert not pull[batch.attention_mask == 0].any()  # padding is read by nobody
     assert pull[batch.rows, batch.columns - 1].abs().sum(-1).min() > 0
 
 
 @pytest.mark.parametrize("family", ["Bloom", "Mamba", "Gemma2"])
-def test_a_model_that_cannot_be_packed_is_padded(lm: LanguageModel, family: str) -> None:
+def test_a_model_that_cannot_be_packed_is_padded(full: LanguageModel, family: str) -> None:
     """Bloom's attention knows places by the mask alone; Mamba has none; Gemma 2 caps scores, eagerly."""
     import transformers
 
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": len(lm.tokenizer)}
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": len(full.tokenizer)}
     more: dict[str, Any] = {"Bloom": {"n_head": 4}, "Mamba": {}}.get(
         family, {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48, "head_dim": 8}
     )  # fmt: skip
     torch.manual_seed(0)
     module = getattr(transformers, f"{family}ForCausalLM")(getattr(transformers, f"{family}Config")(**size, **more))
     before = module.config._attn_implementation
-    own = LanguageModel(module.eval(), lm.tokenizer, family)
+    own = LanguageModel(module.eval(), full.tokenizer, family)
     encodings = [encode(own, s) for s in SAMPLES[:6]]
     batch = collate(own, encodings)
     assert not packing.packs(own, batch.width)
@@ -149,22 +135,22 @@ def test_a_model_that_cannot_be_packed_is_padded(lm: LanguageModel, family: str)
     torch.testing.assert_close(stats.logp, alone, rtol=1e-3, atol=1e-3)
 
 
-def test_a_window_narrower_than_the_samples_is_not_overlooked(lm: LanguageModel) -> None:
+def test_a_window_narrower_than_the_samples_is_not_overlooked(full: LanguageModel) -> None:
     own = LanguageModel(
-        made("Mistral", len(lm.tokenizer), num_key_value_heads=2, sliding_window=8), lm.tokenizer, "window"
+        made("Mistral", len(full.tokenizer), num_key_value_heads=2, sliding_window=8), full.tokenizer, "window"
     )
     assert packing.packs(own, 8)
     assert not packing.packs(own, 9)
 
 
-def test_eager_attention_stays_eager(lm: LanguageModel) -> None:
-    own = lm.frozen_copy()
+def test_eager_attention_stays_eager(full: LanguageModel) -> None:
+    own = full.frozen_copy()
     own.module.set_attn_implementation("eager")
     assert not packing.packs(own, 8)
     assert own.module.config._attn_implementation == "eager"
 
 
-def test_a_packed_model_is_saved_and_generates_as_before(lm: LanguageModel, tmp_path: Any) -> None:
+def test_a_packed_model_is_saved_and_generates_as_before(full: LanguageModel, tmp_path: Any) -> None:
     fresh = load("bio-full", device="cpu", precision="float32")
     prompt = collate(fresh, [encode(fresh, s, answer=False) for s in SAMPLES[:3]])
     said = {"input_ids": prompt.input_ids, "attention_mask": prompt.attention_mask, "max_new_tokens": 8}
@@ -173,10 +159,10 @@ def test_a_packed_model_is_saved_and_generates_as_before(lm: LanguageModel, tmp_
     assert torch.equal(fresh.module.generate(**said, do_sample=False), before)
     fresh.save(tmp_path)
     assert "packed" not in (tmp_path / "config.json").read_text()
-    assert load(str(tmp_path)).fingerprint() == lm.fingerprint()
+    assert load(str(tmp_path)).fingerprint() == full.fingerprint()
 
 
-def test_padding_of_attention_comes_back_out(lm: LanguageModel) -> None:
+def test_padding_of_attention_comes_back_out(full: LanguageModel) -> None:
     """A group's padding and its inverse, with any lengths."""
     draw = random.Random(3)
     for _ in range(20):

@@ -28,7 +28,7 @@ class Settings:
         weight_decay: of AdamW.
         clip: largest gradient norm.
         train: "all" parameters, "lora" (adapters, peft), or decoder layers such as "layers:4-6".
-        compile: whether training steps run through `torch.compile`, which takes about a minute to begin with.
+        compile: whether training steps run, padded, through `torch.compile`, which takes about a minute to begin with.
         lora_rank: rank of LoRA's factors.
         lora_alpha: LoRA's scale: the product of its factors is multiplied by lora_alpha / lora_rank.
         gamma: weight of the forget loss.

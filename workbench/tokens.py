@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench import forward
-from workbench.packing import Packing, packs
+from workbench.packing import Packing
 from workbench.registry import UserError
 from workbench.tasks import Sample
 
@@ -311,9 +311,7 @@ def token_stats(
     """
     layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
     labels = batch.input_ids[batch.rows, batch.columns]
-    # Tried outside: a sharded model cannot be called within its own forward.
-    forward.head_is_plain(lm, batch)
-    packs(lm, batch.width)
+    forward.head_is_plain(lm, batch)  # tried outside: a sharded model cannot be called within its own forward
 
     def compute() -> dict[str, Tensor]:
         found, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings)
