@@ -118,7 +118,12 @@ def test_an_interruption_loses_no_finished_scorer(
     how: signal.Signals, capsys: pytest.CaptureFixture[str], scoring: list[str], tmp_path: Path
 ) -> None:
     out, whole = tmp_path / "s.parquet", tmp_path / "whole.parquet"
-    process = subprocess.Popen([sys.executable, "-m", "workbench", *scoring], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench", *scoring],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests begun in the background ignore it
+    )
     while not (out.exists() and "wga" in set(pd.read_parquet(out)["scorer"])):
         assert process.poll() is None
         time.sleep(0.05)
