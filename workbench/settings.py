@@ -28,8 +28,8 @@ class Settings:
         weight_decay: of AdamW.
         clip: largest gradient norm.
         train: "all" parameters, "lora" (adapters, peft), or decoder layers such as "layers:4-6".
-        compile: whether training steps run, padded, through `torch.compile`, which takes minutes to begin with; on the CPU where
-            it was timed no step was faster for it.
+        compile: whether training steps run, padded, through `torch.compile`, which takes minutes to begin with
+            (on the CPU where it was timed no step was faster for it).
         lora_rank: rank of LoRA's factors.
         lora_alpha: LoRA's scale: the product of its factors is multiplied by lora_alpha / lora_rank.
         gamma: weight of the forget loss.
