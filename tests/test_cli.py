@@ -104,6 +104,8 @@ def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list
           "--set", "step=3"], "unknown setting 'step': did you mean steps"),
         (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
           "--set", "lr=fast"], "'fast' is not a number"),
+        (["unlearn", "biographies", "--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", "OUT",
+          "--stop-at", "forget.fact_accuracy<=0.2"], "set probe_every (--probe-every)"),
         (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "/dev/null/x"], "/dev/null: "),
         (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "/dev/null"], "neither a file"),
         (["score", "biographies", "--model", "bio-full", "--scorer", "wga", "--out", "."], ". is a directory"),

@@ -21,7 +21,7 @@ from workbench.suites import summary
 ROOT = Path(workbench.__file__).parent
 ORDER = [
     {"registry"},
-    {"files", "interrupts"},
+    {"files", "goals", "interrupts"},
     {"tasks"},
     {"ownership"},
     {"models", "packing", "forward"},

@@ -171,6 +171,11 @@ def test_the_form_is_what_the_command_line_reads() -> None:
     assert form.config() == Config(
         TaskSpec("biographies"), "bio-full", "simnpo", "atwu", form.config().settings, probe_every=10, probe_limit=24
     )
+    form.fields["stop_at"].value = " forget.fact_accuracy<=0.2 "
+    assert form.config().stop_at == "forget.fact_accuracy<=0.2"
+    form.fields["probe_every"].value = "0"
+    with pytest.raises(UserError, match="set probe_every"):
+        form.config()
     form.objective.value = "npo"  # what was typed stays, what was not follows the new objective
     assert form.fields["lr"].value == "1e-3"
     assert form.fields["gamma"].value == str(Settings().gamma)

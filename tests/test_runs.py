@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from runs_of import command, own_files, results, same
+from runs_of import command, config_of, own_files, results, same
 
 from workbench import execution, runs
 from workbench.checkpoints import latest_checkpoint, read_checkpoint
@@ -89,6 +89,66 @@ def test_interrupted_runs_resume_to_the_same_bits(
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_run_ends_where_its_levels_are_reached(
+    own: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first probe that finds all of them, with what it would have there; a resumed one at the same."""
+    settings = Settings(steps=12, batch_size=4, checkpoint_every=4, record_every=3, record_samples=2, warmup=0)
+    config = config_of(own, settings, objective="wga", weights="surprisal", probe_every=2)
+    whole = execution.start(config, tmp_path / "whole")
+    assert "reason" not in whole.json("run.json")
+    curve = whole.curve()
+    part = curve[curve["probe_set"] == "forget"].set_index("step")["probability"]
+    level = float(part[6])
+    first = int(part.index[part <= level][0])
+    assert 2 < first < 12
+    retain = float(curve[curve["probe_set"] == "retain"]["probability"].min())
+    stop_at = f"forget.probability<={level!r}, retain.probability>={retain / 2}"
+    early = execution.start(replace(config, stop_at=stop_at), tmp_path / "early")
+    assert early.json("run.json") == {"status": "finished", "steps": first, "reason": f"reached {stop_at}"}
+    assert (early.status()["step"], early.status()["status"], early.steps) == (first, "finished", first)
+    assert results(early.path)[0] == results(whole.path)[0][:first]
+    assert list(early.curve().query("probe_set == 'forget'")["step"]) == [*range(0, first + 1, 2)]
+    assert set(early.table("probes.parquet").groupby("phase")["step"].first()) == {0, first}  # type: ignore[union-attr]
+    scores = early.table("scores.parquet")
+    assert scores is not None
+    last = scores[scores["step"] == first]
+    assert last["sample_id"].nunique() == scores[scores["step"] == 0]["sample_id"].nunique()
+    assert not last.duplicated(["sample_id", "segment", "position"]).any()
+    never = execution.start(replace(config, stop_at="forget.probability<=0"), tmp_path / "never")
+    same(results(never.path), results(whole.path))
+    assert never.status()["reason"] == "never reached forget.probability<=0"
+
+    def cut_off(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    asked = iter([False] * 3)
+    with pytest.raises(execution.Stopped, match="step 3"):
+        execution.start(replace(config, stop_at=stop_at), tmp_path / "cut", stop=lambda: next(asked, True))
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "_finish", cut_off)
+        with pytest.raises(execution.Stopped, match=f"step {first}"):
+            execution.resume(tmp_path / "cut")
+    same(results(execution.resume(tmp_path / "cut").path), results(early.path))
+
+
+def test_levels_that_cannot_be_reached_are_refused(own: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for stop_at, every, said in (
+        ("forget.fact_accuracy<=0.2", 0, "set probe_every"),
+        ("forget.fact_accuracy=0.2", 2, "takes SET.METRIC<=LEVEL"),
+        ("forget.fact_accuracy<=0.2,", 2, "takes SET.METRIC<=LEVEL"),
+        ("forget.fact_accuracy<=e", 2, "takes SET.METRIC<=LEVEL"),
+        ("forgot.fact_accuracy<=0.2", 2, "the forgot set has no fact_accuracy (sets: forget, retain"),
+        ("forget.accuracy<=0.2", 2, "the forget set has no accuracy"),
+        ("forget.truth_ratio<=0.2", 2, "not available: needs wrong answers"),
+    ):
+        with pytest.raises(UserError) as error:
+            execution.start(config_of(own, probe_every=every, stop_at=stop_at), out)
+        assert said in str(error.value)
+        assert not out.exists()
 
 
 def test_a_checkpoint_comes_back_whole_and_aligned(own: dict[str, str], tmp_path: Path) -> None:

@@ -132,6 +132,9 @@ def parser() -> Parser:
     command.add_argument(
         "--probe-every", type=positive, default=0, metavar="N", help="also every N steps, a few samples"
     )
+    command.add_argument(
+        "--stop-at", default="", metavar="SET.METRIC<=X,...", help="end the run where a probe finds all of it (or >=)"
+    )
     command.add_argument("--track", default="", metavar="A,B", help="tensorboard, trackio, wandb, mlflow")
     command.add_argument("--out", metavar="RUN")
     background_options(command)

@@ -18,13 +18,14 @@ from workbench.adapters import ADAPTER, has_adapter, save_adapter
 from workbench.checkpoints import latest_checkpoint, read_checkpoint, save_checkpoint
 from workbench.cost import Ledger, Phase
 from workbench.files import cannot_write, write_json, write_table, writing
+from workbench.goals import levels
 from workbench.interrupts import interruptible
 from workbench.loop import Diverged, State
 from workbench.models import LanguageModel, Prompt, load, load_adapter
 from workbench.objectives import objective
 from workbench.ownership import STOP, holding, job_of
 from workbench.probes import Probed, probe
-from workbench.processes import processes
+from workbench.processes import processes, together
 from workbench.registry import UserError
 from workbench.runs import Config, RunDirectory, check_new, new_path, undone
 from workbench.scorers import read_scores, save_scorer, scorer
@@ -246,13 +247,21 @@ def _execute(
 
         state = _restored(directory, ledger)
         before = _before(directory, config, task, lm, ledger, probing)
-        steps = config.settings.steps
+        wanted, steps = levels(config.stop_at, "stop_at"), config.settings.steps
+        for level in wanted:
+            level.check(before.metrics)
+        latest = processes().gather(next(reversed(directory.events()), {}))[0]
+
+        def reached() -> bool:
+            return bool(wanted) and all(level.holds(latest.get("probe", {})) for level in wanted)
 
         def step(event: dict[str, Any]) -> None:
+            nonlocal latest
             if config.probe_every and event["step"] % config.probe_every == 0 and event["step"] < steps:
                 few = min(config.probe_limit or PROBED_DURING, PROBED_DURING)
                 found = probe(lm, task, run=directory.name, step=event["step"], limit=few, ledger=ledger)
-                event["probe"] = found.metrics
+                event["probe"] = processes().gather(found.metrics)[0]
+            latest = event
             with ledger.phase("tracking"):
                 total = ledger.total
                 event |= {"time": time.time(), "total_flops": total.flops, "total_seconds": total.seconds}
@@ -273,6 +282,7 @@ def _execute(
             on_step=step,
             on_checkpoint=lambda s: _checkpoint(directory, s, config.settings.keep_checkpoints),
             stop=lambda: processes().any(asked() or stop()),
+            reached=reached,
             resume=state,
             ledger=ledger,
         )
@@ -339,17 +349,6 @@ def _checkpoint(directory: RunDirectory, state: State, keep: int) -> None:
     processes().wait()
 
 
-def together(ledger: Ledger) -> Ledger:
-    """The costs of all processes: tokens and FLOPs of each, seconds and calls of the main one."""
-    if processes().world == 1:
-        return ledger
-    whole = Ledger.from_dict(ledger.as_dict())
-    for other in processes().gather(ledger.as_dict())[1:]:
-        for name, phase in Ledger.from_dict(other).phases.items():
-            whole.add(Ledger({name: replace(phase, seconds=0.0, calls=0)}))
-    return whole
-
-
 def _write_probes(directory: RunDirectory, before: Probed, after: Probed | None = None) -> None:
     both = [before] if after is None else [before, after]
     write_table(directory.path / "probes.parquet", pd.concat([p.rows for p in both], ignore_index=True))
@@ -371,7 +370,7 @@ def _finish(
         run.lm,
         task,
         run=directory.name,
-        step=config.settings.steps,
+        step=run.steps,
         phase="after",
         limit=config.probe_limit,
         ledger=run.ledger,
@@ -392,6 +391,8 @@ def _finish(
     ledger = together(run.ledger)
     if processes().main:
         write_json(directory.path / "cost.json", ledger.as_dict())
-        write_json(directory.path / "run.json", {"status": "finished", "steps": config.settings.steps})
+        found = "reached" if run.steps < config.settings.steps else "never reached"
+        why = {"reason": f"{found} {config.stop_at}"} if config.stop_at else {}
+        write_json(directory.path / "run.json", {"status": "finished", "steps": run.steps, **why})
         shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)
     processes().wait()

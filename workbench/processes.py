@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from workbench.cost import Ledger
 from workbench.registry import UserError
 from workbench.tokens import TokenStats
 
@@ -148,6 +150,17 @@ def _device() -> torch.device:
     """Where the processes' messages must lie."""
     gpu = torch.distributed.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+
+
+def together(ledger: Ledger) -> Ledger:
+    """The costs of all processes: tokens and FLOPs of each, seconds and calls of the main one."""
+    if processes().world == 1:
+        return ledger
+    whole = Ledger.from_dict(ledger.as_dict())
+    for other in processes().gather(ledger.as_dict())[1:]:
+        for name, phase in Ledger.from_dict(other).phases.items():
+            whole.add(Ledger({name: replace(phase, seconds=0.0, calls=0)}))
+    return whole
 
 
 def _sum_in_place(tensors: list[Tensor]) -> None:

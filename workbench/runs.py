@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import platform
 import secrets
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.files import cannot_write, write_json, write_text, writing
+from workbench.goals import levels
 from workbench.objectives import objective, retain_loss
 from workbench.ownership import LOCK, alive, holder, job_of
 from workbench.registry import UserError
@@ -45,6 +47,9 @@ class Config:
         precision: None leaves it to the machine.
         probe_limit: probe at most so many samples a set.
         probe_every: steps between two probes during the run, of at most `PROBED_DURING` samples a set; 0: none.
+        stop_at: levels such as "forget.fact_accuracy<=0.2,retain.fact_accuracy>=0.9": the run ends, finished, at the
+            first of these probes that finds all of them. They are of few answers: those after the run, of all, may say
+            otherwise. The learning rate falls as for all its steps.
         track: trackers that are told each step: tensorboard, trackio, wandb, mlflow.
     """
 
@@ -59,6 +64,7 @@ class Config:
     precision: str | None = None
     probe_limit: int | None = None
     probe_every: int = 0
+    stop_at: str = ""
     track: tuple[str, ...] = ()
 
     @classmethod
@@ -80,6 +86,8 @@ class Config:
             raise UserError(f"probe_limit must be at least 1, not {self.probe_limit}")
         if self.probe_every < 0:
             raise UserError(f"probe_every must be at least 0, not {self.probe_every}")
+        if levels(self.stop_at, "stop_at") and not self.probe_every:
+            raise UserError(f"stop_at={self.stop_at} is seen by probes during the run: set probe_every (--probe-every)")
         if self.weights.endswith(".parquet"):
             one_scorer(read_scores(Path(self.weights)))
         elif from_file(self.weights):
@@ -184,6 +192,11 @@ class RunDirectory:
         copy = self.path / f"weights{Path(given).suffix}"
         return str(copy) if copy.suffix in COPIED else given
 
+    @property
+    def steps(self) -> int:
+        """The run's last step: of a finished run the one at which it ended, else the one that it is to come to."""
+        return int((self.json("run.json") or self.config["settings"])["steps"])
+
     def status(self) -> dict[str, Any]:
         """How the run stands: `finished`, `running`, `queued`, or `unfinished` (stopped, failed or killed), and why.
 
@@ -194,7 +207,7 @@ class RunDirectory:
         steps = self.config["settings"]["steps"]
         status, reason = "unfinished", job.get("reason")
         if record:
-            status, reason = record["status"], None
+            status, reason = record["status"], record.get("reason")
         elif alive(self.path, job):
             status, reason = job["state"], holder(job)
         elif job.get("state") in ("running", "queued"):
@@ -219,11 +232,12 @@ class RunDirectory:
     def curve(self) -> pd.DataFrame:
         """Metrics over the run: a row a probing and set, with `step`, and the `flops` and `seconds` spent up to it."""
         metrics = self.json("metrics.json") or {}
-        steps, end = self.config["settings"]["steps"], (self.json("cost.json") or {}).get("total", {})
+        end = {"flops": math.nan, "seconds": math.nan} | (self.json("cost.json") or {}).get("total", {})
         points: list[tuple[int, Any, float, float]] = [(0, metrics.get("before"), 0.0, 0.0)]
-        points += [(e["step"], e["probe"], e["total_flops"], e["total_seconds"]) for e in self.events() if "probe" in e]
+        on_the_way = [e for e in self.events() if "probe" in e and ("after" not in metrics or e["step"] < self.steps)]
+        points += [(e["step"], e["probe"], e["total_flops"], e["total_seconds"]) for e in on_the_way]
         if "after" in metrics:
-            points.append((steps, metrics["after"], end.get("flops", float("nan")), end.get("seconds", float("nan"))))
+            points.append((self.steps, metrics["after"], end["flops"], end["seconds"]))
         rows = [
             {"step": step, "probe_set": name, "flops": flops, "seconds": seconds}
             | {key: value for key, value in values.items() if not isinstance(value, dict)}

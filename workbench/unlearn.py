@@ -20,12 +20,16 @@ from workbench.terms import ForgetTerm, preferred_answers
 
 @dataclass
 class Run:
-    """What a run leaves: the model, one event a step, the recorded token scores, the costs, and the live scorer."""
+    """What a run leaves: the model, one event a step, the recorded token scores, the costs, and the live scorer.
+
+    `steps` counts those done, in an earlier process too.
+    """
 
     lm: LanguageModel
     events: list[dict[str, Any]]
     scores: pd.DataFrame
     ledger: Ledger
+    steps: int
     finished: bool
     scorer: Any = None
 
@@ -42,6 +46,7 @@ def unlearn(
     on_step: Callable[[dict[str, Any]], None] = lambda event: None,
     on_checkpoint: Callable[[State], None] = lambda state: None,
     stop: Callable[[], bool] = lambda: False,
+    reached: Callable[[], bool] = lambda: False,
     resume: State | None = None,
     ledger: Ledger | None = None,
 ) -> Run:
@@ -58,7 +63,8 @@ def unlearn(
         in_place: change `lm` itself.
         on_step: called with each step's event.
         on_checkpoint: called with the state at checkpoints, after the last step, and when stopped.
-        stop: asked before each step.
+        stop: asked before each step; the run is then not finished.
+        reached: asked after each step, when `on_step` has been called: whether it was the last one.
         resume: the state to go on from; `lm` is the model as it was before the run.
         ledger: where the costs go; by default that of `resume`, or a new one.
     """
@@ -86,9 +92,12 @@ def unlearn(
     records = [resume.scores] if resume else []
     events: list[dict[str, Any]] = []
 
+    def ended() -> bool:
+        return loop.step >= settings.steps or reached()
+
     def note(step: int) -> None:
         with ledger.phase("recording") as cost:
-            some = None if step in (0, settings.steps) else settings.record_samples
+            some = None if step == 0 or ended() else settings.record_samples
             size = loop.micro_batch or settings.batch_size
             records.append(record_scores(lm, task, token_weights, step, size, cost, some))
 
@@ -103,18 +112,16 @@ def unlearn(
     else:
         loop.pretrain_scorer()
         note(0)
-    while loop.step < settings.steps and not stop():
+    while not ended() and not stop():
         events.append(loop.advance())
-        last = loop.step == settings.steps
-        if last or loop.step % settings.record_every == 0:
-            note(loop.step)
         on_step(events[-1])
-        if last or loop.step % settings.checkpoint_every == 0:
+        if ended() or loop.step % settings.record_every == 0:
+            note(loop.step)
+        if ended() or loop.step % settings.checkpoint_every == 0:
             on_checkpoint(state())
-    finished = loop.step >= settings.steps
-    if not finished:
+    if not ended():
         on_checkpoint(state())
-    return Run(lm, events, pd.concat(records, ignore_index=True), ledger, finished, token_weights.learner)
+    return Run(lm, events, pd.concat(records, ignore_index=True), ledger, loop.step, ended(), token_weights.learner)
 
 
 def finetune(
@@ -130,7 +137,7 @@ def finetune(
     while loop.step < settings.steps:
         events.append(loop.advance())
         on_step(events[-1])
-    return Run(lm, events, pd.DataFrame(), loop.ledger, finished=True)
+    return Run(lm, events, pd.DataFrame(), loop.ledger, loop.step, finished=True)
 
 
 def forget_then_relearn(

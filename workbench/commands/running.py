@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from workbench.commands.given import spec
 from workbench.commands.tables import metric_table
 from workbench.console import Progress, number, progress_hooks, table_line
 from workbench.cost import cost_to_reach
+from workbench.goals import level
 from workbench.options import settings_for
 from workbench.processes import processes
 from workbench.registry import UserError
@@ -33,6 +33,7 @@ def unlearn(given: Namespace) -> dict[str, Any]:
         precision=given.precision,
         probe_limit=given.probe_limit,
         probe_every=given.probe_every,
+        stop_at=given.stop_at,
         track=tuple(given.track.split(",")) if given.track else (),
     )
     check_trackers(config.track)
@@ -133,14 +134,8 @@ def show_run(directory: runs.RunDirectory) -> dict[str, Any]:
 
 def reach(job: jobs.Job, text: str) -> dict[str, Any]:
     """What it cost until a metric reached a level; `text` is SET.METRIC<=LEVEL or >=."""
-    found = re.fullmatch(r"\s*(\w+)\.(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*", text)
-    try:
-        level = float(found[4]) if found else None
-    except ValueError:
-        level = None
-    if found is None or level is None:
-        raise UserError(f"--reach takes SET.METRIC<=LEVEL or >=, such as forget.fact_accuracy<=0.2, not '{text}'")
-    cost = cost_to_reach(job.directory.curve(), found[1], found[2], level, below=found[3] == "<=")
+    asked = level(text, "--reach")
+    cost = cost_to_reach(job.directory.curve(), asked.probe_set, asked.metric, asked.level, below=asked.below)
     if cost["value"] is None:
         print(f"{text}: not available: {cost['reason']}")
     else:

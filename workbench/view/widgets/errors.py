@@ -163,7 +163,7 @@ class ErrorBrowser(Twin, widgets.VBox):
             self.answer.value += UNRECORDED
         else:
             texts = {row["sample_id"]: (row["prompt"], row["answer"])}
-            scores = _scores(part, int(self.run.config["settings"]["steps"]))
+            scores = _scores(part, self.run.steps)
             self.view.show(scores, texts, tokens=part, scorer=CHANGE)
 
     def _numbers(self, row: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from workbench.view.text import plain
 
 MAIN = ("steps", "batch_size", "lr", "alpha", "gamma", "train", "seed")
 OTHER = tuple(f.name for f in fields(Settings) if f.name not in (*MAIN, "options"))
-PROBES = {"probe_every": "10", "probe_limit": "24"}
+PROBES = {"probe_every": "10", "probe_limit": "24", "stop_at": ""}
 FEW = 6  # options of the weights that are shown at once; more are folded away
 VARIANTS = {"tofu": ("forget01", "forget05", "forget10"), "muse": ("news", "books")}
 OWN, PLAIN = "own files", "none"
@@ -96,7 +96,7 @@ class Form(widgets.VBox):
         chosen, weights = objective[self.objective.value], scorer[self.weights.value]
         authors = Settings(**chosen.facts.get("settings", {}))
         for name, field in self.fields.items():
-            self._default(field, PROBES.get(name) or str(getattr(authors, name)))
+            self._default(field, PROBES[name] if name in PROBES else str(getattr(authors, name)))
         presets = presets_of(weights.name)
         if self.preset.options != (PLAIN, *presets):
             self.preset.options = (PLAIN, *presets)
@@ -180,6 +180,7 @@ class Form(widgets.VBox):
             reference=self.reference.value.strip() or None,
             probe_every=whole(self.fields["probe_every"]),
             probe_limit=whole(self.fields["probe_limit"]) or None,
+            stop_at=self.fields["stop_at"].value.strip(),
         )
         given.check()
         return given

@@ -39,7 +39,7 @@ def standing(run: RunDirectory, status: Mapping[str, Any]) -> str:
     if state == "running" and status["step"] in (0, status["steps"]):
         doing = "it loads, scores and probes before the first step" if status["step"] == 0 else "it probes at the end"
         return f"running, {steps}: {doing}"
-    reason = f": {status['reason']}" if status["reason"] and state == "unfinished" else ""
+    reason = f": {status['reason']}" if status["reason"] and state in ("unfinished", "finished") else ""
     return f"{state}, {steps}{reason}"
 
 
@@ -82,7 +82,7 @@ def state_html(run: RunDirectory, status: Mapping[str, Any], events: Sequence[Ma
     if events:
         losses = [f"{name} {number(events[-1][key])}" for name, key in LINES.items() if events[-1].get(key) is not None]
         parts.append(f"NLL: {', '.join(losses)}")
-    done = 100 * status["step"] / max(1, status["steps"])
+    done = 100 * (status["status"] == "finished" or status["step"] / max(1, status["steps"]))
     bar = (
         f'<div class="wb-done" role="progressbar" aria-label="steps done" aria-valuenow="{done:.0f}" '
         f'style="height:3px;background-color:rgba(128,128,128,.22)">'
@@ -135,7 +135,7 @@ def config_html(config: Config) -> str:
     """A configuration, every value of it."""
     named = {name: getattr(config, name) for name in ("model", "objective", "weights", "reference")}
     named |= {f"task {f.name}".removesuffix(" name"): getattr(config.task, f.name) for f in fields(config.task)}
-    named |= {name: getattr(config, name) for name in ("probe_every", "probe_limit")}
+    named |= {name: getattr(config, name) for name in ("probe_every", "probe_limit", "stop_at")}
     settings = {f.name: getattr(config.settings, f.name) for f in fields(config.settings) if f.name != "options"}
     for part, options in config.settings.options.items():
         settings |= {f"{part} {name}": value for name, value in options.items()}
