@@ -89,6 +89,8 @@ class Form(widgets.VBox):
             return widgets.Dropdown(options=list(retain_loss), **common)
         if name == "train":
             return widgets.Combobox(options=["all", "lora", "layers:4-6"], **common)
+        if name == "stop_at":
+            return widgets.Text(placeholder="forget.fact_accuracy<=0.2", **common)
         return widgets.Text(**common)
 
     def refresh(self) -> None:
