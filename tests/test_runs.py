@@ -120,6 +120,8 @@ def test_a_run_ends_where_its_levels_are_reached(
     never = execution.start(replace(config, stop_at="forget.probability<=0"), tmp_path / "never")
     same(results(never.path), results(whole.path))
     assert never.status()["reason"] == "never reached forget.probability<=0"
+    ends_so = replace(config, stop_at="forget.probability<=1", probe_every=12)  # the last step is probed afterwards
+    assert execution.start(ends_so, tmp_path / "at-the-end").status()["reason"] == "reached forget.probability<=1"
 
     def cut_off(*_: Any) -> None:
         raise KeyboardInterrupt

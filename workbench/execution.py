@@ -18,7 +18,7 @@ from workbench.adapters import ADAPTER, has_adapter, save_adapter
 from workbench.checkpoints import latest_checkpoint, read_checkpoint, save_checkpoint
 from workbench.cost import Ledger, Phase
 from workbench.files import cannot_write, write_json, write_table, writing
-from workbench.goals import levels
+from workbench.goals import levels, met
 from workbench.interrupts import interruptible
 from workbench.loop import Diverged, State
 from workbench.models import LanguageModel, Prompt, load, load_adapter
@@ -252,15 +252,12 @@ def _execute(
             level.check(before.metrics)
         latest = processes().gather(next(reversed(directory.events()), {}))[0]
 
-        def reached() -> bool:
-            return bool(wanted) and all(level.holds(latest.get("probe", {})) for level in wanted)
-
         def step(event: dict[str, Any]) -> None:
             nonlocal latest
             if config.probe_every and event["step"] % config.probe_every == 0 and event["step"] < steps:
                 few = min(config.probe_limit or PROBED_DURING, PROBED_DURING)
                 found = probe(lm, task, run=directory.name, step=event["step"], limit=few, ledger=ledger)
-                event["probe"] = processes().gather(found.metrics)[0]
+                event["probe"] = processes().gather(found.metrics)[0]  # of one of them, so that all end together
             latest = event
             with ledger.phase("tracking"):
                 total = ledger.total
@@ -282,7 +279,7 @@ def _execute(
             on_step=step,
             on_checkpoint=lambda s: _checkpoint(directory, s, config.settings.keep_checkpoints),
             stop=lambda: processes().any(asked() or stop()),
-            reached=reached,
+            reached=lambda: met(wanted, latest.get("probe", {})),
             resume=state,
             ledger=ledger,
         )
@@ -391,8 +388,8 @@ def _finish(
     ledger = together(run.ledger)
     if processes().main:
         write_json(directory.path / "cost.json", ledger.as_dict())
-        found = "reached" if run.steps < config.settings.steps else "never reached"
-        why = {"reason": f"{found} {config.stop_at}"} if config.stop_at else {}
+        reached = run.steps < config.settings.steps or met(levels(config.stop_at, "stop_at"), after.metrics)
+        why = {"reason": f"{'reached' if reached else 'never reached'} {config.stop_at}"} if config.stop_at else {}
         write_json(directory.path / "run.json", {"status": "finished", "steps": run.steps, **why})
         shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)
     processes().wait()

@@ -1,9 +1,9 @@
-"""Levels that metrics are to reach: where a run may end, and what it cost to get there."""
+"""Levels that metrics are to reach, as people write them: forget.fact_accuracy<=0.2."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,3 +60,8 @@ def level(text: str, option: str) -> Level:
 def levels(text: str, option: str) -> list[Level]:
     """Levels with commas between them, all of which are to hold at once; of nothing none."""
     return [level(part, option) for part in text.split(",")] if text.strip() else []
+
+
+def met(wanted: Sequence[Level], metrics: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a probing found all of the levels; where none is wanted none is met."""
+    return bool(wanted) and all(each.holds(metrics) for each in wanted)

@@ -64,7 +64,7 @@ def unlearn(
         on_step: called with each step's event.
         on_checkpoint: called with the state at checkpoints, after the last step, and when stopped.
         stop: asked before each step; the run is then not finished.
-        reached: asked after each step, when `on_step` has been called: whether it was the last one.
+        reached: asked when `on_step` has been called: whether that step was the last one; the run is then finished.
         resume: the state to go on from; `lm` is the model as it was before the run.
         ledger: where the costs go; by default that of `resume`, or a new one.
     """
