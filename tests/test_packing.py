@@ -135,6 +135,18 @@ def test_a_model_that_cannot_be_packed_is_padded(full: LanguageModel, family: st
     torch.testing.assert_close(stats.logp, alone, rtol=1e-3, atol=1e-3)
 
 
+def test_a_copy_of_a_model_that_packs_packs_too(full: LanguageModel) -> None:
+    batch = collate(full, [encode(full, s) for s in SAMPLES])
+    assert packing.packs(full, batch.width)
+    with packing.padding(full):
+        inside = full.frozen_copy()
+        assert not packing.packs(full, batch.width)
+    for own in (full.frozen_copy(), inside):
+        assert packing.packs(own, batch.width)
+        assert forward_flops(own, batch) == forward_flops(full, batch)
+        assert torch.equal(token_stats(own, batch).logp, token_stats(full, batch).logp)
+
+
 def test_a_window_narrower_than_the_samples_is_not_overlooked(full: LanguageModel) -> None:
     own = LanguageModel(
         made("Mistral", len(full.tokenizer), num_key_value_heads=2, sliding_window=8), full.tokenizer, "window"

@@ -194,7 +194,8 @@ def packs(lm: LanguageModel, width: int) -> bool:
     model = lm.module
     if lm.device.type != "cpu" or hasattr(model, "run_inside") or (model.training and lm.compiled is not None):
         return False
-    if model.config._attn_implementation != (NAME if model in _packs else "sdpa"):
+    # A copy of a model that was tried has its attention, and is tried anew; one that was tried has "sdpa" to pad.
+    if model.config._attn_implementation not in ((NAME,) if model in _packs else (NAME, "sdpa")):
         return False
     limits = [getattr(model.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     if any(limit is not None and limit < width for limit in limits):
@@ -222,9 +223,8 @@ def padding(lm: LanguageModel) -> contextlib.AbstractContextManager[None]:
 
 @torch.no_grad()
 def _tried(lm: LanguageModel) -> bool:
-    """Whether two samples in a row have the logits that they have when padded; if not, attention is left as it was."""
+    """Whether two samples in a row have the logits that they have when padded; if not, attention is sdpa's again."""
     model, training = lm.module, lm.module.training
-    before = model.config._attn_implementation
     lengths = [3, 5]
     packing = Packing.of(lengths, lm.device)
     ids = torch.arange(10, device=lm.device).view(2, 5) % model.config.vocab_size
@@ -242,5 +242,5 @@ def _tried(lm: LanguageModel) -> bool:
     finally:
         model.train(training)
         if not works:
-            model.set_attn_implementation(before)
+            model.set_attn_implementation("sdpa")
     return works
