@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from commandline import refused, run
 
 from workbench.cli import main
 from workbench.commands import COMMANDS
+from workbench.console import Progress
 from workbench.interrupts import uninterrupted
 from workbench.scorers.atwu import PRESETS
 
@@ -231,3 +233,27 @@ def test_ctrl_c_waits_while_libraries_load(
     monkeypatch.setitem(COMMANDS, "models", lambda given: signal.raise_signal(signal.SIGINT))
     assert main(["models"]) == 130
     assert capsys.readouterr().err == "workbench: interrupted\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_ctrl_c_that_python_drops_is_heeded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ctrl_c: None
+) -> None:
+    """It arrives in a finaliser, where exceptions are ignored; the next progress that is told raises it again."""
+    done = []
+
+    class Garbage:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            done.append("not reached")
+
+    def command(given: Namespace) -> None:
+        Garbage()
+        done.append("dropped")
+        Progress().tell("step", 1, 2)
+        done.append("not reached")
+
+    monkeypatch.setitem(COMMANDS, "models", command)
+    assert main(["models"]) == 130
+    assert done == ["dropped"]
+    Progress().tell("step", 2, 2)  # what was heeded is over

@@ -84,6 +84,13 @@ def test_import_is_silent_and_light() -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+def test_commands_load_what_they_need() -> None:
+    """Transformers' modelling code takes longer to load than torch: `models` and `runs` do without."""
+    code = "import workbench.commands, sys; print('torch' in sys.modules, 'transformers.modeling_utils' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+
+
 @pytest.mark.parametrize("registry", [scorer, objective, metric, summary], ids=lambda r: r.kind)
 def test_the_readme_lists_what_is_registered(registry: Registry) -> None:
     readme = (ROOT.parent / "README.md").read_text()

@@ -131,7 +131,7 @@ def test_an_interruption_loses_no_finished_scorer(
     process.send_signal(how)
     _, said = process.communicate(timeout=60)
     kept = list(pd.read_parquet(out)["scorer"].unique())
-    assert kept in (["uniform", "wga"], ["uniform", "wga", "feature_ablation"])  # the machine says how far it came
+    assert kept in (["uniform", "wga"], ["uniform", "wga", "feature_ablation"]), said  # the machine says how far
     if how is signal.SIGINT:
         assert process.returncode == 130
         assert f"kept in {out}: {', '.join(kept)}; --resume goes on" in said

@@ -10,7 +10,7 @@ import sys
 import warnings
 from typing import NoReturn
 
-from workbench.interrupts import uninterrupted
+from workbench.interrupts import remembered, uninterrupted
 from workbench.registry import UserError, unknown
 
 
@@ -225,7 +225,8 @@ def model_options(command: Parser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     try:
-        return _run(arguments)
+        with remembered():
+            return _run(arguments)
     except KeyboardInterrupt:
         print("workbench: interrupted", file=sys.stderr)
         return 130

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
+from workbench.interrupts import heed
+
 
 class Progress:
     """A bar for the steps of a run and one for each probe set; made when first told something."""
@@ -20,6 +22,7 @@ class Progress:
 
     def tell(self, what: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` of something is done."""
+        heed()
         if self.quiet:
             return
         if self.bar is None or self.what != what:

@@ -1,4 +1,9 @@
-"""Ctrl-C (or SIGTERM, as schedulers send it) at a moment of our choosing: after the step, or after loading."""
+"""Ctrl-C (or SIGTERM, as schedulers send it) at a moment of our choosing: after the step, or after loading.
+
+Python raises KeyboardInterrupt wherever it is, and drops it in a finaliser, a weak reference's callback or native code
+that clears errors. It is likely to be there after a collection of garbage, which takes half a second with torch and
+transformers loaded: a command would go on as if nothing had been asked. `remembered` and `heed` see to that.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,38 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+
+_asked = threading.Event()
+
+
+@contextlib.contextmanager
+def remembered() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt as ever, and `heed` raises it again where it was dropped.
+
+    Only where it would be raised: what began with it ignored, as a shell's background jobs do, goes on ignoring it.
+    """
+    here = threading.current_thread() is threading.main_thread()  # Python hands signals to no other
+    if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def handle(*_: Any) -> None:
+        _asked.set()
+        raise KeyboardInterrupt
+
+    _asked.clear()
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _asked.clear()
+
+
+def heed() -> None:
+    """KeyboardInterrupt, if Ctrl-C was pressed and its own was dropped."""
+    if _asked.is_set() and threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

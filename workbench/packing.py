@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 if TYPE_CHECKING:
     from workbench.models import LanguageModel
@@ -158,6 +155,8 @@ def attention(
     Returns:
         (1, P, H, D) or (B, L, H, D), and no attention weights.
     """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, mask, **rest)
     found = []
@@ -165,10 +164,6 @@ def attention(
         q, k, v = (group.padded(each) for each in (query, key, value))
         found.append(group.flat(sdpa_attention_forward(module, q, k, v, None, **rest | {"is_causal": True})[0]))
     return torch.cat(found)[None], None
-
-
-AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def arguments(packing: Packing, read: Tensor, name: str) -> dict[str, Any]:
@@ -224,6 +219,12 @@ def padding(lm: LanguageModel) -> contextlib.AbstractContextManager[None]:
 @torch.no_grad()
 def _tried(lm: LanguageModel) -> bool:
     """Whether two samples in a row have the logits that they have when padded; if not, attention is sdpa's again."""
+    # Not at the top: it loads all of transformers' modelling code, seconds for a command that needs no model.
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
     model, training = lm.module, lm.module.training
     lengths = [3, 5]
     packing = Packing.of(lengths, lm.device)
