@@ -1,8 +1,9 @@
 """Ctrl-C (or SIGTERM, as schedulers send it) at a moment of our choosing: after the step, or after loading.
 
 Python raises KeyboardInterrupt wherever it is, and drops it in a finaliser, a weak reference's callback or native code
-that clears errors. It is likely to be there after a collection of garbage, which takes half a second with torch and
-transformers loaded: a command would go on as if nothing had been asked. `remembered` and `heed` see to that.
+that clears errors: the command goes on as if nothing had been asked. A Ctrl-C that comes during a collection of
+garbage, half a second with torch and transformers loaded, is raised in what that calls. `remembered` and `heed` raise
+it again.
 """
 
 from __future__ import annotations
