@@ -21,7 +21,7 @@ class Progress:
         self.what = ""
 
     def tell(self, what: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` of something is done."""
+        """`done` of `total` of something is done; raises KeyboardInterrupt where Python dropped a Ctrl-C's."""
         heed()
         if self.quiet:
             return
