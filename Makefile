@@ -31,12 +31,13 @@ voila: $(VENV)/.installed-demos  ## notebooks 01 and 03 as pages without code (A
 	JUPYTER_PATH=$(CURDIR)/docs $(BIN)/voila build/demos --template=workbench $(ARGS)
 
 data: $(VENV)/.installed  ## rebuild the embedded data and models
-	$(BIN)/python -m workbench.builtin
+	$(BIN)/python scripts/build_data.py
 
 test: $(VENV)/.installed-test  ## lint, types and the default tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
 test-browser: $(VENV)/.installed-test $(VENV)/.installed-demos  ## JupyterLab in Chromium, light and dark
@@ -46,6 +47,7 @@ test-all: $(VENV)/.installed-test  ## the same with the slow tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m ''
 
 leaderboard: $(VENV)/.installed  ## every objective with several weights on biographies: docs/leaderboard.md

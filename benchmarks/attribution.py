@@ -27,13 +27,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.console import table_line
+from workbench.cli import table_line
 from workbench.cost import peak_memory
-from workbench.models import LanguageModel, load
-from workbench.scorers import TaskScoring, score_fixed
-from workbench.scorers.attribution import each_target
+from workbench.models import TEMPLATE, Encoding, LanguageModel, encode, load
+from workbench.scorers import TaskScoring, each_target, score_fixed
 from workbench.tasks import Task, TaskSpec, spread
-from workbench.tokens import TEMPLATE, Encoding, encode
 
 Rows = list[np.ndarray]  # a sample: (answer tokens or 1, tokens of the whole sequence), NaN where there is no number
 

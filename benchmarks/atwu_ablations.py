@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from workbench.compare import alignment
-from workbench.console import table_line
+from workbench.cli.console import table_line
+from workbench.evals import alignment
 from workbench.models import load
-from workbench.options import settings_from
-from workbench.scorers.atwu import PRESETS
-from workbench.scoring import both_parts
+from workbench.runs import settings_from
+from workbench.scorers import PRESETS
 from workbench.tasks import TaskSpec
-from workbench.unlearn import Settings, unlearn
+from workbench.unlearning import Settings, both_parts, unlearn
 
 JOINT = {"every": 1, "optimizer": "adam", "lr": 1e-5, "decay": "none", "weight_decay": 0.0}
 VARIATIONS: dict[str, dict[str, Any]] = {

@@ -99,8 +99,8 @@ def strengths(lm: Any, names: tuple[str, ...] = SETS, cost: Any = None) -> dict[
     """Mean extraction strength of each set, and its mean answer probability (of the mean token)."""
     import torch
 
-    from workbench.metrics import Answer, metric
-    from workbench.tokens import batches, encode, token_stats
+    from workbench.evals import Answer, metric
+    from workbench.models import batches, count_forward, encode, token_stats
 
     strength, found = metric["extraction_strength"].function, {}
     for name in names:
@@ -110,7 +110,7 @@ def strengths(lm: Any, names: tuple[str, ...] = SETS, cost: Any = None) -> dict[
             with torch.no_grad():
                 stats = token_stats(lm, batch)
             if cost is not None:
-                cost.count(lm, batch)
+                count_forward(cost, lm, batch)
             for ranks in stats.rank.cpu().split(stats.counts.tolist()):
                 values.append(strength(Answer(ranks.float().numpy(), ranks.numpy(), "", None, None, None, ())))
             chances += stats.sample_mean(stats.logp).exp().tolist()
@@ -134,12 +134,10 @@ def miss(now: dict[str, float]) -> float:
 def one(job: dict[str, Any]) -> dict[str, Any]:
     """One run until the goal, or to its last step: where it got to and what it cost."""
     from workbench.cost import Ledger, Phase
+    from workbench.errors import UserError
     from workbench.objectives import objective
-    from workbench.registry import UserError
     from workbench.scorers import scorer
-    from workbench.settings import Settings
-    from workbench.terms import needs_of
-    from workbench.unlearn import unlearn
+    from workbench.unlearning import Settings, needs_of, unlearn
 
     given, lm = _loaded["given"], _loaded["lm"]
     authors = objective[job["objective"]].facts.get("settings", {})

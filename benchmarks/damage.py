@@ -21,13 +21,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from workbench.console import table_line
+from workbench.cli.console import table_line
+from workbench.evals import probe
 from workbench.models import load
 from workbench.objectives import objective as registered
-from workbench.options import scorer_options, settings_from
-from workbench.probes import probe
+from workbench.runs import scorer_options, settings_from
 from workbench.tasks import TaskSpec
-from workbench.unlearn import unlearn
+from workbench.unlearning import unlearn
 
 WEIGHTS = "uniform,random,surprisal,atwu,amortised,specificity:power=1,specificity,specificity_ref,spans"
 COLUMNS = ("steps", "reached", "forget", "generic_nll", "generic_lost", "neighbours", "retain", "heldout_perplexity")

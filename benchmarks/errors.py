@@ -19,9 +19,9 @@ from dataclasses import replace
 import pandas as pd
 
 import workbench as wb
+from workbench.evals import outcomes
 from workbench.tasks import Sample
-from workbench.unlearn import unlearn
-from workbench.view.outcomes import outcomes
+from workbench.unlearning import unlearn
 
 SETTINGS = wb.Settings(steps=60, batch_size=32, lr=3e-4, alpha=2.0)
 LARGER = replace(SETTINGS, steps=50, lr=1e-3, alpha=4.0)

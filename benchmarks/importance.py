@@ -20,14 +20,12 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from workbench.cli import model_options, task_options
-from workbench.commands.given import load_model, spec
-from workbench.console import table_line
-from workbench.models import load
-from workbench.scorers.amortised import GRID, draw_folds, ridge_by_sample
-from workbench.scorers.specificity import copied, rarity
+from workbench.cli.app import model_options, task_options
+from workbench.cli.console import table_line
+from workbench.cli.options import load_model, spec
+from workbench.models import Encoding, batches, encode, load, token_stats
+from workbench.scorers import GRID, copied, draw_folds, rarity, ridge_by_sample
 from workbench.tasks import Sample
-from workbench.tokens import Encoding, batches, encode, token_stats
 
 SIGNALS = {
     "surprisal": lambda nll, entropy: nll,

@@ -52,7 +52,7 @@ def prepare(given: argparse.Namespace, tables: dict[str, str], known: list[str] 
 
 def figures(lm: Any, limit: int) -> dict[str, float]:
     """What a model knows: facts (or ROUGE-L where nobody labelled them), forgetting and utility."""
-    from workbench.probes import probe
+    from workbench.evals import probe
 
     probed = probe(lm, _loaded["task"], limit=limit)
     found = {
@@ -84,10 +84,9 @@ def answered(metrics: dict[str, float]) -> float:
 
 def one(job: dict[str, Any]) -> dict[str, Any]:
     """One run, and its figures."""
+    from workbench.errors import UserError
     from workbench.objectives import objective
-    from workbench.registry import UserError
-    from workbench.settings import Settings
-    from workbench.unlearn import unlearn
+    from workbench.unlearning import Settings, unlearn
 
     given = _loaded["given"]
     authors = objective[job["objective"]].facts.get("settings", {})
@@ -115,8 +114,7 @@ def told(row: dict[str, Any]) -> str:
 
 def scored(given: argparse.Namespace, folder: Path) -> dict[str, str]:
     """Score tables of the weights that are fixed before a run, computed once; live scorers learn in each run."""
-    from workbench.scorers import score_samples, scorer
-    from workbench.scorers.table import TaskScoring, score_fixed
+    from workbench.scorers import TaskScoring, score_fixed, score_samples, scorer
 
     tables = {}
     for name in given.weights.split(","):

@@ -51,8 +51,7 @@ THRESHOLDS = (0.0, 0.03, 0.1, 0.3)
 
 def size(job: dict[str, Any]) -> dict[str, Any]:
     """One pass over a share of the forget set."""
-    from workbench.settings import Settings, epochs
-    from workbench.unlearn import unlearn
+    from workbench.unlearning import Settings, epochs, unlearn
 
     task, lm = runs._loaded["task"], runs._loaded["lm"]
     few = task.forget[: round(len(task.forget) * job["share"])]

@@ -43,10 +43,9 @@ def main() -> None:
     options.add_argument("--probe-limit", type=int, default=2)
     given = options.parse_args()
 
-    from workbench.execution import start
-    from workbench.runs import Config
-    from workbench.settings import Settings
+    from workbench.runs import Config, start
     from workbench.tasks import TaskSpec
+    from workbench.unlearning import Settings
 
     task = TaskSpec(given.task, data_dir=given.data_dir, retain_rows=160)
     settings = Settings(steps=given.steps, checkpoint_every=10**6)

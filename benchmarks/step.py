@@ -79,11 +79,8 @@ class Ours:
         padded: bool = False,
     ) -> None:
         from workbench.cost import Ledger, Phase
-        from workbench.loop import Loop
-        from workbench.scorers.weights import prepare_weights
-        from workbench.settings import Settings
         from workbench.tasks import Task
-        from workbench.terms import ForgetTerm
+        from workbench.unlearning import ForgetTerm, Loop, Settings, prepare_weights
 
         forget, keep = data
         settings = Settings(batch_size=size, lr=1e-5, warmup=0, steps=10_000, compile=compile)
@@ -109,7 +106,7 @@ class Ours:
     def step(self) -> dict[str, float]:
         """One step: seconds, FLOPs and peak memory."""
         from workbench.cost import Ledger
-        from workbench.packing import padding
+        from workbench.models import padding
 
         synchronise()
         watch, held = Ledger(), resident()

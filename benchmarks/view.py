@@ -91,7 +91,7 @@ def main() -> None:
     given = options.parse_args()
     from widget_page import browser, open_widget
 
-    from workbench.report import scores_page
+    from workbench.view import scores_page
     from workbench.view.widgets import TokenView
 
     scores = table(given)

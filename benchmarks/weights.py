@@ -18,13 +18,13 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.console import table_line
+from workbench.cli.console import table_line
+from workbench.evals import probe
 from workbench.models import load
 from workbench.objectives import objective as registered
-from workbench.options import settings_from
-from workbench.probes import probe
+from workbench.runs import settings_from
 from workbench.tasks import TaskSpec
-from workbench.unlearn import unlearn
+from workbench.unlearning import unlearn
 
 COLUMNS = ("forget", "retain", "neighbours", "generic", "heldout_perplexity", "seconds")
 

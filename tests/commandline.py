@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workbench.cli import main
+from workbench.cli.app import main
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[list[str], Any]:

@@ -12,8 +12,10 @@ import pytest
 import torch
 from widget_page import browser
 
-from workbench.models import LanguageModel, load
-from workbench.tasks import Task, TaskSpec
+from workbench.models.language_model import LanguageModel
+from workbench.models.load import load
+from workbench.tasks.samples import Task
+from workbench.tasks.spec import TaskSpec
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.models import LanguageModel
-from workbench.tasks import Sample
-from workbench.tokens import ANSWER, PROMPT, encode
+from workbench.models.encoding import ANSWER, PROMPT, encode
+from workbench.models.language_model import LanguageModel
+from workbench.tasks.samples import Sample
 
 
 class Direct:

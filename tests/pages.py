@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 
-from workbench.view.text import STATIC
+from workbench.view.html.markup import STATIC
 
 SAMPLES = {
     "a": ("Where was Basil born?", "Basil was born in Kuwait City."),

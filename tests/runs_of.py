@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from workbench import runs
-from workbench.settings import Settings
-from workbench.tasks import Task, TaskSpec
+from workbench.tasks.samples import Task
+from workbench.tasks.spec import TaskSpec
+from workbench.unlearning.settings import Settings
 
 COMPARED = ("loss", "forget_loss", "forget_nll", "retain_loss", "retain_nll", "grad_norm")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -12,13 +12,18 @@ import torch
 from runs_of import config_of, own_files
 from torch.utils.flop_counter import FlopCounterMode
 
-from workbench.cost import Ledger, Phase, cost_to_reach, forward_flops
-from workbench.execution import start
-from workbench.models import LanguageModel
-from workbench.probes import greedy
-from workbench.tasks import Task
-from workbench.tokens import collate, encode, token_stats
-from workbench.unlearn import Settings, unlearn
+from workbench.cost import Ledger, Phase
+from workbench.evals.probes import greedy
+from workbench.models.batch import collate
+from workbench.models.encoding import encode
+from workbench.models.flops import forward_flops
+from workbench.models.language_model import LanguageModel
+from workbench.models.token_stats import token_stats
+from workbench.runs.directory import cost_to_reach
+from workbench.runs.execution import start
+from workbench.tasks.samples import Task
+from workbench.unlearning.settings import Settings
+from workbench.unlearning.unlearn import unlearn
 
 
 def test_forward_flops_match_torch(full: LanguageModel, small: Task) -> None:

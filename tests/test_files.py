@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from workbench.errors import UserError
 from workbench.files import write_json, writing
-from workbench.registry import UserError
 
 
 def test_failed_writes_leave_nothing_behind(tmp_path: Path) -> None:

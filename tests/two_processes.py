@@ -6,11 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from workbench.models import load
-from workbench.processes import processes
-from workbench.settings import Settings
-from workbench.tasks import TaskSpec
-from workbench.unlearn import unlearn
+from workbench.models.distributed import processes
+from workbench.models.load import load
+from workbench.tasks.spec import TaskSpec
+from workbench.unlearning.settings import Settings
+from workbench.unlearning.unlearn import unlearn
 
 PAIRS = (("atwu", "atwu"), ("npo", "uniform"), ("wga", "surprisal"))
 SETTINGS = Settings(steps=6, batch_size=8, lr=1e-3, record_every=3, retain_loss="kl")

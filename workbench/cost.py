@@ -9,16 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-
-from workbench.models import LanguageModel
-from workbench.packing import packs
-from workbench.tokens import TokenBatch
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass
@@ -44,52 +37,6 @@ class Phase:
             self.seconds + other.seconds,
             max(self.peak_bytes, other.peak_bytes),
         )
-
-    def count(self, lm: LanguageModel, batch: TokenBatch, passes: float = 1) -> None:
-        """Add a batch's tokens and forward FLOPs, `passes` times the latter."""
-        self.tokens += batch.tokens
-        self.flops += passes * forward_flops(lm, batch)
-
-    def count_generation(self, lm: LanguageModel, prompts: torch.Tensor, new: int) -> None:
-        """Add a batched generation of `new` tokens after prompts whose attention mask is `prompts` (B, L)."""
-        rows, length = prompts.shape
-        self.tokens += int(prompts.sum()) + rows * new
-        self.flops += generation_flops(lm, rows, length, new)
-
-
-def _products(lm: LanguageModel) -> tuple[float, float, float]:
-    """FLOPs of one position through the decoder's weights, of one query-key pair, and of one row of logits."""
-    config = lm.module.config
-    decoder = sum(p.numel() for p in lm.module.get_decoder().parameters() if p.dim() > 1)
-    embeddings = lm.module.get_input_embeddings().weight.numel()
-    heads = config.num_attention_heads
-    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    head = lm.module.get_output_embeddings().weight.numel()
-    return 2.0 * (decoder - embeddings), 4.0 * config.num_hidden_layers * width, 2.0 * head
-
-
-def forward_flops(lm: LanguageModel, batch: TokenBatch) -> float:
-    """One forward: the decoder per position, attention per query-key pair, the head per answer token.
-
-    B samples padded to L have B L positions and B L^2 query-key pairs (the causal half is computed too). In one row
-    there are no padded positions, and the pairs are those of the groups.
-    """
-    position, pair, row = _products(lm)
-    samples = len(batch.encodings)
-    positions, pairs = samples * batch.width, samples * batch.width**2
-    if packs(lm, batch.width):
-        positions = batch.tokens
-        pairs = sum(len(group.lengths) * group.width**2 for group in batch.packing.groups)
-    return position * positions + pair * pairs + row * len(batch.rows)
-
-
-def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> float:
-    """Generation with cached keys: the prompt once, then one position a token against all that came before it."""
-    if new < 1:
-        return 0.0
-    position, pair, row = _products(lm)
-    pairs = length**2 + sum(range(length + 1, length + new))
-    return rows * (position * (length + new - 1) + pair * pairs + row * new)
 
 
 class _Watch:
@@ -238,57 +185,6 @@ class Ledger:
     def from_dict(cls, record: dict[str, Any]) -> Ledger:
         """The ledger that wrote `record`."""
         return cls({name: Phase(**phase) for name, phase in record["phases"].items()})
-
-
-def cost_to_reach(
-    curve: pd.DataFrame, probe_set: str, metric: str, level: float, *, below: bool = True
-) -> dict[str, Any]:
-    """What a run had cost when a metric first reached a level.
-
-    Args:
-        curve: `RunDirectory.curve()`: metrics by step, with what was spent up to it.
-        probe_set: the set that is probed.
-        metric: the metric's name.
-        level: what it must reach.
-        below: reached from above (forgetting), or from below.
-
-    Returns:
-        `step`, `value`, `flops` and `seconds` of the first probing at which it holds, to the precision of the probes'
-        distance; else `value` None and the `reason`.
-    """
-    part = curve[curve["probe_set"] == probe_set] if len(curve) else curve
-    if not len(part) or metric not in part or part[metric].isna().all():
-        return {"value": None, "reason": f"the run has no {metric} of the {probe_set} set"}
-    found = part[part[metric] <= level] if below else part[part[metric] >= level]
-    if not len(found):
-        best = part[metric].min() if below else part[metric].max()
-        return {"value": None, "reason": f"not reached: the {'lowest' if below else 'highest'} is {best:.3f}"}
-    first = found.iloc[0]
-    return {"step": int(first["step"]), "value": float(first[metric])} | {
-        name: float(first[name]) for name in ("flops", "seconds")
-    }
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on a device; on a CPU within the limit of the process's control group, if any."""
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for its next use
-        return int(torch.cuda.mem_get_info(device)[0] + kept)
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
-        limit = int((group / "memory.max").read_text())
-        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        used = int((group / "memory.current").read_text()) - int(counts.get("inactive_file", 0))  # a mere cache
-        free = min(free, limit - used)
-    return max(free, 0)
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory could not be had, on a GPU or a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def peak_memory() -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from workbench.registry import UserError
+from workbench.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

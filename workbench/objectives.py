@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.registry import Registry, UserError
-from workbench.tokens import TokenStats
+from workbench.errors import UserError
+from workbench.models import TokenStats
+from workbench.registry import Registry
 
 objective = Registry("objective")
 retain_loss = Registry("retain loss")

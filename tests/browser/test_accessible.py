@@ -10,9 +10,9 @@ from lab import Lab, opened
 from runs_of import config_of, own_files
 from widget_page import open_widget
 
-from workbench import execution
-from workbench.scorers import score_samples
-from workbench.settings import Settings
+from workbench.runs import execution
+from workbench.scorers.score import score_samples
+from workbench.unlearning.settings import Settings
 from workbench.view.widgets import BeforeAfter, CompareView, TokenView
 
 pytestmark = pytest.mark.browser

@@ -10,10 +10,10 @@ import pytest
 from pages import HOSTILE
 from runs_of import config_of, own_files
 
-from workbench import execution
-from workbench.report import run_report
-from workbench.settings import Settings
-from workbench.view.text import plain
+from workbench.runs import execution
+from workbench.unlearning.settings import Settings
+from workbench.view.html.markup import plain
+from workbench.view.report import run_report
 from workbench.view.widgets import BeforeAfter, ErrorBrowser, TokenView
 
 

@@ -11,21 +11,24 @@ from workbench.scorers import (
     signals,
     specificity,
 )
-from workbench.scorers.saved import apply_scorer, load_scorer, save_scorer
-from workbench.scorers.table import (
-    Scoring,
-    TaskScoring,
-    check_needs,
-    plain_scorers,
-    read_scores,
-    score_each,
-    score_fixed,
-    score_samples,
-    scorer,
-    weights_from,
-)
+from workbench.scorers.amortised import GRID, draw_folds, other_text, ridge_by_sample
+from workbench.scorers.attribution import each_target
+from workbench.scorers.atwu import PRESETS
+from workbench.scorers.base import Scoring, TaskScoring, check_needs, plain_scorers, scorer
+from workbench.scorers.inputs import Inputs, frozen, within_memory
+from workbench.scorers.saved import KINDS, apply_scorer, check_fits, load_scorer, save_scorer
+from workbench.scorers.score import score_each, score_fixed, score_samples
+from workbench.scorers.score_file import ScoreFile
+from workbench.scorers.specificity import COPIED, copied, rarity, unsureness
+from workbench.scorers.table import in_order, read_scores, score_table, weights_from
 
 __all__ = [
+    "COPIED",
+    "GRID",
+    "KINDS",
+    "PRESETS",
+    "Inputs",
+    "ScoreFile",
     "Scoring",
     "TaskScoring",
     "amortised",
@@ -33,19 +36,31 @@ __all__ = [
     "attention",
     "attribution",
     "atwu",
+    "check_fits",
     "check_needs",
     "conflict",
+    "copied",
+    "draw_folds",
+    "each_target",
+    "frozen",
+    "in_order",
     "load_scorer",
     "masked",
+    "other_text",
     "perturbation",
     "plain_scorers",
+    "rarity",
     "read_scores",
+    "ridge_by_sample",
     "save_scorer",
     "score_each",
     "score_fixed",
     "score_samples",
+    "score_table",
     "scorer",
     "signals",
     "specificity",
+    "unsureness",
     "weights_from",
+    "within_memory",
 ]

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.models import LanguageModel
-from workbench.registry import UserError
-from workbench.scorers.table import Scoring, TaskScoring, plain_scorers, scorer
+from workbench.errors import UserError
+from workbench.models import LanguageModel, TokenStats
+from workbench.scorers.base import Scoring, TaskScoring, plain_scorers, scorer
 from workbench.tasks import Sample, spread
-from workbench.tokens import TokenStats
 
 GRID = [10.0**power for power in np.arange(-3.0, 2.01, 0.5)]
 FOLDS = 5

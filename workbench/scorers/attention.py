@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.models import LanguageModel
-from workbench.packing import attention_by
-from workbench.registry import NotHere, UserError
+from workbench.errors import NotHere, UserError
+from workbench.models import LanguageModel, attention_by
 from workbench.scorers.attribution import attributed
+from workbench.scorers.base import TaskScoring, scorer
 from workbench.scorers.inputs import Inputs
-from workbench.scorers.table import TaskScoring, scorer
 
 ATTENTION = {"self_attn", "attn", "attention", "self_attention"}  # what model families call the module
 

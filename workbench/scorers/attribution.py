@@ -19,13 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.models import LanguageModel
-from workbench.packing import padding
-from workbench.registry import NotAvailable, NotHere, UserError
+from workbench.errors import NotAvailable, NotHere, UserError
+from workbench.models import TEMPLATE, LanguageModel, batches, encode, padding, token_stats
+from workbench.scorers.base import TaskScoring, random_source, scorer
 from workbench.scorers.inputs import Inputs, frozen, seeded, sequences_within, within_memory
-from workbench.scorers.table import TaskScoring, random_source, scorer
 from workbench.tasks import Sample
-from workbench.tokens import TEMPLATE, batches, encode, token_stats
 
 Method = Callable[[Inputs, int], Tensor]  # the sample and how many copies a pass may hold -> (units,)
 

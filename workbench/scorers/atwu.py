@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.errors import UserError
+from workbench.models import TokenStats
 from workbench.objectives import saturation_factor
-from workbench.registry import UserError
-from workbench.scorers.table import scorer
-from workbench.tokens import TokenStats
+from workbench.scorers.base import scorer
 
 AUTHORS = {
     "loss": "B", "unit": "nats", "beta": 5.0, "lam_ent": 1.0, "lam_pop": 1.0, "budget": 0.2, "lam_l2": 0.01,

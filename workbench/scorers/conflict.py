@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.models import LanguageModel
-from workbench.registry import UserError
-from workbench.scorers.table import TaskScoring, scorer, split
+from workbench.errors import UserError
+from workbench.models import LanguageModel, batches, count_forward, encode, split, token_stats
+from workbench.scorers.base import TaskScoring, scorer
 from workbench.tasks import spread
-from workbench.tokens import batches, encode, token_stats
 
 
 @contextlib.contextmanager
@@ -35,7 +34,7 @@ def retain_gradient(given: TaskScoring, lm: LanguageModel, parameters: list[Tens
     total, tokens = [torch.zeros_like(p) for p in parameters], 0
     for _, batch in batches(lm, [encode(lm, s) for s in spread(given.task.retain, rows)], given.batch_size):
         stats = token_stats(lm, batch, extras=False)
-        given.cost.count(lm, batch, passes=3)
+        count_forward(given.cost, lm, batch, passes=3)
         for sums, part in zip(total, gradient_of(stats.nll.sum(), parameters), strict=True):
             sums += part
         tokens += len(batch.rows)
@@ -84,7 +83,7 @@ def retain_conflict(given: TaskScoring, *, rows: int = 64) -> list[np.ndarray]:
         # Differentiating twice keeps the graph of both passes in memory: small batches.
         for indices, batch in batches(lm, [encode(lm, s) for s in given.task.forget], max(1, given.batch_size // 4)):
             stats = token_stats(lm, batch, extras=False)
-            given.cost.count(lm, batch, passes=6)  # forward, backward, and the backward of both
+            count_forward(given.cost, lm, batch, passes=6)  # forward, backward, and the backward of both
             a = torch.ones_like(stats.nll, requires_grad=True)
             each = gradient_of(stats.nll @ a, parameters, differentiable=True)
             along = torch.stack([(e * g).sum() for e, g in zip(each, gradient, strict=True)]).sum()
@@ -109,7 +108,7 @@ def gradient_cosine(given: TaskScoring, *, rows: int = 64) -> list[np.ndarray]:
         for sample in given.task.forget:
             ((_, batch),) = batches(lm, [encode(lm, sample)], 1)
             stats = token_stats(lm, batch, extras=False)
-            given.cost.count(lm, batch, passes=1 + 2 * len(stats.nll))
+            count_forward(given.cost, lm, batch, passes=1 + 2 * len(stats.nll))
             cosines = []
             for value in stats.nll:
                 each = gradient_of(value, parameters, keep=True)

@@ -11,11 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.cost import Phase, free_memory
-from workbench.models import LanguageModel
-from workbench.registry import NotAvailable, NotHere, UserError, unknown
+from workbench.cost import Phase
+from workbench.errors import NotAvailable, NotHere, UserError, unknown
+from workbench.models import (
+    TEMPLATE,
+    Encoding,
+    LanguageModel,
+    TokenBatch,
+    collate,
+    count_forward,
+    encode,
+    free_memory,
+    token_stats,
+)
 from workbench.tasks import Sample
-from workbench.tokens import TEMPLATE, Encoding, TokenBatch, collate, encode, token_stats
 
 TARGETS = ("answer", "mean", "token:K", "contrast")
 BASELINES = ("zero", "mean", "pad", "eos")
@@ -88,7 +97,7 @@ class Inputs:
         """(n, T) log p of the answer's tokens, or of the wrong answer's."""
         batch = self.batch(len(embeddings), wrong=wrong)
         stats = token_stats(self.lm, batch, extras=False, embeddings=embeddings)
-        self.cost.count(self.lm, batch, passes=2 if embeddings.requires_grad else 1)
+        count_forward(self.cost, self.lm, batch, passes=2 if embeddings.requires_grad else 1)
         if not bool(torch.isfinite(stats.logp).all()):
             raise NotAvailable("the model's probabilities are not finite there")
         return stats.logp.view(len(embeddings), -1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from workbench.registry import NotAvailable, UserError
+from workbench.errors import NotAvailable, UserError
+from workbench.models import PROMPT, Encoding, count_forward, encode, split, token_stats
+from workbench.scorers.base import TaskScoring, scorer
 from workbench.scorers.inputs import Inputs, within_memory
-from workbench.scorers.table import TaskScoring, scorer, split
-from workbench.tokens import PROMPT, Encoding, encode, token_stats
 
 
 @scorer("question_dependence", range=(None, None), kind="task", source="ours")
@@ -71,7 +71,7 @@ def _unit(values: np.ndarray) -> np.ndarray:
 def _effects(inputs: Inputs, copies: int) -> tuple[np.ndarray, np.ndarray]:
     """For each answer token the mean effect of masking it on the tokens after it, and the entropy of its prediction."""
     plain = token_stats(inputs.lm, inputs.batch(1))
-    inputs.cost.count(inputs.lm, inputs.batch(1))
+    count_forward(inputs.cost, inputs.lm, inputs.batch(1))
     answer = inputs.encoding.answer_positions
     count = len(answer)
     effects = torch.zeros(count, dtype=torch.float64)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from workbench.scorers.attribution import attributed, positive
+from workbench.scorers.base import TaskScoring, scorer
 from workbench.scorers.inputs import Inputs
-from workbench.scorers.table import TaskScoring, scorer
 
 STRUMBELJ = "Castro et al. 2009, doi 10.1016/j.cor.2008.04.004, by captum; sure"
 

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from workbench.cost import Phase
-from workbench.models import LanguageModel
-from workbench.registry import UserError
+from workbench.errors import UserError
+from workbench.models import LanguageModel, TokenStats, batches, count_forward, encode, split, token_stats
 from workbench.scorers.amortised import LinearMap
 from workbench.scorers.atwu import AtwuScorer
-from workbench.scorers.table import score_table, split
+from workbench.scorers.table import score_table
 from workbench.tasks import Sample
-from workbench.tokens import TokenStats, batches, encode, token_stats
 
 
 class Learned(Protocol):
@@ -105,7 +104,7 @@ def apply_scorer(
     for indices, batch in batches(lm, encodings, batch_size):
         stats = token_stats(lm, batch, extras=False, hidden=learned.hidden, layer=learned.layer)
         if cost is not None:
-            cost.count(lm, batch)
+            count_forward(cost, lm, batch)
         for index, part in zip(indices, split(learned.scores(stats), stats), strict=True):
             scores[index] = part
     return score_table(encodings, scores, task=task, scorer=learned.name, step=step)

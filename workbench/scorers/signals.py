@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.registry import UserError
-from workbench.scorers.table import Scoring, random_source, scorer
+from workbench.errors import UserError
+from workbench.scorers.base import Scoring, random_source, scorer
 
 
 @scorer("uniform", range=(0, 1), source="control; ours")

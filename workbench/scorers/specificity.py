@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.models import LanguageModel
-from workbench.registry import UserError
+from workbench.errors import UserError
+from workbench.models import LanguageModel, encode
 from workbench.scorers.amortised import fit_map, other_text
-from workbench.scorers.table import TaskScoring, scorer
+from workbench.scorers.base import TaskScoring, scorer
 from workbench.tasks import Sample
-from workbench.tokens import encode
 
 NEAREST = 20  # answers that a token is compared with
 COPIED = 0.5  # what a token that stands in the question counts

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workbench.registry import UserError, unknown
+from workbench.errors import UserError, unknown
 from workbench.tasks.samples import DATA, Sample, Task, rows, samples_from, spread, task, text_in, text_of
 
 PIECE_WORDS = 200  # a longer text is cut into pieces of at most so many words

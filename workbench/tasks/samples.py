@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from workbench.registry import Registry, UserError
+from workbench.errors import UserError
+from workbench.registry import Registry
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.registry import UserError
+from workbench.errors import UserError
 from workbench.tasks.samples import KEYS, Task, rows, samples_from, task, with_spans
 
 

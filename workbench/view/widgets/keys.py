@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import anywidget
 
-from workbench.view.text import STATIC
-from workbench.view.widgets.twin import styles
+from workbench.view.html import STATIC
+from workbench.view.widgets.base import styles
 
 
 class Keys(anywidget.AnyWidget):

@@ -10,16 +10,23 @@ import anywidget
 import pandas as pd
 import traitlets
 
-from workbench import compare
-from workbench.registry import UserError
+from workbench import evals
+from workbench.errors import UserError
 from workbench.runs import RunDirectory
-from workbench.view.agreement import agreement_view
-from workbench.view.compare import compare_view
-from workbench.view.definitions import definitions
-from workbench.view.page import answers_view, change_view, texts_of
-from workbench.view.tables import metrics_view
-from workbench.view.text import STATIC, Samples, plain, style_sheet
-from workbench.view.widgets.twin import Twin, styles
+from workbench.view.html import (
+    STATIC,
+    Samples,
+    agreement_view,
+    answers_view,
+    change_view,
+    compare_view,
+    definitions,
+    metrics_view,
+    plain,
+    style_sheet,
+    texts_of,
+)
+from workbench.view.widgets.base import Twin, styles
 
 
 class Linked(Twin, anywidget.AnyWidget):
@@ -67,10 +74,10 @@ class CompareView(Linked):
         self.names = list(scorers or dict.fromkeys(scores["scorer"]))
         several = chosen["scorer"].nunique() > 1
         if order is None and several:
-            order = compare.disagreement(chosen)["sample_id"].tolist()
+            order = evals.disagreement(chosen)["sample_id"].tolist()
         body = compare_view(scores, samples, scorers=scorers, order=order, max_samples=max_samples, css=False)
         if several:
-            found = compare.agreement(chosen)
+            found = evals.agreement(chosen)
             body += agreement_view(found, measure=measure, level="per_sample", title="Do they agree?", css=False)
         super().__init__(f'<div class="wb-beside">{body}</div>', "wb-compare")
 

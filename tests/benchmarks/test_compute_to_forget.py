@@ -1,0 +1,125 @@
+"""What the benchmark calls a goal, the cheapest method, and a ratio."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import compute_to_forget as bench
+import pytest
+
+from workbench.tasks.spec import TaskSpec
+
+
+@pytest.fixture(autouse=True)
+def _loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("forget", "paraphrases", "retain", "neighbours")
+    before = dict.fromkeys(names, 1.0) | {f"{name} probability": 0.8 for name in names}
+    never = {"forget": 0.3, "paraphrases": 0.2}
+    monkeypatch.setattr(bench, "_loaded", {"before": before, "never": never, "keep": ["retain", "neighbours"]})
+
+
+def row(kind: str, flops: float, seconds: float, reached: bool = True, **more: Any) -> dict[str, Any]:
+    shares = {"importance_flops": 0.1, "importance_seconds": 0.2}
+    setting = {"objective": "npo", "weights": kind, "lr": 1e-3, "gamma": 1.0, "batch_size": 8, "retain_batch": 8}
+    setting |= {"retain_every": 2, "train": "all", "skip": 0.1, "kind": kind}
+    return (
+        setting
+        | shares
+        | {
+            "flops": flops,
+            "seconds": seconds,
+            "step": 4,
+            "retain": 1.0,
+            "neighbours": 0.9,
+            "reached": reached,
+            "miss": -0.1,
+            "checks": [{"flops": flops, "seconds": seconds}],
+        }
+        | more
+    )
+
+
+def test_the_goal_asks_for_all_four_sets() -> None:
+    good = {"forget": 0.35, "paraphrases": 0.25, "retain": 0.95, "neighbours": 0.95}
+    assert bench.miss(good) == pytest.approx(0.0)
+    for name, value in (("forget", 0.36), ("paraphrases", 0.26), ("retain", 0.94), ("neighbours", 0.94)):
+        assert bench.miss(good | {name: value}) == pytest.approx(0.01)
+    bench._loaded["keep"] = ["retain"]
+    assert bench.miss(good | {"neighbours": 0.1}) == pytest.approx(0.0)
+
+
+def test_a_set_that_was_hardly_known_is_judged_by_probability() -> None:
+    bench._loaded["before"]["neighbours"] = 0.1
+    now = {"forget": 0.0, "paraphrases": 0.0, "retain": 1.0, "neighbours": 0.0, "neighbours probability": 0.76}
+    assert bench.miss(now) == pytest.approx(0.0)
+    assert bench.measure_of("neighbours") == "neighbours probability"
+
+
+def test_the_cheapest_that_reached_the_goal_is_chosen() -> None:
+    cheap = row("a", 1.0, 1.0, reached=False, miss=0.01)
+    near = row("a", 9.0, 9.0, reached=False, miss=0.02)
+    there, dear = row("a", 5.0, 5.0), row("a", 7.0, 1.0)
+    assert min([near, dear, cheap, there], key=bench.rank) is there
+    assert min([near, cheap], key=bench.rank) is cheap
+
+
+def test_the_ratio_is_of_the_best_of_each_kind_that_mostly_got_there() -> None:
+    full, slow = [row("full sample", 6.0, 8.0)] * 3, [row("full sample", 12.0, 4.0)] * 3
+    half = [row("token-weighted", 1.0, 1.0), row("token-weighted", 1.0, 1.0, reached=False)]
+    weighted, oracle = [row("token-weighted", 2.0, 2.0)] * 2, [row("oracle", 0.1, 0.1)] * 2
+    cells = [bench.cell(rows) for rows in (full, slow, half, weighted, oracle)]
+    found = bench.ratio(cells, "flops")
+    assert found["value"] == 3.0
+    assert found["between"] == [
+        "npo + full sample (3 of 3 reached it)", "npo + token-weighted (2 of 2 reached it)"
+    ]  # fmt: skip
+    assert bench.ratio(cells, "seconds")["value"] == 2.0
+    assert bench.ratio(cells[2:], "flops")["reason"] == "no full sample method reached the goal with most seeds"
+    cut_off = row("full sample", 1.0, 1.0, reached=False, checks=[{"flops": 9.0, "seconds": 9.0}])
+    assert bench.ratio([bench.cell([*full[:2], cut_off]), cells[3]], "flops")["value"] == 3.5  # with all it spent
+    assert bench.ratio([bench.cell([full[0], cut_off]), cells[3]], "flops")["value"] is None
+    assert bench.ratio([cells[0], cells[2]], "flops")["value"] is None
+    assert "1 of 2" in bench.line(cells[2])
+    assert "16 + 8" not in bench.line(cells[2])
+    assert "8 + 8 every 2" in bench.line(cells[2])
+
+
+def test_settings_are_the_same_for_every_method_and_none_twice() -> None:
+    assert bench.draws(5) == bench.draws(8)[:5]
+    assert len({str(setting) for setting in bench.draws(40)}) == 40
+
+
+def test_skipping_is_told_only_where_it_served() -> None:
+    assert bench.cell([row("a", 1.0, 1.0)])["skip"] == 0.0
+    assert bench.cell([row("a", 1.0, 1.0, skipped=[0.0, 0.4])])["skip"] == 0.1
+
+
+def test_retain_rows_that_are_not_rehearsed_stand_for_the_neighbours() -> None:
+    options = argparse.ArgumentParser()
+    bench.goal_options(options)
+    bench.prepare(options.parse_args(["--retain-rows", "40", "--unrehearsed", "16", "--limit", "4", "--threads", "2"]))
+    task, sets = bench._loaded["task"], bench._loaded["sets"]
+    whole = TaskSpec("biographies", retain_rows=40).load()
+    assert task.sets["neighbours"] + task.retain == whole.retain
+    assert len(task.sets["neighbours"]) == 16
+    assert all(s in task.sets["neighbours"] for s in sets["neighbours"])
+    assert bench._loaded["before"]["neighbours"] > 0.9
+    assert bench._loaded["never"]["forget"] < 0.7
+
+
+@pytest.mark.slow
+def test_the_whole_benchmark(tmp_path: Path) -> None:
+    command = [sys.executable, bench.__file__, "--methods", "grad_diff+uniform,wga+surprisal", "--budget", "1",
+               "--second", "1", "--steps", "2", "--limit", "2", "--seeds", "0", "--workers", "2", "--seed-workers", "1",
+               "--out", str(tmp_path / "page")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout.splitlines()[-1])) >= {"ratio_full_sample_flops", "ratio_full_sample_seconds"}
+    assert (
+        len((tmp_path / "page.jsonl").read_text().splitlines()) == 7
+    )  # options; a draw, a second, a seed; of two methods
+    assert (tmp_path / "page.md").read_text().count("| token-weighted |") == 1

@@ -1,0 +1,144 @@
+"""What a run trains: LoRA begins as the model was, only the chosen parameters move, and the rest is the same bits."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from workbench import runs
+from workbench.errors import UserError
+from workbench.models.adapters import choose_trained, has_adapter, save_adapter, without_adapter
+from workbench.models.batch import collate
+from workbench.models.encoding import encode
+from workbench.models.flops import backward_share
+from workbench.models.language_model import LanguageModel
+from workbench.models.load import load
+from workbench.models.token_stats import token_stats
+from workbench.runs import execution
+from workbench.tasks.samples import Task
+from workbench.tasks.spec import TaskSpec
+from workbench.unlearning.settings import Settings
+from workbench.unlearning.trainer import State
+from workbench.unlearning.unlearn import unlearn
+
+QUICK = Settings(steps=4, batch_size=4, lr=1e-2, warmup=1, record_every=2, checkpoint_every=2)
+
+
+def logp(lm: LanguageModel, task: Task) -> torch.Tensor:
+    with torch.no_grad():
+        return token_stats(lm, collate(lm, [encode(lm, s) for s in task.forget])).logp
+
+
+def test_lora_begins_as_the_model_was_and_can_be_switched_off(full: LanguageModel, small: Task) -> None:
+    before = logp(full, small)
+    run = unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train="lora"))
+    assert has_adapter(run.lm)
+    assert not has_adapter(full)
+    assert (logp(run.lm, small) - before).abs().max() > 1e-3
+    with without_adapter(run.lm):
+        assert torch.equal(logp(run.lm, small), before)
+    again = full.frozen_copy()
+    choose_trained(again, "lora", seed=1)
+    assert torch.equal(logp(again, small), before)
+
+
+def test_only_the_chosen_layers_move(full: LanguageModel, small: Task) -> None:
+    run = unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train="layers:1-2"))
+    moved = {
+        name
+        for (name, a), b in zip(run.lm.module.named_parameters(), full.module.parameters(), strict=True)
+        if not torch.equal(a, b)
+    }
+    assert moved == {n for n, _ in full.module.named_parameters() if ".layers.1." in n or ".layers.2." in n}
+
+
+@pytest.mark.parametrize("changes", [{"train": "lora"}, {"train": "layers:3"}, {"dual_rate": 1.0, "retain_level": 0.01},
+                                     {"train": "lora", "retain_loss": "kl"}])  # fmt: skip
+def test_resuming_gives_the_same_bits(changes: dict[str, Any], full: LanguageModel, small: Task) -> None:
+    settings = replace(QUICK, **changes)
+    states: list[State] = []
+
+    def keep(state: State) -> None:
+        states.append(copy.deepcopy(state))
+
+    whole = unlearn(full, small, "npo", "uniform", settings=settings, on_checkpoint=keep)
+    trained = [n for n, p in whole.lm.module.named_parameters() if p.requires_grad]
+    assert sorted(states[0].parameters) == sorted(trained)
+    rest = unlearn(full, small, "npo", "uniform", settings=settings, resume=states[0])
+    assert [e["loss"] for e in rest.events] == [e["loss"] for e in whole.events[2:]]
+    assert rest.lm.fingerprint() == whole.lm.fingerprint()
+
+
+def test_dual_ascent_follows_the_retain_loss(full: LanguageModel, small: Task) -> None:
+    settings = replace(QUICK, steps=6, dual_rate=2.0, retain_level=0.1)
+    events = unlearn(full, small, "grad_diff", "uniform", settings=settings).events
+    alpha = 1.0
+    for event in events:
+        assert event["alpha"] == pytest.approx(alpha)
+        alpha = max(0.0, alpha + 2.0 * (event["retain_loss"] - 0.1))
+    assert events[-1]["alpha"] != 1.0
+
+
+def test_a_run_with_lora_leaves_its_adapter_alone(tmp_path: Path, own: list[str]) -> None:
+    spec = TaskSpec(forget=own[1], retain=own[3])
+    config = runs.Config(spec, "bio-full", "npo", "uniform", replace(QUICK, train="lora"))
+    run = execution.start(config, tmp_path / "run")
+    assert (run.path / "adapter" / "adapter_model.safetensors").exists()
+    assert not (run.path / "model").exists()
+    task = spec.load()
+    after = run.table("tokens.parquet").query("phase == 'after' and probe_set == 'forget'")  # type: ignore[union-attr]
+    found = logp(execution.load_result(run), task)
+    assert found.tolist() == pytest.approx(after["logp"].tolist(), abs=1e-4)
+
+
+def test_what_a_backward_pass_costs(full: LanguageModel) -> None:
+    assert backward_share(full) == 2.0
+    lm = full.frozen_copy()
+    choose_trained(lm, "layers:3")
+    assert 0.25 < backward_share(lm) < 0.6  # the states of one layer of four, and that layer's own weights
+    choose_trained(lm, "lora")
+    assert 1 < backward_share(lm) < 1.2
+
+
+@pytest.mark.parametrize(
+    ("train", "what"),
+    [("some", "all, lora, or layers"), ("layers:", "all, lora, or layers"), ("layers:2-x", "all, lora")],
+)
+def test_what_train_cannot_be(train: str, what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        Settings(train=train)
+
+
+@pytest.mark.parametrize("train", ["layers:4", "layers:2-9", "layers:3-1"])
+def test_layers_that_are_not_there(train: str, full: LanguageModel, small: Task) -> None:
+    with pytest.raises(UserError, match="layers 0 to 3"):
+        unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train=train))
+
+
+def test_a_copy_has_the_adapter_merged_and_can_be_trained_again(full: LanguageModel, small: Task) -> None:
+    """A reference and a second run begin with what the first left, whatever that trained."""
+    first = unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train="lora"))
+    copied = first.lm.frozen_copy()
+    assert not has_adapter(copied)
+    assert [n for n, _ in copied.module.named_parameters()] == [n for n, _ in full.module.named_parameters()]
+    torch.testing.assert_close(logp(copied, small), logp(first.lm, small), rtol=1e-4, atol=1e-4)
+    again = unlearn(first.lm, small, "npo", "uniform", settings=replace(QUICK, train="lora"))
+    with without_adapter(again.lm):
+        torch.testing.assert_close(logp(again.lm, small), logp(first.lm, small), rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match="carries an adapter"):
+        unlearn(first.lm, small, "wga", "uniform", settings=QUICK, in_place=True)
+
+
+def test_an_adapter_is_loaded_by_its_directory(tmp_path: Path, full: LanguageModel, small: Task) -> None:
+    run = unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train="lora"))
+    save_adapter(run.lm, tmp_path / "adapter")
+    found = load(str(tmp_path / "adapter"), device="cpu")
+    torch.testing.assert_close(logp(found, small), logp(run.lm, small), rtol=1e-4, atol=1e-4)
+    (tmp_path / "adapter" / "workbench.json").unlink()
+    with pytest.raises(UserError, match="does not say of which model"):
+        load(str(tmp_path / "adapter"))

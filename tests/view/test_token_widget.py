@@ -1,0 +1,340 @@
+"""The token view as a widget: what it sends, what it says to Python, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pages import HOSTILE, tokenise
+from runs_of import config_of, own_files
+from sklearn.metrics import precision_score, recall_score, roc_auc_score
+from widget_page import open_widget
+
+from workbench.errors import UserError
+from workbench.runs import execution
+from workbench.runs.directory import RunDirectory
+from workbench.unlearning.settings import Settings
+from workbench.view.html.highlight import layers_of
+from workbench.view.html.markup import number
+from workbench.view.widgets import BeforeAfter, CompareView, TokenView
+from workbench.view.widgets.token_payload import BOOK, CHANGE, NONE, _coded
+
+
+@pytest.fixture(scope="module")
+def run(bio: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run with recorded scores at several steps."""
+    folder = tmp_path_factory.mktemp("run")
+    settings = Settings(steps=12, batch_size=8, lr=1e-3, record_every=3, record_samples=8)
+    execution.start(config_of(own_files(bio, folder), settings, probe_limit=8), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def view(run: Path) -> TokenView:
+    return TokenView.of_run(run)
+
+
+def sent(view: TokenView) -> list[tuple[str, int, np.ndarray]]:
+    """(scorer, step, a float32 a token) as the browser reads them."""
+    codes = np.frombuffer(view.codes, dtype="<u2").reshape(-1, len(view.head["spans"]))
+    books, found, row, first = np.frombuffer(view.books, dtype="<f4"), [], 0, 0
+    for layer in view.head["layers"]:
+        book = np.append(books[first : first + layer["size"]], np.nan)
+        first += layer["size"]
+        for step in layer["steps"]:
+            found.append((layer["name"], step, book[np.where(codes[row] == NONE, layer["size"], codes[row])]))
+            row += 1
+    assert (row, first) == (len(codes), len(books))
+    return found
+
+
+def whole(parts: Any) -> str:
+    return parts if isinstance(parts, str) else "".join(parts)
+
+
+def test_scores_arrive_as_they_are_and_missing_ones_as_missing(run: Path, view: TokenView) -> None:
+    table = RunDirectory(run).table("scores.parquet")
+    for name, step, values in sent(view):
+        if name == CHANGE:
+            continue
+        part = table[(table["scorer"] == name) & (table["step"] == step)].set_index(["sample_id", "position"])["score"]
+        expected = part.reindex(pd.MultiIndex.from_tuples(view._data.index)).to_numpy().astype("float32")
+        np.testing.assert_array_equal(values, expected)
+        assert np.isnan(values).any() == (0 < step < 12)  # 8 of 24 samples are recorded on the way
+
+
+@pytest.mark.parametrize("spread", [1.0, 8.0])
+def test_more_scores_than_16_bits_can_number(spread: float) -> None:
+    scores = np.random.default_rng(0).lognormal(sigma=spread, size=(4, 40_000))
+    codes, book = _coded(scores, np.sort(scores, axis=None))
+    found, width = book[codes].astype(float), np.ptp(scores)
+    assert np.abs(found - scores).max() <= 2 / BOOK * width
+    ranks = [np.searchsorted(np.sort(scores.ravel()), x.ravel()) / scores.size for x in (found, scores)]
+    assert np.abs(ranks[0] - ranks[1]).max() <= 2 / BOOK
+    assert (_coded(np.full((1, 3), 7.0), np.full(3, 7.0))[0] == 0).all()
+
+
+def test_texts_tile_the_answers(bio: Any, view: TokenView) -> None:
+    answers = {s.id: s for s in bio.forget}
+    for sample in view.head["samples"]:
+        texts = [whole(sample["gaps"].get(str(i), "")) + whole(t or "") for i, t in enumerate(sample["texts"])]
+        assert "".join(texts) + whole(sample["gaps"].get("-1", "")) == answers[sample["id"]].answer
+        assert whole(sample["ask"]) == answers[sample["id"]].question
+        words = answers[sample["id"]].answer.split()
+        assert sample["words"].count("1") == len(words)
+
+
+def test_the_threshold_is_that_of_the_static_twin(run: Path, view: TokenView) -> None:
+    _, layers, _ = layers_of(RunDirectory(run).table("scores.parquet"))
+    twin = {layer.scorer: layer.threshold for layer in layers}  # of a scorer's last step
+    mine = {layer["name"]: layer["threshold"] for layer in view.head["layers"] if layer["name"] != CHANGE}
+    assert mine == pytest.approx(twin)
+
+
+def test_a_selected_token_is_told_with_its_scores(run: Path, view: TokenView) -> None:
+    assert view.scorer == "atwu"  # the weights, not the probabilities recorded beside them
+    table = RunDirectory(run).table("scores.parquet")
+    one = table[table["scorer"] == "atwu"].iloc[3]
+    view.step = 12
+    view.select(one["sample_id"], one["position"])
+    rows = table[(table["sample_id"] == one["sample_id"]) & (table["position"] == one["position"])]
+    last = rows[rows["step"] == 12].set_index("scorer")["score"].to_dict()
+    told = dict(view.selected["scores"])
+    assert told.pop(CHANGE) is not None
+    assert told == pytest.approx(last)
+    assert view.selected["token"] == one["token"]
+    view.step = 7  # what was newest then
+    assert view.selected["scores"]["atwu"] == pytest.approx(
+        rows[rows["step"] == 6].set_index("scorer").loc["atwu", "score"]
+    )
+    with pytest.raises(UserError, match="no answer token at position 9999"):
+        view.select(one["sample_id"], 9999)
+    view.chosen, view.step = -1, 12
+    assert view.selected == {}
+
+
+def test_bad_tables_are_one_line(run: Path, tmp_path: Path) -> None:
+    table = RunDirectory(run).table("scores.parquet")
+    with pytest.raises(UserError, match="no answer tokens"):
+        TokenView(table[:0], {})
+    with pytest.raises(UserError, match="unknown scorer 'atwo': did you mean atwu"):
+        TokenView(table, {}, scorer="atwo")
+    with pytest.raises(UserError, match="no run directory"):
+        TokenView.of_run(tmp_path)
+
+
+def test_console_and_twin(view: TokenView) -> None:
+    assert repr(view) == "TokenView(24 samples, 337 tokens; scorers: probability, atwu, change in probability)"
+    bundle, _ = view._repr_mimebundle_()
+    assert bundle["text/plain"] == repr(view)
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "<script" not in bundle["text/html"]
+    assert view.head["samples"][0]["id"] in view.to_html()
+
+
+# In a browser -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def page(chromium: Any, view: TokenView, tmp_path: Path) -> Any:
+    found = open_widget(chromium, view, tmp_path)
+    yield found
+    assert found.said == []
+    found.close()
+
+
+def summary(page: Any) -> str:
+    return page.locator(".wb-bar .wb-last").first.inner_text()
+
+
+def expected_summary(view: TokenView, name: str, unit: str) -> str:
+    """The line above the text, by scikit-learn."""
+    row = 0
+    for layer in view.head["layers"]:
+        row += len(layer["steps"])
+        if layer["name"] == name:
+            break
+    scores = pd.Series(view._data.scores[row - 1])
+    labelled = pd.Series([c == "1" for c in view.head["spans"]])
+    if unit == "word":
+        words = np.cumsum([int(c) for s in view.head["samples"] for c in s["words"]])
+        scores, labelled = scores.groupby(words).mean(), labelled.groupby(words).any()
+    sign = -1 if layer["falls"] else 1
+    known = scores.notna()
+    total, scores, labelled = len(scores), sign * scores[known], labelled[known]
+    chosen = scores.astype("float32") >= np.float32(sign * layer["threshold"])
+    said = f"selected: {chosen.sum()} of {total} {unit}s ({100 * chosen.mean():.0f} %)"
+    said += f" · precision {number(precision_score(labelled, chosen))} recall {number(recall_score(labelled, chosen))}"
+    said += f" · AUROC {number(roc_auc_score(labelled, scores))}"
+    return said + (f" · not available: {total - known.sum()}" if total > known.sum() else "")
+
+
+@pytest.mark.parametrize("unit", ["token", "word"])
+def test_what_is_selected_and_how_well(page: Any, view: TokenView, unit: str) -> None:
+    page.get_by_label("show").select_option(unit)
+    for layer in view.head["layers"]:
+        page.get_by_label("scorer").select_option(layer["name"])
+        assert summary(page) == expected_summary(view, layer["name"], unit)
+
+
+def test_colour_underline_and_step_follow_the_numbers(page: Any, view: TokenView) -> None:
+    slider = page.get_by_label("step of the run")
+    recorded = [each for each in sent(view) if each[0] == "probability"]
+    page.get_by_label("scorer").select_option("probability")
+    marks = page.locator(".wb-row").first.locator("[role=option]")
+    for index, (_, step, values) in enumerate(recorded):
+        slider.fill(str(index))
+        assert f"step {step} of 12" in page.locator(".wb-step-now").inner_text()
+        assert page.evaluate("model.get('step')") == step
+        limit = page.evaluate("model.get('threshold')")
+        on = ["wb-on" in (marks.nth(i).get_attribute("class") or "") for i in range(marks.count())]
+        assert on == [bool(v >= np.float32(limit)) for v in values[: marks.count()]]
+    page.get_by_label("threshold").evaluate("(s) => { s.value = 1; s.dispatchEvent(new Event('input')); }")
+    assert page.evaluate("model.get('threshold')") == pytest.approx(view.head["layers"][0]["scale"]["high"])
+
+
+def test_a_scorer_chosen_in_python_comes_with_its_threshold(chromium: Any, run: Path, tmp_path: Path) -> None:
+    view = TokenView.of_run(run)
+    limits = {layer["name"]: layer["threshold"] for layer in view.head["layers"]}
+    other = next(name for name in limits if limits[name] != view.threshold)
+    view.scorer = other
+    page = open_widget(chromium, view, tmp_path)
+    assert page.evaluate("model.get('threshold')") == limits[other]
+    page.close()
+    view.threshold = 0.123  # one's own stays
+    page = open_widget(chromium, view, tmp_path)
+    assert page.evaluate("model.get('threshold')") == 0.123
+    page.close()
+
+
+def test_keyboard_card_search_and_sort(page: Any, view: TokenView, run: Path) -> None:
+    page.locator(".wb-text").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    assert page.evaluate("model.get('chosen')") == 2
+    tokens = RunDirectory(run).table("tokens.parquet")
+    sample, position = view._data.index[2]
+    rows = tokens[
+        (tokens["probe_set"] == "forget") & (tokens["sample_id"] == sample) & (tokens["position"] == position)
+    ]
+    card = page.locator(".wb-card").inner_text()
+    chances = [np.exp(rows[rows["phase"] == phase]["logp"].iloc[0]) for phase in ("before", "after")]
+    assert f"probability {number(chances[0])} → {number(chances[1])}" in card
+    for text, _ in json.loads(rows[rows["phase"] == "after"]["alternatives"].iloc[0]):
+        assert f"“{text}”" in card.replace("\xa0", " ")
+    page.keyboard.press("Escape")
+    assert page.evaluate("model.get('chosen')") == -1
+    assert not page.locator(".wb-card").is_visible()
+    word = view.head["samples"][5]["texts"][-3].strip()
+    page.get_by_label("search").fill(word.upper())
+    shown = page.locator(".wb-row:not([hidden])")
+    assert 0 < shown.count() < 24
+    assert all(word.lower() in shown.nth(i).inner_text().lower() for i in range(shown.count()))
+    page.get_by_label("search").fill("")
+    page.get_by_label("sort by").select_option("damage")
+    damage = view.head["orders"]["damage"]
+    order = [t.removeprefix("sample ") for t in page.eval_on_selector_all(".wb-row", "rows => rows.map(r => r.title)")]
+    known = [damage[name] for name in order if damage[name] is not None]
+    assert known == sorted(known)
+
+
+def test_numbers_are_written_as_in_python(page: Any) -> None:
+    random = np.random.default_rng(0)
+    values = [0.0, -0.0, 1.0, -0.004, 0.005, 0.0049, 1234.4, -98765.0, 0.1, 1e-7, 12.345]
+    values += list(random.normal(size=200) * 10.0 ** random.integers(-4, 4, 200))
+    page.evaluate("(code) => { globalThis.number = new Function(code + '; return number;')(); }", script_of_numbers())
+    for value in values:
+        assert page.evaluate("(x) => number(x)", value) == number(value), value
+
+
+def script_of_numbers() -> str:
+    from workbench.view.html.markup import STATIC
+
+    return (STATIC / "tokens" / "1_marks.js").read_text(encoding="utf-8")
+
+
+def hostile_view() -> TokenView:
+    rows, samples = [], {}
+    for i, text in enumerate([*HOSTILE, "x" * 10_000]):
+        samples[f"<b>{i}</b>"] = (text, text)
+        for position, (start, end) in enumerate(tokenise(text)):
+            row = {
+                "sample_id": f"<b>{i}</b>",
+                "position": position,
+                "token": text[start:end],
+                "start": start,
+                "end": end,
+            }
+            rows.append(
+                row | {"segment": "answer", "scorer": "<s>a</s>", "step": 0, "score": position / 9, "span": None}
+            )
+    return TokenView(pd.DataFrame(rows), samples, title="<img src=x onerror=alert(1)>")
+
+
+def test_hostile_texts_are_shown_and_nothing_runs(chromium: Any, tmp_path: Path) -> None:
+    view = hostile_view()
+    page = open_widget(chromium, view, tmp_path)
+    page.on("dialog", lambda dialog: page.said.append(dialog.message))
+    rows = page.locator(".wb-row")
+    for i in range(len(HOSTILE)):
+        rows.nth(i).scroll_into_view_if_needed()
+        rows.nth(i).locator("[role=option]").first.hover()
+        drawn = "".join(whole(t or "") for t in view.head["samples"][i]["texts"])
+        assert rows.nth(i).locator(".wb-a").evaluate("n => n.textContent").removesuffix(" ∎") == drawn
+        assert whole(view.head["samples"][i]["texts"][0]) in page.locator(".wb-card-head").evaluate(
+            "n => n.textContent"
+        )
+        assert "\x1b" not in drawn
+        assert "\u202e" not in drawn
+    assert page.locator("script:not([type=module]), main img, main b").evaluate_all(
+        "n => n.every(x => x.tagName === 'B')"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.said == []
+    page.close()
+
+
+def test_linked_hover_and_a_matrix_that_chooses(chromium: Any, bio: Any, tmp_path: Path, full: Any) -> None:
+    from workbench.scorers.score import score_samples
+
+    scores = score_samples(full, bio.forget[:6], ["surprisal", "entropy", "position"])
+    page = open_widget(chromium, CompareView(scores, {s.id: (s.question, s.answer) for s in bio.forget}), tmp_path)
+    row = page.locator(".wb-row").first
+    row.locator(".wb-a").first.locator("> :is(span,u)").nth(2).hover()
+    marked = row.locator(".wb-cur")
+    assert marked.count() == 3
+    assert len(set(marked.all_inner_texts())) == 1
+    assert all(name in page.locator(".wb-readout").inner_text() for name in ("surprisal", "entropy", "position"))
+    page.get_by_label("show surprisal and entropy").first.click()
+    assert row.locator(".wb-pair:not([hidden])").count() == 2
+    page.locator(".wb-chip", has_text="all").click()
+    assert row.locator(".wb-pair:not([hidden])").count() == 3
+    row.locator(".wb-a").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert row.locator(".wb-a").first.locator("> :is(span,u)").nth(4).evaluate("n => n.classList.contains('wb-cur')")
+    assert page.said == []
+    page.close()
+
+
+def test_before_after_in_tabs(chromium: Any, run: Path, tmp_path: Path) -> None:
+    view = BeforeAfter(run)
+    assert repr(view).startswith("BeforeAfter(")
+    page = open_widget(chromium, view, tmp_path)
+    tabs = page.get_by_role("tab")
+    assert tabs.all_inner_texts() == ["answers", "tokens", "metrics"]
+    tabs.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("section:not([hidden])").get_attribute("data-name") == "tokens"
+    assert page.said == []
+    page.close()
+
+
+def test_before_after_of_an_unfinished_run_is_one_line(run: Path) -> None:
+    probes = RunDirectory(run).table("probes.parquet")
+    with pytest.raises(UserError, match="no probes of after its end yet"):
+        BeforeAfter(probes[probes["phase"] == "before"])

@@ -1,0 +1,81 @@
+"""Metrics as people read them: the direction and range beside each name, the set, and why a value is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from workbench.cli.console import number, table_line
+from workbench.evals import metric, summary
+from workbench.registry import Entry
+from workbench.view.html import ARROWS
+
+FOR_METRICS = (
+    "arrows: better, for text to be kept; on the forget set all but truth_ratio (and fluency) read the other way round"
+)
+FOR_SUMMARIES = "arrows: better, after unlearning"
+
+
+def label(entry: Entry) -> str:
+    """A metric's name, its direction and its range."""
+    low, high = entry.facts["range"]
+    parts = [f"{low} to {high}" if high is not None else f"from {low}"]
+    unit = entry.facts["unit"]
+    arrow = ARROWS[entry.facts["better"]].replace("\N{NBSP}", " ")
+    return f"{entry.name} {arrow} ({', '.join(parts + [unit] * bool(unit))})"
+
+
+def metric_table(phases: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Print per-set metrics, a column a phase ("before", "after"), and why some have no value."""
+    first = next(iter(phases.values()))
+    rows = [["set", "metric", *phases]]
+    for name, values in first.items():
+        for key in values:
+            cells = [number(found[name][key]) if name in found else "" for found in phases.values()]
+            rows.append([name, label(metric[key]) if key in metric else key, *cells])
+    table_line(rows)
+    print(FOR_METRICS)
+    reasons({f"{name} {key}": value for name, values in first.items() for key, value in values.items()})
+
+
+def summary_table(values: dict[str, Any], parts: dict[str, dict[str, Any]]) -> None:
+    """Print a suite's summaries with their sets and parts, and why some have no value."""
+    rows = [["summary", "set", "value"]]
+    rows += [[label(summary[name]), summary[name].facts["split"], number(value)] for name, value in values.items()]
+    table_line(rows)
+    print(FOR_SUMMARIES)
+    for name, found in parts.items():
+        shown = {key: part for key, part in found.items() if part is None or isinstance(part, int | float)}
+        if shown:
+            told = (f"{key} {part if isinstance(part, int) else number(part)}" for key, part in shown.items())
+            print(f"parts of {name}: {', '.join(told)}")
+    reasons(values)
+
+
+def reasons(values: dict[str, Any]) -> None:
+    """Print why values are missing, a line a reason."""
+    found: dict[str, list[str]] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found.setdefault(value["reason"], []).append(name)
+    for reason, names in found.items():
+        print(f"not available: {', '.join(names)}: {reason}")
+
+
+def curve_table(curve: pd.DataFrame) -> None:
+    """Print how forget metrics come back while a model relearns."""
+    named = [key for key in curve.columns[2:] if curve[key].notna().any()]
+    rows = [["relearning step", "forget rows", *named]]
+    for record in curve.to_dict("records"):
+        values = [number(record[key]) for key in named]
+        rows.append([str(record["step"]), str(record["rows"]), *values])
+    table_line(rows)
+    print("rest: the forget rows that were not trained on; all: the whole forget set")
+
+
+def general_table(found: dict[str, dict[str, Any]]) -> None:
+    """Print what the evaluation harness found."""
+    rows = [["general task", "metric", "value"]]
+    rows += [[name, key, number(v)] for name, d in found.items() for key, v in d.items() if isinstance(v, int | float)]
+    table_line(rows)

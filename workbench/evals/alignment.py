@@ -1,0 +1,123 @@
+"""Scores against labels: alignment."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import UserError
+from workbench.models import in_spans
+from workbench.tasks import rows, samples_from
+
+VALUES = ("auroc", "auroc_per_sample", "ap", "precision_at_budget")
+
+
+def alignment(table: pd.DataFrame, *, budget: float = 0.2) -> dict[str, dict[str, Any]]:
+    """How well each scorer's scores find the labelled spans, over answer tokens that stand for text.
+
+    `auroc`: area under the ROC curve over all tokens; `auroc_per_sample`: its mean over samples that have tokens of
+    both kinds; `ap`: average precision over all tokens; `precision_at_budget`: the share inside a span of the
+    ceil(budget T) highest of all T tokens, expected under random tie-breaking. Of several steps the last counts.
+    Tokens without a score (NaN) are left out, and counted in `left_out` where there are any. What is undefined is
+    `{"value": None, "reason": why}`.
+    """
+    check_share("budget", budget)
+    tokens = answer_tokens(table)
+    labelled = tokens[tokens["span"].notna()]
+    if labelled.empty:
+        raise UserError("no token has a span label; give labels with --spans, or score a task that has them")
+    return {str(name): _alignment(part, budget) for name, part in labelled.groupby("scorer", sort=False)}
+
+
+def _alignment(part: pd.DataFrame, budget: float) -> dict[str, Any]:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    scored = part[part["score"].notna()]
+    left_out = {"left_out": len(part) - len(scored)} if len(scored) < len(part) else {}
+    labels, scores = scored["span"].to_numpy(dtype=bool), scored["score"].to_numpy(dtype=float)
+    reason = undefined(labels, scores)
+    if reason:
+        return {key: {"value": None, "reason": reason} for key in VALUES} | left_out
+    each = [
+        roc_auc_score(group["span"].to_numpy(dtype=bool), group["score"].to_numpy(dtype=float))
+        for _, group in scored.groupby("sample_id", sort=False)
+        if 0 < group["span"].sum() < len(group)
+    ]
+    taken = membership(scores, budget)
+    return {
+        "auroc": float(roc_auc_score(labels, scores)),
+        "auroc_per_sample": float(np.mean(each))
+        if each
+        else {"value": None, "reason": "no sample has tokens inside and outside its spans"},
+        "ap": float(average_precision_score(labels, scores)),
+        "precision_at_budget": float(taken[labels].sum() / taken.sum()),
+    } | left_out
+
+
+def answer_tokens(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of answer tokens that stand for text, of each scorer's last step."""
+    found = table[(table["segment"] == "answer") & (table["end"] > table["start"])]
+    return found[found["step"] == found.groupby("scorer")["step"].transform("max")]
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise for what is no share of the tokens."""
+    if not 0 < value <= 1:
+        raise UserError(f"{name} is a share of the tokens, above 0 and at most 1, not {value:g}")
+
+
+def places_in(share: float, tokens: int) -> int:
+    """How many of so many tokens are the highest share of them; at least one."""
+    return max(math.ceil(share * tokens - 1e-9), 1)
+
+
+def membership(scores: np.ndarray, share: float) -> np.ndarray:
+    """How much of each of T tokens is among the k = ceil(share T) highest: 1 above the limit, 0 below.
+
+    Tokens tied at the limit share the places left, (k - number above) / number tied: the probability of each to be
+    taken under random tie-breaking.
+    """
+    places = places_in(share, len(scores))
+    limit = np.partition(scores, -places)[-places]
+    above, tied = scores > limit, scores == limit
+    return above + tied * ((places - above.sum()) / tied.sum())
+
+
+def undefined(labels: np.ndarray, scores: np.ndarray) -> str:
+    """Why a ranking of these scores says nothing, or an empty string."""
+    if not len(scores):
+        return "no token has a score"
+    if not np.isfinite(scores).all():
+        return "some scores are not finite"
+    if labels.all() or not labels.any():
+        return "all tokens are on one side of the labels"
+    if (scores == scores[0]).all():
+        return "all scores are equal"
+    return ""
+
+
+def label(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table with the span labels of a JSONL file; answers are matched by their text, which the tokens tile.
+
+    Rows of prompts stay, without a label.
+
+    Raises:
+        UserError: no answer of the table is labelled in the file.
+    """
+    labels = {s.answer: s.spans for s in samples_from(rows(path), "spans") if s.spans is not None}
+    table = table.reset_index(drop=True)
+    answers = table["segment"] == "answer"
+    found, matched = table["span"].astype("boolean").where(answers), 0
+    for _, part in table[answers].groupby(["scorer", "step", "sample_id"], sort=False):
+        part = part.sort_values("position")
+        spans = labels.get("".join(part["token"]))
+        if spans is not None:
+            matched += 1
+            found[part.index] = in_spans(list(zip(part["start"], part["end"], strict=True)), spans)
+    if not matched:
+        raise UserError(f"{path}: labels no answer of the table; give the labels of the rows that were scored")
+    return table.assign(span=found)

@@ -1,0 +1,60 @@
+"""General abilities: tasks of EleutherAI's evaluation harness on a loaded model; the harness is an optional extra."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import UserError
+from workbench.models import LanguageModel
+
+
+def check_tasks(tasks: list[str]) -> None:
+    """Refuse tasks that the harness does not know, and everything where it is not installed."""
+    if importlib.util.find_spec("lm_eval") is None:
+        raise UserError("--general needs lm-eval; pip install 'unlearning-workbench[general]'")
+    files = [name for name in tasks if name.endswith((".yaml", ".yml"))]
+    for name in files:
+        if not Path(name).is_file():
+            raise UserError(f"--general {name}: no such file")
+    known = set(_manager().all_tasks) if len(files) < len(tasks) else set()
+    for name in tasks:
+        if name not in files and name not in known:
+            raise UserError(f"--general: lm-eval has no task '{name}'; see `lm-eval ls tasks`")
+
+
+@functools.cache
+def _manager() -> Any:
+    """The harness's list of tasks; reading it takes seconds."""
+    return importlib.import_module("lm_eval.tasks").TaskManager()
+
+
+def general(lm: LanguageModel, tasks: list[str], *, limit: int | None = None, batch_size: int = 16) -> dict[str, Any]:
+    """Metrics of harness tasks, by task: what `simple_evaluate` returns under "results".
+
+    Args:
+        lm: the model; unchanged.
+        tasks: harness tasks by name, or the path of a task's YAML file.
+        limit: at most so many documents a task.
+        batch_size: requests a forward pass.
+
+    Raises:
+        UserError: the harness is not installed, or knows no such task.
+    """
+    check_tasks(tasks)
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    wrapper = importlib.import_module("lm_eval.models.huggingface").HFLM
+    wrapped = wrapper(pretrained=lm.module, tokenizer=lm.tokenizer, batch_size=batch_size)
+    evaluate = importlib.import_module("lm_eval").simple_evaluate
+    found = evaluate(model=wrapped, tasks=list(tasks), limit=limit, task_manager=_manager())
+    return {name: _plain(values) for name, values in found["results"].items()}
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers and texts alone, so that they can be written as JSON."""
+    numbers = {key: v.item() if hasattr(v, "item") else v for key, v in values.items()}
+    return {key: v for key, v in numbers.items() if isinstance(v, int | float | str) and v == v}

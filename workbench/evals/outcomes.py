@@ -1,0 +1,163 @@
+"""What became of each probed answer, by stated rules: forgotten or not, kept or damaged, still sane or not."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from itertools import groupby, pairwise
+from typing import Any
+
+import pandas as pd
+
+from workbench.errors import UserError
+
+RIGHT_ROUGE = 0.8  # of an answer without a labelled fact, how much must come back for it to be right
+KEPT = 0.5  # share of a probability below which what is left counts as damage
+DISTINCT = 0.75  # share of distinct word pairs below which an answer of LONG words or more repeats itself
+LONG = 6
+PHRASE = 8  # words of the longest phrase that is looked for twice in a row
+SELF = re.compile(
+    r"(?:^|[,;:] |\b(?:that|and|but|as|because|is|something|topic) )i\b|\bi'(?:m|ve|d)\b|\bm[ey]\b"  # not "World War I"
+)
+LACK = re.compile(
+    r"n't\b|\b(?:no|not|nothing|cannot|unaware|unable|unknown|unsure|uncertain|unfamiliar|beyond|outside|out of|"
+    r"lack\w*|clueless|stumped|blank|decline|at a loss|in the dark|yet to|missing)\b"
+)
+SENTENCE = re.compile(r"(?<=[.!?])\s+")
+TEXTS = ["sample_id", "prompt", "answer", "before", "after", "tags", "note"]
+
+RULES = {
+    "still remembered": "forget set: the answer after the run is right: it holds the labelled fact or, where none is "
+    f"labelled, {RIGHT_ROUGE:.0%} of the reference's words in their order (ROUGE-L recall)",
+    "damaged": f"sets to keep: right before and not after, or less than {KEPT:.0%} of the answer's probability is left",
+    "collateral": "sets to keep: the answer's words changed, and it is not damaged",
+    "refuses or babbles": "any set, where it was not so before: nothing is said; or a sentence in which the model "
+    "speaks of itself (I, me, my) and of lack (no, not, cannot, unaware, ...), or “no idea”; or a word three times in "
+    f"a row, a phrase twice in a row, or fewer than {DISTINCT:.0%} of the pairs of neighbouring words different",
+    "fine": "none of the others",
+    "not known": "what the rules ask for is not there, so nothing is claimed",
+}
+
+
+def outcomes(probes: pd.DataFrame) -> pd.DataFrame:
+    """One row a probed answer: its texts and probability before and after, and a column a rule of `RULES`.
+
+    Args:
+        probes: a run's probe table, phases "before" and "after".
+
+    Returns:
+        probe_set, sample_id, prompt, answer, before, after, right_before, right_after (None where it cannot be said),
+        p_before, p_after, change (after less before), left (after as a share of before), a bool column a rule,
+        `outcome`, the names of those that hold, and `why`: what made each hold, and what could not be asked.
+
+    Raises:
+        UserError: one of the phases is missing.
+    """
+    key = ["probe_set", "sample_id"]
+    phases = {name: part.set_index(key) for name, part in probes.groupby("phase", sort=False)}
+    if not {"before", "after"} <= set(phases):
+        raise UserError("what became of the answers needs probes of before and after; the run has not ended yet")
+    before, after = phases["before"], phases["after"].reindex(phases["before"].index)
+    rows = []
+    for name, old, new in zip(before.index, before.to_dict("records"), after.to_dict("records"), strict=True):
+        held, missing = judged(name[0] == "forget", old, new)
+        why = [f"{rule}: {reason}" if len(held) > 1 else reason for rule, reason in held.items() if reason]
+        rows.append(
+            dict(zip(key, name, strict=True))
+            | {"prompt": _text(old["prompt"]), "answer": _text(old["answer"])}
+            | {"before": _text(old["generation"]), "after": _text(new["generation"])}
+            | {"right_before": right(old), "right_after": right(new)}
+            | {"p_before": old["probability"], "p_after": new["probability"]}
+            | {"change": new["probability"] - old["probability"], "left": _left(old, new)}
+            | {rule: rule in held for rule in RULES}
+            | {"outcome": ", ".join(held), "why": "; ".join(filter(None, [*why, missing]))}
+        )
+    return pd.DataFrame(rows)
+
+
+def chosen(
+    rows: pd.DataFrame, *, outcome: str = "", probe_set: str = "", text: str = "", sort: str | None = None
+) -> pd.DataFrame:
+    """The rows of `outcomes` that a rule holds of, of one set, with a text in any of theirs, in an order.
+
+    Args:
+        rows: as `outcomes` gives them.
+        outcome: a rule's name; empty for all.
+        probe_set: a set's name; empty for all.
+        text: looked for in `TEXTS`, whatever its case; empty for all.
+        sort: a column, lowest first and what is not known last; None leaves the order.
+    """
+    if outcome:
+        rows = rows[rows[outcome]]
+    if probe_set:
+        rows = rows[rows["probe_set"] == probe_set]
+    if asked := text.strip().lower():
+        there = [asked in "\n".join(map(str, texts)).lower() for texts in rows[TEXTS].itertuples(index=False)]
+        rows = rows[there]
+    return rows.sort_values(sort, kind="stable") if sort else rows
+
+
+def judged(forget: bool, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    """The rules that hold of an answer, each with its reason, and what could not be asked of it ("" for nothing)."""
+    held: dict[str, str] = {}
+    was, now, left = right(old), right(new), _left(old, new)
+    said = [_text(row["generation"]) for row in (old, new) if isinstance(row["generation"], str)]
+    if forget and now:
+        held["still remembered"] = "it holds the labelled fact" if _labelled(new) else "the reference comes back"
+    elif not forget:
+        lost = ["right before, not after"] if was and now is False else []
+        lost += [f"{left:.2g} of its probability is left"] if left < KEPT else []
+        if lost:
+            held["damaged"] = " and ".join(lost)
+        elif len(said) == 2 and said[0].split() != said[1].split():
+            held["collateral"] = "its words changed"
+    if len(said) == 2 and (strange := astray(said[1])) and not astray(said[0]):
+        held["refuses or babbles"] = strange
+    rightness, probability = now is not None and (forget or was is not None), not math.isnan(left)
+    if rightness:
+        missing = "" if probability or forget else "its probability is not known: judged by right and wrong alone"
+    elif probability and not forget:
+        missing = "no answer that can be right or wrong: judged by its probability alone"
+    else:
+        missing = "nothing tells whether it is right"
+        return held or {"not known": ""}, missing
+    return held or {"fine": "it was not right before either" if forget and was is False else ""}, missing
+
+
+def _labelled(row: Mapping[str, Any]) -> bool:
+    return pd.notna(row.get("fact_accuracy"))
+
+
+def _left(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
+    """What is left of a probability, as a share; NaN where either is not known or there was none."""
+    return float(new["probability"] / old["probability"]) if old["probability"] > 0 else math.nan
+
+
+def right(row: Mapping[str, Any]) -> bool | None:
+    """Whether a greedy answer is right; None where that cannot be said, as for plain text."""
+    for name, least in (("fact_accuracy", 1.0), ("rouge_l_recall", RIGHT_ROUGE)):
+        value = float(row.get(name, math.nan))
+        if not math.isnan(value):
+            return value >= least
+    return None
+
+
+def astray(text: str) -> str:
+    """How an answer says nothing, refuses, or repeats itself; "" where it does not."""
+    words = text.lower().split()
+    if not words:
+        return "nothing is said"
+    sentences = SENTENCE.split(" ".join(words).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    if any("no idea" in s or (SELF.search(s) and LACK.search(s)) for s in sentences):
+        return "it speaks of not knowing"
+    for size in range(1, PHRASE + 1):
+        again = [a == b for a, b in zip(words, words[size:], strict=False)]
+        if max((len(list(run)) for same, run in groupby(again) if same), default=0) >= max(size, 2):
+            return "a word three times in a row" if size == 1 else f"{size} words twice in a row"
+    share = len(set(pairwise(words))) / max(len(words) - 1, 1)
+    return f"{share:.0%} of its word pairs are different" if len(words) >= LONG and share < DISTINCT else ""
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

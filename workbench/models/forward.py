@@ -1,0 +1,174 @@
+"""A model's forward over a token batch, no more of it than is needed: no padding, label log-probabilities.
+
+What is computed here equals the plain forward (one padded batch, all logits, softmax in one piece) to rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from workbench.errors import UserError
+from workbench.models.packing import arguments, packs
+
+if TYPE_CHECKING:
+    from workbench.models.batch import TokenBatch
+    from workbench.models.language_model import LanguageModel
+
+PIECE = 256  # answer tokens whose distributions are held in float32 at once
+LARGE = 1 << 22  # logits from which on pieces pay; below, autograd's own softmax is as fast
+
+
+def states_and_head(
+    lm: LanguageModel, batch: TokenBatch, layers: list[int], embeddings: Tensor | None
+) -> tuple[dict[int, Tensor], Tensor, Tensor, Callable[[Tensor], Tensor] | None]:
+    """One pass: the batch as one row without padding where the model computes that, else padded.
+
+    Returns:
+        (P, d) states of each of `layers` at all computed positions, and the (N,) positions of the answer tokens;
+        N rows that predict the answer tokens: of states (N, d), with the head that makes logits (N, V) of them; or of
+        logits, and None, where the model does more to them than its head.
+    """
+    model = lm.module
+    inner = [layer for layer in layers if layer != -1]
+    count = model.config.num_hidden_layers + 1
+    for layer in inner:
+        if not -count <= layer < count:
+            raise UserError(f"{lm.name} has layers 0 (embeddings) to {count - 1}, or -1 for the last; not {layer}")
+    plain, packed = head_is_plain(lm, batch), packs(lm, batch.width)
+    called: Any = model.get_decoder() if plain else model
+    if plain and model.training and lm.compiled is not None:
+        called = lm.compiled
+    name = "input_ids" if embeddings is None else "inputs_embeds"
+    read = batch.input_ids if embeddings is None else embeddings
+    given = {name: read, "attention_mask": batch.attention_mask}
+    if packed:
+        given = arguments(batch.packing, read, name)
+    with lm.autocast():
+        out = called(**given, use_cache=False, output_hidden_states=bool(inner) or not plain)
+    states = {
+        layer: (out.last_hidden_state if plain and layer == -1 else out.hidden_states[layer]).flatten(0, 1)
+        for layer in layers
+    }
+    places = batch.places(packed)
+    rows = (out.last_hidden_state if plain else out.logits).flatten(0, 1)[places - 1]
+    return states, places, rows, model.get_output_embeddings() if plain else None
+
+
+def compiled(lm: LanguageModel) -> Callable[..., Any]:
+    """The decoder by `torch.compile`, tried on a few tokens.
+
+    Raises:
+        UserError: there is no compiler, or it cannot do with this model.
+    """
+    decoder = torch.compile(lm.module.get_decoder(), dynamic=True)
+    ids = torch.zeros(2, 3, dtype=torch.long, device=lm.device)
+    try:
+        with lm.autocast():
+            decoder(input_ids=ids, attention_mask=ids + 1, use_cache=False, output_hidden_states=False)
+    except Exception as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"torch.compile does not work here ({why}); use compile=false") from error
+    return decoder
+
+
+def logits_of(lm: LanguageModel, head: Callable[[Tensor], Tensor] | None, rows: Tensor) -> Tensor:
+    """(N, V) logits, in float32 at least, of rows as `states_and_head` gives them."""
+    if head is not None:
+        with _head_format(lm):
+            rows = head(rows.to(head.weight.dtype))  # type: ignore[attr-defined]
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+
+def _head_format(lm: LanguageModel) -> contextlib.AbstractContextManager[Any]:
+    """The number format of logits: in training the model's own, for speed; else that of the weights.
+
+    What is measured has logits in float32: in bfloat16 they are 1/8 apart near 20, so that ranks tie and probabilities
+    come in steps.
+    """
+    return lm.autocast() if lm.module.training else contextlib.nullcontext()
+
+
+def in_pieces(head: Callable[[Tensor], Tensor] | None, tokens: int) -> TypeGuard[torch.nn.Linear]:
+    """Whether `label_logp` serves: a plain linear head, and so many logits that it pays.
+
+    For training steps alone: it cannot be differentiated twice, which scorers of the model at rest do.
+    """
+    return type(head) is torch.nn.Linear and head.bias is None and tokens * head.out_features >= LARGE
+
+
+def label_logp(lm: LanguageModel, head: torch.nn.Linear, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) log-probability and logit of each label, in float32, with gradient to states (N, d) and the head's weight.
+
+    Kept for the backward pass are the logits in the number format of the product, and nothing else as wide: the softmax
+    is made again, a piece at a time.
+    """
+    weight = head.weight
+    with _head_format(lm):
+        device = rows.device.type
+        format = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    with torch.autocast(rows.device.type, enabled=False):
+        logp, logit = _LabelLogp.apply(rows.to(format), weight.to(format), labels)
+    return logp, logit
+
+
+class _LabelLogp(torch.autograd.Function):
+    """log softmax(rows @ weight.T) at the labels, and the logits there."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = rows @ weight.T
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        total = torch.cat([piece.to(wide).logsumexp(-1) for piece in logits.split(PIECE)])
+        logit = logits.gather(-1, labels[:, None])[:, 0].to(wide)
+        ctx.save_for_backward(rows, weight, labels, logits, total)
+        return logit - total, logit
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_logp: Tensor, of_logit: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        rows, weight, labels, logits, total = ctx.saved_tensors
+        for_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
+        for_weight = None
+        for start in range(0, len(rows), PIECE):
+            piece = slice(start, start + PIECE)
+            along = (logits[piece].to(total.dtype) - total[piece, None]).exp_().mul_(-of_logp[piece, None])
+            along.scatter_add_(-1, labels[piece, None], (of_logp + of_logit)[piece, None])
+            along = along.to(rows.dtype)
+            if for_rows is not None:
+                for_rows[piece] = along @ weight
+            if ctx.needs_input_grad[1]:
+                for_weight = along.T @ rows[piece] if for_weight is None else for_weight.addmm_(along.T, rows[piece])
+        return for_rows, for_weight, None
+
+
+_plain_head: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
+
+
+def head_is_plain(lm: LanguageModel, batch: TokenBatch) -> bool:
+    """Whether the logits are just the output embeddings of the last state (some models cap or scale them)."""
+    if lm.module not in _plain_head:
+        _plain_head[lm.module] = _tried(lm, batch)
+    return _plain_head[lm.module]
+
+
+@torch.no_grad()
+def _tried(lm: LanguageModel, batch: TokenBatch) -> bool:
+    ids = batch.input_ids[:1, :4]
+    model = lm.module
+    training = model.training
+    model.eval()
+    try:
+        decoder, head = model.get_decoder(), model.get_output_embeddings()
+        with lm.autocast():
+            logits = lm.run(lambda: head(decoder(input_ids=ids, use_cache=False).last_hidden_state))
+            return torch.allclose(logits, model(input_ids=ids, use_cache=False).logits)
+    except (AttributeError, TypeError):
+        return False
+    finally:
+        model.train(training)

@@ -1,0 +1,134 @@
+"""A causal language model with all that is needed to use it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from workbench.errors import UserError
+
+Prompt = Literal["chat", "plain"]
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class LanguageModel:
+    """A causal language model with all that is needed to use it.
+
+    Attributes:
+        module: the transformers model, weights in float32.
+        tokenizer: a fast tokenizer (offsets are needed).
+        name: what the user called it.
+        prompt: "chat" uses the tokenizer's template, "plain" is `Question: ... Answer:`.
+        precision: the number format of matrix products; "float32", or "bfloat16" by autocast.
+        path: where it was loaded from, as far as that is a path.
+        compiled: the decoder as `torch.compile` made it, for training steps.
+    """
+
+    module: Any
+    tokenizer: Any
+    name: str
+    prompt: Prompt = "plain"
+    precision: str = "float32"
+    path: str = ""
+    compiled: Callable[..., Any] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        return next(self.module.parameters()).device
+
+    @property
+    def context(self) -> int:
+        """Longest sequence in tokens."""
+        return int(getattr(self.module.config, "max_position_embeddings", 0) or 1 << 30)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The context in which forward passes run."""
+        if self.precision == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def run(self, compute: Callable[[], T]) -> T:
+        """What `compute` makes of the module's parts; those of a sharded module are whole in here alone."""
+        inside = getattr(self.module, "run_inside", None)
+        return compute() if inside is None else inside(compute)
+
+    def frozen_copy(self) -> LanguageModel:
+        """The model as it is now, for use as a reference: own weights (an adapter's are merged in), no gradient.
+
+        Raises:
+            UserError: the model is sharded.
+        """
+        if hasattr(self.module, "run_inside"):
+            raise UserError(f"{self.name} is sharded, and what is asked for needs a copy of it; train=lora needs none")
+        module = merge_adapter(copy.deepcopy(self.module)).eval().requires_grad_(False)
+        return LanguageModel(module, self.tokenizer, self.name, self.prompt, self.precision, self.path)
+
+    def like(self) -> dict[str, Any]:
+        """Arguments of `load` for a second model to be compared with this one: same device, format and prompt."""
+        return {"device": str(self.device), "precision": self.precision, "prompt": self.prompt}
+
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write model, tokenizer and prompt style as plain safetensors and JSON; `weights` where it is sharded."""
+        with quiet():
+            self.module.save_pretrained(folder, state_dict=weights)
+        self.tokenizer.save_pretrained(folder)
+        (folder / "workbench.json").write_text(json.dumps({"prompt": self.prompt}) + "\n")
+
+    def fingerprint(self) -> str:
+        """sha256 of the weights, in the order of their names."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(whole(tensor).detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that is split over processes, whole, if all of them ask for it; any other as it is."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def merge_adapter(module: Any) -> Any:
+    """The module, in place, with a LoRA adapter (if it has one) added to its weights, and a plain model again."""
+    if not getattr(module, "_hf_peft_config_loaded", False):
+        return module
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            parent, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(parent), leaf, layer.get_base_layer())
+    module._hf_peft_config_loaded = False
+    del module.peft_config
+    return module
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Loading chatter (progress bars, advice) off; errors still raise."""
+    from transformers.utils import logging as hf
+
+    level, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()
+    hf.set_verbosity(logging.ERROR)
+    hf.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf.set_verbosity(level)
+        if bars:
+            hf.enable_progress_bar()

@@ -1,0 +1,157 @@
+"""One encode, one shift, one mask: samples become token batches, and a model's view of their answer tokens.
+
+Answer-token statistics are packed: one entry an answer token, over all samples, without padding. Whatever works on
+them needs no mask and no label shift, because `token_stats` has done both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.models import forward
+from workbench.models.batch import TokenBatch
+
+if TYPE_CHECKING:
+    from workbench.models.language_model import LanguageModel
+
+ROWS = 512  # answer tokens whose distributions are made at once where no gradient is needed
+
+
+@dataclass
+class TokenStats:
+    """What a model thinks of each answer token; N tokens packed over the batch.
+
+    Attributes:
+        rows: (N,) sample of each token, as an index into the batch.
+        labels: (N,) token ids.
+        logp: (N,) log-probability of the token, in nats; carries gradient if the model does.
+        logit: (N,) the token's own logit, with gradient if the model has it.
+        entropy: (N,) entropy of the predictive distribution, in nats.
+        rank: (N,) how many tokens are more probable; 0 is the argmax.
+        hidden: (N, d) state at the token itself, or at the position that predicts it, if asked for.
+        logits: (N, V) in float32 at least, with gradient if the model has it, if asked for.
+        states: (N, d) state of one layer at the position that predicts the token, with gradient if the model has it,
+            if asked for.
+        top_ids: (N, k) most probable tokens, with `top_logp` (N, k), if asked for.
+        samples: number of samples in the batch.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    logp: Tensor
+    samples: int
+    entropy: Tensor | None = None
+    rank: Tensor | None = None
+    hidden: Tensor | None = None
+    logits: Tensor | None = None
+    logit: Tensor | None = None
+    states: Tensor | None = None
+    top_ids: Tensor | None = None
+    top_logp: Tensor | None = None
+    _counts: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def nll(self) -> Tensor:
+        """(N,) l_t = -log p_t, in nats."""
+        return -self.logp
+
+    @property
+    def counts(self) -> Tensor:
+        """(B,) answer tokens of each sample."""
+        if self._counts is None:
+            self._counts = torch.bincount(self.rows, minlength=self.samples)
+        return self._counts
+
+    def split(self, samples: int) -> tuple[TokenStats, TokenStats]:
+        """Statistics of the first so many samples, and of the others."""
+        tokens = int(self.counts[:samples].sum())
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("samples", "_counts")}
+        first = {name: value[:tokens] for name, value in values.items() if value is not None}
+        rest = {name: value[tokens:] for name, value in values.items() if value is not None}
+        rest["rows"] = rest["rows"] - samples
+        return TokenStats(**first, samples=samples), TokenStats(**rest, samples=self.samples - samples)
+
+    def sample_sum(self, values: Tensor) -> Tensor:
+        """(B,) sum of a per-token value over each sample."""
+        return torch.zeros(self.samples, dtype=values.dtype, device=values.device).index_add(0, self.rows, values)
+
+    def sample_mean(self, values: Tensor) -> Tensor:
+        """(B,) mean of a per-token value over each sample."""
+        return self.sample_sum(values) / self.counts.clamp(min=1)
+
+
+def token_stats(
+    lm: LanguageModel,
+    batch: TokenBatch,
+    *,
+    extras: bool = True,
+    hidden: Literal["token", "predicting"] | None = None,
+    layer: int = -1,
+    logits: bool = False,
+    states: int | None = None,
+    top_k: int = 0,
+    embeddings: Tensor | None = None,
+) -> TokenStats:
+    """Statistics of the answer tokens: the only label shift and mask in the package.
+
+    The token at position c is predicted by the state at c - 1. Logits are computed there and nowhere else.
+
+    Args:
+        lm: the model.
+        batch: B samples with N answer tokens in all.
+        extras: also entropy and rank (without gradient).
+        hidden: also the states at the token, or at the position that predicts it; float32, detached.
+        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last).
+        logits: also the logits themselves.
+        states: also the predicting states of this layer, float32, with gradient.
+        top_k: also the k most probable tokens and their log-probabilities.
+        embeddings: (B, L, d) what the model reads in place of the embeddings of the batch's tokens.
+    """
+    layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
+    labels = batch.input_ids[batch.rows, batch.columns]
+    forward.head_is_plain(lm, batch)  # tried outside: a sharded model cannot be called within its own forward
+
+    def compute() -> dict[str, Tensor]:
+        found, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings)
+        training = predicting.requires_grad and lm.module.training
+        if training and not (logits or extras or top_k) and forward.in_pieces(head, len(labels)):
+            values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, predicting, labels), strict=True))
+        else:
+            # Without gradient the vocabulary-wide rows are made a piece at a time: for a set of answers gigabytes.
+            whole = logits or predicting.requires_grad
+            pieces = [slice(None)] if whole else [slice(i, i + ROWS) for i in range(0, max(1, len(labels)), ROWS)]
+            parts: list[dict[str, Tensor]] = []
+            for piece in pieces:
+                scores = forward.logits_of(lm, head, predicting[piece])
+                parts.append(_values(scores, labels[piece], extras, top_k))
+            values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            if logits:
+                values["logits"] = scores
+        if states is not None:
+            values["states"] = found[states][places - 1].float()
+        if hidden is not None:
+            values["hidden"] = found[layer].detach()[places - int(hidden == "predicting")].float()
+        return values
+
+    return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))
+
+
+def _values(scores: Tensor, labels: Tensor, extras: bool, top_k: int) -> dict[str, Tensor]:
+    """What is taken from logits (N, V): the labels' log-probability and logit, and what else is asked for."""
+    logp = -F.cross_entropy(scores, labels, reduction="none")
+    values = {"logp": logp, "logit": scores.gather(-1, labels[:, None])[:, 0]}
+    with torch.no_grad():
+        if extras or top_k:
+            log_all = scores.detach().log_softmax(-1)
+        if extras:
+            values["entropy"] = -(log_all.exp() * log_all).sum(-1)
+            values["rank"] = (scores > values["logit"][:, None]).sum(-1)
+        if top_k:
+            top = log_all.topk(min(top_k, scores.shape[-1]), dim=-1)
+            values |= {"top_ids": top.indices, "top_logp": top.values}
+    return values

@@ -1,0 +1,69 @@
+"""Checkpoints of a run: all that its next step depends on, whole or not at all, the newest few kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from workbench.cost import Ledger
+from workbench.files import writing
+from workbench.unlearning import State
+
+FOLDER = "checkpoints"
+
+
+def save_checkpoint(run: Path, state: State, keep: int) -> None:
+    """Write a checkpoint and drop all but the newest `keep`.
+
+    It holds what is trained (parameters or adapter), the scorer, the optimiser with its moments and the pulls by which
+    tokens are skipped as safetensors; the recorded scores; step, retain weight, micro-batch and costs as JSON. The rest
+    follows from the step and the settings: learning rate, place in the data, random state.
+    """
+    from safetensors.torch import save_file
+
+    target = run / FOLDER / f"step-{state.step:06d}"
+    if target.exists():  # resumed there, and stopped again before a step
+        return
+    with state.ledger.phase("checkpoint"), writing(target) as aside:
+        aside.mkdir()
+        for name in ("parameters", "optimizer", "scorer", "skipping"):
+            save_file(getattr(state, name), aside / f"{name}.safetensors")
+        state.scores.to_parquet(aside / "scores.parquet", index=False)
+        record = {"step": state.step, "alpha": state.alpha, "micro_batch": state.micro_batch}
+        (aside / "state.json").write_text(json.dumps(record | {"cost": state.ledger.as_dict()}))
+    for old in sorted((run / FOLDER).glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """The newest checkpoint."""
+    found = sorted((run / FOLDER).glob("step-*"))
+    return found[-1] if found else None
+
+
+def read_checkpoint(folder: Path) -> State:
+    """The state that a checkpoint holds."""
+    from safetensors.torch import load_file
+
+    def tensors(name: str) -> dict[str, Tensor]:
+        # Copied: tensors of a file lie unaligned in memory, and AdamW's last bits depend on alignment.
+        if not (folder / f"{name}.safetensors").exists():  # of a version that had no such part
+            return {}
+        return {key: value.clone() for key, value in load_file(folder / f"{name}.safetensors").items()}
+
+    record = json.loads((folder / "state.json").read_text())
+    return State(
+        step=record["step"],
+        alpha=record["alpha"],
+        micro_batch=record["micro_batch"],
+        parameters=tensors("parameters"),
+        optimizer=tensors("optimizer"),
+        scorer=tensors("scorer"),
+        skipping=tensors("skipping"),
+        scores=pd.read_parquet(folder / "scores.parquet"),
+        ledger=Ledger.from_dict(record["cost"]),
+    )

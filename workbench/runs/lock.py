@@ -1,0 +1,86 @@
+"""Who works on a run: one process at a time, known to the others, and let go by whatever ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from workbench.errors import UserError
+from workbench.files import write_json
+
+JOB, LOCK = "job.json", ".lock"
+STOP = "stop"  # a file of this name asks a run to stop
+SILENT = 600.0  # seconds after which a run on another machine, of which nothing is heard, counts as gone
+
+
+@contextlib.contextmanager
+def holding(path: Path) -> Iterator[Callable[..., None]]:
+    """Have a run to oneself; the body gets `tell(state, reason)`, which says in `job.json` how it stands.
+
+    The lock is the operating system's: it goes with the process, however that ends, so that none is ever stale.
+
+    Raises:
+        UserError: another process has it; the message says which.
+    """
+    try:
+        lock = FileLock(path / LOCK, timeout=0).acquire()
+    except Timeout:
+        raise UserError(f"{path} is in use by {holder(job_of(path))}; wait for it, or stop it") from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path / LOCK}: {error.strerror or error}; make room or choose another"
+        ) from error
+    with lock:
+        since = time.time()
+
+        def tell(state: str, reason: str | None = None, **facts: Any) -> None:
+            with contextlib.suppress(UserError, FileNotFoundError):  # a full disk must not hide why the run ended
+                write_json(path / JOB, whois(os.getpid()) | {"since": since, "state": state, "reason": reason, **facts})
+
+        yield tell
+
+
+def whois(pid: int) -> dict[str, Any]:
+    """A process of this machine, as others can find it."""
+    import psutil
+
+    return {"pid": pid, "host": socket.gethostname(), "process_started": psutil.Process(pid).create_time()}
+
+
+def job_of(path: Path) -> dict[str, Any]:
+    """What `job.json` says; empty where there is none."""
+    try:
+        found = json.loads((path / JOB).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def holder(job: dict[str, Any]) -> str:
+    """A process in words."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.get("since", 0)))
+    return f"process {job['pid']} on {job['host']} since {since}" if "pid" in job else "another process"
+
+
+def alive(path: Path, job: dict[str, Any]) -> bool:
+    """Whether the process that a `job.json` names still works on the run."""
+    if "pid" not in job or job.get("state") not in ("queued", "running"):
+        return False
+    if job["host"] != socket.gethostname():
+        files = [path / JOB, path / "events.jsonl"]
+        return time.time() - max((f.stat().st_mtime for f in files if f.exists()), default=0.0) < SILENT
+    import psutil
+
+    try:
+        process = psutil.Process(job["pid"])
+        return abs(process.create_time() - job["process_started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

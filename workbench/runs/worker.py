@@ -1,0 +1,78 @@
+"""The process of a job: it waits for its turn, then goes on with its run.
+
+What it imports before its turn is light, so that a long queue takes little memory.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from workbench.errors import UserError
+from workbench.runs.lock import STOP, alive, holding, job_of
+
+LOOK_EVERY = 0.3  # seconds between two looks whether it is one's turn
+
+
+def wait_for_turn(path: Path, at_once: int, tell: Callable[..., None]) -> bool:
+    """Wait until fewer than `at_once` runs go on beside this one, none waits longer, and there is memory for it.
+
+    Returns:
+        False if the run was asked to stop in the meantime.
+    """
+    mine = job_of(path)
+    since = mine.get("since", time.time())
+    facts = {name: mine.get(name) for name in ("needs_bytes", "device")}
+    tell("queued", since=since, **facts)
+    while not (path / STOP).exists():
+        with FileLock(path.parent / ".turns"):
+            others = [p.parent for p in path.parent.glob("*/job.json") if p.parent != path]
+            jobs = [job for other in others if alive(other, job := job_of(other))]
+            running = sum(job["state"] == "running" for job in jobs)
+            before = sum(job["state"] == "queued" and job["since"] < since for job in jobs)
+            if running + before < at_once and (not running or room_for(facts)):
+                tell("running")
+                return True
+        time.sleep(LOOK_EVERY)
+    return False
+
+
+def room_for(facts: dict[str, Any]) -> bool:
+    """Whether the memory that a run is expected to take is free now."""
+    if not facts.get("needs_bytes"):
+        return True
+    import torch
+
+    from workbench.models import free_memory
+
+    return free_memory(torch.device(facts["device"] or "cpu")) >= facts["needs_bytes"]
+
+
+def work(path: Path, at_once: int) -> int:
+    """Go on with a run when it is its turn; returns the exit status."""
+    try:
+        with holding(path) as tell:
+            if not wait_for_turn(path, at_once, tell):
+                (path / STOP).unlink()
+                tell("stopped", "stopped while it waited for its turn")
+                return 130
+        from workbench.runs.execution import Stopped, resume
+
+        try:
+            resume(path)
+        except Stopped as stopped:
+            print(f"workbench: {stopped}", file=sys.stderr)
+            return 130
+    except UserError as error:
+        print(f"workbench: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(work(Path(sys.argv[1]).absolute(), int(sys.argv[2])))

@@ -1,0 +1,5 @@
+"""Training: settings, batches, losses, the step that every run repeats, and token weights."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,158 @@
+"""Token weights of a run: fixed from a score table, or live from a scorer that learns along."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench.cost import Phase
+from workbench.errors import UserError
+from workbench.models import Encoding, LanguageModel, TokenStats, batches, count_forward, encode, split, token_stats
+from workbench.scorers import TaskScoring, check_fits, load_scorer, score_fixed, score_table, scorer, weights_from
+from workbench.tasks import Task, spread
+
+
+class Weights:
+    """Token weights during a run: fixed from a score table, or live from a scorer that learns along.
+
+    Attributes:
+        name: the scorer's name.
+        table: the score table, if the weights are fixed.
+        learner: the live scorer, if they are not.
+    """
+
+    def __init__(self, name: str, table: pd.DataFrame | None, learner: Any, encodings: list[Encoding]) -> None:
+        self.name, self.table, self.learner = name, table, learner
+        self.fixed = None if table is None else [torch.tensor(w).float() for w in weights_from(table, encodings)]
+
+    def of(
+        self, indices: list[int], stats: TokenStats, mean: Tensor | None = None, kept: list[Tensor] | None = None
+    ) -> Tensor:
+        """(N,) weights of a batch's answer tokens, without gradient.
+
+        Args:
+            indices: the samples, as indices into the forget set.
+            stats: of these samples' answer tokens.
+            mean: for scorers whose weights are relative, what they are relative to (`mean_of` the whole batch, where
+                this is a part of one).
+            kept: for each sample the places of its tokens that are in `stats`, where not all are (fixed weights only).
+        """
+        if self.fixed is not None:
+            weights = [self.fixed[i] for i in indices]
+            if kept is not None:
+                weights = [w[places] for w, places in zip(weights, kept, strict=True)]
+            return torch.cat(weights).to(stats.logp.device)
+        scores = self.learner.scores(stats).detach()
+        if not self.learner.relative:
+            return scores
+        return scores.clamp(min=0) / (self.mean_of(stats) if mean is None else mean)
+
+    def mean_of(self, stats: TokenStats) -> Tensor:
+        """Mean over a batch of a live scorer's scores, as far as they are positive."""
+        return self.learner.scores(stats).detach().clamp(min=0).mean().clamp(min=1e-12)
+
+
+def from_file(weights: str) -> bool:
+    """Whether weights are named by the file of a learned scorer."""
+    return weights.endswith(".safetensors")
+
+
+def is_live(weights: str) -> bool:
+    """Whether weights are named by a scorer that learns along."""
+    return weights in scorer and scorer[weights].kind == "live"
+
+
+def one_scorer(table: pd.DataFrame) -> str:
+    """The scorer of a table that may serve as weights."""
+    names = list(table["scorer"].unique())
+    if len(names) != 1:
+        found = f"{len(names)}: {', '.join(names)}" if names else "none"
+        raise UserError(f"weights need a table of one scorer, and this one has {found}; score with one --scorer")
+    return str(names[0])
+
+
+def prepare_weights(
+    lm: LanguageModel,
+    task: Task,
+    weights: str | pd.DataFrame,
+    *,
+    steps: int,
+    seed: int,
+    options: dict[str, Any],
+    reference: LanguageModel | None,
+    cost: Phase,
+    trained: Callable[..., tuple[LanguageModel, Phase]],
+) -> Weights:
+    """Weights by a scorer's name (scored now, or learning along), a score table of one scorer, or a saved scorer.
+
+    A saved scorer stays as it is and is applied to the states of the model as it changes.
+    """
+    encodings = [encode(lm, s) for s in task.forget]
+    if isinstance(weights, pd.DataFrame):
+        begun = weights.assign(step=0)  # recorded as what the run began with
+        return Weights(one_scorer(weights), begun, None, encodings)
+    if from_file(weights):
+        learner = load_scorer(Path(weights), str(lm.device))
+        check_fits(learner, lm)
+        learner.every = learner.pretrain = 0
+        return Weights(learner.name, None, learner, encodings)
+    entry = scorer[weights]
+    if entry.kind == "live":
+        drawn = {} if options.get("seed", -1) >= 0 else {"seed": seed}
+        learner = entry.function(lm.module.config.hidden_size, str(lm.device), **options | drawn)
+        learner.steps = learner.pretrain + (math.ceil(steps / learner.every) if learner.every else 0)
+        return Weights(weights, None, learner, encodings)
+    given = TaskScoring(lm, task, reference, seed, cost=cost, trained=trained)
+    table = score_fixed(given, [weights], options={weights: options})
+    for sample, reason in given.notes.get(weights, {}).get("not_available", {}).items():
+        raise UserError(f"no weights by {weights} for sample '{sample}': {reason}; leave the sample out")
+    return Weights(weights, table, None, encodings)
+
+
+def states_of(learner: Any) -> dict[str, Any]:
+    """What `token_stats` is asked for, so that a live scorer sees the states that it reads."""
+    return {} if learner is None else {"hidden": learner.hidden, "layer": learner.layer}
+
+
+def recorded_weights(scores: pd.DataFrame, weights: str | pd.DataFrame) -> str | pd.DataFrame:
+    """What a resumed run uses: the recorded table of fixed weights, or the name of a live scorer."""
+    if isinstance(weights, str) and (from_file(weights) or is_live(weights)):
+        return weights
+    return scores[(scores["scorer"] != "probability") & (scores["step"] == 0)]
+
+
+@torch.no_grad()
+def record_scores(
+    lm: LanguageModel, task: Task, weights: Weights, step: int, batch_size: int, cost: Phase, samples: int | None = None
+) -> pd.DataFrame:
+    """Score rows of one moment of a run: the token weights' scores, and each token's probability under the model.
+
+    Of the whole forget set, or of so many `samples` spread evenly over it.
+    """
+    encodings = [encode(lm, s) for s in spread(task.forget, samples)]
+    empty = np.empty(0)
+    live: list[np.ndarray] = [empty] * len(encodings)
+    probability: list[np.ndarray] = [empty] * len(encodings)
+    learner = weights.learner
+    asked = states_of(learner)
+    for indices, batch in batches(lm, encodings, batch_size):
+        stats = token_stats(lm, batch, extras=False, **asked)
+        count_forward(cost, lm, batch)
+        for index, part in zip(indices, split(stats.logp.exp(), stats), strict=True):
+            probability[index] = part
+        if learner is not None:
+            for index, part in zip(indices, split(learner.scores(stats), stats), strict=True):
+                live[index] = part
+    parts = [score_table(encodings, probability, task=task.name, scorer="probability", step=step)]
+    if learner is not None:
+        parts.append(score_table(encodings, live, task=task.name, scorer=weights.name, step=step))
+    elif step == 0 and weights.table is not None:
+        parts.append(weights.table)
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,11 @@
+from .results import metrics_chart as metrics_chart
+from .results import slope_chart as slope_chart
+from .results import tradeoff_chart as tradeoff_chart
+from .runs import cost_chart as cost_chart
+from .runs import reach_chart as reach_chart
+from .scores import INKS as INKS
+from .scores import agreement_chart as agreement_chart
+from .scores import distribution_chart as distribution_chart
+from .scores import matrix_chart as matrix_chart
+from .scores import targets_chart as targets_chart
+from .scores import template as template

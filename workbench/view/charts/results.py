@@ -1,0 +1,244 @@
+"""Charts of what runs did: forget against retain, metrics over the steps, and each answer before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from workbench.errors import UserError, unknown
+from workbench.view.charts.runs import COLOURS, DASHES
+from workbench.view.charts.scores import GREY, INKS, safe, template
+from workbench.view.html import ANY_SET, definitions, number, shortened, value_of
+
+Metrics = Mapping[str, Any]  # the content of a `metrics.json`
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "triangle-down")
+SAME = 0.01  # a change below this is none
+TURNS = {"fell": (INKS[1], "triangle-down"), "rose": (INKS[0], "triangle-up"), "stayed": (GREY, "circle")}
+WIDTHS = (1, 2, 4, 7)  # of a line that stands for 1, up to 4, up to 16, and more answers
+
+
+def _short(text: Any, limit: int = 40) -> str:
+    return safe(shortened(str(text), limit))
+
+
+def _title(metric: str, probe_set: str) -> str:
+    """An axis of a metric of a set, and which end of it is wanted."""
+    better = definitions().get(metric, {}).get("direction", "")
+    if probe_set == "forget" and metric not in ANY_SET:
+        better = {"higher": "lower", "lower": "higher"}.get(better, better)
+    wanted = f" ({better} is better)" if better in ("higher", "lower") else ""
+    return f"{safe(probe_set)}: {safe(metric.replace('_', ' '))}{wanted}"
+
+
+# Forget against retain ----------------------------------------------------------------------------------------------
+
+
+def tradeoff_chart(
+    runs: Mapping[str, Metrics | Sequence[Metrics]],
+    metric: str = "fact_accuracy",
+    *,
+    kept: str = "retain",
+    kept_metric: str | None = None,
+) -> go.Figure:
+    """What runs made the model forget (across) and what they left of the rest (up): an arrow from before to after.
+
+    Where a run has several seeds the arrow joins their means, each seed is a small mark, and bars reach from the lowest
+    to the highest.
+
+    Args:
+        runs: name -> content of its `metrics.json`, or a list of them, one a seed.
+        metric: of the forget set.
+        kept: the set to keep.
+        kept_metric: of that set; the same metric by default.
+
+    Raises:
+        UserError: no run, or one without that metric before and after.
+    """
+    if not runs:
+        raise UserError("a trade-off chart needs the metrics of at least one finished run")
+    axes = (("forget", metric), (kept, kept_metric or metric))
+    figure = go.Figure()
+    for place, (name, found) in enumerate(runs.items()):
+        seeds = [found] if isinstance(found, Mapping) else list(found)
+        ends = {p: np.array([[_value(name, m, p, *axis) for axis in axes] for m in seeds]) for p in ("before", "after")}
+        _arrow(figure, _short(name), ends["before"].mean(0), ends["after"], place)
+    figure.add_annotation(text="○ before", x=1, y=1.01, xref="paper", yref="paper", showarrow=False, yanchor="bottom")
+    return figure.update_layout(
+        template=template(), height=420, title={"text": "What was forgotten, and what was kept"},
+        xaxis={"title": _title(axes[0][1], "forget")}, yaxis={"title": _title(axes[1][1], kept)},
+        legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"}, hovermode="closest",
+    )  # fmt: skip
+
+
+def _value(name: str, metrics: Metrics, phase: str, probe_set: str, metric: str) -> float:
+    value, why = value_of(metrics.get(phase, {}).get(probe_set, {}).get(metric))
+    if value is None:
+        raise UserError(f"run '{name}' has no {probe_set}.{metric} {phase}" + (f": {why}" if why else ""))
+    return value
+
+
+def _arrow(figure: go.Figure, name: str, before: np.ndarray, after: np.ndarray, place: int) -> None:
+    """A run: where it began, its seeds, and their mean with bars to the furthest; `after` is (seeds, 2)."""
+    colour, symbol = COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]
+    mean = after.mean(0)
+    look = {"mode": "markers", "legendgroup": name, "name": name, "hovertemplate": "%{customdata}<extra></extra>"}
+    hollow = {"color": "rgba(0,0,0,0)", "size": 11, "line": {"color": GREY, "width": 2}}
+    start = {"x": [before[0]], "y": [before[1]], "customdata": [f"{name}, before: {_pair(before)}"]}
+    figure.add_scatter(**start, **look, marker=hollow, showlegend=False)
+    bars = {}
+    if len(after) > 1:
+        said = [f"{name}, seed {n + 1} of {len(after)}: {_pair(p)}" for n, p in enumerate(after)]
+        small = {"symbol": symbol, "size": 6, "color": colour, "opacity": 0.55}
+        figure.add_scatter(x=after[:, 0], y=after[:, 1], customdata=said, **look, marker=small, showlegend=False)
+        reach = zip(("error_x", "error_y"), after.max(0) - mean, mean - after.min(0), strict=True)
+        shared = {"symmetric": False, "color": colour, "thickness": 1.2, "width": 4}
+        bars = {key: {"array": [up], "arrayminus": [down], **shared} for key, up, down in reach}
+    counted = f" (mean of {len(after)} seeds)" if len(after) > 1 else ""
+    large = {"symbol": symbol, "size": 12, "color": colour}
+    end = {"x": [mean[0]], "y": [mean[1]], "customdata": [f"{name}{counted}: {_pair(mean)}"]}
+    figure.add_scatter(**end, **look, **bars, marker=large)
+    figure.add_annotation(
+        x=mean[0], y=mean[1], ax=before[0], ay=before[1], xref="x", yref="y", axref="x", ayref="y", text="",
+        showarrow=True, arrowhead=2, arrowsize=1.2, arrowwidth=1.6, arrowcolor=colour, standoff=9, startstandoff=7,
+    )  # fmt: skip
+
+
+def _pair(point: np.ndarray) -> str:
+    return f"{number(point[0], 3)} / {number(point[1], 3)}"
+
+
+# Metrics over the steps ---------------------------------------------------------------------------------------------
+
+
+def metrics_chart(curve: pd.DataFrame, metrics: Sequence[str] = ("fact_accuracy", "probability")) -> go.Figure:
+    """Metrics of a run's probe sets over its steps, a panel a metric.
+
+    Args:
+        curve: `RunDirectory.curve()`; runs with `probe_every` have points between the first and the last.
+        metrics: names of the metrics; those that no set has are left out.
+
+    Raises:
+        UserError: the run has none of the metrics.
+    """
+    shown = [m for m in metrics if m in curve and curve[m].notna().any()]
+    if not shown:
+        raise UserError(f"the run has none of the metrics {', '.join(metrics)}")
+    figure = make_subplots(1, len(shown), subplot_titles=[safe(m.replace("_", " ")) for m in shown])
+    for place, probe_set in enumerate(dict.fromkeys(curve["probe_set"])):
+        colour = COLOURS[place % len(COLOURS)]
+        look = {
+            "name": safe(str(probe_set)), "legendgroup": str(probe_set), "mode": "lines+markers",
+            "line": {"color": colour, "dash": DASHES[place % len(DASHES)], "width": 2},
+            "marker": {"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 7},
+        }  # fmt: skip
+        parts = {m: curve[(curve["probe_set"] == probe_set) & curve[m].notna()] for m in shown}
+        first = next((m for m, part in parts.items() if len(part)), None)
+        for column, (m, part) in enumerate(parts.items(), 1):
+            if len(part):
+                figure.add_scatter(x=part["step"], y=part[m], row=1, col=column, showlegend=m == first, **look)
+    figure.update_xaxes(title="step").update_yaxes(rangemode="tozero")
+    legend = {"y": -0.24, "yanchor": "top"}
+    return figure.update_layout(
+        template=template(), height=360, legend=legend, margin={"t": 84}, title={"text": "Metrics over the run"}
+    )
+
+
+# Each answer --------------------------------------------------------------------------------------------------------
+
+
+def slope_chart(probes: pd.DataFrame, metric: str = "probability", *, sets: Sequence[str] | None = None) -> go.Figure:
+    """Each answer's metric before and after as a line, a panel a probe set; hovering gives its id and question.
+
+    Answers with the same two values are one line, the wider the more they are. A change below 0.01 is none. Where all
+    values are positive and some beyond 100, the axis is logarithmic.
+
+    Args:
+        probes: a run's `probes.parquet`.
+        metric: a column of it.
+        sets: probe sets; all that have the metric by default.
+
+    Raises:
+        UserError: an unknown set or metric, or no answer with the metric before and after.
+    """
+    pairs = _pairs(probes, metric)
+    known = list(dict.fromkeys(pairs["probe_set"]))
+    for name in sets or ():
+        if name not in known:
+            raise unknown("probe set", name, known)
+    shown = list(sets or known)
+    if not shown:
+        raise UserError(f"no answer has '{metric}' before and after the run")
+    groups = {name: pairs[pairs["probe_set"] == name] for name in shown}
+    figure = make_subplots(
+        1, len(shown), shared_yaxes=True, horizontal_spacing=0.04,
+        subplot_titles=[_counts(name, part) for name, part in groups.items()],
+    )  # fmt: skip
+    seen: set[str] = set()
+    for column, part in enumerate(groups.values(), 1):
+        for turn in TURNS:
+            for width, lines in _lines(part[part["turn"] == turn], metric).items():
+                figure.add_trace(_slopes(lines, turn, width, turn not in seen), row=1, col=column)
+                seen.add(turn)
+    figure.update_xaxes(tickvals=[0, 1], ticktext=["before", "after"], range=[-0.08, 1.08], showgrid=False)
+    if pairs[["before", "after"]].min(axis=None) > 0 and pairs[["before", "after"]].max(axis=None) > 100:
+        figure.update_yaxes(type="log")
+    figure.update_yaxes(title=safe(metric.replace("_", " ")), col=1)
+    return figure.update_layout(
+        template=template(), height=440, hovermode="closest", margin={"t": 108}, legend={"y": -0.12, "yanchor": "top"},
+        title={"text": f"Each answer: {safe(metric.replace('_', ' '))} before and after"},
+    )  # fmt: skip
+
+
+def _pairs(probes: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A row an answer: probe_set, sample_id, prompt, before, after, and which way it went."""
+    if metric not in probes:
+        raise unknown("metric", metric, [str(c) for c in probes.select_dtypes("number")])
+    phases = {phase: part for phase, part in probes.groupby("phase")}
+    if not {"before", "after"} <= set(phases):
+        raise UserError(f"the probe table has phases {sorted(map(str, phases))}; give one with 'before' and 'after'")
+    key = ["probe_set", "sample_id"]
+    before = phases["before"][[*key, "prompt", metric]].rename(columns={metric: "before"})
+    pairs = before.merge(phases["after"][[*key, metric]].rename(columns={metric: "after"}), on=key).dropna(
+        subset=["before", "after"]
+    )
+    change = pairs["after"] - pairs["before"]
+    return pairs.assign(turn=np.select([change <= -SAME, change >= SAME], ["fell", "rose"], "stayed"))
+
+
+def _counts(name: str, part: pd.DataFrame) -> str:
+    counts = part["turn"].value_counts()
+    return f"<b>{_short(name)}</b><br>" + " · ".join(f"{counts.get(turn, 0)} {turn}" for turn in TURNS)
+
+
+def _lines(part: pd.DataFrame, metric: str) -> dict[int, list[tuple[float, float, str]]]:
+    """Width -> lines of that width: before, after, and what hovering says."""
+    found: dict[int, list[tuple[float, float, str]]] = {}
+    for _, same in part.groupby([part["before"].round(4), part["after"].round(4)]):
+        before, after = float(same["before"].iloc[0]), float(same["after"].iloc[0])
+        said = [f"{_short(i)}: {_short(q, 90)}" for i, q in zip(same["sample_id"], same["prompt"], strict=True)][:4]
+        if len(same) > len(said):
+            said.append(f"and {len(same) - len(said)} more answers")
+        text = f"{number(before, 3)} → {number(after, 3)}<br>" + "<br>".join(said)
+        found.setdefault(sum(len(same) > 4**n for n in range(3)), []).append((before, after, text))
+    return {WIDTHS[place]: lines for place, lines in sorted(found.items())}
+
+
+def _slopes(lines: Sequence[tuple[float, float, str]], turn: str, width: int, legend: bool) -> go.Scatter:
+    """Lines as one trace, with points along each of them so that it can be hovered over anywhere."""
+    along, colour, symbol = (0.0, 0.25, 0.5, 0.75, 1.0), *TURNS[turn]
+    x, y, said, sizes = [], [], [], []
+    for before, after, text in lines:
+        x += [*along, None]
+        y += [before + t * (after - before) for t in along] + [None]
+        said += [text] * len(along) + [""]
+        sizes += [4, 0, 0, 0, 8, 0]
+    return go.Scatter(
+        x=x, y=y, customdata=said, hovertemplate="%{customdata}<extra></extra>", name=turn, legendgroup=turn,
+        mode="lines+markers", line={"color": colour, "width": width}, showlegend=legend,
+        opacity=0.75, marker={"symbol": symbol, "size": sizes, "color": colour, "line": {"width": 0}},
+    )  # fmt: skip

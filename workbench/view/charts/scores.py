@@ -1,0 +1,267 @@
+"""Charts of scores and of how scorers agree: plotly figures on a transparent ground, for light and dark pages.
+
+Imported only when a chart is asked for. plotly reads labels as a small HTML, so every text goes through `safe`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from workbench.view.html import (
+    BLUE,
+    MEASURES,
+    NOT_AVAILABLE,
+    ORANGE,
+    POOLING,
+    Comparison,
+    agreement_of,
+    alpha,
+    columns,
+    number,
+    plain,
+    shortened,
+    value_of,
+)
+from workbench.view.html import LEVELS as STEPS
+
+GREY, FAINT, ABSENT, INK = "#7d8590", "rgba(125,133,144,.28)", "rgba(125,133,144,.14)", "#1f2328"
+INKS = ("#e67e00", "#3b82dd")
+CLEAR = "rgba(0,0,0,0)"
+# Opaque where numbers stand in the cells, so that dark ink reads on every step in both themes.
+DIVERGING = [[0.0, "#6aa5ee"], [0.5, "#d3d8de"], [1.0, "#f0983a"]]
+
+SIGNED = [[(i / STEPS + 1) / 2, f"rgba({BLUE if i < 0 else ORANGE},{alpha(i)})"] for i in range(-STEPS, STEPS + 1)]
+
+
+def template() -> go.layout.Template:
+    """Transparent paper and plot, grey text and grid that read on white and on black, orange and blue first."""
+    axis = {"gridcolor": FAINT, "linecolor": FAINT, "zerolinecolor": FAINT, "automargin": True, "ticks": ""}
+    return go.layout.Template(
+        layout={
+            "paper_bgcolor": CLEAR,
+            "plot_bgcolor": CLEAR,
+            "font": {"color": GREY, "size": 12, "family": "system-ui, 'DejaVu Sans', sans-serif"},
+            "colorway": [*INKS, GREY, "#b35900", "#7fb2f0", "#a8b0b9"],
+            "title": {"font": {"size": 14}, "x": 0.01, "xanchor": "left"},
+            "margin": {"l": 8, "r": 16, "t": 40, "b": 8},
+            "hoverlabel": {"bgcolor": "#2d333b", "bordercolor": GREY, "font": {"color": "#f0f3f6", "size": 12}},
+            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            "xaxis": axis,
+            "yaxis": axis,
+        }
+    )
+
+
+def safe(text: str) -> str:
+    """`text` as a plotly label: escaped, invisible characters as marks, and no formula between dollar signs."""
+    return unformatted(plain(text))
+
+
+def unformatted(escaped: str) -> str:
+    """Escaped text for plotly, which knows no `&quot;` and sets what stands between dollar signs as a formula."""
+    return escaped.replace("&quot;", '"').replace("$", "&#36;")
+
+
+def _figure(data: Any, title: str, height: int, **layout: Any) -> go.Figure:
+    figure = go.Figure(data, layout={"template": template(), "title": {"text": safe(title)}, "height": height})
+    return figure.update_layout(**layout)
+
+
+def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", level: str = "pooled") -> go.Figure:
+    """The scorer x scorer matrix of one measure, blue below zero; a gap says why when hovered over.
+
+    Raises:
+        UserError: for an unknown measure or level.
+    """
+    values, names = agreement_of(agreement, measure, level), [str(n) for n in agreement["scorers"]]
+    cells = [[value_of(values[a][b]) for b in names] for a in names]
+    said = []
+    for a, row in zip(names, cells, strict=True):
+        texts = [number(value, 4) if why == "" else f"{NOT_AVAILABLE}, {safe(why)}" for value, why in row]
+        said.append([f"{safe(a)} / {safe(b)}: {text}" for b, text in zip(names, texts, strict=True)])
+    shown = [["–" if value is None else number(value) for value, _ in row] for row in cells]  # noqa: RUF001
+    heat = _tiles(
+        [[value for value, _ in row] for row in cells],
+        DIVERGING,
+        said,
+        text=shown,
+        texttemplate="%{text}",
+        textfont={"color": INK},
+        hoverongaps=True,
+        showscale=True,
+        colorbar={"thickness": 10, "outlinewidth": 0, "tickvals": [-1, 0, 1]},
+    )
+    gaps = [
+        {"x": j, "y": i, "text": shown[i][j], "showarrow": False}
+        for i, row in enumerate(cells)
+        for j, (value, _) in enumerate(row)
+        if value is None
+    ]
+    ticks = _ticks([safe(n) for n in names])
+    return _figure(
+        heat,
+        f"{MEASURES[measure][0]}, {POOLING[level]}",
+        110 + 44 * len(names),
+        annotations=gaps,
+        xaxis=ticks,
+        yaxis={**ticks, "autorange": "reversed"},
+    )
+
+
+def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str] | None = None) -> go.Figure:
+    """One sample as a heatmap, a row a scorer on its own scale, a column a token; hovering shows the raw score.
+
+    Raises:
+        UserError: for a table without answers, an unknown scorer or an unknown sample.
+    """
+    comparison = Comparison.of(scores, scorers)
+    found = columns(comparison, comparison.sample(sample_id))
+    places, said = [], []
+    for i, scored in enumerate(comparison.scored):
+        row, name, scale = [c.scores[i] for c in found], safe(scored.answer.name), scored.answer.scale
+        places.append([scale.level(x) / STEPS if scale and math.isfinite(x) else None for x in row])
+        said.append([f"{unformatted(c.title)}<br>{name} {number(x, 4)}" for c, x in zip(found, row, strict=True)])
+    absent = [[1 if x is None else None for x in row] for row in places]
+    maps = [_tiles(places, SIGNED, said)]
+    notes = ["each scorer on its own scale"]
+    if any(c.span for c in found):
+        notes.append("labelled tokens underlined")
+    if any(x for row in absent for x in row):
+        maps.append(_tiles(absent, [[0, ABSENT], [1, ABSENT]], said))
+        notes.append(f"grey: {NOT_AVAILABLE}")
+    first = sum(c.segment == "question" for c in found)
+    texts = [(safe(shortened(c.text, 20)), c.span) for c in found]
+    cut = {"type": "line", "x0": first - 0.5, "x1": first - 0.5, "y0": 0, "y1": 1, "yref": "paper"}
+    return _figure(
+        maps,
+        f"{sample_id} · {', '.join(notes)}",
+        130 + 32 * len(places),
+        shapes=[{**cut, "line": {"color": GREY, "width": 2}}] if first else [],
+        xaxis={**_ticks([f"<u>{text}</u>" if span else text for text, span in texts]), "tickangle": -90},
+        yaxis={**_ticks([safe(s.answer.name) for s in comparison.scored]), "autorange": "reversed"},
+    )
+
+
+def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> go.Figure:
+    """What each answer token's own log-probability owes to every token before it: a row an answer token.
+
+    Args:
+        rows: (answer tokens, tokens of question and answer), as `scorers.attribution.each_target` gives it.
+        tokens: the texts of question and answer tokens; empty ones are drawn as a dot (a later byte of a character),
+            the last as the end.
+    """
+    last = len(tokens) - 1
+    blanks = ["∎" if i == last and not text else "␣" if text else "·" for i, text in enumerate(tokens)]
+    texts = [safe(shortened(text.strip(" "), 20)) or blank for text, blank in zip(tokens, blanks, strict=True)]
+    answer = texts[len(texts) - len(rows) :]
+    said = [
+        [f"{a} ← {b}: {number(x, 3)}" for b, x in zip(texts, row, strict=True)]
+        for a, row in zip(answer, rows, strict=True)
+    ]
+    largest = float(np.abs(rows).max()) or 1.0
+    return _figure(
+        _tiles((rows / largest).tolist(), SIGNED, said),
+        "What each answer token (row) owes to each token before it",
+        150 + 22 * len(rows),
+        xaxis={**_ticks(texts), "tickangle": -90},
+        yaxis={**_ticks(answer), "autorange": "reversed"},
+    )
+
+
+def _tiles(values: list[list[Any]], colours: list[list[Any]], said: list[list[str]], **more: Any) -> go.Heatmap:
+    """A heatmap of -1..1 in `colours`, a gap where there is no value; `said` is shown on hovering."""
+    return go.Heatmap(
+        z=values,
+        zmin=-1,
+        zmax=1,
+        colorscale=colours,
+        customdata=said,
+        hovertemplate="%{customdata}<extra></extra>",
+        xgap=2,
+        ygap=2,
+        **{"showscale": False, "hoverongaps": False, **more},
+    )
+
+
+def _ticks(labels: list[str]) -> dict[str, Any]:
+    """An axis of one label a place; places are numbers, so that equal labels stay apart."""
+    places = list(range(len(labels)))
+    return {"tickvals": places, "ticktext": labels, "showgrid": False, "zeroline": False, "ticklabelstandoff": 6}
+
+
+def distribution_chart(scores: pd.DataFrame) -> go.Figure:
+    """Answer scores of each scorer as boxes (quartiles, whiskers from 5 to 95 %) on an axis of its own.
+
+    Where labels are known, tokens inside and outside labelled spans are apart.
+
+    Raises:
+        UserError: for a table without answers.
+    """
+    comparison = Comparison.of(scores, None)
+    tokens = pd.concat(comparison.answers.values())
+    spans = tokens["span"] if "span" in tokens else pd.Series(None, tokens.index, dtype=object)
+    parts = {"in labelled spans": spans.eq(True), "elsewhere": spans.eq(False)}
+    if not spans.notna().any():
+        parts = {"answer tokens": pd.Series(True, tokens.index)}
+    layers = [s.answer for s in comparison.scored]
+    figure = make_subplots(rows=len(layers), cols=1, vertical_spacing=0.36 / len(layers))
+    for row, layer in enumerate(layers, 1):
+        for place, (name, chosen) in enumerate(parts.items()):
+            values = layer.scores[chosen.reindex(layer.scores.index, fill_value=False)].to_numpy(dtype=float)
+            figure.add_trace(_box(values, name, place, row == 1), row=row, col=1)
+        middle = (len(parts) - 1) / 2
+        axis = {"tickvals": [middle], "ticktext": [safe(layer.name)], "range": [2 * middle + 0.6, -0.6]}
+        figure.update_yaxes({**axis, "showgrid": False, "zeroline": False, "ticklabelstandoff": 6}, row=row, col=1)
+    return figure.update_layout(
+        template=template(),
+        title={"text": "Scores of answer tokens"},
+        height=80 + 82 * len(layers),
+        legend={"x": 1, "xanchor": "right", "y": 1, "yref": "container", "yanchor": "top"},
+    )
+
+
+def _box(values: np.ndarray, name: str, place: int, legend: bool) -> go.Box:
+    marks = [[q] for q in np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])] if len(values) else [[]] * 5
+    keys = ("lowerfence", "q1", "median", "q3", "upperfence")
+    return go.Box(
+        **dict(zip(keys, marks, strict=True)),
+        y=[place] if len(values) else [],
+        name=name,
+        legendgroup=name,
+        showlegend=legend,
+        orientation="h",
+        width=0.6,
+        line={"color": INKS[place], "width": 1.5},
+    )
+
+
+def disagreement_chart(table: pd.DataFrame, *, limit: int = 20) -> go.Figure:
+    """The samples on which the scorers disagree most, as bars; hovering names the two that are furthest apart."""
+    shown = table[np.isfinite(table["disagreement"].astype(float))].head(limit)
+    values = [float(v) for v in shown["disagreement"]]
+    apart = [safe(str(a)) for a in shown["most_apart"]]
+    bars = go.Bar(
+        x=values,
+        y=list(range(len(values))),
+        orientation="h",
+        text=[number(v) for v in values],
+        textposition="outside",
+        cliponaxis=False,
+        marker={"color": "rgba(230,126,0,.7)"},
+        customdata=apart,
+        hovertemplate="%{text}<br>furthest apart: %{customdata}<extra></extra>",
+    )
+    return _figure(
+        bars,
+        "Disagreement of the scorers (0: alike, 1: unrelated)",
+        90 + 24 * len(values),
+        xaxis={"rangemode": "tozero"},
+        yaxis={**_ticks([safe(str(i)) for i in shown["sample_id"]]), "autorange": "reversed"},
+    )

@@ -1,0 +1,293 @@
+"""The error browser: every probed answer of a run, filtered by what became of it, with tags and notes of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import pandas as pd
+
+from workbench.errors import UserError, unknown
+from workbench.evals import RULES, chosen, outcomes
+from workbench.files import write_table, write_text
+from workbench.runs import RunDirectory
+from workbench.view.html import definitions, page, plain, style_sheet
+from workbench.view.widgets.annotations import Notes
+from workbench.view.widgets.base import FEW, Twin
+from workbench.view.widgets.error_html import answer_html, counts_html, list_lines, numbers_html, rules_html
+from workbench.view.widgets.keys import Keys
+from workbench.view.widgets.token_payload import CHANGE
+from workbench.view.widgets.token_view import TokenView
+
+SORTS = {"as probed": None, "probability lost": "change", "share of it left": "left", "probability after": "p_after"}
+ROWS = 10  # of the list at most, before it scrolls
+NARROW = {"description_width": "64px"}
+UNRECORDED = '<div class="wb-told">Its tokens were not recorded before and after the run.</div>'
+
+
+class ErrorBrowser(Twin, widgets.VBox):
+    """Every probed answer of a run: filter by outcome, open one, tag it, note what you found, export.
+
+    Outcomes follow the rules that stand below the list (`workbench.view.outcomes.RULES`). Tags and notes are kept with
+    the run, in `notes.json`: when saved, and when another answer is opened.
+
+    Args:
+        run: a run's directory.
+
+    Attributes:
+        rows: all answers, as `outcomes` gives them, with `tags` and `note`.
+        shown: those that the filters leave, in the chosen order.
+        selected: the row that is open, as a dict; empty where none is.
+
+    Raises:
+        UserError: no run, one that has not been probed after its end, or notes that cannot be read.
+    """
+
+    twin_of = FEW
+
+    def __init__(self, run: Path | str) -> None:
+        self.run = RunDirectory(Path(run))
+        probes = self.run.table("probes.parquet")
+        if probes is None:
+            raise UserError(f"{run} has no probes yet; a run probes before its first and after its last step")
+        self.rows = outcomes(probes)
+        self.tokens = self.run.table("tokens.parquet")
+        self._notes = Notes(self.run.path)
+        self._read_marks()
+        self._metrics = [name for name in probes.select_dtypes("number") if name != "step"]
+        self._values = probes.set_index(["phase", "probe_set", "sample_id"])[self._metrics].to_dict("index")
+        self._known = definitions()
+        self._build()
+        self._filling = False  # while the list is changed, none of its answers is opened
+        self._opened: Any = None
+        self._filter()
+
+    def _build(self) -> None:
+        counts = [(f"all ({len(self.rows)})", "")] + [(f"{r} ({int(self.rows[r].sum())})", r) for r in RULES]
+        sets = [("all sets", ""), *((name, name) for name in dict.fromkeys(self.rows["probe_set"]))]
+        self.outcome = widgets.Dropdown(options=counts, description="outcome", style=NARROW)
+        self.probe_set = widgets.Dropdown(options=sets, description="set", style=NARROW)
+        self.sort = widgets.Dropdown(options=list(SORTS), description="sort by", style=NARROW)
+        self.search = widgets.Text(description="search", placeholder="find a text", style=NARROW)
+        self.head = widgets.HTML().add_class("wb-head")
+        self.list = widgets.Select(description="answers", style=NARROW).add_class("wb-list")
+        self.answer = widgets.HTML()
+        self.view = TokenView(_scores(_nothing(), 0), {})  # filled when an answer is opened
+        self.tags = widgets.Text(description="tags", placeholder="separated by commas", style=NARROW)
+        self.note = widgets.Textarea(description="note", rows=2, style=NARROW)
+        self.save = widgets.Button(description="Save tags and note")
+        kinds = {"CSV": self.export_csv, "Parquet": self.export_parquet, "HTML": self.export_html}
+        self.exports = {name: widgets.Button(description=f"Export {name}") for name in kinds}
+        self.said = widgets.HTML()
+        for name, button in self.exports.items():
+            button.on_click(lambda _, call=kinds[name]: self._guarded(lambda: self._export(call)))
+        self.save.on_click(lambda _: self._guarded(self._save))
+        for chooser in (self.outcome, self.probe_set, self.sort, self.search):
+            chooser.observe(lambda _: self._filter(), "value")
+        self.list.observe(lambda _: None if self._filling else self._open(), "value")
+        filters = widgets.GridBox([self.outcome, self.probe_set, self.sort, self.search]).add_class("wb-filters")
+        buttons = widgets.HBox([self.save, *self.exports.values()]).add_class("wb-save")
+        marks = widgets.VBox([self.tags, self.note, buttons]).add_class("wb-marks")
+        rules = widgets.HTML(rules_html())
+        super().__init__([Keys(), filters, self.head, self.list, rules, self.answer, self.view, marks, self.said])
+        self.add_class("wb-errors").add_class("wb-keys")
+
+    # Choosing -----------------------------------------------------------------------------------------------------
+
+    def _filter(self) -> None:
+        self._keep()
+        self.shown = chosen(
+            self.rows,
+            outcome=self.outcome.value,
+            probe_set=self.probe_set.value,
+            text=self.search.value,
+            sort=SORTS[self.sort.value],
+        )
+        self._fill()
+        self._open()
+
+    def _fill(self) -> None:
+        """Draw the list; the answer that is open stays so, where it is still there."""
+        head, lines = list_lines(self.shown)
+        held = ", ".join(f"{int(self.shown[name].sum())} {name}" for name in RULES if self.shown[name].any())
+        rule = f"{self.outcome.value}: {RULES[self.outcome.value]}" if self.outcome.value else held
+        count = f"<span><b>{len(self.shown)}</b> of {len(self.rows)} answers of {plain(self.run.name)}</span>"
+        self.head.value = (
+            f'<div class="wb-count">{count}<span>{plain(rule)}</span></div><div class="wb-columns">{plain(head)}</div>'
+        )
+        kept = self.list.value
+        self._filling = True
+        self.list.rows = min(max(len(lines), 3), ROWS)
+        self.list.options = list(zip(lines, self.shown.index, strict=True))
+        self.list.value = kept if kept in self.shown.index else next(iter(self.shown.index), None)
+        self._filling = False
+
+    @property
+    def selected(self) -> dict[str, Any]:
+        """The row that is open."""
+        return {} if self.list.value is None else self.rows.loc[self.list.value].to_dict()
+
+    def select(self, sample_id: Any, probe_set: str) -> None:
+        """Open one answer, whatever the filters are.
+
+        Raises:
+            UserError: there is no such answer.
+        """
+        index = self._index(sample_id, probe_set)
+        self.outcome.value = self.probe_set.value = self.search.value = ""
+        self.list.value = index
+
+    def _index(self, sample_id: Any, probe_set: str) -> Any:
+        found = self.rows[(self.rows["sample_id"] == sample_id) & (self.rows["probe_set"] == probe_set)]
+        if found.empty:
+            raise unknown("probed answer", f"{probe_set}/{sample_id}", list(map(_key, self.rows.to_dict("records"))))
+        return found.index[0]
+
+    def _open(self) -> None:
+        self._keep()
+        row, self._opened = self.selected, self.list.value
+        self.tags.value, self.note.value = row.get("tags", ""), row.get("note", "")
+        self.tags.disabled = self.note.disabled = self.save.disabled = not row
+        part = self._tokens_of(row) if row else None
+        self.view.layout.display = "none" if part is None else ""
+        if not row:
+            self.answer.value = '<div class="wb-told">No answer is left by these filters.</div>'
+            return
+        self.answer.value = answer_html(row | {"tags": "", "note": ""}, self._numbers(row))  # these stand below
+        if part is None:
+            self.answer.value += UNRECORDED
+        else:
+            texts = {row["sample_id"]: (row["prompt"], row["answer"])}
+            scores = _scores(part, self.run.steps)
+            self.view.show(scores, texts, tokens=part, scorer=CHANGE)
+
+    def _numbers(self, row: dict[str, Any]) -> str:
+        nothing = dict.fromkeys(self._metrics, None)
+        name = (row["probe_set"], row["sample_id"])
+        before, after = (self._values.get((phase, *name), nothing) for phase in ("before", "after"))
+        return numbers_html(before, after, self._metrics, self._known)
+
+    def _tokens_of(self, row: dict[str, Any]) -> pd.DataFrame | None:
+        """The token rows of an answer before and after; None where they are not known."""
+        if self.tokens is None:
+            return None
+        same = (self.tokens["probe_set"] == row["probe_set"]) & (self.tokens["sample_id"] == row["sample_id"])
+        part = self.tokens[same]
+        return part if part["phase"].nunique() == 2 else None
+
+    # Tags and notes -----------------------------------------------------------------------------------------------
+
+    def _read_marks(self) -> None:
+        marks = [self._notes.of(_key(row)) for row in self.rows.to_dict("records")]
+        self.rows["tags"], self.rows["note"] = [m["tags"] for m in marks], [m["note"] for m in marks]
+
+    def tag(self, sample_id: Any, probe_set: str, tags: str | None = None, note: str | None = None) -> None:
+        """Give an answer tags (separated by commas) and a note, and keep them with the run.
+
+        Args:
+            sample_id: of the answer.
+            probe_set: its set.
+            tags: in place of those it has; None leaves them.
+            note: in place of the one it has; None leaves it.
+
+        Raises:
+            UserError: there is no such answer, or the file cannot be written; the tags stay in `rows`.
+        """
+        index = self._index(sample_id, probe_set)
+        row = self.rows.loc[index]
+        try:
+            self._notes.set(_key(row), row["tags"] if tags is None else tags, row["note"] if note is None else note)
+        finally:
+            self._read_marks()
+            self.shown = self.rows.loc[self.shown.index]
+            self._fill()
+            if index == self._opened:
+                self.tags.value, self.note.value = self.rows.loc[index, ["tags", "note"]]
+
+    def _save(self) -> str:
+        if self._opened is None:
+            raise UserError("no answer is open; choose one in the list")
+        row = self.rows.loc[self._opened]
+        self.tag(row["sample_id"], row["probe_set"], self.tags.value, self.note.value)
+        return f"saved in {self.run.path / self._notes.path.name}"
+
+    def _keep(self) -> None:
+        """Save what was typed for the answer that is open, before another takes its place."""
+        if self._opened is None:
+            return
+        row = self.rows.loc[self._opened]
+        typed = [self.tags.value.strip(), self.note.value.strip()] != [row["tags"], row["note"]]
+        if typed or self._notes.unsaved:  # what could not be written is tried again
+            self._guarded(self._save)
+        elif self._opened != self.list.value:
+            self.said.value = ""
+
+    def _guarded(self, call: Callable[[], str]) -> None:
+        try:
+            self.said.value = f'<div class="wb-told" role="status">{plain(call())}</div>'
+        except UserError as error:
+            self.said.value = f'<div class="wb-alert" role="alert">{plain(str(error))}</div>'
+
+    # Export -------------------------------------------------------------------------------------------------------
+
+    def _export(self, call: Callable[[], Path]) -> str:
+        self._keep()
+        return f"{len(self.shown)} answers written to {call()}"
+
+    def export_csv(self, path: Path | None = None) -> Path:
+        """The shown rows as CSV, into the run's directory by default."""
+        path = path or self.run.path / "errors.csv"
+        write_text(path, self.shown.to_csv(index=False))
+        return path
+
+    def export_parquet(self, path: Path | None = None) -> Path:
+        """The shown rows as parquet."""
+        path = path or self.run.path / "errors.parquet"
+        write_table(path, self.shown)
+        return path
+
+    def export_html(self, path: Path | None = None) -> Path:
+        """The shown rows as a page of its own."""
+        path = path or self.run.path / "errors.html"
+        filters = [self.outcome.value, self.probe_set.value and f"set {self.probe_set.value}"]
+        filters += [f"with “{self.search.value.strip()}”"] if self.search.value.strip() else []
+        told = ", ".join([f"{len(self.shown)} of {len(self.rows)} answers", *filter(None, filters)])
+        write_text(path, page("Errors", self._body(len(self.shown)), subtitle=f"{self.run.name}: {told}"))
+        return path
+
+    def to_html(self, *, max_samples: int | None = None) -> str:
+        """The static twin: the shown answers with their outcomes, diffs, metrics, tags and notes, without scripts.
+
+        Args:
+            max_samples: at most so many of them; all by default.
+        """
+        return style_sheet() + self._body(len(self.shown) if max_samples is None else max_samples)
+
+    def _body(self, count: int) -> str:
+        answers = [answer_html(row, self._numbers(row)) for row in self.shown.head(count).to_dict("records")]
+        more = f'<p class="wb-sub">showing {count} of {len(self.shown)} answers</p>' if count < len(self.shown) else ""
+        return counts_html(self.rows) + "".join(answers) + more
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{int(self.rows[name].sum())} {name}" for name in RULES if self.rows[name].any())
+        return f"ErrorBrowser({self.run.name}: {counts})"
+
+
+def _key(row: Any) -> str:
+    """The name of an answer in the notes' file."""
+    return f"{row['probe_set']}/{row['sample_id']}"
+
+
+def _scores(tokens: pd.DataFrame, last: int) -> pd.DataFrame:
+    """Token rows as a score table: the probability before the run as step 0, and after it as its last."""
+    step = np.where(tokens["phase"] == "after", last, 0)
+    return tokens.assign(scorer="probability", step=step, score=np.exp(tokens["logp"].astype(float)))
+
+
+def _nothing() -> pd.DataFrame:
+    """Token rows of an answer of no words."""
+    row = {"sample_id": "", "position": 0, "token": "", "start": 0, "end": 0, "segment": "answer", "span": None}
+    return pd.DataFrame([row | {"phase": "before", "logp": 0.0}])

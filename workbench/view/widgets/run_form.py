@@ -1,0 +1,217 @@
+"""The form of a run: task, model, objective, weights, and the parameters that these bring along."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import fields, replace
+from typing import Any
+
+import ipywidgets as widgets
+
+from workbench.errors import UserError
+from workbench.models import available
+from workbench.objectives import objective, retain_loss
+from workbench.registry import Entry
+from workbench.runs import Config, presets_of, settings_for
+from workbench.scorers import check_needs, scorer
+from workbench.tasks import TaskSpec, task
+from workbench.unlearning import Settings
+from workbench.view.html import plain
+
+MAIN = ("steps", "batch_size", "lr", "alpha", "gamma", "train", "seed")
+OTHER = tuple(f.name for f in fields(Settings) if f.name not in (*MAIN, "options"))
+PROBES = {"probe_every": "10", "probe_limit": "24", "stop_at": ""}
+FEW = 6  # options of the weights that are shown at once; more are folded away
+VARIANTS = {"tofu": ("forget01", "forget05", "forget10"), "muse": ("news", "books")}
+OWN, PLAIN = "own files", "none"
+
+
+def helps(text: str | None, heading: str = "Attributes") -> dict[str, str]:
+    """What a docstring's section says of each name."""
+    section = (inspect.cleandoc(text or "") + "\n").partition(f"\n{heading}:\n")[2]
+    found = re.findall(r"^ {4}(\w+): ((?:.+\n)(?: {8}.+\n)*)", section, flags=re.M)
+    return {name: " ".join(said.split()) for name, said in found}
+
+
+def about(entry: Entry) -> str:
+    """An entry in a sentence: the first paragraph of its docstring."""
+    return " ".join((inspect.getdoc(entry.function) or "").split("\n\n")[0].split())
+
+
+class Form(widgets.VBox):
+    """What a run is to be. Fields are text, read as `--set` on the command line reads it.
+
+    A field that nobody touched follows what the chosen objective's authors set.
+
+    Args:
+        task: the task at first; its other facts (directories, spans) stay while the name stays.
+        model: the model at first.
+
+    Attributes:
+        fields: the settings by name.
+        options: the options of the objective and the weights: "objective.beta", "weights.rows", ...
+    """
+
+    def __init__(self, task: TaskSpec, model: str) -> None:
+        self.task_spec = task
+        known = [each["name"] for each in available() if each["here"]]
+        self.task = widgets.Combobox(value=task.name or OWN, options=known_tasks(), description="task")
+        self.model = widgets.Combobox(value=model, options=known, description="model")
+        self.objective = widgets.Dropdown(options=list(objective), value="npo", description="objective")
+        self.weights = widgets.Dropdown(options=list(scorer), value="atwu", description="weights")
+        self.reference = widgets.Combobox(options=known, description="reference", placeholder="a second model")
+        self.preset = widgets.Dropdown(options=[PLAIN], description="weights preset")
+        self._docs = helps(Settings.__doc__) | helps(Config.__doc__)
+        self.fields = {name: self._field(name) for name in (*MAIN, *PROBES, *OTHER)}
+        for name in ("task", "model", "objective", "weights", "reference"):
+            getattr(self, name).tooltip = self._docs[name]
+        self.options: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}  # every option's field so far: what was typed is there when one comes back
+        self._defaults: dict[Any, str] = {}
+        self.about, self.meaning = widgets.HTML(), widgets.HTML()
+        self._main = widgets.GridBox().add_class("wb-fields")
+        self._many = widgets.GridBox().add_class("wb-fields")
+        rare = widgets.GridBox([self.fields[name] for name in OTHER]).add_class("wb-fields")
+        # Buttons, as an Accordion's headings cannot be reached by keyboard.
+        self.folds = [_fold("Options of the weights", self._many), _fold("All other settings", rare)]
+        self.folds.append(_fold("What the settings mean", self.meaning))
+        for chooser in (self.objective, self.weights, self.preset, self.reference):
+            chooser.observe(lambda _: self.refresh(), "value")
+        self.refresh()
+        names = [self.task, self.model, self.objective, self.weights, self.reference]
+        boxes = [widgets.GridBox(names).add_class("wb-fields").add_class("wb-names"), self.about, self._main]
+        super().__init__([*boxes, widgets.HBox(self.folds).add_class("wb-folds"), self._many, rare, self.meaning])
+
+    def _field(self, name: str) -> Any:
+        common = {"description": name.replace("_", " "), "tooltip": self._docs.get(name, "")}
+        if name == "retain_loss":
+            return widgets.Dropdown(options=list(retain_loss), **common)
+        if name == "train":
+            return widgets.Combobox(options=["all", "lora", "layers:4-6"], **common)
+        if name == "stop_at":
+            return widgets.Text(placeholder="forget.fact_accuracy<=0.2", **common)
+        return widgets.Text(**common)
+
+    def refresh(self) -> None:
+        """Bring the fields in line with the chosen objective and weights; what was typed stays."""
+        chosen, weights = objective[self.objective.value], scorer[self.weights.value]
+        authors = Settings(**chosen.facts.get("settings", {}))
+        for name, field in self.fields.items():
+            self._default(field, PROBES[name] if name in PROBES else str(getattr(authors, name)))
+        presets = presets_of(weights.name)
+        if self.preset.options != (PLAIN, *presets):
+            self.preset.options = (PLAIN, *presets)
+        self.options = {}
+        for part, entry in (("objective", chosen), ("weights", weights)):
+            said = helps(entry.function.__doc__) | helps(entry.function.__doc__, "Args")
+            preset = presets.get(self.preset.value, {}) if part == "weights" else {}
+            for name, value in entry.options.items():
+                told = f"of {entry.name}: {said.get(name) or about(entry)}"
+                made = self._made.setdefault(
+                    f"{part}.{entry.name}.{name}", widgets.Text(description=f"{part} {name}", tooltip=told)
+                )
+                self.options[f"{part}.{name}"] = made
+                self._default(made, str(preset.get(name, value)))
+        self._arrange([self.preset] if presets else [])
+
+    def _arrange(self, first: list[Any]) -> None:
+        """Show what the choice has; many options of the weights are folded away."""
+        shown = [self.fields[name] for name in (*MAIN, *PROBES)]
+        shown += [field for key, field in self.options.items() if key.startswith("objective.")]
+        own = first + [field for key, field in self.options.items() if key.startswith("weights.")]
+        many = len(own) > FEW
+        self._main.children = shown if many else shown + own
+        self._many.children = own if many else []
+        _show(self.folds[0], many)
+        _show(self._many, many and self.folds[0].value)
+        _show(self.reference, self._compares or bool(self.reference.value))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say what the choices are, why they do not go together, and what the settings mean."""
+        lines = []
+        for entry in (objective[self.objective.value], scorer[self.weights.value]):
+            source = plain(entry.facts.get("source", "").partition(";")[0])
+            lines.append(f"<div><b>{plain(entry.name)}</b> {plain(about(entry))} <small>{source}</small></div>")
+        if self.clash():
+            lines.append(f'<div class="wb-clash" role="alert">{plain(self.clash())}</div>')
+        self.about.value = f'<div class="wb-about">{"".join(lines)}</div>'
+        meant = {field.description: field.tooltip for field in (*self.fields.values(), *self.options.values())}
+        rows = "".join(f"<dt>{plain(name)}</dt><dd>{plain(said)}</dd>" for name, said in meant.items() if said)
+        self.meaning.value = f'<dl class="wb-meaning">{rows}</dl>'
+
+    @property
+    def _compares(self) -> bool:
+        return "reference" in scorer[self.weights.value].facts.get("needs", ())
+
+    def clash(self) -> str:
+        """Why the choices do not go together; empty where they do."""
+        try:
+            check_needs([self.weights.value], bool(self.reference.value.strip()))
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def _default(self, field: Any, text: str) -> None:
+        if field.value in ("", self._defaults.get(field, field.value)):
+            field.value = text
+        self._defaults[field] = text
+
+    def pairs(self) -> list[str]:
+        """What was changed, as `key=value`."""
+        every = {name: f for name, f in self.fields.items() if name not in PROBES} | self.options
+        changed = [f"{name}={f.value.strip()}" for name, f in every.items() if f.value != self._defaults[f]]
+        return changed if self.preset.value == PLAIN else [f"preset={self.preset.value}", *changed]
+
+    def config(self) -> Config:
+        """The configuration as the form stands.
+
+        Raises:
+            UserError: a field holds what cannot be read, a name does not exist, or the choices do not go together.
+        """
+        if self.clash():
+            raise UserError(self.clash())
+        same = self.task.value.strip() == (self.task_spec.name or OWN)
+        given = Config(
+            task=self.task_spec if same else replace(self.task_spec, name=self.task.value.strip(), spans=None),
+            model=self.model.value.strip(),
+            objective=self.objective.value,
+            weights=self.weights.value,
+            settings=settings_for(self.pairs(), [self.objective.value], [self.weights.value]),
+            reference=self.reference.value.strip() or None,
+            probe_every=whole(self.fields["probe_every"]),
+            probe_limit=whole(self.fields["probe_limit"]) or None,
+            stop_at=self.fields["stop_at"].value.strip(),
+        )
+        given.check()
+        return given
+
+
+def known_tasks() -> list[str]:
+    """Tasks that can be named as they are, from the registry."""
+    return [f"{name}/{v}" if v else name for name in task for v in VARIANTS.get(name, ("",))]
+
+
+def _fold(name: str, box: Any) -> Any:
+    """A button that shows and hides a box, at first hidden."""
+    button = widgets.ToggleButton(description=name, tooltip="show or hide")
+    button.observe(lambda change: _show(box, change["new"]), "value")
+    _show(box, False)
+    return button
+
+
+def _show(box: Any, shown: bool) -> None:
+    box.layout.display = None if shown else "none"
+
+
+def whole(field: Any) -> int:
+    """A field's whole number; nothing is 0.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return int(field.value.strip() or 0)
+    except ValueError:
+        raise UserError(f"{field.description}: '{field.value}' is not a whole number") from None
