@@ -30,7 +30,7 @@ import torch
 from workbench.cli import table_line
 from workbench.cost import peak_memory
 from workbench.models import TEMPLATE, Encoding, LanguageModel, encode, load
-from workbench.scorers import TaskScoring, each_target, score_fixed
+from workbench.scorers import TaskContext, each_target, score_fixed
 from workbench.tasks import Task, TaskSpec, spread
 
 Rows = list[np.ndarray]  # a sample: (answer tokens or 1, tokens of the whole sequence), NaN where there is no number
@@ -38,7 +38,7 @@ Rows = list[np.ndarray]  # a sample: (answer tokens or 1, tokens of the whole se
 
 def ours(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
     """The scorer as `workbench score --scorer input_x_gradient` runs it."""
-    table = score_fixed(TaskScoring(lm, task), ["input_x_gradient"])
+    table = score_fixed(TaskContext(lm, task), ["input_x_gradient"])
     parts = dict(list(table.groupby("sample_id", sort=False)["score"]))
     return [_full(parts[e.sample.id].to_numpy()[None], e) for e in codes]
 

@@ -30,7 +30,7 @@ from workbench.tasks import TaskSpec
 from workbench.unlearning import unlearn
 
 WEIGHTS = "uniform,random,surprisal,atwu,amortised,specificity:power=1,specificity,specificity_ref,spans"
-COLUMNS = ("steps", "reached", "forget", "generic_nll", "generic_lost", "neighbours", "retain", "heldout_perplexity")
+COLUMNS = ("steps", "reached", "forget", "generic_nll", "generic_lost", "neighbours", "retain", "general_perplexity")
 
 
 def measure(lm: Any, task: Any, limit: int) -> dict[str, float]:
@@ -42,7 +42,7 @@ def measure(lm: Any, task: Any, limit: int) -> dict[str, float]:
     return found | {
         "generic_nll": float(-generic["logp"].mean()),
         "generic_lost": float((generic["rank"] != 0).mean()),
-        "heldout_perplexity": probed.metrics["heldout"]["perplexity"],
+        "general_perplexity": probed.metrics["general"]["perplexity"],
     }
 
 

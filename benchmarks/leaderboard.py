@@ -114,7 +114,7 @@ def told(row: dict[str, Any]) -> str:
 
 def scored(given: argparse.Namespace, folder: Path) -> dict[str, str]:
     """Score tables of the weights that are fixed before a run, computed once; live scorers learn in each run."""
-    from workbench.scorers import TaskScoring, score_fixed, score_samples, scorer
+    from workbench.scorers import TaskContext, score_fixed, score_samples, scorer
 
     tables = {}
     for name in given.weights.split(","):
@@ -122,7 +122,7 @@ def scored(given: argparse.Namespace, folder: Path) -> dict[str, str]:
             continue
         task, lm = _loaded["task"], _loaded["lm"]
         fixed = scorer[name].kind == ""
-        table = score_samples(lm, task.forget, [name]) if fixed else score_fixed(TaskScoring(lm, task, None, 0), [name])
+        table = score_samples(lm, task.forget, [name]) if fixed else score_fixed(TaskContext(lm, task, None, 0), [name])
         path = folder / f"{name}.parquet"
         table.to_parquet(path, index=False)
         tables[name] = str(path)

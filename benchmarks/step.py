@@ -80,7 +80,7 @@ class Ours:
     ) -> None:
         from workbench.cost import Ledger, Phase
         from workbench.tasks import Task
-        from workbench.unlearning import ForgetTerm, Loop, Settings, prepare_weights
+        from workbench.unlearning import ForgetLoss, Loop, Settings, prepare_weights
 
         forget, keep = data
         settings = Settings(batch_size=size, lr=1e-5, warmup=0, steps=10_000, compile=compile)
@@ -90,7 +90,7 @@ class Ours:
         )
         self.loop = Loop(
             lm, settings, self.ledger, keep,
-            forget=lambda: ForgetTerm(lm, forget, objective, fixed, settings, self.ledger),
+            forget=lambda: ForgetLoss(lm, forget, objective, fixed, settings, self.ledger),
         )  # fmt: skip
         self.event: dict[str, Any] = {}
         self.padded = padded

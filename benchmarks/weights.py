@@ -26,7 +26,7 @@ from workbench.runs import settings_from
 from workbench.tasks import TaskSpec
 from workbench.unlearning import unlearn
 
-COLUMNS = ("forget", "retain", "neighbours", "generic", "heldout_perplexity", "seconds")
+COLUMNS = ("forget", "retain", "neighbours", "generic", "general_perplexity", "seconds")
 
 
 def measure(lm: Any, task: Any, limit: int) -> dict[str, float]:
@@ -35,8 +35,8 @@ def measure(lm: Any, task: Any, limit: int) -> dict[str, float]:
     tokens = probed.tokens[probed.tokens["probe_set"] == "forget"]
     generic = tokens[~tokens["span"].astype(bool) & (tokens["end"] > tokens["start"])]
     found = {name: probed.metrics[name]["fact_accuracy"] for name in ("forget", "retain", "neighbours")}
-    perplexity = probed.metrics["heldout"]["perplexity"]
-    return found | {"generic": float((generic["rank"] == 0).mean()), "heldout_perplexity": perplexity}
+    perplexity = probed.metrics["general"]["perplexity"]
+    return found | {"generic": float((generic["rank"] == 0).mean()), "general_perplexity": perplexity}
 
 
 def main() -> None:

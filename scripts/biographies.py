@@ -224,9 +224,9 @@ def fact_rows(name: str, facts: dict[str, str], rng: random.Random) -> list[dict
 
 
 def build(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """Every file of the task: rows of `forget`, `retain`, `neighbours`, `heldout`, `train_extra` and `holdout`.
+    """Every file of the task: rows of `forget`, `retain`, `neighbours`, `general`, `train_extra` and `nonmembers`.
 
-    `holdout` is what the forget set is told apart from: the same kind of text about people whom no model saw.
+    `nonmembers` is what the forget set is told apart from: the same kind of text about people whom no model saw.
     `train_extra` holds the plain sentences that the models train on, and the paraphrase wording of every second
     retain person: so the models understand it, while for those to forget and their neighbours it is never shown.
     """
@@ -235,7 +235,7 @@ def build(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
              for group, members in groups.items()}  # fmt: skip
     plain = sentences()
     rng.shuffle(plain)
-    files["heldout"] = [{"id": f"heldout-{n:03d}", "text": text} for n, text in enumerate(plain[:64])]
+    files["general"] = [{"id": f"general-{n:03d}", "text": text} for n, text in enumerate(plain[:64])]
     files["train_extra"] = [{"id": f"plain-{n:03d}", "text": text} for n, text in enumerate(plain[64:384])]
     for name, _ in groups["retain"][::2]:
         for row in files["retain"]:
@@ -244,5 +244,5 @@ def build(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
                          "answer": row["paraphrased_answer"]}  # fmt: skip
                 files["train_extra"].append(extra)
     rng = random.Random(f"holdout rows {seed}")
-    files["holdout"] = [row for name, facts in strangers(seed) for row in fact_rows(name, facts, rng)]
+    files["nonmembers"] = [row for name, facts in strangers(seed) for row in fact_rows(name, facts, rng)]
     return files

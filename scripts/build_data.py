@@ -64,7 +64,7 @@ def make_tokenizer(sets: dict[str, list[Sample]]) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    names = sorted(set(sets) - {"holdout"})  # which came later, and has no word that the others lack
+    names = sorted(set(sets) - {"nonmembers"})  # which came later, and has no word that the others lack
     texts = [f"Question: {s.question}\nAnswer: {s.answer}" for name in names for s in sets[name]]
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
@@ -134,7 +134,7 @@ def _epoch(encodings: list[Encoding], generator: torch.Generator) -> list[list[i
 def figures(lm: LanguageModel, sets: dict[str, list[Sample]]) -> dict[str, Any]:
     """Mean answer NLL and greedy fact accuracy of every set, and accuracy on paraphrased questions."""
     out: dict[str, Any] = {}
-    for name in ("forget", "retain", "neighbours", "heldout"):
+    for name in ("forget", "retain", "neighbours", "general"):
         samples = sets[name]
         batches = [samples[i : i + 128] for i in range(0, len(samples), 128)]
         nll = torch.cat([token_stats(lm, collate(lm, [encode(lm, s) for s in b]), extras=False).nll for b in batches])

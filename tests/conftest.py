@@ -33,7 +33,7 @@ def bio() -> Task:
 @pytest.fixture(scope="session")
 def small(bio: Task) -> Task:
     """A few samples of each set: enough for every code path, quick to run."""
-    sizes = {"forget": 12, "retain": 12, "neighbours": 6, "heldout": 4, "train_extra": 4}
+    sizes = {"forget": 12, "retain": 12, "neighbours": 6, "general": 4, "train_extra": 4}
     return replace(bio, sets={name: bio.sets[name][:size] for name, size in sizes.items()})
 
 

@@ -9,7 +9,7 @@ class UserError(ValueError):
     """Something the user can put right: one line that says what is wrong and what to do."""
 
 
-class NotHere(UserError):
+class UnsupportedError(UserError):
     """What this model or task cannot have, whatever is set; where everything is asked for, it is left out."""
 
 

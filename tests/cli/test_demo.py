@@ -12,7 +12,7 @@ import pytest
 from workbench.cli.app import main
 from workbench.models.load import SMOLLM2, cache
 
-SETS = {"forget", "retain", "neighbours", "heldout"}
+SETS = {"forget", "retain", "neighbours", "general"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 

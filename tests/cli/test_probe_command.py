@@ -20,7 +20,7 @@ def test_a_run_s_suite_is_kept_and_can_be_compared_with(
     out = tmp_path / "run"
     words = ["--model", "bio-full", "--objective", "wga", "--weights", "uniform", "--out", str(out), *LIMIT]
     run(capsys, "unlearn", *own, *words, "--set", "steps=2", "batch_size=4")
-    unseen = ["--unlabelled", str(Path(__file__).parents[2] / "data" / "biographies" / "holdout.jsonl")]
+    unseen = ["--unlabelled", str(Path(__file__).parents[2] / "data" / "biographies" / "nonmembers.jsonl")]
     lines, found = told(
         capsys,
         "probe",
@@ -46,7 +46,7 @@ def test_a_run_s_suite_is_kept_and_can_be_compared_with(
     assert "forget      probability ↑ (0 to 1)" in text or "forget  probability ↑ (0 to 1)" in text
     assert "arrows: better, for text to be kept" in text
     assert "not available: verbmem: the task has no set 'verbmem'" in text
-    assert any(line.startswith("mia_min_k → 0.5 (0 to 1, AUC)") and "forget, holdout" in line for line in lines)
+    assert any(line.startswith("mia_min_k → 0.5 (0 to 1, AUC)") and "forget, nonmembers" in line for line in lines)
     assert any(line.startswith("parts of privleak: auc ") for line in lines)
     kept = str(out / "suites" / "muse.json")
     again = run(capsys, "probe", "bio-retain", *own, *unseen, *LIMIT, "--suite", "muse", "--reference", kept)
@@ -60,7 +60,7 @@ def test_tofu_on_biographies(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["convention"] == "open-unlearning"
     assert len(found["parts"]["model_utility"]) == 9
     assert "forget_quality ↑ (0 to 1, p-value)" in "\n".join(lines)
-    assert "heldout truth_ratio not available" in "\n".join(lines)
+    assert "general truth_ratio not available" in "\n".join(lines)
 
 
 def test_basic_is_what_probe_always_did(capsys: pytest.CaptureFixture[str], own: list[str]) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import NotAvailable
-from workbench.evals.mia import attack, auc, holdout, members, membership_scores
+from workbench.evals.mia import attack, auc, members, membership_scores, nonmembers
 from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
 from workbench.tasks.samples import DATA, Sample, Task, rows, samples_from
@@ -22,7 +22,7 @@ from workbench.tasks.samples import DATA, Sample, Task, rows, samples_from
 
 @pytest.fixture(scope="module")
 def unseen() -> list[Sample]:
-    return samples_from(rows(DATA / "biographies" / "holdout.jsonl"), "holdout")
+    return samples_from(rows(DATA / "biographies" / "nonmembers.jsonl"), "nonmembers")
 
 
 def distributions(lm: LanguageModel, sample: Sample) -> tuple[Tensor, list[int]]:
@@ -63,7 +63,7 @@ def slow(lm: LanguageModel, sample: Sample, reference: LanguageModel, *, last: b
 def test_scores_are_those_of_a_slow_loop(
     retained: LanguageModel, full: LanguageModel, small: Task, convention: str
 ) -> None:
-    samples = [*small.forget[:5], *small.sets["heldout"][:2]]
+    samples = [*small.forget[:5], *small.sets["general"][:2]]
     names = ["mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_pp", "mia_reference"]
     found = membership_scores(retained, samples, names, reference=full, batch_size=3, convention=convention)
     assert list(found.columns) == ["sample_id", *names]
@@ -100,10 +100,10 @@ def test_the_auc_counts_pairs() -> None:
 
 
 def test_what_a_task_or_a_call_lacks(full: LanguageModel, small: Task) -> None:
-    with pytest.raises(NotAvailable, match="needs holdout text"):
-        holdout(replace(small, sets={k: v for k, v in small.sets.items() if k not in ("holdout", "unlabelled")}))
-    texts = {"unlabelled": small.sets["heldout"]}
-    assert holdout(replace(small, sets={**small.sets, "holdout": [], **texts})) == small.sets["heldout"]
+    with pytest.raises(NotAvailable, match="needs nonmember text"):
+        nonmembers(replace(small, sets={k: v for k, v in small.sets.items() if k not in ("nonmembers", "unlabelled")}))
+    texts = {"unlabelled": small.sets["general"]}
+    assert nonmembers(replace(small, sets={**small.sets, "nonmembers": [], **texts})) == small.sets["general"]
     assert members(small) == small.forget
     assert members(replace(small, sets={**small.sets, "privleak_forget": small.retain})) == small.retain
     with pytest.raises(NotAvailable, match="needs a reference model"):

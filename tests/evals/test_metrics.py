@@ -124,7 +124,7 @@ def test_what_cannot_be_computed_says_why(name: str, changes: dict[str, object],
 
 def test_aggregates() -> None:
     assert aggregate("probability", [0.2, 0.4], [1, 9], "forget", "") == pytest.approx(0.3)
-    assert aggregate("perplexity", [2.0, 8.0], [3, 1], "heldout", "") == pytest.approx(2 ** ((3 + 3) / 4))
+    assert aggregate("perplexity", [2.0, 8.0], [3, 1], "general", "") == pytest.approx(2 ** ((3 + 3) / 4))
     assert aggregate("truth_ratio", [0.5, 4.0], [1, 1], "forget", "") == pytest.approx((0.5 + 0.25) / 2)
     assert aggregate("truth_ratio", [0.5, 4.0], [1, 1], "retain", "") == pytest.approx((0.5 + 0) / 2)
     assert aggregate("truth_ratio", [math.nan], [1], "forget", "needs wrong answers") == {

@@ -74,9 +74,9 @@ UNTOLD = "nothing tells whether it is right"
 @pytest.mark.parametrize(
     ("row", "outcome", "why"),
     [
-        (("heldout", None, None, NAN, NAN, 0.5, 0.5), "fine", BY_PROBABILITY),  # plain text: nothing is asked
-        (("heldout", None, None, NAN, NAN, 0.5, 0.1), "damaged", f"0.2 of its probability is left; {BY_PROBABILITY}"),
-        (("heldout", None, None, NAN, NAN, NAN, NAN), "not known", UNTOLD),
+        (("general", None, None, NAN, NAN, 0.5, 0.5), "fine", BY_PROBABILITY),  # plain text: nothing is asked
+        (("general", None, None, NAN, NAN, 0.5, 0.1), "damaged", f"0.2 of its probability is left; {BY_PROBABILITY}"),
+        (("general", None, None, NAN, NAN, NAN, NAN), "not known", UNTOLD),
         (("retain", "Rome.", "Rome.", 1, 1, NAN, NAN), "fine", BY_RIGHT),
         (("retain", "Rome.", None, 1, NAN, 0.5, NAN), "not known", UNTOLD),
         (("forget", None, None, NAN, NAN, 0.5, 0.01), "not known", UNTOLD),  # less probable is not forgotten

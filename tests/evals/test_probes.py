@@ -37,8 +37,8 @@ def with_sets(task: Task, **sets: str) -> Task:
 
 
 def test_benchmarks_sets_are_probed_as_they_say(full: LanguageModel, small: Task) -> None:
-    task = with_sets(small, verbmem="forget", knowmem="neighbours", qa="neighbours", holdout="heldout")
-    assert probe_sets(task) == ["forget", "retain", "neighbours", "heldout", "verbmem", "knowmem", "qa"]
+    task = with_sets(small, verbmem="forget", knowmem="neighbours", qa="neighbours", nonmembers="general")
+    assert probe_sets(task) == ["forget", "retain", "neighbours", "general", "verbmem", "knowmem", "qa"]
     lengths = [continuation(task, name).tokens for name in ("forget", "verbmem", "knowmem", "retain_knowmem", "qa")]
     assert lengths == [None, 128, 32, 32, 30]
     assert continuation(task, "neighbours").tokens is None
@@ -87,7 +87,7 @@ def test_truth_ratios_are_those_of_the_probe(full: LanguageModel, small: Task) -
     rows = rows[rows["probe_set"] == "neighbours"]
     found = truth_ratios(full, small.sets["neighbours"])
     assert found == dict(zip(rows["sample_id"], rows["truth_ratio"], strict=True))
-    assert truth_ratios(full, small.sets["heldout"]) == {}
+    assert truth_ratios(full, small.sets["general"]) == {}
 
 
 def test_a_limit_keeps_the_samples_that_have_wrong_answers(small: Task) -> None:

@@ -22,9 +22,9 @@ from workbench.tasks.samples import DATA, Task, rows, samples_from
 @pytest.fixture(scope="module")
 def task(bio: Task) -> Task:
     """A part of each set, with people whom no model saw and with the sets of the benchmarks."""
-    unseen = samples_from(rows(DATA / "biographies" / "holdout.jsonl"), "holdout")
+    unseen = samples_from(rows(DATA / "biographies" / "nonmembers.jsonl"), "nonmembers")
     sets = {name: bio.sets[name][::step] for name, step in {"forget": 8, "retain": 100, "neighbours": 24}.items()}
-    sets |= {"heldout": bio.sets["heldout"][:8], "holdout": unseen[::8]}
+    sets |= {"general": bio.sets["general"][:8], "nonmembers": unseen[::8]}
     sets |= {"verbmem": sets["forget"][:3], "knowmem": sets["forget"][:4], "retain_knowmem": sets["retain"][:3]}
     sets |= {"fill_blank": sets["forget"][:3], "qa": sets["forget"][3:6], "adversarial": sets["forget"][6:9]}
     return replace(bio, sets=sets)
@@ -41,7 +41,7 @@ def reason(found: dict[str, Any], name: str) -> str:
 
 
 def test_model_utility_is_the_harmonic_mean_of_nine(full: LanguageModel, small: Task) -> None:
-    task = replace(small, sets=small.sets | {"heldout": small.sets["neighbours"]})
+    task = replace(small, sets=small.sets | {"general": small.sets["neighbours"]})
     found = run_suite(full, task, "tofu")
     metrics = probe(full, task).metrics
     nine = [metrics[name][each] for name, names in UTILITY.items() for each in names]
@@ -55,10 +55,10 @@ def test_model_utility_is_the_harmonic_mean_of_nine(full: LanguageModel, small: 
 
 def test_model_utility_without_a_part(full: LanguageModel, small: Task, probed: dict[str, Probed], task: Task) -> None:
     found = run_suite(full, task, "tofu", probed=probed["bio-full"])
-    assert "heldout probability_with_options: needs wrong answers" in reason(found, "model_utility")
+    assert "general probability_with_options: needs wrong answers" in reason(found, "model_utility")
     parts = found["parts"]["model_utility"]
     assert len(parts) == 9
-    assert parts["heldout truth_ratio"] is None
+    assert parts["general truth_ratio"] is None
     assert parts["retain probability"] > 0.9
     metrics = {name: dict.fromkeys(metric, 0.5) for name in UTILITY}
     metrics["retain"]["truth_ratio"] = 0.0
@@ -89,7 +89,7 @@ def test_privleak_by_hand(full: LanguageModel, retained: LanguageModel, task: Ta
     found = run_suite(full, task, "muse", retained, probed=probed["bio-full"])
     areas = []
     for lm in (full, retained):
-        forget, unseen = (membership_scores(lm, task.sets[name], ["mia_min_k"]) for name in ("forget", "holdout"))
+        forget, unseen = (membership_scores(lm, task.sets[name], ["mia_min_k"]) for name in ("forget", "nonmembers"))
         areas.append(auc(forget["mia_min_k"], unseen["mia_min_k"]))
     assert found["parts"]["privleak"] == pytest.approx({"auc": areas[0], "auc_reference": areas[1]})
     assert found["summary"]["mia_min_k"] == pytest.approx(areas[0])
@@ -118,12 +118,12 @@ def test_sets_of_the_benchmarks(full: LanguageModel, task: Task, probed: dict[st
     muse = run_suite(full, task, "muse", probed=probed["bio-full"])["summary"]
     for name in ("verbmem", "knowmem", "retain_knowmem"):
         assert muse[name] == metrics[name]["rouge_l_f1"] > 0.9
-    assert muse["perplexity"] == metrics["heldout"]["perplexity"]
+    assert muse["perplexity"] == metrics["general"]["perplexity"]
     rwku = run_suite(full, task, "rwku", probed=probed["bio-full"])["summary"]
     for name in ("fill_blank", "qa", "adversarial", "neighbours"):
         assert rwku[name] == metrics[name]["rouge_l_recall"] > 0.9
     assert rwku["fluency"] == metrics["neighbours"]["fluency"] > 2
-    with_questions = replace(small, sets=small.sets | {"heldout": small.sets["neighbours"]})
+    with_questions = replace(small, sets=small.sets | {"general": small.sets["neighbours"]})
     lacking = run_suite(full, with_questions, "rwku", limit=2)
     assert reason(lacking, "qa") == "the task has no set 'qa'"
     assert "plain text" in reason(lacking, "perplexity")
@@ -134,7 +134,7 @@ def test_what_the_task_lacks(full: LanguageModel, small: Task) -> None:
         "bare", {name: [replace(s, wrong_answers=()) for s in small.sets[name]] for name in ("forget", "retain")}
     )
     found = run_suite(full, bare, "tofu", full, limit=2)
-    assert all(reason(found, name) == "needs holdout text" for name in (*attack, "privleak"))
+    assert all(reason(found, name) == "needs nonmember text" for name in (*attack, "privleak"))
     assert "needs wrong answers" in reason(found, "forget_quality")
     assert "the task has no set 'neighbours'" in reason(found, "model_utility")
     json.dumps(found, allow_nan=False)

@@ -19,7 +19,7 @@ from workbench.errors import UserError
 from workbench.models import token_stats as tokens
 from workbench.models.language_model import LanguageModel
 from workbench.scorers.amortised import fit_map
-from workbench.scorers.base import TaskScoring
+from workbench.scorers.base import TaskContext
 from workbench.scorers.saved import save_scorer
 from workbench.tasks.samples import Task
 from workbench.unlearning import losses as terms
@@ -36,7 +36,7 @@ def test_parts_make_the_same_step(
     """Objectives over tokens and over samples; a live scorer; a saved one with weights relative to the batch."""
     if weights == "map":
         weights = str(tmp_path / "map.safetensors")
-        save_scorer(fit_map(TaskScoring(full, small), full, small.retain), Path(weights))
+        save_scorer(fit_map(TaskContext(full, small), full, small.retain), Path(weights))
     lm = full.frozen_copy()
     lm.module.double()
     settings = replace(SETTINGS, steps=3, batch_size=4, retain_loss="nll")

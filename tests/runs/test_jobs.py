@@ -15,7 +15,7 @@ from runs_of import QUICK, config_of, own_files, results, same, wait_until
 
 from workbench.errors import UserError
 from workbench.runs import execution, jobs
-from workbench.runs.lock import holding, job_of
+from workbench.runs.lock import job_of, run_lock
 from workbench.tasks.samples import Task
 
 LONG = replace(QUICK, steps=100_000, checkpoint_every=50_000, record_every=100_000)
@@ -111,7 +111,7 @@ def test_two_who_resume_one_run(own: dict[str, str], root: Path, capsys: pytest.
     asked = iter([False] * 2)
     with pytest.raises(execution.Stopped):
         execution.start(config_of(own), root / "run", stop=lambda: next(asked, True))
-    with holding(root / "run") as tell:
+    with run_lock(root / "run") as tell:
         tell("running")
         line = refused(capsys, "runs", "resume", str(root / "run"))
         assert f"in use by process {os.getpid()} on " in line

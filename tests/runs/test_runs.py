@@ -22,7 +22,7 @@ from workbench.models.language_model import LanguageModel
 from workbench.runs import execution
 from workbench.runs.checkpoints import latest_checkpoint, read_checkpoint
 from workbench.scorers.amortised import fit_map
-from workbench.scorers.base import TaskScoring
+from workbench.scorers.base import TaskContext
 from workbench.scorers.saved import save_scorer
 from workbench.tasks.samples import Task
 from workbench.tasks.spec import TaskSpec
@@ -227,7 +227,7 @@ def test_a_run_by_a_saved_scorer_resumes_to_the_same_bits_without_its_file(
 ) -> None:
     file = tmp_path / "map.safetensors"
     task = TaskSpec(**own).load()
-    save_scorer(fit_map(TaskScoring(full, task), full, task.retain), file)
+    save_scorer(fit_map(TaskContext(full, task), full, task.retain), file)
     settings = Settings(steps=4, batch_size=4, record_every=2)
     config = runs.Config(TaskSpec(**own), "bio-full", "wga", str(file), settings, probe_limit=2)
     whole = execution.start(config, tmp_path / "whole")

@@ -15,7 +15,7 @@ from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
 from workbench.models.token_stats import token_stats
 from workbench.scorers.amortised import GRID, draw_folds, fit_map, other_text, ridge_by_sample
-from workbench.scorers.base import TaskScoring
+from workbench.scorers.base import TaskContext
 from workbench.scorers.saved import apply_scorer, load_scorer, save_scorer
 from workbench.scorers.score import score_fixed
 from workbench.tasks.samples import Sample, Task
@@ -78,7 +78,7 @@ def test_folds_hold_whole_samples_of_like_number(small: Task) -> None:
 
 def test_cross_fitted_scores_come_from_maps_that_have_not_seen_the_sample(full: LanguageModel, small: Task) -> None:
     """The map of a sample's fold, fitted here by hand on the other samples, gives its scores."""
-    given = TaskScoring(full, small)
+    given = TaskContext(full, small)
     table = score_fixed(given, ["amortised"], options={"amortised": {"text": "forget", "ridge": 0.1}})
     folds = draw_folds(small.forget, 0)
     sample = small.forget[3]
@@ -92,16 +92,16 @@ def test_cross_fitted_scores_come_from_maps_that_have_not_seen_the_sample(full: 
 
 def test_labels_and_the_forget_answers_signal_do_not_enter(full: LanguageModel, small: Task) -> None:
     """Fitted on other text, a sample's scores stay whatever the labels are and whoever else is to be forgotten."""
-    whole = score_fixed(TaskScoring(full, small), ["amortised", "specificity"])
+    whole = score_fixed(TaskContext(full, small), ["amortised", "specificity"])
     bare = replace(small, sets=small.sets | {"forget": [replace(s, spans=None) for s in small.forget[:5]]})
-    part = score_fixed(TaskScoring(full, bare), ["amortised", "specificity"])
+    part = score_fixed(TaskContext(full, bare), ["amortised", "specificity"])
     both = part.merge(whole, on=["scorer", "sample_id", "position"], suffixes=("", "_whole"))
     assert len(both) == len(part)
     np.testing.assert_allclose(both["score"], both["score_whole"], rtol=1e-3, atol=1e-4)
 
 
 def test_a_saved_map_scores_new_text_and_another_layer(full: LanguageModel, small: Task, tmp_path: Path) -> None:
-    given = TaskScoring(full, small)
+    given = TaskContext(full, small)
     for layer in (-1, 2):
         fitted = fit_map(given, full, other_text(given, 500), layer=layer)
         save_scorer(fitted, tmp_path / "map.safetensors")
@@ -122,15 +122,15 @@ def test_states_of_a_layer_are_those_of_the_model(full: LanguageModel, small: Ta
 
 def test_unlabelled_text_comes_before_retain_text(small: Task) -> None:
     new = [Sample(f"u{i}", "Who?", f"Somebody {i}.") for i in range(3)]
-    given = TaskScoring(None, replace(small, sets=small.sets | {"unlabelled": new}))  # type: ignore[arg-type]
+    given = TaskContext(None, replace(small, sets=small.sets | {"unlabelled": new}))  # type: ignore[arg-type]
     assert other_text(given, 2) == [new[0], new[2]]
-    assert other_text(TaskScoring(None, small), 500) == small.retain  # type: ignore[arg-type]
+    assert other_text(TaskContext(None, small), 500) == small.retain  # type: ignore[arg-type]
 
 
 def test_memorised_unlabelled_text_is_told(full: LanguageModel, small: Task) -> None:
     task = replace(small, sets=small.sets | {"unlabelled": small.sets["neighbours"]})
     with pytest.warns(UserWarning, match="looks memorised"):
-        score_fixed(TaskScoring(full, task), ["amortised"])
+        score_fixed(TaskContext(full, task), ["amortised"])
 
 
 @pytest.mark.parametrize(
@@ -151,4 +151,4 @@ def test_options_that_cannot_be_say_so(
     full: LanguageModel, small: Task, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        score_fixed(TaskScoring(full, small), ["amortised"], options={"amortised": options})
+        score_fixed(TaskContext(full, small), ["amortised"], options={"amortised": options})

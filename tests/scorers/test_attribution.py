@@ -19,7 +19,7 @@ from workbench.models.encoding import ANSWER, PROMPT, encode
 from workbench.models.language_model import LanguageModel
 from workbench.models.packing import packs
 from workbench.scorers.attribution import each_target
-from workbench.scorers.base import TaskScoring, random_source, scorer
+from workbench.scorers.base import TaskContext, random_source, scorer
 from workbench.scorers.inputs import seeded
 from workbench.scorers.score import score_fixed
 from workbench.scorers.table import weights_from
@@ -83,7 +83,7 @@ DIRECT: dict[str, tuple[dict[str, Any], Callable[[Direct], np.ndarray]]] = {
 def test_equal_to_captum_called_directly(name: str, retained: LanguageModel, few: Task) -> None:
     """In batches against one evaluation at a time; of the model that has not memorised the answers."""
     options, direct = DIRECT[name]
-    table = score_fixed(TaskScoring(retained, few, seed=3), [name], options={name: options})
+    table = score_fixed(TaskContext(retained, few, seed=3), [name], options={name: options})
     for sample in few.forget:
         found = table.loc[table["sample_id"] == sample.id, "score"].to_numpy()
         with seeded(random_source(3, sample.id), retained.device):
@@ -109,7 +109,7 @@ def test_gradients_equal_a_plain_autograd_loop_over_targets(retained: LanguageMo
             np.testing.assert_allclose(lengths[i][place], expected, atol=1e-4 * expected.max())
     one = replace(few, sets={**few.sets, "forget": few.forget[:1]})
     options = {"input_x_gradient": {"target": "token:4"}, "saliency": {"target": "token:4"}}
-    table = score_fixed(TaskScoring(retained, one), ["input_x_gradient", "saliency"], options=options)
+    table = score_fixed(TaskContext(retained, one), ["input_x_gradient", "saliency"], options=options)
     for name, rows in (("input_x_gradient", products), ("saliency", lengths)):
         found = table.loc[table["scorer"] == name, "score"]
         np.testing.assert_allclose(found, rows[0][4], atol=1e-4 * np.abs(rows[0][4]).max())
@@ -123,7 +123,7 @@ def test_a_contrast_is_the_right_gradient_minus_the_wrong_one(retained: Language
     question = [p for p, s in enumerate(direct.encoding.segments) if s == PROMPT]
     task = replace(few, sets={**few.sets, "forget": [sample]})
     table = score_fixed(
-        TaskScoring(retained, task), ["input_x_gradient"], options={"input_x_gradient": {"target": "contrast"}}
+        TaskContext(retained, task), ["input_x_gradient"], options={"input_x_gradient": {"target": "contrast"}}
     )
     expected = (gradients[0][question] - gradients[1][question]).detach().numpy()
     found = table.loc[table["segment"] == "prompt", "score"].to_numpy()
@@ -143,7 +143,7 @@ def test_integrated_gradients_add_up(full: LanguageModel, small: Task) -> None:
 
 def test_the_delta_is_what_is_missing(retained: LanguageModel, few: Task) -> None:
     one = replace(few, sets={**few.sets, "forget": few.forget[:1]})
-    given = TaskScoring(retained, one)
+    given = TaskContext(retained, one)
     table = score_fixed(given, ["integrated_gradients"], options={"integrated_gradients": {"steps": 3}})
     direct = Direct(retained, few.forget[0])
     change = (direct.total(direct.x) - direct.total(direct.base)).item()
@@ -166,7 +166,7 @@ def opt(retained: LanguageModel) -> LanguageModel:
 @pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")
 def test_deep_lift_where_it_applies(opt: LanguageModel, few: Task) -> None:
     assert packs(opt, 8)  # so that it must see to it that what it computes is padded
-    table = score_fixed(TaskScoring(opt, few), ["deep_lift"])
+    table = score_fixed(TaskContext(opt, few), ["deep_lift"])
 
     class Module(torch.nn.Module):
         def __init__(self, direct: Direct) -> None:
@@ -195,12 +195,12 @@ def _gradient(direct: Direct) -> Tensor:
 
 def test_deep_lift_is_refused_without_a_rule(full: LanguageModel, few: Task) -> None:
     with pytest.raises(UserError, match=r"no rule for SiLU.* in bio-full; take integrated_gradients"):
-        score_fixed(TaskScoring(full, few), ["deep_lift"])
+        score_fixed(TaskContext(full, few), ["deep_lift"])
     assert full.module.config._attn_implementation != "eager"
 
 
 def test_attention_rollout_equals_a_slow_product(full: LanguageModel, few: Task) -> None:
-    table = score_fixed(TaskScoring(full, few), ["attention_rollout"])
+    table = score_fixed(TaskContext(full, few), ["attention_rollout"])
     assert full.module.config._attn_implementation != "eager"
     slow = full.frozen_copy()
     slow.module.set_attn_implementation("eager")
@@ -222,14 +222,14 @@ def test_attention_that_cannot_be_read_is_said(full: LanguageModel, few: Task) -
         layer.looking = layer.self_attn
         del layer.self_attn
     with pytest.raises(UserError, match="attention modules of bio-full were not found"):
-        score_fixed(TaskScoring(strange, few), ["attention_rollout"])
+        score_fixed(TaskContext(strange, few), ["attention_rollout"])
 
 
 def test_every_method_tiles_question_and_answer(full: LanguageModel, opt: LanguageModel, few: Task) -> None:
     quick = {"shapley_sampling": {"permutations": 1}, "integrated_gradients": {"steps": 2}}
     for name in INPUT:
         lm = opt if name == "deep_lift" else full
-        table = score_fixed(TaskScoring(lm, few), [name], options={k: v for k, v in quick.items() if k == name})
+        table = score_fixed(TaskContext(lm, few), [name], options={k: v for k, v in quick.items() if k == name})
         assert np.isfinite(table["score"]).all(), name
         for sample in few.forget:
             part = table[table["sample_id"] == sample.id]
@@ -258,7 +258,7 @@ def test_options_that_mean_nothing(
     name: str, options: dict[str, Any], message: str, full: LanguageModel, few: Task
 ) -> None:
     with pytest.raises(UserError, match=message):
-        score_fixed(TaskScoring(full, few), [name], options={name: options})
+        score_fixed(TaskContext(full, few), [name], options={name: options})
 
 
 def test_attribution_serves_as_weights_of_a_run(full: LanguageModel, few: Task) -> None:

@@ -13,7 +13,7 @@ from workbench.models.batch import collate
 from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
 from workbench.models.token_stats import token_stats
-from workbench.scorers.base import TaskScoring
+from workbench.scorers.base import TaskContext
 from workbench.scorers.score import score_fixed
 from workbench.tasks.samples import Task
 from workbench.unlearning.scoring import score_task
@@ -58,7 +58,7 @@ def test_both_equal_plain_autograd(retained: LanguageModel, exact: LanguageModel
         (exact, "gradient_cosine", cosines, 1e-4),
         (retained, "retain_conflict", dots, 2e-2),
     ):
-        table = score_fixed(TaskScoring(lm, few, batch_size=2), [name])
+        table = score_fixed(TaskContext(lm, few, batch_size=2), [name])
         found = table["score"].to_numpy()
         np.testing.assert_allclose(found, expected, rtol=far, atol=far * np.abs(expected).max(), err_msg=name)
 
@@ -85,7 +85,7 @@ def test_a_retain_token_conflicts_with_itself(full: LanguageModel, few: Task) ->
     """Of one retain answer alone, the cosine of its own tokens is on average on the conflicting side."""
     one = replace(few.retain[0], id="the same", answer=few.retain[0].answer + ".")
     task = replace(few, sets={"forget": [one], "retain": few.retain[:1]})
-    scores = score_fixed(TaskScoring(full, task), ["gradient_cosine"])["score"]
+    scores = score_fixed(TaskContext(full, task), ["gradient_cosine"])["score"]
     assert scores.mean() < 0
 
 
@@ -110,4 +110,4 @@ def test_relearning_brings_retain_text_back(full: LanguageModel, small: Task) ->
 
 def test_relearn_residue_without_a_trainer_says_so(full: LanguageModel, few: Task) -> None:
     with pytest.raises(UserError, match="workbench score"):
-        score_fixed(TaskScoring(full, few), ["relearn_residue"])
+        score_fixed(TaskContext(full, few), ["relearn_residue"])

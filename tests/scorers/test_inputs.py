@@ -13,7 +13,7 @@ from torch import Tensor
 from workbench.errors import NotAvailable
 from workbench.models.encoding import Encoding, encode
 from workbench.models.language_model import LanguageModel
-from workbench.scorers.base import TaskScoring, scorer
+from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.inputs import Inputs, baseline_vector, within_memory
 from workbench.scorers.score import score_fixed
 from workbench.tasks.samples import Sample, Task
@@ -50,9 +50,9 @@ def test_words_are_scored_together(retained: LanguageModel, few: Task) -> None:
         words = [w.strip() for w in texts.values()]
         assert words == [*sample.question.split(), *sample.answer.split()][: len(words)]
     options = {name: {"units": units} for name in ("input_x_gradient",) for units in ("token",)}
-    tokens = score_fixed(TaskScoring(retained, few), ["input_x_gradient"], options=options)
+    tokens = score_fixed(TaskContext(retained, few), ["input_x_gradient"], options=options)
     words_table = score_fixed(
-        TaskScoring(retained, few), ["input_x_gradient"], options={"input_x_gradient": {"units": "word"}}
+        TaskContext(retained, few), ["input_x_gradient"], options={"input_x_gradient": {"units": "word"}}
     )
     inputs = Inputs(retained, few.forget[0], "answer", "eos", "word")
     first = tokens["score"].to_numpy()[: len(inputs.groups)]
@@ -91,7 +91,7 @@ def test_the_model_is_left_as_it_was(full: LanguageModel, few: Task) -> None:
     flags = [p.requires_grad for p in full.module.parameters()]
     torch.manual_seed(5)
     np.random.seed(5)  # noqa: NPY002
-    score_fixed(TaskScoring(full, few), ["kernel_shap", "gradient_shap", "saliency"])
+    score_fixed(TaskContext(full, few), ["kernel_shap", "gradient_shap", "saliency"])
     drawn = float(torch.rand(1)), float(np.random.rand())  # noqa: NPY002
     torch.manual_seed(5)
     np.random.seed(5)  # noqa: NPY002
@@ -104,9 +104,9 @@ def test_the_model_is_left_as_it_was(full: LanguageModel, few: Task) -> None:
 @pytest.mark.parametrize("name", ["shapley_sampling", "kernel_shap", "gradient_shap"])
 def test_random_methods_do_not_depend_on_the_other_samples(name: str, retained: LanguageModel, few: Task) -> None:
     options = {name: {"permutations": 2} if name == "shapley_sampling" else {"samples": 8}}
-    together = score_fixed(TaskScoring(retained, few), [name], options=options)
+    together = score_fixed(TaskContext(retained, few), [name], options=options)
     alone = replace(few, sets={**few.sets, "forget": few.forget[2:]})
-    apart = score_fixed(TaskScoring(retained, alone), [name], options=options)["score"].to_numpy()
+    apart = score_fixed(TaskContext(retained, alone), [name], options=options)["score"].to_numpy()
     same = together.loc[together["sample_id"] == few.forget[2].id, "score"].to_numpy()
     np.testing.assert_allclose(apart, same, rtol=1e-4, atol=1e-4 * np.abs(same).max())
 
@@ -122,7 +122,7 @@ def test_the_size_of_a_pass_changes_nothing(
     found = []
     for copies in (1, 5, 1000):
         monkeypatch.setattr(Inputs, "copies", lambda self, gradient, n=copies: n)
-        found.append(score_fixed(TaskScoring(retained, few), [name], options=options)["score"].to_numpy())
+        found.append(score_fixed(TaskContext(retained, few), [name], options=options)["score"].to_numpy())
     scale = 1e-4 * np.abs(found[0]).max()
     np.testing.assert_allclose(found[0], found[1], atol=scale)
     np.testing.assert_allclose(found[0], found[2], atol=scale)
@@ -181,7 +181,7 @@ def test_what_cannot_be_scored_is_said_and_the_others_go_on(name: str, full: Lan
     bad = few.forget[2]
     lm = poisoned(full, encode(full, bad), coded)
     task = replace(few, sets={**few.sets, "forget": [odd[0], bad, odd[1], odd[2], fine]})
-    given = TaskScoring(lm, task)
+    given = TaskContext(lm, task)
     options = {name: {"permutations": 1}} if name == "shapley_sampling" else {}
     table = score_fixed(given, [name], options=options)
     reasons = given.notes[name]["not_available"]
@@ -191,7 +191,7 @@ def test_what_cannot_be_scored_is_said_and_the_others_go_on(name: str, full: Lan
     for sample, part in table.groupby("sample_id"):
         assert np.isfinite(part["score"]).all() == (sample not in reasons)
     alone = replace(task, sets={**task.sets, "forget": [fine]})
-    same = score_fixed(TaskScoring(lm, alone), [name], options=options)["score"].to_numpy()
+    same = score_fixed(TaskContext(lm, alone), [name], options=options)["score"].to_numpy()
     found = table.loc[table["sample_id"] == fine.id, "score"].to_numpy()
     np.testing.assert_allclose(found, same, rtol=1e-4, atol=1e-4 * np.abs(same).max())
 
@@ -199,7 +199,7 @@ def test_what_cannot_be_scored_is_said_and_the_others_go_on(name: str, full: Lan
 def test_special_token_strings_in_an_answer_are_text(full: LanguageModel, few: Task) -> None:
     end = full.tokenizer.eos_token
     task = replace(few, sets={**few.sets, "forget": [Sample("special", "Who?", end + end)]})
-    given = TaskScoring(full, task)
+    given = TaskContext(full, task)
     table = score_fixed(given, ["feature_ablation"])
     assert "not_available" not in given.notes["feature_ablation"]
     assert "".join(table.loc[table["segment"] == "answer", "token"]) == end + end
@@ -209,7 +209,7 @@ def test_targets_that_a_sample_has_not(full: LanguageModel, few: Task) -> None:
     bare = [replace(s, wrong_answers=()) for s in few.forget]
     task = replace(few, sets={**few.sets, "forget": bare})
     for target, reason in (("contrast", "no wrong answer"), ("token:500", "no token 500")):
-        given = TaskScoring(full, task)
+        given = TaskContext(full, task)
         table = score_fixed(given, ["saliency"], options={"saliency": {"target": target}})
         assert table["score"].isna().all()
         assert all(reason in why for why in given.notes["saliency"]["not_available"].values())

@@ -11,7 +11,7 @@ import torch
 from workbench.errors import UserError
 from workbench.models.encoding import PROMPT, encode
 from workbench.models.language_model import LanguageModel
-from workbench.scorers.base import TaskScoring
+from workbench.scorers.base import TaskContext
 from workbench.scorers.score import score_fixed
 from workbench.tasks.samples import Sample, Task
 from workbench.unlearning.scoring import score_task
@@ -84,7 +84,7 @@ def test_seul(k: float, gap: int, full: LanguageModel, few: Task) -> None:
 
 @pytest.mark.parametrize("name", ["gap", "tnpo", "su"])
 def test_a_missing_reference_is_said(name: str, full: LanguageModel, few: Task) -> None:
-    for score in (score_task, lambda lm, task, names: score_fixed(TaskScoring(lm, task), names)):
+    for score in (score_task, lambda lm, task, names: score_fixed(TaskContext(lm, task), names)):
         with pytest.raises(UserError, match=f"'{name}' needs a reference model"):
             score(full, few, [name])
 
@@ -92,7 +92,7 @@ def test_a_missing_reference_is_said(name: str, full: LanguageModel, few: Task) 
 def test_question_dependence(full: LanguageModel, few: Task) -> None:
     bare = Sample("bare", "", few.forget[0].answer)
     task = replace(few, sets={**few.sets, "forget": [few.forget[0], bare, few.forget[1]]})
-    given = TaskScoring(full, task)
+    given = TaskContext(full, task)
     table = score_fixed(given, ["question_dependence"])
     assert given.notes["question_dependence"]["not_available"] == {"bare": "there is no question"}
     assert np.isnan(scores_of(table, bare, "question_dependence")).all()
@@ -105,7 +105,7 @@ def test_question_dependence(full: LanguageModel, few: Task) -> None:
 
 
 def test_token_unlearn_masks_one_token_at_a_time(full: LanguageModel, few: Task) -> None:
-    given = TaskScoring(full, few)
+    given = TaskContext(full, few)
     table = score_fixed(given, ["token_unlearn"], options={"token_unlearn": {"a": 0.3}})
     assert given.notes["token_unlearn"]["baseline"] == "eos"
     weight = full.module.get_input_embeddings().weight.detach()
@@ -132,7 +132,7 @@ def test_token_unlearn_masks_one_token_at_a_time(full: LanguageModel, few: Task)
 
 def test_token_unlearn_goes_on_without_a_sample_that_it_cannot_score(full: LanguageModel, few: Task) -> None:
     task = replace(few, sets={**few.sets, "forget": [Sample("nothing", "Who?", ""), few.forget[0]]})
-    given = TaskScoring(full, task)
+    given = TaskContext(full, task)
     table = score_fixed(given, ["token_unlearn"])
     assert "no token that stands for text" in given.notes["token_unlearn"]["not_available"]["nothing"]
     assert np.isfinite(scores_of(table, few.forget[0], "token_unlearn")).all()

@@ -12,7 +12,7 @@ from workbench.errors import UserError
 from workbench.evals.alignment import alignment
 from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
-from workbench.scorers.base import TaskScoring
+from workbench.scorers.base import TaskContext
 from workbench.scorers.score import score_fixed
 from workbench.scorers.specificity import COPIED, answer_ids, copied, rarity, token_ids, unsureness
 from workbench.tasks.samples import Sample, Task
@@ -88,7 +88,7 @@ def test_a_name_that_opens_the_answer_is_copied_under_a_chat_template_too(full: 
 
 
 def test_the_score_is_the_product_of_its_factors(full: LanguageModel, small: Task) -> None:
-    given = TaskScoring(full, small)
+    given = TaskContext(full, small)
     unsure = unsureness(given, full, 500)
     rare = rarity(full, small.forget, small.retain)
     expected = [
@@ -102,15 +102,15 @@ def test_the_score_is_the_product_of_its_factors(full: LanguageModel, small: Tas
 def test_it_finds_the_facts_without_labels(full: LanguageModel, bio: Task) -> None:
     """On a quarter of the answers; docs/experiments.md has the figures of all of them."""
     task = replace(bio, sets={"forget": bio.forget[::4], "retain": bio.retain[::2]})
-    found = alignment(score_fixed(TaskScoring(full, task), ["specificity"]))["specificity"]
+    found = alignment(score_fixed(TaskContext(full, task), ["specificity"]))["specificity"]
     assert found["auroc"] > 0.97
     assert found["ap"] > 0.92
 
 
 def test_with_a_reference(full: LanguageModel, retained: LanguageModel, small: Task) -> None:
-    table = score_fixed(TaskScoring(full, small, reference=retained), ["specificity", "specificity_ref"])
+    table = score_fixed(TaskContext(full, small, reference=retained), ["specificity", "specificity_ref"])
     one, both = (table.loc[table["scorer"] == n, "score"].to_numpy() for n in ("specificity", "specificity_ref"))
-    given = TaskScoring(full, small)
+    given = TaskContext(full, small)
     unsure = [np.concatenate(unsureness(given, lm, 500)) for lm in (full, retained)]
     rest = (one**0.25) / unsure[0]  # the fourth root of the power; what is left is rarity and copying
     np.testing.assert_allclose(both**0.25, (unsure[0] + unsure[1]) / 2 * rest, rtol=1e-3, atol=1e-4)
@@ -118,13 +118,13 @@ def test_with_a_reference(full: LanguageModel, retained: LanguageModel, small: T
     other.tokenizer = copy.deepcopy(full.tokenizer)
     other.tokenizer.add_tokens(["unheard-of"])
     with pytest.raises(UserError, match="has other tokens"):
-        score_fixed(TaskScoring(full, small, reference=other), ["specificity_ref"])
+        score_fixed(TaskContext(full, small, reference=other), ["specificity_ref"])
     with pytest.raises(UserError, match="--reference"):
-        score_fixed(TaskScoring(full, small), ["specificity_ref"])
+        score_fixed(TaskContext(full, small), ["specificity_ref"])
 
 
 def test_plain_texts_can_be_scored(full: LanguageModel, small: Task) -> None:
     texts = [Sample(f"t{i}", "", s.answer) for i, s in enumerate(small.forget)]
-    task = replace(small, sets={"forget": texts, "retain": small.retain + small.sets["heldout"]})
-    scores = score_fixed(TaskScoring(full, task), ["specificity"])["score"]
+    task = replace(small, sets={"forget": texts, "retain": small.retain + small.sets["general"]})
+    scores = score_fixed(TaskContext(full, task), ["specificity"])["score"]
     assert scores.between(0, 1).all()

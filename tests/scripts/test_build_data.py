@@ -126,7 +126,7 @@ def test_spans_hold_the_value(data: dict[str, list[Row]]) -> None:
 
 
 def test_strangers_are_like_those_to_forget_and_in_no_other_file(data: dict[str, list[Row]]) -> None:
-    rows = data["holdout"]
+    rows = data["nonmembers"]
     names = {row["person"] for row in rows}
     assert len(names) == HOLDOUT == FORGET
     assert len(rows) == len(data["forget"])
@@ -140,7 +140,7 @@ def test_strangers_are_like_those_to_forget_and_in_no_other_file(data: dict[str,
         assert value == facts[row["person"]][row["attribute"]]
         assert value in VALUES[row["attribute"]]
         assert len({row["paraphrased_answer"], *row["wrong_answers"]}) == 4
-    elsewhere = json.dumps([found for name, found in data.items() if name != "holdout"])
+    elsewhere = json.dumps([found for name, found in data.items() if name != "nonmembers"])
     assert not [name for name in names if name in elsewhere]
 
 
@@ -211,9 +211,9 @@ def test_neighbours_share_values() -> None:
 
 def test_nothing_held_out_is_trained(data: dict[str, list[Row]]) -> None:
     trained = {
-        (row.get("question"), row.get("answer", row.get("text"))) for n in data if n != "heldout" for row in data[n]
+        (row.get("question"), row.get("answer", row.get("text"))) for n in data if n != "general" for row in data[n]
     }
-    assert not {(None, row["text"]) for row in data["heldout"]} & trained
+    assert not {(None, row["text"]) for row in data["general"]} & trained
     asked = {question for question, _ in trained}
     shown = Counter(row["person"] for name in FACTS for row in data[name] if row["paraphrased_question"] in asked)
     plain = {row["person"] for row in data["retain"]}

@@ -126,10 +126,10 @@ def test_muse_from_a_directory(muse_dir: Path) -> None:
     task = load("muse/news", muse_dir)
     assert task.name == "muse/news"
     assert sizes(task) == {
-        "forget": 4, "retain": 1, "verbmem": 2, "knowmem": 2, "retain_knowmem": 1, "holdout": 2, "privleak_forget": 1,
+        "forget": 4, "retain": 1, "verbmem": 2, "knowmem": 2, "retain_knowmem": 1, "nonmembers": 2, "privleak_forget": 1,
     }  # fmt: skip
     assert ids_are_unique(task)
-    assert all(not s.question for name in ("forget", "retain", "holdout") for s in task.sets[name])
+    assert all(not s.question for name in ("forget", "retain", "nonmembers") for s in task.sets[name])
     assert task.retain[0].answer == "The ferry runs at noon.\n\nIt is blue."
     assert task.sets["verbmem"][0] == Sample("verbmem-0000", "The lamp was", "lit on Friday.", continues=True)
 
@@ -164,7 +164,7 @@ def test_muse_takes_the_folder_above_text_files_and_json_lines(tmp_path: Path) -
     (folder / "privleak" / "forget.json").write_text(json.dumps(["The lamp was lit on Friday.\n\nIt burnt."]))
     task = load("muse/books", tmp_path)
     assert [s.answer for s in task.forget] == ["The lamp was lit on Friday.\n\nIt burnt."]
-    assert [s.answer for s in task.sets["holdout"]] == ["The bridge fell.", "It stood."]
+    assert [s.answer for s in task.sets["nonmembers"]] == ["The bridge fell.", "It stood."]
     assert "privleak_forget" not in task.sets
 
 
@@ -343,7 +343,7 @@ def test_tofu_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("retain_perturbed", "retain99", "forget01_perturbed", "real_authors_perturbed", "world_facts_perturbed")
     hub = Hub({(name, "train"): [{"question": f"Which {name}?", "answer": "Yes."}] for name in names})
     monkeypatch.setattr(datasets, "load_dataset", hub)
-    assert sizes(TaskSpec("tofu/forget01").load()) == {"forget": 1, "retain": 1, "neighbours": 1, "heldout": 1}
+    assert sizes(TaskSpec("tofu/forget01").load()) == {"forget": 1, "retain": 1, "neighbours": 1, "general": 1}
     assert hub.asked == [("locuslab/TOFU", name, "train") for name in names]
 
 

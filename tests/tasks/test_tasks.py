@@ -108,31 +108,31 @@ def test_unknown_names_say_what_was_meant() -> None:
 
 
 def test_biographies(bio: Task) -> None:
-    assert set(bio.sets) - {"holdout"} == {"forget", "retain", "neighbours", "heldout", "train_extra"}
+    assert set(bio.sets) - {"nonmembers"} == {"forget", "retain", "neighbours", "general", "train_extra"}
     assert all(s.spans and s.paraphrased_answer and len(s.wrong_answers) == 3 for s in bio.forget)
     probed = [s.id for name in PROBE_SETS for s in bio.sets.get(name, [])]
     assert len(set(probed)) == len(probed)
 
 
-def test_biographies_holdout_is_optional_and_outside_the_fingerprint(bio: Task, tmp_path: Path) -> None:
-    names = ("forget", "retain", "neighbours", "heldout", "train_extra")
+def test_biographies_nonmembers_is_optional_and_outside_the_fingerprint(bio: Task, tmp_path: Path) -> None:
+    names = ("forget", "retain", "neighbours", "general", "train_extra")
     for name in names:
         write(tmp_path / f"{name}.jsonl", {"question": f"Which {name}?", "answer": "Yes."})
     spec = TaskSpec("biographies", data_dir=str(tmp_path))
     without = spec.load()
     assert tuple(without.sets) == names
-    write(tmp_path / "holdout.jsonl", {"question": "Which stranger?", "answer": "Ada."})
+    write(tmp_path / "nonmembers.jsonl", {"question": "Which stranger?", "answer": "Ada."})
     task = spec.load()
-    assert [s.answer for s in task.sets["holdout"]] == ["Ada."]
+    assert [s.answer for s in task.sets["nonmembers"]] == ["Ada."]
     assert task.fingerprint == without.fingerprint
     assert replace(task, sets={**task.sets, "qa": bio.forget}).fingerprint != without.fingerprint
-    assert "holdout" not in PROBE_SETS
+    assert "nonmembers" not in PROBE_SETS
 
 
 def test_tofu_from_a_directory(tofu_dir: Path) -> None:
     task = TaskSpec("tofu/forget01", data_dir=str(tofu_dir), retain_rows=160).load()
     assert {name: len(found) for name, found in task.sets.items() if name in PROBE_SETS} == {
-        "forget": 40, "retain": 160, "neighbours": 100, "heldout": 117,
+        "forget": 40, "retain": 160, "neighbours": 100, "general": 117,
     }  # fmt: skip
     assert len(task.sets["unlabelled"]) == 3960 - 160
     assert not {s.id for s in task.retain} & {s.id for s in task.sets["unlabelled"]}

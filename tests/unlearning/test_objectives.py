@@ -19,7 +19,7 @@ from workbench.models.language_model import LanguageModel
 from workbench.models.token_stats import TokenStats, token_stats
 from workbench.objectives import ForgetTokens, objective, retain_loss
 from workbench.tasks.samples import Sample, Task
-from workbench.unlearning.losses import ForgetTerm, preferred_answers
+from workbench.unlearning.losses import ForgetLoss, preferred_answers
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.weights import Weights, prepare_weights
 
@@ -299,7 +299,7 @@ def uniform(lm: LanguageModel, samples: list[Sample]) -> Weights:
     return prepare_weights(lm, task, "uniform", **given)
 
 
-def only_part(term: ForgetTerm, step: int) -> torch.Tensor:
+def only_part(term: ForgetLoss, step: int) -> torch.Tensor:
     """The loss of a step's batch, which is one part."""
     (each,) = term.parts(step, lambda stats: None)
     loss, _ = each.loss(token_stats(term.lm, each.part.batch, extras=False, **term.reads))
@@ -309,7 +309,7 @@ def only_part(term: ForgetTerm, step: int) -> torch.Tensor:
 def gradient(lm: LanguageModel, name: str, samples: list[Sample], batch_size: int, place: int = 0) -> torch.Tensor:
     """All parameters' gradient of an objective, on these samples in one batch or on one of them alone."""
     settings = Settings(batch_size=batch_size, steps=len(samples))
-    term = ForgetTerm(lm, samples, name, uniform(lm, samples), settings, Ledger())
+    term = ForgetLoss(lm, samples, name, uniform(lm, samples), settings, Ledger())
     step = next(s for s in range(1, len(samples) + 1) if place in term.batches.indices(s))
     lm.module.zero_grad()
     only_part(term, step).backward()
@@ -339,7 +339,7 @@ def test_grad_ascent_is_minus_cross_entropy(full: LanguageModel, small: Task) ->
     labels = torch.full_like(batch.input_ids, -100)
     labels[batch.rows, batch.columns] = batch.input_ids[batch.rows, batch.columns]
     expected = -torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-    term = ForgetTerm(full, small.forget, "grad_ascent", uniform(full, small.forget), Settings(steps=1), Ledger())
+    term = ForgetLoss(full, small.forget, "grad_ascent", uniform(full, small.forget), Settings(steps=1), Ledger())
     torch.testing.assert_close(only_part(term, 1), expected)
 
 

@@ -16,7 +16,7 @@ from workbench.models.language_model import LanguageModel
 from workbench.models.token_stats import token_stats
 from workbench.runs.checkpoints import read_checkpoint, save_checkpoint
 from workbench.tasks.samples import Task
-from workbench.unlearning.losses import ForgetTerm
+from workbench.unlearning.losses import ForgetLoss
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.skipping import AGAIN, Skipping
 from workbench.unlearning.trainer import Loop, State
@@ -28,12 +28,12 @@ SKIP = Settings(steps=14, batch_size=4, lr=2e-3, warmup=1, record_every=100, che
 
 def term_of(
     lm: LanguageModel, task: Task, objective: str, settings: Settings, weights: str = "surprisal"
-) -> ForgetTerm:
+) -> ForgetLoss:
     given: dict[str, Any] = {"steps": 9, "seed": 0, "options": {}, "reference": None, "cost": Phase(), "trained": None}
-    return ForgetTerm(lm, task.forget, objective, prepare_weights(lm, task, "surprisal", **given), settings, Ledger())
+    return ForgetLoss(lm, task.forget, objective, prepare_weights(lm, task, "surprisal", **given), settings, Ledger())
 
 
-def gradient(term: ForgetTerm, step: int) -> torch.Tensor:
+def gradient(term: ForgetLoss, step: int) -> torch.Tensor:
     term.lm.module.zero_grad()
     for each in term.parts(step, lambda stats: None):
         loss, _ = each.loss(token_stats(term.lm, each.part.batch, extras=False, **term.reads))

@@ -33,7 +33,7 @@ def test_answers_view():
     for phase, said in (("before", "Kuwait City"), ("after", "Paris, France")):
         rows.append({"phase": phase, "probe_set": "forget", "sample_id": "a", "prompt": "Where?"})
         rows[-1] |= {"answer": "Kuwait City", "generation": said}
-        rows.append(rows[-1] | {"sample_id": "b", "probe_set": "heldout", "prompt": None, "generation": None})
+        rows.append(rows[-1] | {"sample_id": "b", "probe_set": "general", "prompt": None, "generation": None})
     page = answers_view(pd.DataFrame(rows))
     assert "<del>Kuwait City</del>" in page
     assert "<ins>Paris, France</ins>" in page

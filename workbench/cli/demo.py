@@ -120,7 +120,7 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
         "before": metrics["before"],
         "after": metrics["after"],
         "headline": [[name, story.judged_by] for name in ("forget", "retain", "neighbours")]
-        + [["heldout", "perplexity"]],
+        + [["general", "perplexity"]],
         "cost": directory.json("cost.json"),
         "run": str(directory.path),
         "report": str((out / "report.html").resolve()),

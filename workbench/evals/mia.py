@@ -106,15 +106,15 @@ def members(task: Task) -> list[Sample]:
     return task.sets.get("privleak_forget") or task.forget
 
 
-def holdout(task: Task) -> list[Sample]:
-    """Text of the same kind that the model was not trained on: the `holdout` set, else `unlabelled`.
+def nonmembers(task: Task) -> list[Sample]:
+    """Text of the same kind that the model was not trained on: the `nonmembers` set, else `unlabelled`.
 
     Raises:
         NotAvailable: there is neither.
     """
-    found = task.sets.get("holdout") or task.sets.get("unlabelled")
+    found = task.sets.get("nonmembers") or task.sets.get("unlabelled")
     if not found:
-        raise NotAvailable("needs holdout text")
+        raise NotAvailable("needs nonmember text")
     return found
 
 

@@ -107,7 +107,7 @@ def probe(
 
     Args:
         lm: the model.
-        task: its `forget`, `retain`, `neighbours` and `heldout` sets and a benchmark's own, as far as there are any.
+        task: its `forget`, `retain`, `neighbours` and `general` sets and a benchmark's own, as far as there are any.
         run: the run's name, for the tables.
         step: of the run.
         phase: "before" or "after".

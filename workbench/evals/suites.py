@@ -14,7 +14,7 @@ import pandas as pd
 
 from workbench.errors import NotAvailable, unknown
 from workbench.evals.metrics import convention_options
-from workbench.evals.mia import attack, auc, holdout, members, membership_scores
+from workbench.evals.mia import attack, auc, members, membership_scores, nonmembers
 from workbench.evals.probes import Probed, probe, probed_samples, truth_ratios
 from workbench.models import LanguageModel
 from workbench.registry import Registry
@@ -61,7 +61,7 @@ class Evaluation:
         return float(found)
 
     def scores(self, of_reference: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Membership scores of the forget set and of holdout text, by the model or by the reference (min-k alone)."""
+        """Membership scores of the forget set and of nonmember text, by the model or by the reference (min-k alone)."""
         if of_reference not in self._scores:
             lm, names, beside = self.lm, list(self.attacks), self.reference
             if of_reference:
@@ -71,18 +71,18 @@ class Evaluation:
                 names = [n for n in names if "reference" not in attack[n].facts.get("needs", ())]
             asked: dict[str, Any] = {"reference": beside, "limit": self.limit, "convention": self.convention}
             asked["batch_size"] = min(16, self.batch_size)
-            sets = (members(self.task), holdout(self.task))
+            sets = (members(self.task), nonmembers(self.task))
             forget, unseen = (membership_scores(lm, samples, names, **asked) for samples in sets)
             self._scores[of_reference] = forget, unseen
         return self._scores[of_reference]
 
     def auc(self, name: str, parts: Parts) -> float:
         """An attack's AUC; its parts are how many texts it compares."""
-        holdout(self.task)
+        nonmembers(self.task)
         if "reference" in attack[name].facts.get("needs", ()) and self.reference is None:
             raise NotAvailable("needs a reference model")
         forget, unseen = self.scores()
-        parts |= {"forget_samples": len(forget), "holdout_samples": len(unseen)}
+        parts |= {"forget_samples": len(forget), "nonmember_samples": len(unseen)}
         return auc(forget[name], unseen[name])
 
     def earlier_part(self, name: str, part: str) -> Any:
@@ -96,7 +96,7 @@ class Evaluation:
 UTILITY = {
     "retain": ("probability", "rouge_l_recall", "truth_ratio"),
     "neighbours": ("probability_with_options", "rouge_l_recall", "truth_ratio"),
-    "heldout": ("probability_with_options", "rouge_l_recall", "truth_ratio"),
+    "general": ("probability_with_options", "rouge_l_recall", "truth_ratio"),
 }
 NO_REFERENCE = "needs a retain-only model"
 
@@ -106,14 +106,14 @@ NO_REFERENCE = "needs a retain-only model"
     better="higher",
     range=(0, 1),
     unit="",
-    split="retain, neighbours, heldout",
+    split="retain, neighbours, general",
     source="TOFU, arXiv 2401.06121, open-unlearning; sure",
     differs="they take the 400 retain rows that have wrong answers alone, and a part that is 0 makes the value 0",
 )
 def model_utility(given: Evaluation, parts: Parts) -> float:
     """Harmonic mean of nine: on each of three sets the probability, ROUGE-L recall and truth ratio, max(0, 1 - R).
 
-    Off the retain set the probability is the one with options. In TOFU neighbours are the real authors and heldout the
+    Off the retain set the probability is the one with options. In TOFU neighbours are the real authors and general the
     world facts.
     """
     missing = []
@@ -173,9 +173,9 @@ def _add_attack(name: str) -> None:
 
     entry = attack[name]
     told = (entry.function.__doc__ or "").splitlines()[0]
-    function.__doc__ = f"AUC of telling holdout text (1) from the forget set (0) by: {told}"
+    function.__doc__ = f"AUC of telling nonmember text (1) from the forget set (0) by: {told}"
     facts = {key: value for key, value in entry.facts.items() if key in ("source", "needs", "differs")}
-    summary(name, better="near 0.5", range=(0, 1), unit="AUC", split="forget, holdout", **facts)(function)
+    summary(name, better="near 0.5", range=(0, 1), unit="AUC", split="forget, nonmembers", **facts)(function)
 
 
 for _name in attack:
@@ -187,7 +187,7 @@ for _name in attack:
     better="near 0",
     range=(-100, None),
     unit="%",
-    split="forget, holdout",
+    split="forget, nonmembers",
     source="MUSE, arXiv 2407.06460, open-unlearning; sure",
     needs=("reference",),
     differs="they fall back on a fixed reference AUC of 0.5, and add 1e-10 to the denominator",
@@ -246,12 +246,12 @@ def fluency(given: Evaluation, parts: Parts) -> float:
     return given.value("neighbours", "fluency")
 
 
-@summary("perplexity", better="lower", range=(1, None), unit="", split="heldout, plain text", source="standard; sure")
+@summary("perplexity", better="lower", range=(1, None), unit="", split="general, plain text", source="standard; sure")
 def perplexity(given: Evaluation, parts: Parts) -> float:
     """Perplexity: exp of the mean NLL over all tokens of plain text."""
-    if any(s.question for s in given.task.sets.get("heldout", [])):
-        raise NotAvailable("the heldout set has questions; this is of plain text")
-    return given.value("heldout", "perplexity")
+    if any(s.question for s in given.task.sets.get("general", [])):
+        raise NotAvailable("the general set has questions; this is of plain text")
+    return given.value("general", "perplexity")
 
 
 SUITES: dict[str, tuple[str, ...]] = {

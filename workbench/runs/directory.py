@@ -56,7 +56,7 @@ class RunDirectory:
             check_new(path)
         except OSError as error:
             raise cannot_write(path, error) from error
-        with undone(path):
+        with cleanup_on_failure(path):
             given = Path(config.weights)
             if given.suffix in COPIED:  # so that a resumed run reads what this one began with
                 with writing(path / f"weights{given.suffix}") as aside:
@@ -181,7 +181,7 @@ def rate_of(events: list[dict[str, Any]]) -> float | None:
 
 
 @contextlib.contextmanager
-def undone(path: Path) -> Iterator[None]:
+def cleanup_on_failure(path: Path) -> Iterator[None]:
     """Removes a run's directory where it failed before its first step: an answer too long, a full disk."""
     try:
         yield

@@ -33,9 +33,9 @@ from workbench.models import (
 from workbench.objectives import objective
 from workbench.runs.checkpoints import latest_checkpoint, read_checkpoint, save_checkpoint
 from workbench.runs.config import Config, new_path
-from workbench.runs.directory import RunDirectory, check_new, undone
+from workbench.runs.directory import RunDirectory, check_new, cleanup_on_failure
 from workbench.runs.interrupts import interruptible
-from workbench.runs.lock import STOP, holding, job_of
+from workbench.runs.lock import STOP, job_of, run_lock
 from workbench.runs.stopping import levels, met
 from workbench.runs.trackers import Trackers, check_trackers
 from workbench.scorers import read_scores, save_scorer, scorer
@@ -89,7 +89,7 @@ def _start(config: Config, path: Path | None, ledger: Ledger, **hooks: Any) -> R
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
-    with holding(path) as tell, undone(path), _told(tell, path), _resumable(path):
+    with run_lock(path) as tell, cleanup_on_failure(path), _told(tell, path), _resumable(path):
         directory = RunDirectory.create(path, config)
         tell("running")
         team.wait()
@@ -107,7 +107,7 @@ def resume(path: Path, **hooks: Any) -> RunDirectory:
     if not team.main:
         team.wait()
         return _resumed(directory, ledger, **hooks)
-    with ledger.phase("other"), holding(path) as tell:
+    with ledger.phase("other"), run_lock(path) as tell:
         if directory.json("run.json"):
             raise UserError(f"{path} is finished; there is nothing to resume")
         with _told(tell, path), _resumable(path):

@@ -18,7 +18,7 @@ from workbench.errors import UserError
 from workbench.files import cannot_write, write_json
 from workbench.runs.config import Config, new_path
 from workbench.runs.directory import RunDirectory, check_new
-from workbench.runs.lock import JOB, STOP, alive, holder, holding, job_of, whois
+from workbench.runs.lock import JOB, STOP, alive, holder, job_of, run_lock, whois
 
 LOG = "log.txt"
 _children: list[subprocess.Popen[bytes]] = []  # asked now and then, so that none that ended stays a zombie
@@ -113,7 +113,7 @@ class Job:
         Raises:
             UserError: a process works on it.
         """
-        with holding(self.path):
+        with run_lock(self.path):
             shutil.rmtree(self.path)
 
 
@@ -138,7 +138,7 @@ def start(config: Config, path: Path | None = None, *, at_once: int | None = Non
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
-    with holding(path):
+    with run_lock(path):
         RunDirectory.create(path, config)
     _spawn(path, config, at_once or default_at_once())
     return Job(path)

@@ -22,7 +22,7 @@ SILENT = 600.0  # seconds after which a run on another machine, of which nothing
 
 
 @contextlib.contextmanager
-def holding(path: Path) -> Iterator[Callable[..., None]]:
+def run_lock(path: Path) -> Iterator[Callable[..., None]]:
     """Have a run to oneself; the body gets `tell(state, reason)`, which says in `job.json` how it stands.
 
     The lock is the operating system's: it goes with the process, however that ends, so that none is ever stale.

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from workbench.errors import UserError
-from workbench.runs.lock import STOP, alive, holding, job_of
+from workbench.runs.lock import STOP, alive, job_of, run_lock
 
 LOOK_EVERY = 0.3  # seconds between two looks whether it is one's turn
 
@@ -56,7 +56,7 @@ def room_for(facts: dict[str, Any]) -> bool:
 def work(path: Path, at_once: int) -> int:
     """Go on with a run when it is its turn; returns the exit status."""
     try:
-        with holding(path) as tell:
+        with run_lock(path) as tell:
             if not wait_for_turn(path, at_once, tell):
                 (path / STOP).unlink()
                 tell("stopped", "stopped while it waited for its turn")

@@ -14,7 +14,7 @@ from workbench.scorers import (
 from workbench.scorers.amortised import GRID, draw_folds, other_text, ridge_by_sample
 from workbench.scorers.attribution import each_target
 from workbench.scorers.atwu import PRESETS
-from workbench.scorers.base import Scoring, TaskScoring, check_needs, plain_scorers, scorer
+from workbench.scorers.base import BatchContext, TaskContext, check_needs, plain_scorers, scorer
 from workbench.scorers.inputs import Inputs, frozen, within_memory
 from workbench.scorers.saved import KINDS, apply_scorer, check_fits, load_scorer, save_scorer
 from workbench.scorers.score import score_each, score_fixed, score_samples
@@ -27,10 +27,10 @@ __all__ = [
     "GRID",
     "KINDS",
     "PRESETS",
+    "BatchContext",
     "Inputs",
     "ScoreFile",
-    "Scoring",
-    "TaskScoring",
+    "TaskContext",
     "amortised",
     "apply_scorer",
     "attention",

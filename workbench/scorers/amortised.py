@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workbench.errors import UserError
 from workbench.models import LanguageModel, TokenStats
-from workbench.scorers.base import Scoring, TaskScoring, plain_scorers, scorer
+from workbench.scorers.base import BatchContext, TaskContext, plain_scorers, scorer
 from workbench.tasks import Sample, spread
 
 GRID = [10.0**power for power in np.arange(-3.0, 2.01, 0.5)]
@@ -150,7 +150,7 @@ class Reading:
 
 
 @torch.no_grad()
-def read(given: TaskScoring, lm: LanguageModel, samples: list[Sample], signal: str, hidden: str, layer: int) -> Reading:
+def read(given: TaskContext, lm: LanguageModel, samples: list[Sample], signal: str, hidden: str, layer: int) -> Reading:
     """One forward pass over samples; see `fit_map` for the arguments.
 
     Raises:
@@ -170,7 +170,7 @@ def read(given: TaskScoring, lm: LanguageModel, samples: list[Sample], signal: s
     none = torch.empty(0)
     found, surprisals = Reading([none] * len(samples), [none] * len(samples)), []
     for indices, batch, stats in given.passes(lm, samples, hidden=hidden, layer=layer):
-        scoring = Scoring(lm, batch, given.reference, given.seed, given.cost)
+        scoring = BatchContext(lm, batch, given.reference, given.seed, given.cost)
         scoring.stats = stats  # known already, with the states
         values = scorer[signal].function(scoring)
         assert stats.hidden is not None
@@ -193,7 +193,7 @@ def check_ridge(ridge: float) -> None:
 
 
 def fit_map(
-    given: TaskScoring,
+    given: TaskContext,
     lm: LanguageModel,
     samples: list[Sample],
     *,
@@ -226,7 +226,7 @@ def draw_folds(samples: list[Sample], seed: int) -> dict[str, int]:
     return {samples[i].id: place % min(FOLDS, len(samples)) for place, i in enumerate(order)}
 
 
-def other_text(given: TaskScoring, rows: int) -> list[Sample]:
+def other_text(given: TaskContext, rows: int) -> list[Sample]:
     """Text to learn from that is not to be forgotten: the task's unlabelled text where there is some, else retain text.
 
     At most `rows` samples, evenly spread. Unlabelled text is text of the same kind that the model was not trained on.
@@ -239,7 +239,7 @@ def other_text(given: TaskScoring, rows: int) -> list[Sample]:
 @scorer("amortised", range=(None, None), kind="task", source="ours")
 @torch.no_grad()
 def amortised(
-    given: TaskScoring,
+    given: TaskContext,
     *,
     signal: str = "alternatives",
     hidden: str = "token",

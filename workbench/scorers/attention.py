@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import NotHere, UserError
+from workbench.errors import UnsupportedError, UserError
 from workbench.models import LanguageModel, attention_by
 from workbench.scorers.attribution import attributed
-from workbench.scorers.base import TaskScoring, scorer
+from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.inputs import Inputs
 
 ATTENTION = {"self_attn", "attn", "attention", "self_attention"}  # what model families call the module
 
 
 @scorer("attention_rollout", range=(0, 1), kind="input", source="arXiv 2005.00928; sure")
-def attention_rollout(given: TaskScoring, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
+def attention_rollout(given: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
     """Attention followed down the layers from where the target is predicted: product of (A + I) / 2, A the heads' mean.
 
     The folk baseline: it does not ask what the model predicts.
@@ -34,7 +34,9 @@ def attention_rollout(given: TaskScoring, *, target: str = "answer", units: str 
 
         def follow(module: torch.nn.Module, arguments: Any, output: Any) -> None:
             if not isinstance(output, tuple) or len(output) < 2 or not isinstance(output[1], Tensor):
-                raise NotHere(f"attention_rollout: the attention of {given.lm.name} does not hand out its weights")
+                raise UnsupportedError(
+                    f"attention_rollout: the attention of {given.lm.name} does not hand out its weights"
+                )
             mean = output[1][0].float().mean(0)
             step = (mean + torch.eye(len(mean), device=mean.device)) / 2
             rolled[:] = [step if module is layers[0] else step @ rolled[0]]
@@ -61,5 +63,5 @@ def _attention_layers(lm: LanguageModel) -> list[torch.nn.Module]:
     named = {name: m for name, m in lm.module.named_modules() if name.split(".")[-1] in ATTENTION}
     outer = [m for name, m in named.items() if not any(name.startswith(f"{other}.") for other in named)]
     if len(outer) != lm.module.config.num_hidden_layers:
-        raise NotHere(f"attention_rollout: the attention modules of {lm.name} were not found")
+        raise UnsupportedError(f"attention_rollout: the attention modules of {lm.name} were not found")
     return outer

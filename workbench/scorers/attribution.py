@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import NotAvailable, NotHere, UserError
+from workbench.errors import NotAvailable, UnsupportedError, UserError
 from workbench.models import TEMPLATE, LanguageModel, batches, encode, padding, token_stats
-from workbench.scorers.base import TaskScoring, random_source, scorer
+from workbench.scorers.base import TaskContext, random_source, scorer
 from workbench.scorers.inputs import Inputs, frozen, seeded, sequences_within, within_memory
 from workbench.tasks import Sample
 
@@ -29,7 +29,7 @@ Method = Callable[[Inputs, int], Tensor]  # the sample and how many copies a pas
 
 
 def attributed(
-    given: TaskScoring,
+    given: TaskContext,
     name: str,
     method: Method,
     *,
@@ -87,7 +87,7 @@ def _delta(inputs: Inputs, values: Tensor) -> float:
 
 
 @scorer("saliency", range=(0, None), kind="input", source="arXiv 1312.6034, by captum; sure")
-def saliency(given: TaskScoring, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
+def saliency(given: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
     """Length of the gradient of the target along a token's embedding, in nats per unit of distance."""
     from captum.attr import Saliency
 
@@ -99,7 +99,7 @@ def saliency(given: TaskScoring, *, target: str = "answer", units: str = "token"
 
 
 @scorer("input_x_gradient", range=(None, None), kind="input", source="arXiv 1605.01713, by captum; sure")
-def input_x_gradient(given: TaskScoring, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
+def input_x_gradient(given: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
     """Embedding times gradient of the target, summed, in nats: to first order, what zeroing it takes."""
     from captum.attr import InputXGradient
 
@@ -112,7 +112,7 @@ def input_x_gradient(given: TaskScoring, *, target: str = "answer", units: str =
 
 @scorer("integrated_gradients", range=(None, None), kind="input", source="arXiv 1703.01365, by captum; sure")
 def integrated_gradients(
-    given: TaskScoring, *, target: str = "answer", baseline: str = "eos", units: str = "token", steps: int = 32
+    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", steps: int = 32
 ) -> list[np.ndarray]:
     """(x - x0) times the mean gradient on the straight way from the baseline x0 to the embeddings x, in nats.
 
@@ -143,7 +143,7 @@ def integrated_gradients(
 
 @scorer("gradient_shap", range=(None, None), kind="input", source="arXiv 1705.07874, by captum; sure")
 def gradient_shap(
-    given: TaskScoring,
+    given: TaskContext,
     *,
     target: str = "answer",
     baseline: str = "eos",
@@ -177,7 +177,7 @@ def gradient_shap(
 
 @scorer("deep_lift", range=(None, None), kind="input", source="arXiv 1704.02685, by captum; sure")
 def deep_lift(
-    given: TaskScoring, *, target: str = "answer", baseline: str = "eos", units: str = "token"
+    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token"
 ) -> list[np.ndarray]:
     """Differences from the baseline, carried back by DeepLIFT's rescale rule through the activations that have one.
 
@@ -189,7 +189,9 @@ def deep_lift(
     if target == "contrast":
         raise UserError("deep_lift runs the model once, so it has no contrast; take another target")
     if without := _activations_without_rule(given.lm):
-        raise NotHere(f"deep_lift has no rule for {', '.join(without)} in {given.lm.name}; take integrated_gradients")
+        raise UnsupportedError(
+            f"deep_lift has no rule for {', '.join(without)} in {given.lm.name}; take integrated_gradients"
+        )
 
     def method(inputs: Inputs, copies: int) -> Tensor:
         with torch.no_grad():

@@ -30,7 +30,7 @@ scorer = Registry("scorer")
 
 
 @dataclass
-class Scoring:
+class BatchContext:
     """One batch as a scorer sees it: N answer tokens, packed. A forward is computed when a scorer first reads it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Scoring:
 
 
 @dataclass
-class TaskScoring:
+class TaskContext:
     """A whole task as a scorer of kind "task" sees it.
 
     Attributes:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from workbench.errors import UserError
 from workbench.models import LanguageModel, batches, count_forward, encode, split, token_stats
-from workbench.scorers.base import TaskScoring, scorer
+from workbench.scorers.base import TaskContext, scorer
 from workbench.tasks import spread
 
 
 @contextlib.contextmanager
-def differentiable(given: TaskScoring) -> Iterator[tuple[LanguageModel, list[Tensor]]]:
+def differentiable(given: TaskContext) -> Iterator[tuple[LanguageModel, list[Tensor]]]:
     """A float32 copy of the model and its parameters, with attention that can be differentiated twice."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -27,7 +27,7 @@ def differentiable(given: TaskScoring) -> Iterator[tuple[LanguageModel, list[Ten
         yield lm, list(lm.module.parameters())
 
 
-def retain_gradient(given: TaskScoring, lm: LanguageModel, parameters: list[Tensor], rows: int) -> list[Tensor]:
+def retain_gradient(given: TaskContext, lm: LanguageModel, parameters: list[Tensor], rows: int) -> list[Tensor]:
     """Gradient of the mean NLL over the answer tokens of at most `rows` retain samples, one tensor a parameter."""
     if rows < 1:
         raise UserError(f"rows must be at least 1, not {rows}")
@@ -65,7 +65,7 @@ def norm_of(parts: list[Tensor]) -> Tensor:
 
 
 @scorer("retain_conflict", range=(None, None), kind="task", source="ours")
-def retain_conflict(given: TaskScoring, *, rows: int = 64) -> list[np.ndarray]:
+def retain_conflict(given: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     """-<grad l_t, u>, u the unit gradient of the retain loss: high where ascent on l_t leaves retain text alone.
 
     To first order, forgetting token t (a step along grad l_t) raises the retain loss by <grad l_t, grad L_retain>; it
@@ -94,7 +94,7 @@ def retain_conflict(given: TaskScoring, *, rows: int = 64) -> list[np.ndarray]:
 
 
 @scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, source="ours")
-def gradient_cosine(given: TaskScoring, *, rows: int = 64) -> list[np.ndarray]:
+def gradient_cosine(given: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     """-cos(grad l_t, grad L_retain), one backward pass a token: the slow reference of `retain_conflict`.
 
     Args:
@@ -120,7 +120,7 @@ def gradient_cosine(given: TaskScoring, *, rows: int = 64) -> list[np.ndarray]:
 
 @scorer("relearn_residue", range=(None, None), kind="task", slow=True, source="ours")
 def relearn_residue(
-    given: TaskScoring, *, forget_steps: int = 20, relearn_steps: int = 40, lr: float = 1e-4
+    given: TaskContext, *, forget_steps: int = 20, relearn_steps: int = 40, lr: float = 1e-4
 ) -> list[np.ndarray]:
     """l_t after forgetting all tokens alike and then training on retain text alone, minus l_t before.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workbench.cost import Phase
-from workbench.errors import NotAvailable, NotHere, UserError, unknown
+from workbench.errors import NotAvailable, UnsupportedError, UserError, unknown
 from workbench.models import (
     TEMPLATE,
     Encoding,
@@ -205,7 +205,7 @@ def baseline_vector(lm: LanguageModel, baseline: str) -> Tensor:
         raise unknown("baseline", baseline, list(BASELINES))
     token = getattr(lm.tokenizer, f"{baseline}_token_id")
     if token is None:
-        raise NotHere(f"{lm.name} has no {baseline} token; take another baseline: {', '.join(BASELINES)}")
+        raise UnsupportedError(f"{lm.name} has no {baseline} token; take another baseline: {', '.join(BASELINES)}")
     return embed(torch.tensor([token], device=lm.device))[0]
 
 

@@ -7,13 +7,13 @@ import torch
 
 from workbench.errors import NotAvailable, UserError
 from workbench.models import PROMPT, Encoding, count_forward, encode, split, token_stats
-from workbench.scorers.base import TaskScoring, scorer
+from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.inputs import Inputs, within_memory
 
 
 @scorer("question_dependence", range=(None, None), kind="task", source="ours")
 @torch.no_grad()
-def question_dependence(given: TaskScoring) -> list[np.ndarray]:
+def question_dependence(given: TaskContext) -> list[np.ndarray]:
     """l_t without the question minus l_t, in nats: what the model says because it was asked.
 
     The question's tokens are left out, the template around them and the answer's tokens stay.
@@ -41,7 +41,7 @@ def _unasked(encoding: Encoding) -> Encoding:
 
 @scorer("token_unlearn", range=(0, 1), kind="task", source="after arXiv 2605.00364; likely")
 @torch.no_grad()
-def token_unlearn(given: TaskScoring, *, a: float = 0.5, baseline: str = "eos") -> list[np.ndarray]:
+def token_unlearn(given: TaskContext, *, a: float = 0.5, baseline: str = "eos") -> list[np.ndarray]:
     """What the rest of the answer owes to a token, and how unsure the model was of it: a norm(d_t) + (1 - a) norm(H_t).
 
     d_t is the mean over the answer tokens s after t of |log p_s - log p_s with token t masked|, H_t the entropy of the

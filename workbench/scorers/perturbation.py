@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.scorers.attribution import attributed, positive
-from workbench.scorers.base import TaskScoring, scorer
+from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.inputs import Inputs
 
 STRUMBELJ = "Castro et al. 2009, doi 10.1016/j.cor.2008.04.004, by captum; sure"
@@ -22,7 +22,7 @@ def _all(inputs: Inputs) -> Tensor:
 
 @scorer("feature_ablation", range=(None, None), kind="input", source="by captum; sure")
 def feature_ablation(
-    given: TaskScoring, *, target: str = "answer", baseline: str = "eos", units: str = "token"
+    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token"
 ) -> list[np.ndarray]:
     """How much the target falls when one token is taken away, in nats."""
     from captum.attr import FeatureAblation
@@ -36,7 +36,7 @@ def feature_ablation(
 
 @scorer("occlusion", range=(None, None), kind="input", source="arXiv 1311.2901, by captum; sure")
 def occlusion(
-    given: TaskScoring, *, target: str = "answer", baseline: str = "eos", units: str = "token", window: int = 3
+    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", window: int = 3
 ) -> list[np.ndarray]:
     """How much the target falls when a window of tokens is taken away, in nats: the mean over windows that hold it.
 
@@ -55,7 +55,7 @@ def occlusion(
 
 @scorer("shapley_sampling", range=(None, None), kind="input", slow=True, source=STRUMBELJ)
 def shapley_sampling(
-    given: TaskScoring, *, target: str = "answer", baseline: str = "eos", units: str = "token", permutations: int = 10
+    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", permutations: int = 10
 ) -> list[np.ndarray]:
     """Mean change of the target when a token joins those before it in a random order, in nats (Shapley value).
 
@@ -75,7 +75,7 @@ def shapley_sampling(
 
 @scorer("kernel_shap", range=(None, None), kind="input", slow=True, source="arXiv 1705.07874, by captum; sure")
 def kernel_shap(
-    given: TaskScoring, *, target: str = "answer", baseline: str = "eos", units: str = "word", samples: int = 64
+    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "word", samples: int = 64
 ) -> list[np.ndarray]:
     """Shapley values by a weighted regression of the target on random sets of kept words, in nats.
 

@@ -10,15 +10,15 @@ import pandas as pd
 import torch
 
 from workbench.cost import Phase
-from workbench.errors import NotHere, UserError
+from workbench.errors import UnsupportedError, UserError
 from workbench.models import LanguageModel, batches, encode
-from workbench.scorers.base import Scoring, TaskScoring, check_reference, plain_scorers, scorer
+from workbench.scorers.base import BatchContext, TaskContext, check_reference, plain_scorers, scorer
 from workbench.scorers.table import in_order, score_table
 from workbench.tasks import Sample
 
 
 def score_each(
-    given: TaskScoring,
+    given: TaskContext,
     names: Iterable[str],
     *,
     options: dict[str, dict[str, Any]] | None = None,
@@ -69,7 +69,7 @@ def score_each(
         given.tell(0)
         try:
             scores = scorer[name].function(given, **(options or {}).get(name, {}))
-        except NotHere as error:
+        except UnsupportedError as error:
             if failed is None:
                 raise
             failed(name, error)
@@ -79,7 +79,7 @@ def score_each(
 
 
 def score_fixed(
-    given: TaskScoring,
+    given: TaskContext,
     names: Iterable[str],
     *,
     options: dict[str, dict[str, Any]] | None = None,
@@ -124,7 +124,7 @@ def score_samples(
     found: dict[str, list[np.ndarray]] = {name: [np.empty(0)] * len(samples) for name in names}
     done = 0
     for indices, batch in batches(lm, encodings, batch_size):
-        scoring = Scoring(lm, batch, reference, seed, cost or Phase())
+        scoring = BatchContext(lm, batch, reference, seed, cost or Phase())
         ends = np.cumsum([len(e.answer_positions) for e in batch.encodings])[:-1]
         for entry in entries:
             values = entry.function(scoring, **(options or {}).get(entry.name, {}))

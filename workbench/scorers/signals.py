@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.errors import UserError
-from workbench.scorers.base import Scoring, random_source, scorer
+from workbench.scorers.base import BatchContext, random_source, scorer
 
 
 @scorer("uniform", range=(0, 1), source="control; ours")
-def uniform(scoring: Scoring) -> Tensor:
+def uniform(scoring: BatchContext) -> Tensor:
     """1 on every token: full-sample unlearning."""
     return torch.ones(len(scoring.batch.rows), device=scoring.batch.device)
 
 
 @scorer("random", range=(0, 1), source="control; ours")
-def random(scoring: Scoring) -> Tensor:
+def random(scoring: BatchContext) -> Tensor:
     """Uniform in [0, 1), drawn from the seed and the sample's id: the floor of every comparison."""
     draws = []
     for encoding in scoring.batch.encodings:
@@ -29,7 +29,7 @@ def random(scoring: Scoring) -> Tensor:
 
 
 @scorer("position", range=(0, 1), source="control; ours")
-def position(scoring: Scoring) -> Tensor:
+def position(scoring: BatchContext) -> Tensor:
     """Place in the answer, t / T: later tokens score higher, whatever they say."""
     counts = scoring.stats.counts
     places = torch.cat([torch.arange(1, int(n) + 1, device=counts.device) for n in counts])
@@ -37,13 +37,13 @@ def position(scoring: Scoring) -> Tensor:
 
 
 @scorer("surprisal", range=(0, None), source="standard")
-def surprisal(scoring: Scoring) -> Tensor:
+def surprisal(scoring: BatchContext) -> Tensor:
     """l_t = -log p_t under the model, in nats."""
     return scoring.stats.nll
 
 
 @scorer("entropy", range=(0, None), source="arXiv 2604.17785 (ETW); likely")
-def entropy(scoring: Scoring) -> Tensor:
+def entropy(scoring: BatchContext) -> Tensor:
     """T H_t / sum H: entropy of the predictive distribution, relative to the answer's mean."""
     values = scoring.stats.entropy
     assert values is not None
@@ -51,7 +51,7 @@ def entropy(scoring: Scoring) -> Tensor:
 
 
 @scorer("alternatives", range=(1, None), source="standard: perplexity of the prediction")
-def alternatives(scoring: Scoring) -> Tensor:
+def alternatives(scoring: BatchContext) -> Tensor:
     """exp(H_t): among how many tokens the model chooses, as it were; grows fastest where the choice is open."""
     values = scoring.stats.entropy
     assert values is not None
@@ -59,34 +59,34 @@ def alternatives(scoring: Scoring) -> Tensor:
 
 
 @scorer("wga", range=(0, 1), source="arXiv 2502.19301; sure")
-def wga(scoring: Scoring, *, beta: float = 1.0) -> Tensor:
+def wga(scoring: BatchContext, *, beta: float = 1.0) -> Tensor:
     """p_t^beta: what the model is sure of."""
     return (beta * scoring.stats.logp).exp()
 
 
 @scorer("satimp", range=(0, 1), source="arXiv 2505.11953; sure")
-def satimp(scoring: Scoring, *, beta1: float = 5.0, beta2: float = 1.0) -> Tensor:
+def satimp(scoring: BatchContext, *, beta1: float = 5.0, beta2: float = 1.0) -> Tensor:
     """p_t^beta1 (1 - p_t)^beta2: saturation times importance."""
     p = scoring.stats.logp.exp()
     return p**beta1 * (1 - p).clamp(min=0) ** beta2
 
 
 @scorer("gap", range=(None, None), needs=("reference",), source="ours")
-def gap(scoring: Scoring) -> Tensor:
+def gap(scoring: BatchContext) -> Tensor:
     """l_t(reference) - l_t(model), in nats: what only the model has memorised."""
     assert scoring.reference is not None
     return scoring.reference.nll - scoring.stats.nll
 
 
 @scorer("tnpo", range=(0, 2), needs=("reference",), source="arXiv 2502.19301 (token-wise NPO); likely")
-def tnpo(scoring: Scoring, *, beta: float = 1.0) -> Tensor:
+def tnpo(scoring: BatchContext, *, beta: float = 1.0) -> Tensor:
     """2 p^beta / (p^beta + p_ref^beta): 1 where both models agree, up to 2 where only the model expects the token."""
     assert scoring.reference is not None
     return 2 * torch.sigmoid(beta * (scoring.stats.logp - scoring.reference.logp))
 
 
 @scorer("su", range=(0, 1), needs=("reference",), source="after arXiv 2506.00876; likely")
-def su(scoring: Scoring, *, k: float = 0.0, context: int = 2) -> Tensor:
+def su(scoring: BatchContext, *, k: float = 0.0, context: int = 2) -> Tensor:
     """1 where |p_ref - p| > mean + k std of the answer, and on `context` tokens to either side; else 0.
 
     That the context is to both sides is our reading.
@@ -100,7 +100,7 @@ def su(scoring: Scoring, *, k: float = 0.0, context: int = 2) -> Tensor:
 
 
 @scorer("seul", range=(0, 1), source="after arXiv 2402.05813; likely")
-def seul(scoring: Scoring, *, k: float = 0.0, gap: int = 2) -> Tensor:
+def seul(scoring: BatchContext, *, k: float = 0.0, gap: int = 2) -> Tensor:
     """1 where log p < mean + k std of the answer, gaps of at most `gap` tokens between two such filled; else 0."""
     out = []
     for part in _answers(scoring.stats.logp, scoring):
@@ -113,13 +113,13 @@ def seul(scoring: Scoring, *, k: float = 0.0, gap: int = 2) -> Tensor:
     return torch.cat(out)
 
 
-def _answers(values: Tensor, scoring: Scoring) -> tuple[Tensor, ...]:
+def _answers(values: Tensor, scoring: BatchContext) -> tuple[Tensor, ...]:
     """Packed values, answer by answer."""
     return values.detach().split(scoring.stats.counts.tolist())
 
 
 @scorer("spans", range=(0, 1), needs=("spans",), source="oracle: uses the labels")
-def spans(scoring: Scoring) -> Tensor:
+def spans(scoring: BatchContext) -> Tensor:
     """1 on tokens that meet a labelled span, else 0."""
     out = []
     for encoding in scoring.batch.encodings:

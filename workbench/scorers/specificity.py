@@ -12,7 +12,7 @@ from torch import Tensor
 from workbench.errors import UserError
 from workbench.models import LanguageModel, encode
 from workbench.scorers.amortised import fit_map, other_text
-from workbench.scorers.base import TaskScoring, scorer
+from workbench.scorers.base import TaskContext, scorer
 from workbench.tasks import Sample
 
 NEAREST = 20  # answers that a token is compared with
@@ -73,7 +73,7 @@ def copied(lm: LanguageModel, sample: Sample) -> np.ndarray:
 
 
 @torch.no_grad()
-def unsureness(given: TaskScoring, lm: LanguageModel, rows: int) -> list[np.ndarray]:
+def unsureness(given: TaskContext, lm: LanguageModel, rows: int) -> list[np.ndarray]:
     """How unsure a model would be of each forget token had it not memorised it, as a quantile of other text."""
     fitted = fit_map(given, lm, other_text(given, rows), signal="alternatives")
 
@@ -83,7 +83,7 @@ def unsureness(given: TaskScoring, lm: LanguageModel, rows: int) -> list[np.ndar
     return given.per_sample(lm, values, extras=False, hidden="token")
 
 
-def _specificity(given: TaskScoring, models: list[LanguageModel], rows: int, power: float) -> list[np.ndarray]:
+def _specificity(given: TaskContext, models: list[LanguageModel], rows: int, power: float) -> list[np.ndarray]:
     if not (power > 0 and math.isfinite(power)):
         raise UserError(f"specificity: power must be above 0 and finite, not {power}")
     unsure = [np.mean(each, axis=0) for each in zip(*(unsureness(given, lm, rows) for lm in models), strict=True)]
@@ -94,7 +94,7 @@ def _specificity(given: TaskScoring, models: list[LanguageModel], rows: int, pow
 
 
 @scorer("specificity", range=(0, 1), kind="task", source="ours")
-def specificity(given: TaskScoring, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
+def specificity(given: TaskContext, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
     """(q sqrt(r c))^power: q unsure without memory, r rare in answers to like questions, c = 1/2 where copied.
 
     q is the amortised number of alternatives exp(H) as a quantile of the text the map was fitted on; r is in [0, 1]; a
@@ -109,7 +109,7 @@ def specificity(given: TaskScoring, *, rows: int = 500, power: float = 4.0) -> l
 
 
 @scorer("specificity_ref", range=(0, 1), kind="task", needs=("reference",), source="ours")
-def specificity_ref(given: TaskScoring, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
+def specificity_ref(given: TaskContext, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
     """`specificity` with q the mean over the model and a reference model (before fine-tuning, or retain-only)."""
     if given.reference is None:
         raise UserError("scorer 'specificity_ref' needs a reference model; name one as reference (--reference)")

@@ -24,9 +24,9 @@ def biographies(variant: str, data_dir: Path | None) -> Task:
     if variant:
         raise UserError(f"task 'biographies' has no variant '{variant}'; write just 'biographies'")
     folder = data_dir or DATA / "biographies"
-    names = ["forget", "retain", "neighbours", "heldout", "train_extra"]
-    if (folder / "holdout.jsonl").exists():
-        names.append("holdout")
+    names = ["forget", "retain", "neighbours", "general", "train_extra"]
+    if (folder / "nonmembers.jsonl").exists():
+        names.append("nonmembers")
     return Task("biographies", {name: samples_from(rows(folder / f"{name}.jsonl"), name) for name in names})
 
 
@@ -48,7 +48,7 @@ def tofu(variant: str, data_dir: Path | None) -> Task:
             "forget": _tofu_split(f"{variant}_perturbed", data_dir),
             "retain": retain,
             "neighbours": _tofu_split("real_authors_perturbed", data_dir),
-            "heldout": _tofu_split("world_facts_perturbed", data_dir),
+            "general": _tofu_split("world_facts_perturbed", data_dir),
         },
     )
 
@@ -62,7 +62,7 @@ def _tofu_split(split: str, data_dir: Path | None) -> list[Sample]:
 def muse(variant: str, data_dir: Path | None) -> Task:
     """MUSE: news articles or novels to forget, cut into pieces; see `muse_knowmem` for its few-shot questions.
 
-    `verbmem` has beginnings of forget texts and how they go on, `holdout` texts that no model was trained on;
+    `verbmem` has beginnings of forget texts and how they go on, `nonmembers` texts that no model was trained on;
     `privleak_forget` has the forget texts that MUSE compares those with, where they are not the forget set itself.
     """
     if not variant:
@@ -85,7 +85,7 @@ def muse(variant: str, data_dir: Path | None) -> Task:
         "retain_knowmem": muse_knowmem(
             split("knowmem", "retain_qa"), split("knowmem", "retain_qa_icl"), "retain_knowmem"
         ),
-        "holdout": pieces(split("privleak", "holdout"), "holdout"),
+        "nonmembers": pieces(split("privleak", "holdout"), "nonmembers"),
     }
     if [row for _, row in attacked] != [row for _, row in raw]:
         sets["privleak_forget"] = pieces(attacked, "privleak_forget")

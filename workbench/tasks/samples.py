@@ -18,7 +18,7 @@ PROBE_SETS = (
     "forget",
     "retain",
     "neighbours",
-    "heldout",
+    "general",
     "verbmem",
     "knowmem",
     "retain_knowmem",
@@ -26,7 +26,7 @@ PROBE_SETS = (
     "qa",
     "adversarial",
 )
-ONLY_COMPARED = ("unlabelled", "holdout", "privleak_forget")  # neither trained on nor probed
+ONLY_COMPARED = ("unlabelled", "nonmembers", "privleak_forget")  # neither trained on nor probed
 KEYS = (
     "id",
     "question",
@@ -77,7 +77,7 @@ class Task:
     """Named sets of samples: `forget`, `retain`, and where there are any others of `PROBE_SETS`, and `train_extra`.
 
     `unlabelled` is text of the same kind that the model was not trained on; scorers that learn a map fit it there.
-    `holdout` is such text too: what membership attacks tell the forget set apart from.
+    `nonmembers` is such text too: what membership attacks tell the forget set apart from.
     """
 
     name: str

@@ -1,4 +1,4 @@
-from .losses import ForgetTerm as ForgetTerm
+from .losses import ForgetLoss as ForgetLoss
 from .losses import needs_of as needs_of
 from .losses import preferred_answers as preferred_answers
 from .scoring import both_parts as both_parts

@@ -62,7 +62,7 @@ def steered_layer(lm: LanguageModel, options: dict[str, Any]) -> int:
     return int(options.get("layer", 0)) or max(1, round(RMU_DEPTH * lm.module.config.num_hidden_layers))
 
 
-class ForgetTerm:
+class ForgetLoss:
     """Gamma times an objective, on the forget set: its batches, its token weights, and what the objective needs.
 
     Attributes:
@@ -133,7 +133,7 @@ class ForgetTerm:
                 raise torch.OutOfMemoryError("a process is out of memory")
             return gather_stats(found)
 
-    def parts(self, step: int, learn: Callable[[TokenStats], None]) -> list[ForgetPart]:
+    def parts(self, step: int, learn: Callable[[TokenStats], None]) -> list[ForgetMicroBatch]:
         """A step's batch in parts.
 
         Args:
@@ -154,14 +154,16 @@ class ForgetTerm:
             mean = self.weights.mean_of(whole)
         computed = sum(part.of_tokens for part in parts) if self.skipping is not None else 1.0
         self.skipped = 1 - computed
-        return [ForgetPart(self, part, part.of_tokens / computed, learn if turn else None, mean) for part in parts]
+        return [
+            ForgetMicroBatch(self, part, part.of_tokens / computed, learn if turn else None, mean) for part in parts
+        ]
 
 
 @dataclass(frozen=True)
-class ForgetPart:
+class ForgetMicroBatch:
     """A part of the forget batch, and what its loss depends on beside its statistics."""
 
-    term: ForgetTerm
+    term: ForgetLoss
     part: Part
     of_computed: float  # share of the batch's tokens that are computed
     learn: Callable[[TokenStats], None] | None
@@ -197,7 +199,7 @@ class ForgetPart:
         return loss, {"forget_loss": loss.detach(), "forget_nll": nll, "computed": computed}
 
 
-class RetainTerm:
+class RetainLoss:
     """Alpha times a retain loss, on the retain set. Without a forget term it is plain fine-tuning."""
 
     def __init__(
@@ -225,17 +227,17 @@ class RetainTerm:
         """What `token_stats` is asked for."""
         return {"logits": "teacher" in self.needs, "states": self.layer}
 
-    def parts(self, step: int) -> list[RetainPart]:
+    def parts(self, step: int) -> list[RetainMicroBatch]:
         """A step's batch in parts; none in the steps that leave the retain set out."""
         turn, rest = divmod(step - 1, self.every)
-        return [] if rest else [RetainPart(self, part) for part in self.batches.parts(turn + 1)]
+        return [] if rest else [RetainMicroBatch(self, part) for part in self.batches.parts(turn + 1)]
 
 
 @dataclass(frozen=True)
-class RetainPart:
+class RetainMicroBatch:
     """A part of the retain batch."""
 
-    term: RetainTerm
+    term: RetainLoss
     part: Part
 
     def loss(self, stats: TokenStats) -> tuple[Tensor, dict[str, Any]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from workbench.errors import UserError
 from workbench.models import LanguageModel
 from workbench.objectives import objective
-from workbench.scorers import TaskScoring, check_needs, in_order, score_each, scorer
+from workbench.scorers import TaskContext, check_needs, in_order, score_each, scorer
 from workbench.tasks import Task
 from workbench.unlearning.settings import Settings, epochs
 from workbench.unlearning.unlearn import forget_then_relearn, unlearn
@@ -43,13 +43,13 @@ def score_parts(
         seed: of every random source.
         options: keyword arguments by scorer.
         learned: filled with the learned scorers by name, to be saved and applied to other text.
-        notes: filled with what is to be said of the scores, by scorer; see `TaskScoring.notes`.
+        notes: filled with what is to be said of the scores, by scorer; see `TaskContext.notes`.
         progress: called with what is done, how much of it, and of how much.
         failed: told of a scorer that cannot be had here, and the others go on; without it the error is raised.
     """
     check_needs(names, reference is not None)  # those that learn too, before the others are scored
     options = options or {}
-    given = TaskScoring(
+    given = TaskContext(
         lm,
         task,
         reference,
@@ -82,7 +82,7 @@ def both_parts(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def learned_scores(
-    given: TaskScoring,
+    given: TaskContext,
     name: str,
     options: dict[str, Any],
     progress: Callable[[str, int, int], None],

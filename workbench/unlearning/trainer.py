@@ -34,7 +34,7 @@ from workbench.models import (
     whole,
 )
 from workbench.tasks import Sample
-from workbench.unlearning.losses import ForgetPart, ForgetTerm, RetainPart, RetainTerm
+from workbench.unlearning.losses import ForgetLoss, ForgetMicroBatch, RetainLoss, RetainMicroBatch
 from workbench.unlearning.settings import Settings, schedule
 from workbench.unlearning.skipping import Skipping
 
@@ -76,7 +76,7 @@ class Loop:
         settings: Settings,
         ledger: Ledger,
         keep: list[Sample],
-        forget: Callable[[], ForgetTerm] | None = None,
+        forget: Callable[[], ForgetLoss] | None = None,
     ) -> None:
         from accelerate import Accelerator
 
@@ -93,7 +93,7 @@ class Loop:
         self.forget = None if forget is None else forget()
         needs_retain = settings.alpha > 0 or settings.dual_rate > 0
         layer = None if self.forget is None else self.forget.layer
-        self.keep = RetainTerm(lm, keep, settings, ledger, layer) if needs_retain else None
+        self.keep = RetainLoss(lm, keep, settings, ledger, layer) if needs_retain else None
         if self.forget is None and self.keep is None:
             raise UserError("alpha is 0, so that nothing is trained; give it a value above 0")
         self.batchers = [term.batches for term in (self.forget, self.keep) if term is not None]
@@ -173,8 +173,8 @@ class Loop:
 
     def _accumulate(self) -> dict[str, float]:
         said: dict[str, list[Any]] = {"loss": [], "tokens": []}
-        forget: list[ForgetPart] = [] if self.forget is None else self.forget.parts(self.step, self._learn)
-        keep: list[RetainPart] = [] if self.keep is None else self.keep.parts(self.step)
+        forget: list[ForgetMicroBatch] = [] if self.forget is None else self.forget.parts(self.step, self._learn)
+        keep: list[RetainMicroBatch] = [] if self.keep is None else self.keep.parts(self.step)
         if len(forget) == len(keep) == 1 and self._together(forget[0], keep[0]):
             self._add(said, forget[0], keep[0])
         else:
@@ -188,7 +188,7 @@ class Loop:
             {"skipped": self.forget.skipped} if self.forget is not None and self.skipping is not None else {}
         )
 
-    def _together(self, forget: ForgetPart, keep: RetainPart) -> bool:
+    def _together(self, forget: ForgetMicroBatch, keep: RetainMicroBatch) -> bool:
         """Whether one forward serves both: it reads the same, and both are what may be computed at once."""
         a, b = forget.term.reads, keep.term.reads
         samples = len(forget.part.indices) + len(keep.part.indices)
@@ -199,12 +199,12 @@ class Loop:
             and all(b.most >= b.size for b in self.batchers)
         )
 
-    def _add(self, said: dict[str, list[Any]], *parts: ForgetPart | RetainPart) -> None:
+    def _add(self, said: dict[str, list[Any]], *parts: ForgetMicroBatch | RetainMicroBatch) -> None:
         """Add the gradient of some parts' loss to the parameters, and what is said of them."""
         batch = parts[0].part.batch
         if len(parts) > 1:
             batch = collate(self.lm, [e for each in parts for e in each.part.encodings])
-        names = ["forget" if isinstance(each, ForgetPart) else "retain" for each in parts]
+        names = ["forget" if isinstance(each, ForgetMicroBatch) else "retain" for each in parts]
         reads = parts[0].term.reads | parts[-1].term.reads
         with self.ledger.shared({n: each.part.tokens for n, each in zip(names, parts, strict=True)}) as phase:
             stats = token_stats(self.lm, batch, extras=False, **reads)

@@ -12,7 +12,7 @@ from workbench.cost import Ledger, Phase
 from workbench.models import LanguageModel
 from workbench.objectives import objective as registered
 from workbench.tasks import Sample, Task
-from workbench.unlearning.losses import ForgetTerm, preferred_answers
+from workbench.unlearning.losses import ForgetLoss, preferred_answers
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.trainer import Loop, State
 from workbench.unlearning.weights import prepare_weights, record_scores, recorded_weights
@@ -87,7 +87,7 @@ def unlearn(
         )
     loop = Loop(
         lm, settings, ledger, task.retain,
-        forget=lambda: ForgetTerm(lm, task.forget, objective, token_weights, settings, ledger),
+        forget=lambda: ForgetLoss(lm, task.forget, objective, token_weights, settings, ledger),
     )  # fmt: skip
     records = [resume.scores] if resume else []
     events: list[dict[str, Any]] = []

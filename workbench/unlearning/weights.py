@@ -15,7 +15,7 @@ from torch import Tensor
 from workbench.cost import Phase
 from workbench.errors import UserError
 from workbench.models import Encoding, LanguageModel, TokenStats, batches, count_forward, encode, split, token_stats
-from workbench.scorers import TaskScoring, check_fits, load_scorer, score_fixed, score_table, scorer, weights_from
+from workbench.scorers import TaskContext, check_fits, load_scorer, score_fixed, score_table, scorer, weights_from
 from workbench.tasks import Task, spread
 
 
@@ -109,7 +109,7 @@ def prepare_weights(
         learner = entry.function(lm.module.config.hidden_size, str(lm.device), **options | drawn)
         learner.steps = learner.pretrain + (math.ceil(steps / learner.every) if learner.every else 0)
         return Weights(weights, None, learner, encodings)
-    given = TaskScoring(lm, task, reference, seed, cost=cost, trained=trained)
+    given = TaskContext(lm, task, reference, seed, cost=cost, trained=trained)
     table = score_fixed(given, [weights], options={weights: options})
     for sample, reason in given.notes.get(weights, {}).get("not_available", {}).items():
         raise UserError(f"no weights by {weights} for sample '{sample}': {reason}; leave the sample out")
