@@ -140,7 +140,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     from workbench.unlearning import Settings, needs_of, unlearn
 
     given, lm = _loaded["given"], _loaded["lm"]
-    authors = objective[job["objective"]].facts.get("settings", {})
+    authors = objective[job["objective"]].settings
     layers = lm.module.config.num_hidden_layers
     half = (0, layers // 2 - 1) if job["objective"] == "rmu" else (layers // 2, layers - 1)
     train = f"layers:{half[0]}-{half[1]}" if job["train"] == "half" else job["train"]

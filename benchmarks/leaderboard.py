@@ -89,7 +89,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     from workbench.unlearning import Settings, unlearn
 
     given = _loaded["given"]
-    authors = objective[job["objective"]].facts.get("settings", {})
+    authors = objective[job["objective"]].settings
     settings = Settings(steps=given.steps, batch_size=given.batch_size, record_every=10**6, checkpoint_every=10**6)
     settings = replace(settings, **{k: v for k, v in authors.items() if k != "lr"}, lr=job["lr"], seed=job["seed"])
     settings = replace(settings, gamma=settings.gamma * job["gamma"], train=given.train)
@@ -121,7 +121,7 @@ def scored(given: argparse.Namespace, folder: Path) -> dict[str, str]:
         if scorer[name].kind == "live":
             continue
         task, lm = _loaded["task"], _loaded["lm"]
-        fixed = scorer[name].kind == ""
+        fixed = scorer[name].kind == "batch"
         table = score_samples(lm, task.forget, [name]) if fixed else score_fixed(TaskContext(lm, task, None, 0), [name])
         path = folder / f"{name}.parquet"
         table.to_parquet(path, index=False)

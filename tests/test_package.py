@@ -54,7 +54,8 @@ def test_the_readme_lists_what_is_registered(registry: Registry) -> None:
 def test_every_entry_explains_itself(registry: Registry) -> None:
     for name in registry:
         assert registry[name].function.__doc__
-        assert registry[name].facts["source"]
+        assert registry[name].source
+        assert registry[name].certainty
         assert all(default is not None for default in registry[name].options.values())
 
 

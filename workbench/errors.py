@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any, TypedDict, TypeGuard
 
 
 class UserError(ValueError):
@@ -22,3 +23,20 @@ def unknown(kind: str, name: str, known: list[str]) -> UserError:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
     return UserError(f"unknown {kind} '{name}': {hint}")
+
+
+class Missing(TypedDict):
+    """A value that cannot be had, as JSON files hold it: `{"value": null, "reason": "..."}`."""
+
+    value: None
+    reason: str
+
+
+def missing(reason: str) -> Missing:
+    """The entry for a value that cannot be had."""
+    return {"value": None, "reason": reason}
+
+
+def is_missing(entry: Any) -> TypeGuard[Missing]:
+    """Whether an entry is a missing value and not a number."""
+    return isinstance(entry, dict) and entry.get("value", 0) is None and "reason" in entry

@@ -13,8 +13,8 @@ reference's log-probability and logit of each token), `teacher` (its whole distr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +22,24 @@ from torch import Tensor
 
 from workbench.errors import UserError
 from workbench.models import TokenStats
-from workbench.registry import Registry
+from workbench.registry import Registry, Spec
 
-objective = Registry("objective")
-retain_loss = Registry("retain loss")
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSpec(Spec):
+    """A forget loss.
+
+    Attributes:
+        over: whether the loss is a mean over tokens or over samples.
+        settings: the authors' values of a run's settings, where they differ from ours.
+    """
+
+    over: Literal["tokens", "samples"]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+objective = Registry("objective", ObjectiveSpec)
+retain_loss = Registry("retain loss", Spec)
 T = TypeVar("T")
 
 REFUSALS = (
@@ -82,26 +96,26 @@ def saturation_factor(kind: str, nll: Tensor, weighted: Tensor, beta: float) -> 
     return (-beta * (weighted if kind == "weighted" else nll).detach()).exp()
 
 
-@objective("grad_ascent", over="tokens", settings={"alpha": 0.0}, source="arXiv 2210.01504; sure")
+@objective("grad_ascent", over="tokens", settings={"alpha": 0.0}, source="arXiv 2210.01504", certainty="sure")
 def grad_ascent(tokens: ForgetTokens) -> Tensor:
     """-mean w l, and no retain loss: the control of what ascent alone destroys."""
     return -(tokens.weights * tokens.stats.nll).mean()
 
 
-@objective("grad_diff", over="tokens", source="arXiv 2310.10683; sure")
+@objective("grad_diff", over="tokens", source="arXiv 2310.10683", certainty="sure")
 def grad_diff(tokens: ForgetTokens) -> Tensor:
     """-mean w l: gradient ascent on the forget tokens. Unbounded: pair it with a retain loss and few steps."""
     return -(tokens.weights * tokens.stats.nll).mean()
 
 
-@objective("wga", over="tokens", source="arXiv 2502.19301; sure")
+@objective("wga", over="tokens", source="arXiv 2502.19301", certainty="sure")
 def wga(tokens: ForgetTokens, *, beta: float = 1.0) -> Tensor:
     """-mean w sg(p^beta) l: ascent that fades on tokens already improbable."""
     saturation = (tokens.stats.logp.detach() * beta).exp()
     return -(tokens.weights * saturation * tokens.stats.nll).mean()
 
 
-@objective("satimp", over="tokens", settings={"gamma": 0.1}, source="arXiv 2505.11953; sure")
+@objective("satimp", over="tokens", settings={"gamma": 0.1}, source="arXiv 2505.11953", certainty="sure")
 def satimp(tokens: ForgetTokens, *, beta1: float = 5.0, beta2: float = 1.0) -> Tensor:
     """-mean w sg(p^beta1 (1 - p)^beta2) l: saturation as in wga, times importance of what is not certain.
 
@@ -111,7 +125,7 @@ def satimp(tokens: ForgetTokens, *, beta1: float = 5.0, beta2: float = 1.0) -> T
     return -(tokens.weights * p**beta1 * (1 - p) ** beta2 * tokens.stats.nll).mean()
 
 
-@objective("atwu", over="tokens", source="after arXiv 2606.06320; sure for the authors' code")
+@objective("atwu", over="tokens", source="after arXiv 2606.06320", certainty="sure for the authors' code")
 def atwu(tokens: ForgetTokens, *, beta: float = 5.0, saturation: str = "weighted") -> Tensor:
     """-mean w l sg(exp(-w l))^beta: weighted ascent; a token already forgotten stops pulling.
 
@@ -136,7 +150,7 @@ def _drop(tokens: ForgetTokens) -> Tensor:
     return tokens.stats.sample_sum(tokens.weights * (reference.logp - tokens.stats.logp))
 
 
-@objective("npo", over="samples", needs=("reference",), source="arXiv 2404.05868; sure")
+@objective("npo", over="samples", needs=("reference",), source="arXiv 2404.05868", certainty="sure")
 def npo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
     """-(2/beta) mean log sigmoid(beta sum w (l - l_ref)): ascent that fades as the answer falls below the reference.
 
@@ -145,7 +159,7 @@ def npo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
     return _preference(_drop(tokens), beta)
 
 
-@objective("simnpo", over="samples", settings={"gamma": 0.125}, source="arXiv 2410.07163; sure")
+@objective("simnpo", over="samples", settings={"gamma": 0.125}, source="arXiv 2410.07163", certainty="sure")
 def simnpo(tokens: ForgetTokens, *, beta: float = 4.5, delta: float = 0.0) -> Tensor:
     """-(2/beta) mean log sigmoid(beta (sum w l / T - delta)): NPO by the length, without a reference."""
     nll = tokens.stats.sample_mean(tokens.weights * tokens.stats.nll)
@@ -158,7 +172,9 @@ def _preferred_rise(tokens: ForgetTokens) -> Tensor:
     return now.sample_sum(now.logp - before.logp)
 
 
-@objective("dpo", over="samples", needs=("reference", "refusals"), source="arXiv 2305.18290 with refusals; sure")
+@objective(
+    "dpo", over="samples", needs=("reference", "refusals"), source="arXiv 2305.18290 with refusals", certainty="sure"
+)
 def dpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
     """-(2/beta) mean log sigmoid(beta (d(refusal) - d(answer))), d = log p - log p_ref summed; weights on the answer.
 
@@ -167,14 +183,20 @@ def dpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
     return _preference(_preferred_rise(tokens) + _drop(tokens), beta)
 
 
-@objective("altpo", over="samples", needs=("reference", "alternates"), source="after arXiv 2409.13474; sure")
+@objective(
+    "altpo", over="samples", needs=("reference", "alternates"), source="after arXiv 2409.13474", certainty="sure"
+)
 def altpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
     """`dpo` with a wrong answer of the task in place of the refusal; the authors let the model write alternates."""
     return _preference(_preferred_rise(tokens) + _drop(tokens), beta)
 
 
 @objective(
-    "tpo", over="samples", needs=("reference",), source="after arXiv 2506.03142; sure, their indexing is suspect"
+    "tpo",
+    over="samples",
+    needs=("reference",),
+    source="after arXiv 2506.03142",
+    certainty="sure, their indexing is suspect",
 )
 def tpo(tokens: ForgetTokens, *, beta: float = 0.3) -> Tensor:
     """-(2/beta) mean log sigmoid(beta m) + mean NLL of the rest, m = mean over marked tokens of z_ref - z.
@@ -200,7 +222,7 @@ def _cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
 
 
 @objective("undial", over="tokens", needs=("teacher", "logits"), settings={"lr": 1e-4},
-           source="arXiv 2402.10052; sure")  # fmt: skip
+           source="arXiv 2402.10052", certainty="sure")  # fmt: skip
 def undial(tokens: ForgetTokens, *, strength: float = 10.0) -> Tensor:
     """Mean w CE(softmax(z_ref - strength onehot(y)), p): towards the old distribution with the answer's logit lowered.
 
@@ -211,7 +233,9 @@ def undial(tokens: ForgetTokens, *, strength: float = 10.0) -> Tensor:
     return (tokens.weights * _cross_entropy(target, needed(tokens.stats.logits))).mean()
 
 
-@objective("ce_u", over="tokens", needs=("logits",), settings={"alpha": 0.0}, source="arXiv 2503.01224; sure")
+@objective(
+    "ce_u", over="tokens", needs=("logits",), settings={"alpha": 0.0}, source="arXiv 2503.01224", certainty="sure"
+)
 def ce_u(tokens: ForgetTokens) -> Tensor:
     """Mean w CE(sg softmax(z with z_y = -inf), p): towards what the model would say instead. No retain loss."""
     logits = needed(tokens.stats.logits)
@@ -221,7 +245,7 @@ def ce_u(tokens: ForgetTokens) -> Tensor:
 
 
 @objective("pdu", over="tokens", needs=("logits",), settings={"dual_rate": 1.0, "retain_level": 0.05},
-           source="after arXiv 2506.05314; sure but for the retain level")  # fmt: skip
+           source="after arXiv 2506.05314", certainty="sure but for the retain level")  # fmt: skip
 def pdu(tokens: ForgetTokens) -> Tensor:
     """Mean w (max z - mean z)^2: flat logits; the retain loss's weight rises while that is above `retain_level`.
 
@@ -233,7 +257,7 @@ def pdu(tokens: ForgetTokens) -> Tensor:
 
 @objective("jensun", over="tokens", needs=("logits", "refusal"),
            settings={"gamma": 0.5, "alpha": 0.5, "retain_loss": "jsd"},
-           source="after arXiv 2509.02820; sure")  # fmt: skip
+           source="after arXiv 2509.02820", certainty="sure")  # fmt: skip
 def jensun(tokens: ForgetTokens) -> Tensor:
     """Mean w JSD(p, onehot(r)), in nats: the t-th answer token becomes the t-th token of a refusal, over and over.
 
@@ -250,7 +274,7 @@ def jensun(tokens: ForgetTokens) -> Tensor:
 
 
 @objective("rmu", over="tokens", needs=("states",), settings={"retain_loss": "states"},
-           source="after arXiv 2403.03218; sure")  # fmt: skip
+           source="after arXiv 2403.03218", certainty="sure")  # fmt: skip
 def rmu(tokens: ForgetTokens, *, coefficient: float = 20.0, layer: int = 0) -> Tensor:
     """Mean w |h_L - c u|^2 / d: states of layer L that predict the answer become one vector, u = rand(d) / its norm.
 
@@ -267,20 +291,20 @@ def rmu(tokens: ForgetTokens, *, coefficient: float = 20.0, layer: int = 0) -> T
 # Retain -------------------------------------------------------------------------------------------------------------
 
 
-@retain_loss("nll", needs=(), source="sure")
+@retain_loss("nll", needs=(), source="standard", certainty="sure")
 def nll(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     """Mean l_t on the retain answers."""
     return stats.nll.mean()
 
 
-@retain_loss("kl", needs=("teacher",), source="sure")
+@retain_loss("kl", needs=("teacher",), source="standard", certainty="sure")
 def kl(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     """Mean over retain answer tokens of KL(p before unlearning || p now), in nats."""
     target, now = _log_distributions(stats, reference)
     return (target.exp() * (target - now)).sum(-1).mean()
 
 
-@retain_loss("jsd", needs=("teacher",), source="arXiv 2509.02820; sure")
+@retain_loss("jsd", needs=("teacher",), source="arXiv 2509.02820", certainty="sure")
 def jsd(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     """Mean over retain answer tokens of the Jensen-Shannon divergence of p before and now, in nats; at most log 2."""
     target, now = _log_distributions(stats, reference)
@@ -289,7 +313,7 @@ def jsd(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     return both.sum(-1).mean() / 2
 
 
-@retain_loss("states", needs=("states",), source="after arXiv 2403.03218; sure")
+@retain_loss("states", needs=("states",), source="after arXiv 2403.03218", certainty="sure")
 def states(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     """Mean squared difference of one layer's states from those before the run, where retain answers are predicted."""
     return F.mse_loss(needed(stats.states), needed(needed(reference).states))

@@ -1,22 +1,32 @@
-"""Names for functions: one dictionary per kind, filled by a decorator, read by everything that offers a choice."""
+"""Names for functions: one registry a kind, filled by a decorator, read by everything that offers a choice."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from workbench.errors import unknown
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A registered function with the facts that belong to it (source, needs, direction, ...)."""
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A registered function with what is known of it; each kind has a spec of its own with more fields.
+
+    Attributes:
+        name: what users call it.
+        function: what it does; its keyword-only parameters are its whole configuration.
+        source: where the formula comes from: a paper, a framework, "standard" or "ours".
+        certainty: how sure the formula is: "sure", "likely" or "ours" (see the reference pages).
+        needs: what must be at hand beside the usual, such as "reference" (a second model) or "spans" (labels).
+    """
 
     name: str
     function: Callable[..., Any]
-    facts: dict[str, Any]
+    source: str
+    certainty: str
+    needs: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -25,30 +35,33 @@ class Entry:
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
     @property
-    def kind(self) -> str:
-        """What the function is called with, where one registry holds several sorts; see `scorers.table`."""
-        return str(self.facts.get("kind", ""))
+    def provenance(self) -> str:
+        """Source and certainty in one phrase, such as "arXiv 2404.05868; sure"."""
+        return self.source if self.certainty in self.source else f"{self.source}; {self.certainty}"
 
 
-class Registry:
-    """Name -> function. `needs=`, `source=` and other facts are kept beside the function."""
+S = TypeVar("S", bound=Spec)
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.entries: dict[str, Entry] = {}
 
-    def __call__(self, name: str, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Decorator that enters a function under `name`, with its facts."""
+class Registry(Generic[S]):
+    """Name -> spec, in the order of registration."""
+
+    def __init__(self, kind: str, spec: type[S]) -> None:
+        self.kind, self.spec = kind, spec
+        self.entries: dict[str, S] = {}
+
+    def __call__(self, name: str, **fields: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator that registers a function under `name`; `fields` are those of the registry's spec."""
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
             if name in self.entries:
                 raise ValueError(f"{self.kind} '{name}' is registered twice")
-            self.entries[name] = Entry(name, function, facts)
+            self.entries[name] = self.spec(name=name, function=function, **fields)
             return function
 
         return register
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> S:
         if name not in self.entries:
             raise unknown(self.kind, name, list(self.entries))
         return self.entries[name]

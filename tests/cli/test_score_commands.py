@@ -87,7 +87,7 @@ def test_a_saved_scorer_scores_other_text_and_serves_as_live_weights(
     )  # fmt: skip
 
 
-SLOW = {name for name in scorer if scorer[name].facts.get("slow")}
+SLOW = {name for name in scorer if scorer[name].slow}
 
 
 def test_all_scorers_but_the_slow_ones(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:

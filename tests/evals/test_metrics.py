@@ -102,7 +102,7 @@ def test_conventions_set_options_that_there_are() -> None:
     for name, options in CONVENTIONS["open-unlearning"].items():
         entry = (metric if name in metric else attack)[name]
         assert set(options) <= set(entry.options)
-        assert entry.facts["differs"]
+        assert entry.differs
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,8 @@ def test_aggregates() -> None:
 def test_every_metric_says_what_it_is(name: str) -> None:
     entry = metric[name]
     assert entry.function.__doc__
-    assert {"better", "range", "unit", "aggregate", "split", "source"} <= set(entry.facts)
+    assert entry.aggregate is not None
+    assert entry.split
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import hmean, ks_2samp
 
 from workbench.errors import NotAvailable, UserError
-from workbench.evals.metrics import metric
+from workbench.evals.metrics import MetricSpec, metric
 from workbench.evals.mia import attack, auc, membership_scores
 from workbench.evals.probes import Probed, probe, truth_ratios
 from workbench.evals.suites import SUITES, UTILITY, Evaluation, run_suite, summary
@@ -144,7 +144,8 @@ def test_suites_are_made_of_summaries() -> None:
     assert {name for names in SUITES.values() for name in names} == set(summary)
     assert set(attack) <= set(summary)
     for name in summary:
-        assert {"better", "range", "unit", "split", "source"} <= set(summary[name].facts)
+        assert isinstance(summary[name], MetricSpec)
+        assert summary[name].split
 
 
 def test_a_suite_that_does_not_exist(full: LanguageModel, small: Task) -> None:

@@ -42,7 +42,7 @@ def test_the_table_keeps_its_schema(table: pd.DataFrame, small: Task) -> None:
 def test_scores_are_finite_in_range_and_repeat(
     table: pd.DataFrame, full: LanguageModel, retained: LanguageModel, small: Task, name: str
 ) -> None:
-    scores, (low, high) = one(table, name), scorer[name].facts["range"]
+    scores, (low, high) = one(table, name), scorer[name].range
     assert np.isfinite(scores).all()
     assert low is None or scores.min() >= low - 1e-6
     assert high is None or scores.max() <= high + 1e-6

@@ -126,7 +126,8 @@ def test_muse_from_a_directory(muse_dir: Path) -> None:
     task = load("muse/news", muse_dir)
     assert task.name == "muse/news"
     assert sizes(task) == {
-        "forget": 4, "retain": 1, "verbmem": 2, "knowmem": 2, "retain_knowmem": 1, "nonmembers": 2, "privleak_forget": 1,
+        "forget": 4, "retain": 1, "verbmem": 2, "knowmem": 2, "retain_knowmem": 1, "nonmembers": 2,
+        "privleak_forget": 1,
     }  # fmt: skip
     assert ids_are_unique(task)
     assert all(not s.question for name in ("forget", "retain", "nonmembers") for s in task.sets[name])

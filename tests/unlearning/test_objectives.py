@@ -240,7 +240,7 @@ def test_a_batch_equals_its_parts(name: str) -> None:
         for kind in vars(one):
             setattr(one, kind, [getattr(now, kind)[i]])
         given, single = one.tokens()
-        share = count / sum(LENGTHS) if objective[name].facts["over"] == "tokens" else 1 / len(LENGTHS)
+        share = count / sum(LENGTHS) if objective[name].over == "tokens" else 1 / len(LENGTHS)
         value = share * objective[name].function(given)
         value.backward()
         total += value.item()
@@ -327,7 +327,7 @@ def test_four_samples_equal_one_by_one_on_a_model(name: str, full: LanguageModel
     whole = gradient(lm, name, samples, batch_size=4)
     parts = torch.zeros_like(whole)
     for i, count in enumerate(counts):
-        share = count / sum(counts) if objective[name].facts["over"] == "tokens" else 1 / len(samples)
+        share = count / sum(counts) if objective[name].over == "tokens" else 1 / len(samples)
         parts += share * gradient(lm, name, samples, batch_size=1, place=i)
     assert whole.norm() > 0
     assert (parts - whole).norm() <= 1e-5 * whole.norm()

@@ -151,7 +151,7 @@ def test_every_metric_and_summary_is_defined():
 
 def test_a_name_of_both_registries_has_the_definition_asked_for():
     assert definitions()["fluency"] == definitions(metric)["fluency"]
-    assert definitions(summary)["fluency"]["split"] == summary["fluency"].facts["split"]
+    assert definitions(summary)["fluency"]["split"] == summary["fluency"].split
     assert list(definitions(metric)) == list(metric)
     assert "end token" in definitions()["exact_memorization"]["differs"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from workbench import runs
 from workbench.cli.console import Progress
+from workbench.errors import missing
 from workbench.evals import alignment
 from workbench.files import write_table, writing
 from workbench.models import SMOLLM2, get_smollm2, load
@@ -90,10 +91,10 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
     lm = load(story.model)
     reference = load(story.reference, **lm.like())
     labelled = all(s.spans is not None for s in task.forget)
-    names = [n for n in SHOWN if labelled or "spans" not in scorer[n].facts.get("needs", ())]
+    names = [n for n in SHOWN if labelled or "spans" not in scorer[n].needs]
     scores = score_task(lm, task, names, reference=reference, seed=story.settings.seed, progress=Progress().tell)
     write_table(out / "scores.parquet", scores)
-    aligned = alignment(scores) if labelled else {"value": None, "reason": "needs span labels: give them with --spans"}
+    aligned = alignment(scores) if labelled else missing("needs span labels: give them with --spans")
     config = runs.Config(
         task=story.task,
         model=story.model,

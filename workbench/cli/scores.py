@@ -16,7 +16,7 @@ import pandas as pd
 from workbench import evals, models
 from workbench.cli.console import Progress, number, table_line
 from workbench.cli.options import load_model, spec
-from workbench.errors import UserError
+from workbench.errors import UserError, missing
 from workbench.files import writable, write_text, writing
 from workbench.objectives import objective
 from workbench.runs import scorer_options, settings_from
@@ -102,8 +102,8 @@ def score(given: Namespace) -> dict[str, Any]:
 def all_scorers(task: Task, reference: bool) -> list[str]:
     """Scorers that have what they need and are not slow; says which are left out for their time."""
     have = {"reference": reference, "spans": all(s.spans is not None for s in task.forget)}
-    able = [n for n in scorer if all(have[need] for need in scorer[n].facts.get("needs", ()))]
-    quick = [n for n in able if not scorer[n].facts.get("slow")]
+    able = [n for n in scorer if all(have[need] for need in scorer[n].needs)]
+    quick = [n for n in able if not scorer[n].slow]
     print(f"left out for their time: {', '.join(n for n in able if n not in quick)}", file=sys.stderr)
     return quick
 
@@ -189,7 +189,7 @@ def agree(given: Namespace) -> dict[str, Any]:
         page = comparison_page(table, samples={}, agreement=found, measure=given.measure, level=level)
         write_text(Path(given.html), page)
         print(given.html)
-    none = {"value": None, "reason": "no two scorers can be compared in this answer"}
+    none = missing("no two scorers can be compared in this answer")
     columns = (disputed[key].tolist() for key in ("sample_id", "disagreement", "most_apart"))
     return found | {
         "disagreement": [

@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.cli.console import number, table_line
-from workbench.evals import metric, summary
-from workbench.registry import Entry
+from workbench.evals import MetricSpec, metric, summary
 from workbench.view.html import ARROWS
 
 FOR_METRICS = (
@@ -17,12 +16,12 @@ FOR_METRICS = (
 FOR_SUMMARIES = "arrows: better, after unlearning"
 
 
-def label(entry: Entry) -> str:
+def label(entry: MetricSpec) -> str:
     """A metric's name, its direction and its range."""
-    low, high = entry.facts["range"]
+    low, high = entry.range
     parts = [f"{low} to {high}" if high is not None else f"from {low}"]
-    unit = entry.facts["unit"]
-    arrow = ARROWS[entry.facts["better"]].replace("\N{NBSP}", " ")
+    unit = entry.unit
+    arrow = ARROWS[entry.better].replace("\N{NBSP}", " ")
     return f"{entry.name} {arrow} ({', '.join(parts + [unit] * bool(unit))})"
 
 
@@ -42,7 +41,7 @@ def metric_table(phases: dict[str, dict[str, dict[str, Any]]]) -> None:
 def summary_table(values: dict[str, Any], parts: dict[str, dict[str, Any]]) -> None:
     """Print a suite's summaries with their sets and parts, and why some have no value."""
     rows = [["summary", "set", "value"]]
-    rows += [[label(summary[name]), summary[name].facts["split"], number(value)] for name, value in values.items()]
+    rows += [[label(summary[name]), summary[name].split, number(value)] for name, value in values.items()]
     table_line(rows)
     print(FOR_SUMMARIES)
     for name, found in parts.items():

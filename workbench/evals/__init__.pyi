@@ -8,6 +8,7 @@ from .faithfulness import faithfulness_by_unlearning as faithfulness_by_unlearni
 from .lm_eval import check_tasks as check_tasks
 from .lm_eval import general as general
 from .metrics import Answer as Answer
+from .metrics import MetricSpec as MetricSpec
 from .metrics import convention_options as convention_options
 from .metrics import metric as metric
 from .outcomes import RULES as RULES

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from workbench.errors import UserError
+from workbench.errors import UserError, missing
 from workbench.evals.alignment import answer_tokens, check_share, membership
 
 FEWEST = 3  # tokens that a rank correlation is taken over
@@ -169,7 +169,7 @@ def _named(scores: Scores, matrix: np.ndarray) -> dict[str, dict[str, Any]]:
     for i, j in combinations_with_replacement(range(len(scores.scorers)), 2):
         value: Any = float(matrix[i, j])
         if math.isnan(value):
-            value = {"value": None, "reason": _reason(scores, i, j)}
+            value = missing(_reason(scores, i, j))
         found[scores.scorers[i]][scores.scorers[j]] = found[scores.scorers[j]][scores.scorers[i]] = value
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import UserError
+from workbench.errors import UserError, missing
 from workbench.models import in_spans
 from workbench.tasks import rows, samples_from
 
@@ -41,7 +41,7 @@ def _alignment(part: pd.DataFrame, budget: float) -> dict[str, Any]:
     labels, scores = scored["span"].to_numpy(dtype=bool), scored["score"].to_numpy(dtype=float)
     reason = undefined(labels, scores)
     if reason:
-        return {key: {"value": None, "reason": reason} for key in VALUES} | left_out
+        return {key: missing(reason) for key in VALUES} | left_out
     each = [
         roc_auc_score(group["span"].to_numpy(dtype=bool), group["score"].to_numpy(dtype=float))
         for _, group in scored.groupby("sample_id", sort=False)
@@ -52,7 +52,7 @@ def _alignment(part: pd.DataFrame, budget: float) -> dict[str, Any]:
         "auroc": float(roc_auc_score(labels, scores)),
         "auroc_per_sample": float(np.mean(each))
         if each
-        else {"value": None, "reason": "no sample has tokens inside and outside its spans"},
+        else missing("no sample has tokens inside and outside its spans"),
         "ap": float(average_precision_score(labels, scores)),
         "precision_at_budget": float(taken[labels].sum() / taken.sum()),
     } | left_out

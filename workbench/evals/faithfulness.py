@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.errors import NotAvailable, UserError
+from workbench.errors import NotAvailable, UserError, missing
 from workbench.evals.alignment import answer_tokens, check_share, places_in
 from workbench.evals.probes import probe
 from workbench.models import Encoding, LanguageModel, encode
@@ -103,7 +103,7 @@ def _drops(inputs: Inputs, parts: list[pd.DataFrame], top: float) -> list[tuple[
 
 def _mean_drops(pairs: list[tuple[float, float]]) -> dict[str, Any]:
     if not pairs:
-        none = {"value": None, "reason": "no sample of the task has scores that rank its tokens"}
+        none = missing("no sample of the task has scores that rank its tokens")
         return {"comprehensiveness": none, "sufficiency": none, "samples": 0}
     first, second = np.mean(pairs, axis=0)
     return {"comprehensiveness": float(first), "sufficiency": float(second), "samples": len(pairs)}

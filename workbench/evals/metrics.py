@@ -10,15 +10,38 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from workbench.errors import NotAvailable, unknown
-from workbench.registry import Registry
+from workbench.errors import Missing, NotAvailable, missing, unknown
+from workbench.registry import Registry, Spec
 
-metric = Registry("metric")
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec(Spec):
+    """A metric of answers or of sets: which way is better, and what it is taken on.
+
+    Attributes:
+        better: "higher", "lower", "near 0", "near 0.5", or "see split".
+        range: least and greatest value; None where there is no bound.
+        unit: such as "nats"; "" for a share.
+        split: the probe sets that it is taken on.
+        aggregate: values (n,), token counts (n,) and the probe set -> the set's value; None for a metric of whole sets.
+        differs: how it differs from the reference implementation.
+    """
+
+    better: str
+    range: tuple[float | None, float | None]
+    unit: str
+    split: str
+    aggregate: Callable[..., float] | None = None
+    differs: str = ""
+
+
+metric = Registry("metric", MetricSpec)
 
 # Keyword options by metric (and by attack, see `membership`) that a convention sets.
 CONVENTIONS: dict[str, dict[str, dict[str, Any]]] = {
@@ -98,6 +121,7 @@ SHARE: dict[str, Any] = {"better": "higher", "range": (0, 1), "unit": "", "aggre
     aggregate=mean,
     split="any with questions and span labels",
     source="ours",
+    certainty="ours",
 )
 def fact_accuracy(answer: Answer) -> float:
     """1 if the greedy answer contains every labelled value as whole words (letter case aside), else 0."""
@@ -128,7 +152,8 @@ def _joined(text: str, place: int) -> bool:
     "probability",
     **SHARE,
     split="any",
-    source="open-unlearning; sure",
+    source="open-unlearning",
+    certainty="sure",
 )
 def probability(answer: Answer) -> float:
     """exp(-mean l_t): the geometric mean probability of the answer's tokens."""
@@ -139,7 +164,8 @@ def probability(answer: Answer) -> float:
     "probability_with_options",
     **SHARE,
     split=CHOICES,
-    source="open-unlearning; sure",
+    source="open-unlearning",
+    certainty="sure",
     differs="they add 1e-10 to the denominator",
 )
 def probability_with_options(answer: Answer, *, tiny: float = 0.0) -> float:
@@ -157,7 +183,8 @@ def probability_with_options(answer: Answer, *, tiny: float = 0.0) -> float:
     "rouge_l_recall",
     **SHARE,
     split=ANSWERS,
-    source="open-unlearning; sure",
+    source="open-unlearning",
+    certainty="sure",
     differs="they generate up to 200 tokens, which can only raise it",
 )
 def rouge_l_recall(answer: Answer) -> float:
@@ -169,7 +196,8 @@ def rouge_l_recall(answer: Answer) -> float:
     "rouge_l_f1",
     **SHARE,
     split=ANSWERS,
-    source="MUSE, arXiv 2407.06460; sure",
+    source="MUSE, arXiv 2407.06460",
+    certainty="sure",
     differs="they stem words, as for recall; MUSE's own evaluation does not",
 )
 def rouge_l_f1(answer: Answer, *, stem: bool = False) -> float:
@@ -198,7 +226,8 @@ def _rouge(stem: bool) -> Any:
     unit="bits",
     aggregate=mean,
     split=ANSWERS,
-    source="RWKU, arXiv 2406.10890, after ROME, arXiv 2202.05262; sure",
+    source="RWKU, arXiv 2406.10890, after ROME, arXiv 2202.05262",
+    certainty="sure",
 )
 def fluency(answer: Answer) -> float:
     """(2/3 H_2 + 4/3 H_3) / 2, H_n the entropy in bits of the continuation's n-grams of words: low when it repeats.
@@ -228,7 +257,8 @@ def _words() -> Any:
     "exact_memorization",
     **SHARE,
     split="any",
-    source="open-unlearning; sure",
+    source="open-unlearning",
+    certainty="sure",
     differs="they leave the end token out",
 )
 def exact_memorization(answer: Answer, *, last: bool = True) -> float:
@@ -240,7 +270,8 @@ def exact_memorization(answer: Answer, *, last: bool = True) -> float:
     "extraction_strength",
     **SHARE,
     split="any",
-    source="after open-unlearning; sure",
+    source="after open-unlearning",
+    certainty="sure",
     differs="they leave the end token out, and the lowest value is 1/T",
 )
 def extraction_strength(answer: Answer, *, floor: bool = False, last: bool = True) -> float:
@@ -269,7 +300,8 @@ def _ranks(answer: Answer, last: bool) -> np.ndarray:
     unit="",
     aggregate=truth_ratio_of_set,
     split=CHOICES,
-    source="open-unlearning; sure",
+    source="open-unlearning",
+    certainty="sure",
     differs="they add 1e-10 to the denominators, which shows where the true answer has become improbable",
 )
 def truth_ratio(answer: Answer, *, tiny: float = 0.0) -> float:
@@ -293,17 +325,20 @@ def truth_ratio(answer: Answer, *, tiny: float = 0.0) -> float:
     unit="",
     aggregate=perplexity_of_set,
     split="any; plain text above all",
-    source="standard; sure",
+    source="standard",
+    certainty="sure",
 )
 def perplexity(answer: Answer) -> float:
     """exp(mean l_t); over a set, the mean runs over all its tokens."""
     return float(np.exp(-answer.logp.mean()))
 
 
-def aggregate(name: str, values: list[float], lengths: list[int], split: str, reason: str) -> float | dict[str, Any]:
+def aggregate(name: str, values: list[float], lengths: list[int], split: str, reason: str) -> float | Missing:
     """The set's value, or `{"value": None, "reason": why}` where no answer has one."""
     found = [(v, n) for v, n in zip(values, lengths, strict=True) if math.isfinite(v)]
     if not found:
-        return {"value": None, "reason": reason or "no finite value"}
+        return missing(reason or "no finite value")
     kept, counts = (np.array(column, dtype=float) for column in zip(*found, strict=True))
-    return float(metric[name].facts["aggregate"](kept, counts, split))
+    how = metric[name].aggregate
+    assert how is not None, name
+    return float(how(kept, counts, split))

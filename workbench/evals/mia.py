@@ -20,10 +20,18 @@ import torch
 from workbench.errors import NotAvailable
 from workbench.evals.metrics import convention_options
 from workbench.models import Encoding, LanguageModel, batches, collate, encode, split, token_stats
-from workbench.registry import Registry
+from workbench.registry import Registry, Spec
 from workbench.tasks import Sample, Task, spread
 
-attack = Registry("attack")
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSpec(Spec):
+    """A membership inference attack; `differs` says how from the reference implementation."""
+
+    differs: str = ""
+
+
+attack = Registry("attack", AttackSpec)
 
 
 @dataclass(frozen=True)
@@ -47,25 +55,29 @@ class Reading:
     norms: Callable[[bool], np.ndarray] = lambda last: np.empty(0)
 
 
-@attack("mia_loss", source="open-unlearning; sure")
+@attack("mia_loss", source="open-unlearning", certainty="sure")
 def mia_loss(reading: Reading) -> float:
     """Mean l_t."""
     return float(-reading.logp.mean())
 
 
-@attack("mia_zlib", source="Carlini et al. 2021, open-unlearning; sure")
+@attack("mia_zlib", source="Carlini et al. 2021, open-unlearning", certainty="sure")
 def mia_zlib(reading: Reading) -> float:
     """Mean l_t over the bytes of the zlib-compressed text."""
     return mia_loss(reading) / len(zlib.compress(reading.text.encode()))
 
 
-@attack("mia_min_k", source="arXiv 2310.16789, open-unlearning; sure", differs="they leave the end token out")
+@attack(
+    "mia_min_k", source="arXiv 2310.16789, open-unlearning", certainty="sure", differs="they leave the end token out"
+)
 def mia_min_k(reading: Reading, *, k: float = 0.4, last: bool = True) -> float:
     """Mean l_t of the share k of tokens that are least probable; `last`: the last token, the end token, counts too."""
     return -_lowest(reading.logp, k, last)
 
 
-@attack("mia_min_k_pp", source="arXiv 2404.02936, open-unlearning; sure", differs="they leave the end token out")
+@attack(
+    "mia_min_k_pp", source="arXiv 2404.02936, open-unlearning", certainty="sure", differs="they leave the end token out"
+)
 def mia_min_k_pp(reading: Reading, *, k: float = 0.4, last: bool = True) -> float:
     """-mean of (log p_t - mean) / std over the share k of lowest; mean and std of log p under the prediction.
 
@@ -80,7 +92,7 @@ def _lowest(values: np.ndarray, k: float, last: bool) -> float:
     return float(np.sort(values)[: max(1, int(len(values) * k))].mean())
 
 
-@attack("mia_reference", source="open-unlearning; sure", needs=("reference",))
+@attack("mia_reference", source="open-unlearning", certainty="sure", needs=("reference",))
 def mia_reference(reading: Reading) -> float:
     """Mean l_t less mean l_t of a reference model that did not learn the text."""
     if reading.reference_nll is None:
@@ -90,7 +102,8 @@ def mia_reference(reading: Reading) -> float:
 
 @attack(
     "mia_gradnorm",
-    source="arXiv 2402.17012, open-unlearning; sure",
+    source="arXiv 2402.17012, open-unlearning",
+    certainty="sure",
     needs=("gradient",),
     differs="their score is minus the mean of the norms of the parameter tensors, so that their AUC is near 1 - ours, "
     "and they leave the end token out",
@@ -143,7 +156,7 @@ def membership_scores(
         NotAvailable: an attack was asked for by name that needs a reference model, and there is none.
     """
     if names is None:
-        names = [n for n in attack if reference is not None or "reference" not in attack[n].facts.get("needs", ())]
+        names = [n for n in attack if reference is not None or "reference" not in attack[n].needs]
     chosen = spread(samples, limit)
     encodings = [encode(lm, s) for s in chosen]
     readings = _read(lm, encodings, batch_size)

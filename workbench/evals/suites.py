@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import NotAvailable, unknown
-from workbench.evals.metrics import convention_options
+from workbench.errors import NotAvailable, missing, unknown
+from workbench.evals.metrics import MetricSpec, convention_options
 from workbench.evals.mia import attack, auc, members, membership_scores, nonmembers
 from workbench.evals.probes import Probed, probe, probed_samples, truth_ratios
 from workbench.models import LanguageModel
 from workbench.registry import Registry
 from workbench.tasks import Task
 
-summary = Registry("summary")
+summary = Registry("summary", MetricSpec)
 Parts = dict[str, Any]
 
 
@@ -68,7 +68,7 @@ class Evaluation:
                 assert self.reference is not None
                 lm, names, beside = self.reference, ["mia_min_k"], None
             elif self.reference is None:
-                names = [n for n in names if "reference" not in attack[n].facts.get("needs", ())]
+                names = [n for n in names if "reference" not in attack[n].needs]
             asked: dict[str, Any] = {"reference": beside, "limit": self.limit, "convention": self.convention}
             asked["batch_size"] = min(16, self.batch_size)
             sets = (members(self.task), nonmembers(self.task))
@@ -79,7 +79,7 @@ class Evaluation:
     def auc(self, name: str, parts: Parts) -> float:
         """An attack's AUC; its parts are how many texts it compares."""
         nonmembers(self.task)
-        if "reference" in attack[name].facts.get("needs", ()) and self.reference is None:
+        if "reference" in attack[name].needs and self.reference is None:
             raise NotAvailable("needs a reference model")
         forget, unseen = self.scores()
         parts |= {"forget_samples": len(forget), "nonmember_samples": len(unseen)}
@@ -107,7 +107,8 @@ NO_REFERENCE = "needs a retain-only model"
     range=(0, 1),
     unit="",
     split="retain, neighbours, general",
-    source="TOFU, arXiv 2401.06121, open-unlearning; sure",
+    source="TOFU, arXiv 2401.06121, open-unlearning",
+    certainty="sure",
     differs="they take the 400 retain rows that have wrong answers alone, and a part that is 0 makes the value 0",
 )
 def model_utility(given: Evaluation, parts: Parts) -> float:
@@ -138,7 +139,8 @@ def model_utility(given: Evaluation, parts: Parts) -> float:
     range=(0, 1),
     unit="p-value",
     split="forget",
-    source="TOFU, arXiv 2401.06121, open-unlearning; sure",
+    source="TOFU, arXiv 2401.06121, open-unlearning",
+    certainty="sure",
     needs=("reference",),
 )
 def forget_quality(given: Evaluation, parts: Parts) -> float:
@@ -174,8 +176,10 @@ def _add_attack(name: str) -> None:
     entry = attack[name]
     told = (entry.function.__doc__ or "").splitlines()[0]
     function.__doc__ = f"AUC of telling nonmember text (1) from the forget set (0) by: {told}"
-    facts = {key: value for key, value in entry.facts.items() if key in ("source", "needs", "differs")}
-    summary(name, better="near 0.5", range=(0, 1), unit="AUC", split="forget, nonmembers", **facts)(function)
+    summary(
+        name, better="near 0.5", range=(0, 1), unit="AUC", split="forget, nonmembers",
+        source=entry.source, certainty=entry.certainty, needs=entry.needs, differs=entry.differs,
+    )(function)  # fmt: skip
 
 
 for _name in attack:
@@ -188,7 +192,8 @@ for _name in attack:
     range=(-100, None),
     unit="%",
     split="forget, nonmembers",
-    source="MUSE, arXiv 2407.06460, open-unlearning; sure",
+    source="MUSE, arXiv 2407.06460, open-unlearning",
+    certainty="sure",
     needs=("reference",),
     differs="they fall back on a fixed reference AUC of 0.5, and add 1e-10 to the denominator",
 )
@@ -212,15 +217,17 @@ def privleak(given: Evaluation, parts: Parts) -> float:
     return ((1 - parts["auc"]) - rest) / rest * 100
 
 
-def _add_set(name: str, metric: str, better: str, source: str, told: str, **facts: str) -> None:
+def _add_set(name: str, metric: str, better: str, source: tuple[str, str], told: str, differs: str = "") -> None:
     def function(given: Evaluation, parts: Parts) -> float:
         return given.value(name, metric)
 
     function.__doc__ = told
-    summary(name, better=better, range=(0, 1), unit="", split=name, source=source, **facts)(function)
+    summary(
+        name, better=better, range=(0, 1), unit="", split=name, source=source[0], certainty=source[1], differs=differs
+    )(function)
 
 
-_MUSE, _RWKU = "MUSE, arXiv 2407.06460; sure", "RWKU, arXiv 2406.10890; likely"
+_MUSE, _RWKU = ("MUSE, arXiv 2407.06460", "sure"), ("RWKU, arXiv 2406.10890", "likely")
 _STEMMED = {"differs": "they stem words; MUSE's own evaluation does not"}
 _F1 = "ROUGE-L F1 of {} against the answer, words not stemmed."
 _PASSAGES, _QUESTIONS = (
@@ -237,7 +244,9 @@ _add_set("adversarial", "rouge_l_recall", "lower", _RWKU, _RECALL.format("advers
 _add_set("neighbours", "rouge_l_recall", "higher", _RWKU, _RECALL.format("what is near the subject and to be kept"))
 
 
-@summary("fluency", better="higher", range=(0, None), unit="bits", split="neighbours", source=_RWKU)
+@summary(
+    "fluency", better="higher", range=(0, None), unit="bits", split="neighbours", source=_RWKU[0], certainty=_RWKU[1]
+)
 def fluency(given: Evaluation, parts: Parts) -> float:
     """Weighted entropy of the 2- and 3-grams of the greedy continuations: low when they repeat.
 
@@ -246,7 +255,15 @@ def fluency(given: Evaluation, parts: Parts) -> float:
     return given.value("neighbours", "fluency")
 
 
-@summary("perplexity", better="lower", range=(1, None), unit="", split="general, plain text", source="standard; sure")
+@summary(
+    "perplexity",
+    better="lower",
+    range=(1, None),
+    unit="",
+    split="general, plain text",
+    source="standard",
+    certainty="sure",
+)
 def perplexity(given: Evaluation, parts: Parts) -> float:
     """Perplexity: exp of the mean NLL over all tokens of plain text."""
     if any(s.question for s in given.task.sets.get("general", [])):
@@ -319,5 +336,5 @@ def run_suite(
         try:
             values[name] = summary[name].function(given, parts[name])
         except NotAvailable as reason:
-            values[name] = {"value": None, "reason": str(reason)}
+            values[name] = missing(str(reason))
     return {"suite": suite, "summary": values, "parts": parts}

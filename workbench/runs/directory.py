@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from workbench.errors import UserError
+from workbench.errors import UserError, missing
 from workbench.files import cannot_write, write_json, write_text, writing
 from workbench.runs.config import Config, versions
 from workbench.runs.lock import LOCK, alive, holder, job_of
@@ -214,11 +214,11 @@ def cost_to_reach(
     """
     part = curve[curve["probe_set"] == probe_set] if len(curve) else curve
     if not len(part) or metric not in part or part[metric].isna().all():
-        return {"value": None, "reason": f"the run has no {metric} of the {probe_set} set"}
+        return {**missing(f"the run has no {metric} of the {probe_set} set")}
     found = part[part[metric] <= level] if below else part[part[metric] >= level]
     if not len(found):
         best = part[metric].min() if below else part[metric].max()
-        return {"value": None, "reason": f"not reached: the {'lowest' if below else 'highest'} is {best:.3f}"}
+        return {**missing(f"not reached: the {'lowest' if below else 'highest'} is {best:.3f}")}
     first = found.iloc[0]
     return {"step": int(first["step"]), "value": float(first[metric])} | {
         name: float(first[name]) for name in ("flops", "seconds")

@@ -35,7 +35,7 @@ def settings_for(pairs: list[str], objectives: list[str], weights: list[str], *,
     presets = {key: value for name in named for key, value in presets_of(name).items()}
     if others_too:
         pairs = [pair for pair in pairs if takes(pair.split("=")[0], parts, bool(presets))]
-    return settings_from(pairs, parts, presets=presets, **objective[objectives[0]].facts.get("settings", {}))
+    return settings_from(pairs, parts, presets=presets, **objective[objectives[0]].settings)
 
 
 def takes(key: str, parts: dict[str, dict[str, Any]], presets: bool) -> bool:
@@ -123,7 +123,7 @@ def scorer_options(pairs: list[str], names: list[str]) -> dict[str, dict[str, An
 
 def presets_of(name: str) -> dict[str, dict[str, Any]]:
     """A scorer's named presets."""
-    return scorer[name].facts.get("presets", {})
+    return scorer[name].presets
 
 
 def preset(which: str, presets: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def grid(
     """
     found = []
     for name, chosen, seed in itertools.product(objectives, weights, seeds):
-        authors = replace(base.settings, **objective[name].facts.get("settings", {}))
+        authors = replace(base.settings, **objective[name].settings)
         numbers = settings(name, chosen) if settings else authors
         found.append(replace(base, objective=name, weights=chosen, settings=replace(numbers, seed=seed)))
     return found

@@ -156,9 +156,9 @@ def read(given: TaskContext, lm: LanguageModel, samples: list[Sample], signal: s
     Raises:
         UserError: a signal, state or number of samples that no map can be fitted to.
     """
-    if scorer[signal].kind:
+    if scorer[signal].kind != "batch":
         raise UserError(f"the signal '{signal}' is no plain scorer; choose one of {', '.join(plain_scorers())}")
-    needs = scorer[signal].facts.get("needs", ())
+    needs = scorer[signal].needs
     if "spans" in needs:
         raise UserError(f"the signal '{signal}' is the labels; a map fitted on them would be no unlabelled scorer")
     if "reference" in needs and given.reference is None:
@@ -236,7 +236,7 @@ def other_text(given: TaskContext, rows: int) -> list[Sample]:
     return spread(given.task.sets.get("unlabelled") or given.task.retain, rows)
 
 
-@scorer("amortised", range=(None, None), kind="task", source="ours")
+@scorer("amortised", range=(None, None), kind="task", source="ours", certainty="ours")
 @torch.no_grad()
 def amortised(
     given: TaskContext,

@@ -17,7 +17,7 @@ from workbench.scorers.inputs import Inputs
 ATTENTION = {"self_attn", "attn", "attention", "self_attention"}  # what model families call the module
 
 
-@scorer("attention_rollout", range=(0, 1), kind="input", source="arXiv 2005.00928; sure")
+@scorer("attention_rollout", range=(0, 1), kind="input", source="arXiv 2005.00928", certainty="sure")
 def attention_rollout(given: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
     """Attention followed down the layers from where the target is predicted: product of (A + I) / 2, A the heads' mean.
 

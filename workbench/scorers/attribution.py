@@ -86,7 +86,7 @@ def _delta(inputs: Inputs, values: Tensor) -> float:
     return float((values.double().sum() - (full - empty)).abs() / (full - empty).abs().clamp(min=1e-12))
 
 
-@scorer("saliency", range=(0, None), kind="input", source="arXiv 1312.6034, by captum; sure")
+@scorer("saliency", range=(0, None), kind="input", source="arXiv 1312.6034, by captum", certainty="sure")
 def saliency(given: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
     """Length of the gradient of the target along a token's embedding, in nats per unit of distance."""
     from captum.attr import Saliency
@@ -98,7 +98,7 @@ def saliency(given: TaskContext, *, target: str = "answer", units: str = "token"
     return attributed(given, "saliency", method, target=target, units=units, gradient=True)
 
 
-@scorer("input_x_gradient", range=(None, None), kind="input", source="arXiv 1605.01713, by captum; sure")
+@scorer("input_x_gradient", range=(None, None), kind="input", source="arXiv 1605.01713, by captum", certainty="sure")
 def input_x_gradient(given: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
     """Embedding times gradient of the target, summed, in nats: to first order, what zeroing it takes."""
     from captum.attr import InputXGradient
@@ -110,7 +110,9 @@ def input_x_gradient(given: TaskContext, *, target: str = "answer", units: str =
     return attributed(given, "input_x_gradient", method, target=target, units=units, baseline="zero", gradient=True)
 
 
-@scorer("integrated_gradients", range=(None, None), kind="input", source="arXiv 1703.01365, by captum; sure")
+@scorer(
+    "integrated_gradients", range=(None, None), kind="input", source="arXiv 1703.01365, by captum", certainty="sure"
+)
 def integrated_gradients(
     given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", steps: int = 32
 ) -> list[np.ndarray]:
@@ -141,7 +143,7 @@ def integrated_gradients(
     )
 
 
-@scorer("gradient_shap", range=(None, None), kind="input", source="arXiv 1705.07874, by captum; sure")
+@scorer("gradient_shap", range=(None, None), kind="input", source="arXiv 1705.07874, by captum", certainty="sure")
 def gradient_shap(
     given: TaskContext,
     *,
@@ -175,7 +177,7 @@ def gradient_shap(
     )
 
 
-@scorer("deep_lift", range=(None, None), kind="input", source="arXiv 1704.02685, by captum; sure")
+@scorer("deep_lift", range=(None, None), kind="input", source="arXiv 1704.02685, by captum", certainty="sure")
 def deep_lift(
     given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token"
 ) -> list[np.ndarray]:

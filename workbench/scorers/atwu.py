@@ -38,7 +38,14 @@ CHOICES = {
 }
 
 
-@scorer("atwu", range=(0, 1), kind="live", presets=PRESETS, source="after arXiv 2606.06320; sure for the authors' code")
+@scorer(
+    "atwu",
+    range=(0, 1),
+    kind="live",
+    presets=PRESETS,
+    source="after arXiv 2606.06320",
+    certainty="sure for the authors' code",
+)
 @dataclass
 class AtwuScorer:
     """A linear scorer g = sigmoid(v . h + b), learned in alternation with the model; every g is 0.5 at the start.

@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -23,10 +23,30 @@ from workbench.models import (
     split,
     token_stats,
 )
-from workbench.registry import Registry
+from workbench.registry import Registry, Spec
 from workbench.tasks import Sample, Task
 
-scorer = Registry("scorer")
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerSpec(Spec):
+    """A scorer: what it is called with, and how its scores are to be read.
+
+    Attributes:
+        range: least and greatest score; None where there is no bound.
+        kind: "batch", a function of a `BatchContext`; "task", of a `TaskContext` (it needs retain text, a fit or a
+            gradient); "input", of a `TaskContext`, and it scores the question's tokens too; "live", a class that
+            learns along in a run.
+        slow: whether it takes many passes a sample.
+        presets: named sets of options.
+    """
+
+    range: tuple[float | None, float | None]
+    kind: Literal["batch", "task", "input", "live"] = "batch"
+    slow: bool = False
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+scorer = Registry("scorer", ScorerSpec)
 
 
 @dataclass
@@ -112,7 +132,7 @@ class TaskContext:
 def check_needs(names: Iterable[str], reference: bool) -> None:
     """Raise for an unknown scorer, or one whose reference model is missing; nothing need be loaded for it."""
     for name in names:
-        if "reference" in scorer[name].facts.get("needs", ()) and not reference:
+        if "reference" in scorer[name].needs and not reference:
             raise UserError(f"scorer '{name}' needs a reference model; name one as reference (--reference)")
 
 
@@ -125,7 +145,7 @@ def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: I
 
 def plain_scorers() -> list[str]:
     """Scorers of one batch at a time."""
-    return [name for name in scorer if not scorer[name].kind]
+    return [name for name in scorer if scorer[name].kind == "batch"]
 
 
 def random_source(seed: int, sample: str) -> torch.Generator:

@@ -64,7 +64,7 @@ def norm_of(parts: list[Tensor]) -> Tensor:
     return torch.stack([part.norm() for part in parts]).norm().clamp(min=1e-30)
 
 
-@scorer("retain_conflict", range=(None, None), kind="task", source="ours")
+@scorer("retain_conflict", range=(None, None), kind="task", source="ours", certainty="ours")
 def retain_conflict(given: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     """-<grad l_t, u>, u the unit gradient of the retain loss: high where ascent on l_t leaves retain text alone.
 
@@ -93,7 +93,7 @@ def retain_conflict(given: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     return found
 
 
-@scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, source="ours")
+@scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, source="ours", certainty="ours")
 def gradient_cosine(given: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     """-cos(grad l_t, grad L_retain), one backward pass a token: the slow reference of `retain_conflict`.
 
@@ -118,7 +118,7 @@ def gradient_cosine(given: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     return found
 
 
-@scorer("relearn_residue", range=(None, None), kind="task", slow=True, source="ours")
+@scorer("relearn_residue", range=(None, None), kind="task", slow=True, source="ours", certainty="ours")
 def relearn_residue(
     given: TaskContext, *, forget_steps: int = 20, relearn_steps: int = 40, lr: float = 1e-4
 ) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.inputs import Inputs, within_memory
 
 
-@scorer("question_dependence", range=(None, None), kind="task", source="ours")
+@scorer("question_dependence", range=(None, None), kind="task", source="ours", certainty="ours")
 @torch.no_grad()
 def question_dependence(given: TaskContext) -> list[np.ndarray]:
     """l_t without the question minus l_t, in nats: what the model says because it was asked.
@@ -39,7 +39,7 @@ def _unasked(encoding: Encoding) -> Encoding:
     return Encoding(encoding.sample, *parts)  # type: ignore[arg-type]
 
 
-@scorer("token_unlearn", range=(0, 1), kind="task", source="after arXiv 2605.00364; likely")
+@scorer("token_unlearn", range=(0, 1), kind="task", source="after arXiv 2605.00364", certainty="likely")
 @torch.no_grad()
 def token_unlearn(given: TaskContext, *, a: float = 0.5, baseline: str = "eos") -> list[np.ndarray]:
     """What the rest of the answer owes to a token, and how unsure the model was of it: a norm(d_t) + (1 - a) norm(H_t).

@@ -13,14 +13,14 @@ from workbench.scorers.attribution import attributed, positive
 from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.inputs import Inputs
 
-STRUMBELJ = "Castro et al. 2009, doi 10.1016/j.cor.2008.04.004, by captum; sure"
+CASTRO = "Castro et al. 2009, doi 10.1016/j.cor.2008.04.004, by captum"
 
 
 def _all(inputs: Inputs) -> Tensor:
     return torch.ones(1, inputs.units, device=inputs.embeddings.device)
 
 
-@scorer("feature_ablation", range=(None, None), kind="input", source="by captum; sure")
+@scorer("feature_ablation", range=(None, None), kind="input", source="by captum", certainty="sure")
 def feature_ablation(
     given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token"
 ) -> list[np.ndarray]:
@@ -34,7 +34,7 @@ def feature_ablation(
     return attributed(given, "feature_ablation", method, target=target, units=units, baseline=baseline)
 
 
-@scorer("occlusion", range=(None, None), kind="input", source="arXiv 1311.2901, by captum; sure")
+@scorer("occlusion", range=(None, None), kind="input", source="arXiv 1311.2901, by captum", certainty="sure")
 def occlusion(
     given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", window: int = 3
 ) -> list[np.ndarray]:
@@ -53,7 +53,7 @@ def occlusion(
     return attributed(given, "occlusion", method, target=target, units=units, baseline=baseline)
 
 
-@scorer("shapley_sampling", range=(None, None), kind="input", slow=True, source=STRUMBELJ)
+@scorer("shapley_sampling", range=(None, None), kind="input", slow=True, source=CASTRO, certainty="sure")
 def shapley_sampling(
     given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", permutations: int = 10
 ) -> list[np.ndarray]:
@@ -73,7 +73,9 @@ def shapley_sampling(
     return attributed(given, "shapley_sampling", method, target=target, units=units, baseline=baseline, complete=True)
 
 
-@scorer("kernel_shap", range=(None, None), kind="input", slow=True, source="arXiv 1705.07874, by captum; sure")
+@scorer(
+    "kernel_shap", range=(None, None), kind="input", slow=True, source="arXiv 1705.07874, by captum", certainty="sure"
+)
 def kernel_shap(
     given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "word", samples: int = 64
 ) -> list[np.ndarray]:

@@ -12,13 +12,13 @@ from workbench.errors import UserError
 from workbench.scorers.base import BatchContext, random_source, scorer
 
 
-@scorer("uniform", range=(0, 1), source="control; ours")
+@scorer("uniform", range=(0, 1), source="control", certainty="ours")
 def uniform(scoring: BatchContext) -> Tensor:
     """1 on every token: full-sample unlearning."""
     return torch.ones(len(scoring.batch.rows), device=scoring.batch.device)
 
 
-@scorer("random", range=(0, 1), source="control; ours")
+@scorer("random", range=(0, 1), source="control", certainty="ours")
 def random(scoring: BatchContext) -> Tensor:
     """Uniform in [0, 1), drawn from the seed and the sample's id: the floor of every comparison."""
     draws = []
@@ -28,7 +28,7 @@ def random(scoring: BatchContext) -> Tensor:
     return torch.cat(draws).to(scoring.batch.device)
 
 
-@scorer("position", range=(0, 1), source="control; ours")
+@scorer("position", range=(0, 1), source="control", certainty="ours")
 def position(scoring: BatchContext) -> Tensor:
     """Place in the answer, t / T: later tokens score higher, whatever they say."""
     counts = scoring.stats.counts
@@ -36,13 +36,13 @@ def position(scoring: BatchContext) -> Tensor:
     return places / counts[scoring.stats.rows]
 
 
-@scorer("surprisal", range=(0, None), source="standard")
+@scorer("surprisal", range=(0, None), source="standard", certainty="sure")
 def surprisal(scoring: BatchContext) -> Tensor:
     """l_t = -log p_t under the model, in nats."""
     return scoring.stats.nll
 
 
-@scorer("entropy", range=(0, None), source="arXiv 2604.17785 (ETW); likely")
+@scorer("entropy", range=(0, None), source="arXiv 2604.17785 (ETW)", certainty="likely")
 def entropy(scoring: BatchContext) -> Tensor:
     """T H_t / sum H: entropy of the predictive distribution, relative to the answer's mean."""
     values = scoring.stats.entropy
@@ -50,7 +50,7 @@ def entropy(scoring: BatchContext) -> Tensor:
     return values / scoring.stats.sample_mean(values).clamp(min=1e-12)[scoring.stats.rows]
 
 
-@scorer("alternatives", range=(1, None), source="standard: perplexity of the prediction")
+@scorer("alternatives", range=(1, None), source="standard: perplexity of the prediction", certainty="sure")
 def alternatives(scoring: BatchContext) -> Tensor:
     """exp(H_t): among how many tokens the model chooses, as it were; grows fastest where the choice is open."""
     values = scoring.stats.entropy
@@ -58,34 +58,34 @@ def alternatives(scoring: BatchContext) -> Tensor:
     return values.exp()
 
 
-@scorer("wga", range=(0, 1), source="arXiv 2502.19301; sure")
+@scorer("wga", range=(0, 1), source="arXiv 2502.19301", certainty="sure")
 def wga(scoring: BatchContext, *, beta: float = 1.0) -> Tensor:
     """p_t^beta: what the model is sure of."""
     return (beta * scoring.stats.logp).exp()
 
 
-@scorer("satimp", range=(0, 1), source="arXiv 2505.11953; sure")
+@scorer("satimp", range=(0, 1), source="arXiv 2505.11953", certainty="sure")
 def satimp(scoring: BatchContext, *, beta1: float = 5.0, beta2: float = 1.0) -> Tensor:
     """p_t^beta1 (1 - p_t)^beta2: saturation times importance."""
     p = scoring.stats.logp.exp()
     return p**beta1 * (1 - p).clamp(min=0) ** beta2
 
 
-@scorer("gap", range=(None, None), needs=("reference",), source="ours")
+@scorer("gap", range=(None, None), needs=("reference",), source="ours", certainty="ours")
 def gap(scoring: BatchContext) -> Tensor:
     """l_t(reference) - l_t(model), in nats: what only the model has memorised."""
     assert scoring.reference is not None
     return scoring.reference.nll - scoring.stats.nll
 
 
-@scorer("tnpo", range=(0, 2), needs=("reference",), source="arXiv 2502.19301 (token-wise NPO); likely")
+@scorer("tnpo", range=(0, 2), needs=("reference",), source="arXiv 2502.19301 (token-wise NPO)", certainty="likely")
 def tnpo(scoring: BatchContext, *, beta: float = 1.0) -> Tensor:
     """2 p^beta / (p^beta + p_ref^beta): 1 where both models agree, up to 2 where only the model expects the token."""
     assert scoring.reference is not None
     return 2 * torch.sigmoid(beta * (scoring.stats.logp - scoring.reference.logp))
 
 
-@scorer("su", range=(0, 1), needs=("reference",), source="after arXiv 2506.00876; likely")
+@scorer("su", range=(0, 1), needs=("reference",), source="after arXiv 2506.00876", certainty="likely")
 def su(scoring: BatchContext, *, k: float = 0.0, context: int = 2) -> Tensor:
     """1 where |p_ref - p| > mean + k std of the answer, and on `context` tokens to either side; else 0.
 
@@ -99,7 +99,7 @@ def su(scoring: BatchContext, *, k: float = 0.0, context: int = 2) -> Tensor:
     return torch.cat(grown)
 
 
-@scorer("seul", range=(0, 1), source="after arXiv 2402.05813; likely")
+@scorer("seul", range=(0, 1), source="after arXiv 2402.05813", certainty="likely")
 def seul(scoring: BatchContext, *, k: float = 0.0, gap: int = 2) -> Tensor:
     """1 where log p < mean + k std of the answer, gaps of at most `gap` tokens between two such filled; else 0."""
     out = []
@@ -118,7 +118,7 @@ def _answers(values: Tensor, scoring: BatchContext) -> tuple[Tensor, ...]:
     return values.detach().split(scoring.stats.counts.tolist())
 
 
-@scorer("spans", range=(0, 1), needs=("spans",), source="oracle: uses the labels")
+@scorer("spans", range=(0, 1), needs=("spans",), source="oracle: uses the labels", certainty="ours")
 def spans(scoring: BatchContext) -> Tensor:
     """1 on tokens that meet a labelled span, else 0."""
     out = []

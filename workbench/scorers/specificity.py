@@ -93,7 +93,7 @@ def _specificity(given: TaskContext, models: list[LanguageModel], rows: int, pow
     return [(u * np.sqrt(r * c)) ** power for u, r, c in zip(unsure, rare, counts, strict=True)]
 
 
-@scorer("specificity", range=(0, 1), kind="task", source="ours")
+@scorer("specificity", range=(0, 1), kind="task", source="ours", certainty="ours")
 def specificity(given: TaskContext, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
     """(q sqrt(r c))^power: q unsure without memory, r rare in answers to like questions, c = 1/2 where copied.
 
@@ -108,7 +108,7 @@ def specificity(given: TaskContext, *, rows: int = 500, power: float = 4.0) -> l
     return _specificity(given, [given.lm], rows, power)
 
 
-@scorer("specificity_ref", range=(0, 1), kind="task", needs=("reference",), source="ours")
+@scorer("specificity_ref", range=(0, 1), kind="task", needs=("reference",), source="ours", certainty="ours")
 def specificity_ref(given: TaskContext, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
     """`specificity` with q the mean over the model and a reference model (before fine-tuning, or retain-only)."""
     if given.reference is None:

@@ -1,8 +1,6 @@
 """What a scorer gets, and the score table that comes out.
 
-There are four kinds of scorer. A plain one is a function of a `BatchContext`, one batch at a time. One of kind "task" needs
-more than a batch (retain text, a fit, a gradient) and is a function of a `TaskContext`. One of kind "input" is too, and
-scores the tokens of the question beside those of the answer. One of kind "live" is a class that learns along in a run.
+See `ScorerSpec.kind` for what a scorer is called with.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ RWKU_RETAIN = 400  # passages, or their pieces, about other subjects that are ke
 Rows = Sequence[tuple[str, dict[str, Any]]]
 
 
-@task("biographies", source="embedded")
+@task("biographies", source="embedded", certainty="sure")
 def biographies(variant: str, data_dir: Path | None) -> Task:
-    """160 fictional people, six facts each in three phrasings; 16 of them to forget. Made by `workbench.builtin`."""
+    """160 fictional people, six facts each in three phrasings; 16 of them to forget. Made by `make data`."""
     if variant:
         raise UserError(f"task 'biographies' has no variant '{variant}'; write just 'biographies'")
     folder = data_dir or DATA / "biographies"
@@ -30,7 +30,7 @@ def biographies(variant: str, data_dir: Path | None) -> Task:
     return Task("biographies", {name: samples_from(rows(folder / f"{name}.jsonl"), name) for name in names})
 
 
-@task("tofu", source="arXiv 2401.06121, locuslab/TOFU")
+@task("tofu", source="arXiv 2401.06121, locuslab/TOFU", certainty="sure")
 def tofu(variant: str, data_dir: Path | None) -> Task:
     """TOFU: 200 fictitious authors, 20 questions each; neighbours are its real authors, held-out its world facts."""
     variant = variant or "forget01"
@@ -58,7 +58,7 @@ def _tofu_split(split: str, data_dir: Path | None) -> list[Sample]:
     return samples_from(found, split)
 
 
-@task("muse", source="arXiv 2407.06460, muse-bench/MUSE-News, muse-bench/MUSE-Books")
+@task("muse", source="arXiv 2407.06460, muse-bench/MUSE-News, muse-bench/MUSE-Books", certainty="sure")
 def muse(variant: str, data_dir: Path | None) -> Task:
     """MUSE: news articles or novels to forget, cut into pieces; see `muse_knowmem` for its few-shot questions.
 
@@ -117,7 +117,7 @@ def _continued(found: Rows, prefix: str) -> list[Sample]:
     return samples_from(made, prefix)
 
 
-@task("rwku", source="arXiv 2406.10890, jinzhuoran/RWKU")
+@task("rwku", source="arXiv 2406.10890, jinzhuoran/RWKU", certainty="sure")
 def rwku(variant: str, data_dir: Path | None) -> Task:
     """RWKU: passages about one famous person to forget, about others to keep; probes of three levels, and neighbours.
 
@@ -177,7 +177,7 @@ def _subject(asked: str, known: list[str]) -> str:
 LUME_TASKS = {"Task1": "task1", "Task2": "task2", "Task3": "task3"}
 
 
-@task("lume", source="arXiv 2502.15097, amazon-science/lume-llm-unlearning")
+@task("lume", source="arXiv 2502.15097, amazon-science/lume-llm-unlearning", certainty="sure")
 def lume(variant: str, data_dir: Path | None) -> Task:
     """LUME: invented stories (task1), invented personal data (task2), real biographies (task3), or all three.
 

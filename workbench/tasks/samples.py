@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from workbench.errors import UserError
-from workbench.registry import Registry
+from workbench.registry import Registry, Spec
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 T = TypeVar("T")
@@ -39,7 +39,7 @@ KEYS = (
     "continues",
 )
 
-task = Registry("task")
+task = Registry("task", Spec)
 
 
 @dataclass(frozen=True)

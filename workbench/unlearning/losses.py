@@ -24,7 +24,7 @@ from workbench.models import (
     token_stats,
 )
 from workbench.objectives import REFUSALS, ForgetTokens, objective, retain_loss
-from workbench.registry import Entry
+from workbench.registry import Spec
 from workbench.tasks import Sample
 from workbench.unlearning.batches import Batcher, Part
 from workbench.unlearning.reference import KINDS, Reference
@@ -35,12 +35,12 @@ from workbench.unlearning.weights import Weights, states_of
 RMU_DEPTH = 7 / 16  # of the layers: where states are steered, unless a layer is named
 
 
-def needs_of(entry: Entry) -> set[str]:
+def needs_of(entry: Spec) -> set[str]:
     """What an objective or retain loss needs beside the log-probabilities."""
-    return set(entry.facts.get("needs", ()))
+    return set(entry.needs)
 
 
-def preferred_answers(entry: Entry, samples: list[Sample]) -> list[Sample] | None:
+def preferred_answers(entry: Spec, samples: list[Sample]) -> list[Sample] | None:
     """The answers that an objective prefers to those it forgets, one a sample; None where it prefers none.
 
     Raises:
@@ -102,7 +102,7 @@ class ForgetLoss:
             raise UserError(f"skip needs weights that are fixed before the run, and '{self.weights.name}' learns along")
         if processes().world > 1:
             raise UserError("skip is for runs of one process; use skip=0")
-        skipping = Skipping(self.batches.tokens, self.settings.skip, whole=self.entry.facts["over"] == "samples")
+        skipping = Skipping(self.batches.tokens, self.settings.skip, whole=self.entry.over == "samples")
         self.batches.kept = skipping.kept
         return skipping
 
@@ -171,7 +171,7 @@ class ForgetMicroBatch:
 
     def loss(self, stats: TokenStats) -> tuple[Tensor, dict[str, Any]]:
         """The objective's value with gradient, and what an event says of it: both are shares to be added."""
-        term, part, fact = self.term, self.part, self.term.entry.facts["over"]
+        term, part, fact = self.term, self.part, self.term.entry.over
         if self.learn is not None:
             self.learn(stats)
         if part.kept is not None:

@@ -68,7 +68,7 @@ def unlearn(
         resume: the state to go on from; `lm` is the model as it was before the run.
         ledger: where the costs go; by default that of `resume`, or a new one.
     """
-    settings = settings or Settings(**registered[objective].facts.get("settings", {}))
+    settings = settings or Settings(**registered[objective].settings)
     preferred_answers(registered[objective], task.forget)  # refuses what cannot be
     if not in_place:
         lm = lm.frozen_copy()

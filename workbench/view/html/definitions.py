@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 
-from workbench.registry import Entry, Registry
+from workbench.evals import MetricSpec
+from workbench.registry import Registry
 from workbench.view.html.layout import label
 from workbench.view.html.markup import plain
 
@@ -15,7 +16,7 @@ Definition = Mapping[str, str]
 Definitions = Mapping[str, Definition]
 
 
-def definitions(*registries: Registry) -> dict[str, dict[str, str]]:
+def definitions(*registries: Registry[MetricSpec]) -> dict[str, dict[str, str]]:
     """What the numbers mean, by name: direction, range, unit, split, formula, source, and how open-unlearning differs.
 
     Of the registries given, by default the metrics and then the suites' summaries; an earlier one keeps its names.
@@ -32,18 +33,18 @@ def definitions(*registries: Registry) -> dict[str, dict[str, str]]:
     return found
 
 
-def _definition(entry: Entry) -> dict[str, str]:
-    facts, first = entry.facts, (inspect.getdoc(entry.function) or "").split("\n\n")[0]
+def _definition(entry: MetricSpec) -> dict[str, str]:
+    first = (inspect.getdoc(entry.function) or "").split("\n\n")[0]
     return {
-        "direction": facts["better"],
-        "range": range_text(*facts["range"]),
-        "unit": facts.get("unit", ""),
-        "split": facts.get("split", ""),
+        "direction": entry.better,
+        "range": range_text(*entry.range),
+        "unit": entry.unit,
+        "split": entry.split,
         "description": first.split("\n")[0],
         "formula": " ".join(first.split()),
-        "aggregate": (inspect.getdoc(facts["aggregate"]) or "").split("\n")[0] if "aggregate" in facts else "",
-        "source": facts.get("source", ""),
-        "differs": facts.get("differs", ""),
+        "aggregate": (inspect.getdoc(entry.aggregate) or "").split("\n")[0] if entry.aggregate else "",
+        "source": entry.provenance,
+        "differs": entry.differs,
     }
 
 

@@ -32,7 +32,7 @@ def label(name: str) -> str:
     return plain(str(name).replace("_", " "))
 
 
-def missing(reason: str) -> str:
+def missing_cell(reason: str) -> str:
     """The cell of a value there is none of; the reason shows on hover."""
     return f'<span class="wb-none" title="{plain(reason)}">{NOT_AVAILABLE}</span>'
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.view.html.definitions import Definitions, definitions_list, heading, reach
-from workbench.view.html.layout import grid, label, missing, row, table, value_of
+from workbench.view.html.layout import grid, label, missing_cell, row, table, value_of
 from workbench.view.html.line_chart import line_chart_svg
 from workbench.view.html.markup import NOT_AVAILABLE, frame, number, plain, style_sheet
 
@@ -60,10 +60,10 @@ def _guide(exceptions: Sequence[str]) -> str:
 def _before_after(before: Any, after: Any, both: bool) -> str:
     (old, why), (new, why_after) = value_of(before), value_of(after)
     if not both:
-        return missing(why) if old is None else number(old)
+        return missing_cell(why) if old is None else number(old)
     if old is None and new is None:
-        return missing(why_after or why)
-    shown = [missing(w) if v is None else number(v) for v, w in ((old, why), (new, why_after))]
+        return missing_cell(why_after or why)
+    shown = [missing_cell(w) if v is None else number(v) for v, w in ((old, why), (new, why_after))]
     return f"<small>{shown[0]} →</small> {shown[1]}"
 
 
@@ -100,7 +100,7 @@ def _summary(result: Mapping[str, Any], known: Definitions, title: str) -> str:
     values, parts, lines = result["summary"], result.get("parts") or {}, []
     for name, entry in values.items():
         (value, reason), facts = value_of(entry), known.get(name, {})
-        shown = missing(reason) if value is None else f"<b>{number(value)}</b>"
+        shown = missing_cell(reason) if value is None else f"<b>{number(value)}</b>"
         cells = [shown, reach(facts), plain(facts.get("split", ""))]
         lines.append(row(heading(name, facts, ranged=False), cells))
         below = [f"<p>{plain(reason)}</p>"] if value is None else []
@@ -227,7 +227,7 @@ def alignment_table(alignment: Mapping[str, Mapping[str, Any]], *, title: str | 
             meter = f'<span class="wb-meter"><i style="width:{100 * (value or 0):.0f}%"></i></span>' * (
                 column == "auroc"
             )
-            cells.append(missing(reason) if value is None else number(value) + meter)
+            cells.append(missing_cell(reason) if value is None else number(value) + meter)
         rows.append(cells)
     note = (
         "↑ higher: the scores find the labels better. AUROC: how often a token inside a labelled span scores above one "

@@ -12,7 +12,7 @@ import ipywidgets as widgets
 from workbench.errors import UserError
 from workbench.models import available
 from workbench.objectives import objective, retain_loss
-from workbench.registry import Entry
+from workbench.registry import Spec
 from workbench.runs import Config, presets_of, settings_for
 from workbench.scorers import check_needs, scorer
 from workbench.tasks import TaskSpec, task
@@ -34,7 +34,7 @@ def helps(text: str | None, heading: str = "Attributes") -> dict[str, str]:
     return {name: " ".join(said.split()) for name, said in found}
 
 
-def about(entry: Entry) -> str:
+def about(entry: Spec) -> str:
     """An entry in a sentence: the first paragraph of its docstring."""
     return " ".join((inspect.getdoc(entry.function) or "").split("\n\n")[0].split())
 
@@ -96,7 +96,7 @@ class Form(widgets.VBox):
     def refresh(self) -> None:
         """Bring the fields in line with the chosen objective and weights; what was typed stays."""
         chosen, weights = objective[self.objective.value], scorer[self.weights.value]
-        authors = Settings(**chosen.facts.get("settings", {}))
+        authors = Settings(**chosen.settings)
         for name, field in self.fields.items():
             self._default(field, PROBES[name] if name in PROBES else str(getattr(authors, name)))
         presets = presets_of(weights.name)
@@ -132,7 +132,7 @@ class Form(widgets.VBox):
         """Say what the choices are, why they do not go together, and what the settings mean."""
         lines = []
         for entry in (objective[self.objective.value], scorer[self.weights.value]):
-            source = plain(entry.facts.get("source", "").partition(";")[0])
+            source = plain(entry.source)
             lines.append(f"<div><b>{plain(entry.name)}</b> {plain(about(entry))} <small>{source}</small></div>")
         if self.clash():
             lines.append(f'<div class="wb-clash" role="alert">{plain(self.clash())}</div>')
@@ -143,7 +143,7 @@ class Form(widgets.VBox):
 
     @property
     def _compares(self) -> bool:
-        return "reference" in scorer[self.weights.value].facts.get("needs", ())
+        return "reference" in scorer[self.weights.value].needs
 
     def clash(self) -> str:
         """Why the choices do not go together; empty where they do."""
