@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import math
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError
+from workbench.models.catalog import locate
 from workbench.models.language_model import LanguageModel, Prompt, merge_adapter, quiet
-from workbench.tasks import DATA
-
-EMBEDDED = {name: DATA / "models" / name for name in ("bio-full", "bio-retain")}
-SMOLLM2 = "smollm2"
 
 
 def default_device() -> str:
@@ -25,30 +19,20 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-@functools.cache
-def bfloat16_is_faster(width: int) -> bool:
-    """Whether this CPU multiplies (512 x width) by (width x 4 width) faster in bfloat16 than in float32: measured.
-
-    Processors without bfloat16 instructions emulate them, up to a hundred times slower, so they are not even tried.
-    """
-    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return False
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b = torch.ones(512, width, dtype=dtype), torch.ones(width, 4 * width, dtype=dtype)
-        a @ b
-        start = time.perf_counter()
-        for _ in range(5):
-            a @ b
-        seconds[dtype] = time.perf_counter() - start
-    return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+def has_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16 products (AVX-512 bf16 or AMX); others emulate them."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def choose_precision(device: str, width: int) -> str:
-    """bfloat16 on a GPU that has it; on a CPU where it is measured faster (never for tiny models); else float32."""
+    """The number format of a model's matrix products on a device, by what the processor can do: never by a stopwatch.
+
+    "bfloat16" on a GPU that has it, and on a CPU that has it for models at least 256 wide, below which the conversions
+    cost more than the products save; else "float32".
+    """
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if width >= 256 and bfloat16_is_faster(width) else "float32"
+    return "bfloat16" if width >= 256 and has_bfloat16() else "float32"
 
 
 def load(
@@ -74,7 +58,7 @@ def load(
     if (folder / "adapter_config.json").exists():
         return load_adapter(load(_base(folder), device=device, precision=precision, prompt=prompt), folder)
     device = _device(device or default_device())
-    source, arguments = _locate(name)
+    source, arguments = locate(name)
     with quiet():
         module, tokenizer = _from_pretrained(name, source, arguments)
     if not tokenizer.is_fast:
@@ -112,31 +96,6 @@ def _device(name: str) -> str:
     return name
 
 
-def _locate(name: str) -> tuple[str, dict[str, Any]]:
-    """Where a model's files are, and how to read them."""
-    if name in EMBEDDED:
-        if not (EMBEDDED[name] / "model.safetensors").exists():
-            raise UserError(f"built-in model '{name}' is missing from {EMBEDDED[name]}; run `make data`")
-        return str(EMBEDDED[name]), {}
-    if name == SMOLLM2:
-        folder = cache() / SMOLLM2
-        if not (folder / "workbench.json").exists():
-            raise UserError("model 'smollm2' is not here yet; run `workbench models get smollm2`")
-        return str(folder), {}
-    path = Path(name).expanduser()
-    if name.endswith(".gguf"):
-        if not path.is_file():
-            raise UserError(f"model '{name}': no such file")
-        return str(path.parent), {"gguf_file": path.name}
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise UserError(f"model '{name}': the directory has no config.json; give a saved transformers model")
-        return str(path), {}
-    if name.count("/") != 1 or path.exists():
-        raise unknown("model", name, [*EMBEDDED, SMOLLM2, "a directory", "FILE.gguf", "a hub name (owner/name)"])
-    return name, {}
-
-
 def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -172,29 +131,3 @@ def _own_memory(module: Any) -> Any:
 def _recorded_prompt(source: str) -> Prompt | None:
     record = Path(source) / "workbench.json"
     return json.loads(record.read_text())["prompt"] if record.exists() else None
-
-
-def parameter_count(name: str) -> int | None:
-    """Parameters of a model, read from its files without loading it; None for one that is not here as safetensors."""
-    from safetensors import safe_open
-
-    source, _ = _locate(name)
-    count = 0
-    for file in Path(source).glob("*.safetensors"):
-        with safe_open(file, "pt") as found:
-            count += sum(math.prod(found.get_slice(key).get_shape()) for key in found.keys())  # noqa: SIM118
-    return count or None
-
-
-def cache() -> Path:
-    """The user's cache folder of the workbench."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("unlearning-workbench")
-
-
-def available() -> list[dict[str, Any]]:
-    """Built-in models and whether each is here."""
-    rows = [{"name": n, "here": (p / "model.safetensors").exists(), "path": str(p)} for n, p in EMBEDDED.items()]
-    folder = cache() / SMOLLM2
-    return [*rows, {"name": SMOLLM2, "here": (folder / "workbench.json").exists(), "path": str(folder)}]

