@@ -60,7 +60,8 @@ class AtwuScorer:
         width: size of the hidden state.
         steps: scorer steps over which the learning rate falls to zero.
         device: where the parameters live.
-        state: parameters ("v" with the bias as last entry; "w1", "b1" of the hidden units), optimiser and counters.
+        state: parameters ("v" with the bias as last entry; "w1", "b1" of the hidden units), the optimiser's moments
+            ("m1.v", "m2.v", ...; SGD has no "m2"), the frame of standardised inputs, and the count of steps.
         loss: which scorer objective.
         unit: l in nats, or as a multiple of the batch's mean (ours), so that a scorer learns as much from a model that
             has memorised everything (l near 1e-4) as from one that has forgotten.
@@ -206,28 +207,38 @@ class AtwuScorer:
         if self.inputs == "standard" and not self.state["step"]:
             spread, self.state["shift"] = torch.std_mean(stats.hidden.float(), dim=0)
             self.state["scale"] = spread + 1e-3 * spread.mean() + 1e-12
-        names = self.parameters
-        parameters = {name: self.state[name].clone().requires_grad_(True) for name in names}
+        parameters = {name: self.state[name].clone().requires_grad_() for name in self.parameters}
         value = self.objective(parameters, stats)
-        gradients = torch.autograd.grad(value, [parameters[name] for name in names])
+        for parameter, gradient in zip(
+            parameters.values(), torch.autograd.grad(value, list(parameters.values())), strict=True
+        ):
+            parameter.grad = gradient
         if self.clip:
-            norm = torch.stack([g.norm() for g in gradients]).norm()
-            gradients = tuple(g * (self.clip / norm.clamp(min=self.clip)) for g in gradients)
-        left = 1 - float(self.state["step"]) / max(1, self.steps) if self.decay == "linear" else 1.0
-        self.state["step"] = self.state["step"] + 1
-        for name, gradient in zip(names, gradients, strict=True):
-            direction = self._direction(name, gradient + self.weight_decay * self.state[name])
-            self.state[name] = self.state[name] - self.lr * max(0.0, left) * direction
+            torch.nn.utils.clip_grad_norm_(parameters.values(), self.clip)
+        self._update(parameters)
         return float(value.detach())
 
-    def _direction(self, name: str, gradient: Tensor) -> Tensor:
-        """SGD with momentum, or Adam with its usual constants, bias corrected."""
-        first, second = f"m1.{name}", f"m2.{name}"
+    def _update(self, parameters: dict[str, Tensor]) -> None:
+        """One step of torch's optimiser, whose moments are in `state`, so that a run resumes to the same bits.
+
+        Every tensor of `state` is replaced, not changed: a step that is tried again starts from the earlier ones.
+        """
+        done = float(self.state["step"])
+        left = max(0.0, 1 - done / max(1, self.steps)) if self.decay == "linear" else 1.0
+        options = {"lr": self.lr * left, "weight_decay": self.weight_decay}
+        optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
-            self.state[first] = self.momentum * self.state[first] + gradient
-            return self.state[first]
-        count = float(self.state["step"])
-        self.state[first] = 0.9 * self.state[first] + 0.1 * gradient
-        self.state[second] = 0.999 * self.state[second] + 0.001 * gradient.square()
-        unbiased = self.state[second] / (1 - 0.999**count)
-        return self.state[first] / (1 - 0.9**count) / (unbiased.sqrt() + 1e-8)
+            moments = {"m1": "momentum_buffer"}
+            optimizer = torch.optim.SGD(parameters.values(), momentum=self.momentum, **options)
+        else:
+            moments = {"m1": "exp_avg", "m2": "exp_avg_sq"}
+            optimizer = torch.optim.Adam(parameters.values(), **options)
+        for name, parameter in parameters.items():
+            entry = {long: self.state[f"{short}.{name}"].clone() for short, long in moments.items()}
+            optimizer.state[parameter] = {"step": torch.tensor(done), **entry}
+        optimizer.step()
+        for name, parameter in parameters.items():
+            entry = optimizer.state[parameter]
+            self.state |= {f"{short}.{name}": entry[long] for short, long in moments.items()}
+            self.state[name] = parameter.detach()
+        self.state["step"] = self.state["step"] + 1
