@@ -33,7 +33,7 @@ RUN_SHARDED = """
 import json, sys
 from pathlib import Path
 import two_processes
-from workbench.processes import processes
+from workbench.models import processes
 from workbench.sharding import shard
 assert processes().sharded
 whole = two_processes.load
@@ -46,11 +46,11 @@ two_processes.run_pairs(json.loads(sys.argv[1]), Path(sys.argv[2]))
 KEPT_FOR_BACKWARD = """
 import json, sys
 import torch
-from workbench.processes import processes
+from workbench.models import processes
 from workbench.models import load
 from workbench.sharding import shard
 from workbench.tasks import TaskSpec
-from workbench.tokens import collate, encode, token_stats
+from workbench.models import collate, encode, token_stats
 team = processes()
 lm = load("bio-full", device="cpu", precision="bfloat16")
 shapes = {frozenset(p.shape) for p in lm.module.model.layers.parameters() if p.dim() > 1}

@@ -12,6 +12,7 @@ from .interrupts import remembered as remembered
 from .interrupts import uninterrupted as uninterrupted
 from .jobs import Job as Job
 from .lock import STOP as STOP
+from .lock import job_of as job_of
 from .options import presets_of as presets_of
 from .options import scorer_options as scorer_options
 from .options import settings_for as settings_for
