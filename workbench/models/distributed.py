@@ -87,7 +87,7 @@ class Processes:
 
     def concatenated(self, value: Tensor) -> Tensor:
         """The tensors (n, ...) of all processes concatenated; their lengths may differ."""
-        return value if self.world == 1 else _concatenated(value, self.world)
+        return value if self.world == 1 else torch.cat(self.gather(value.cpu())).to(value.device)
 
     def gather(self, value: Any) -> list[Any]:
         """The object of each process, in the order of their ranks."""
@@ -143,14 +143,3 @@ def _sum_in_place(tensors: list[Tensor]) -> None:
         torch.distributed.all_reduce(flat)
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
-
-
-def _concatenated(value: Tensor, world: int) -> Tensor:
-    home, value = value.device, value.to(_device())
-    lengths = [torch.zeros(1, dtype=torch.long, device=value.device) for _ in range(world)]
-    torch.distributed.all_gather(lengths, torch.tensor([len(value)], device=value.device))
-    longest = max(int(n) for n in lengths)
-    padded = torch.cat([value, value.new_zeros(longest - len(value), *value.shape[1:])])
-    parts = [torch.empty_like(padded) for _ in range(world)]
-    torch.distributed.all_gather(parts, padded)
-    return torch.cat([part[: int(n)] for part, n in zip(parts, lengths, strict=True)]).to(home)

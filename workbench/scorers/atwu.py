@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -29,26 +29,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tofu-1b": AUTHORS | {"lam_pop": 10.0, "lam_l2": 1.0, "every": 5},
     "tofu-8b": AUTHORS | {"lam_pop": 15.0, "lam_l2": 1.0, "every": 5},
 }
-CHOICES = {
-    "loss": ("A", "B"),
-    "unit": ("nats", "mean"),
-    "saturation": ("weighted", "probability", "none"),
-    "hidden": ("token", "predicting"),
-    "inputs": ("raw", "unit", "standard"),
-    "output": ("sigmoid", "softmax"),
-    "optimizer": ("sgd", "adam"),
-    "decay": ("linear", "none"),
-}
 
 
-@scorer(
-    "atwu",
-    range=(0, 1),
-    kind="live",
-    presets=PRESETS,
-    source="after arXiv 2606.06320",
-    certainty="sure for the authors' code",
-)
+@scorer("atwu", range=(0, 1), kind="live", presets=PRESETS,
+        source="after arXiv 2606.06320", certainty="sure for the authors' code")  # fmt: skip
 @dataclass
 class AtwuScorer:
     """A linear scorer g = sigmoid(v . h + b), learned in alternation with the model; every g is 0.5 at the start.
@@ -124,8 +108,8 @@ class AtwuScorer:
         return replace(self, device=str(device))
 
     def __post_init__(self) -> None:
-        for key, allowed in CHOICES.items():
-            if getattr(self, key) not in allowed:
+        for key, kind in get_type_hints(type(self)).items():
+            if (allowed := get_args(kind)) and get_origin(kind) is Literal and getattr(self, key) not in allowed:
                 raise UserError(f"atwu: {key} is {' or '.join(allowed)}, not '{getattr(self, key)}'")
         for key in ("beta", "lam_ent", "lam_pop", "budget", "lam_l2", "lr", "momentum", "weight_decay", "clip"):
             if not (getattr(self, key) >= 0 and math.isfinite(getattr(self, key))):
