@@ -106,8 +106,8 @@ def test_the_ledger_is_the_wall_clock(bio: Task, tmp_path: Path) -> None:
 def test_cost_to_reach() -> None:
     columns = {"step": [0, 5, 10], "flops": [0.0, 5e9, 1e10], "seconds": [0.0, 2.0, 4.0]}
     curve = pd.DataFrame({**columns, "probe_set": "forget", "fact_accuracy": [1.0, 0.4, 0.1]})
-    found = cost_to_reach(curve, "forget", "fact_accuracy", 0.5)
-    assert found == {"step": 5, "value": 0.4, "flops": 5e9, "seconds": 2.0}
+    reached = cost_to_reach(curve, "forget", "fact_accuracy", 0.5)
+    assert reached == {"step": 5, "value": 0.4, "flops": 5e9, "seconds": 2.0}
     assert cost_to_reach(curve, "forget", "fact_accuracy", 0.9, below=False)["step"] == 0
     assert cost_to_reach(curve, "forget", "fact_accuracy", 0.05) == {
         "value": None,
