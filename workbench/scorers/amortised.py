@@ -132,21 +132,16 @@ class Reading:
     states: list[Tensor]
     signal: list[Tensor]
 
-    def fit(self, folds: list[int], ridge: float) -> tuple[dict[str, Tensor], float]:
-        """The map's tensors and its penalty, from the fold of each sample."""
-        _, packed = torch.unique(torch.tensor(folds), return_inverse=True)  # folds without a sample are left out
-        if not ridge and int(packed.max()) < 1:
+    def fit(self, folds: list[int], ridge: float, leave_out: int | None = None) -> tuple[dict[str, Tensor], float]:
+        """The map's tensors and its penalty, from the fold of each sample; samples of `leave_out` are not used."""
+        kept = [i for i, fold in enumerate(folds) if fold != leave_out]
+        _, groups = torch.unique(torch.tensor([folds[i] for i in kept]), return_inverse=True)  # no empty folds
+        if not ridge and int(groups.max()) < 1:
             raise UserError("all samples to fit on are in one fold; give a ridge, or more rows")
-        lengths = torch.tensor([len(part) for part in self.signal])
-        states, signal = torch.cat(self.states), torch.cat(self.signal)
-        groups = packed.repeat_interleave(lengths).to(states.device)
+        states, signal = (torch.cat([each[i] for i in kept]) for each in (self.states, self.signal))
+        groups = groups.repeat_interleave(torch.tensor([len(self.signal[i]) for i in kept])).to(states.device)
         tensors, penalty, _ = ridge_by_sample(states, signal, groups, [ridge] if ridge else GRID)
         return tensors, penalty
-
-    def without(self, fold: int, folds: list[int]) -> tuple[Reading, list[int]]:
-        """The samples of the other folds, and their folds."""
-        kept = [i for i, own in enumerate(folds) if own != fold]
-        return Reading([self.states[i] for i in kept], [self.signal[i] for i in kept]), [folds[i] for i in kept]
 
 
 @torch.no_grad()
@@ -275,8 +270,7 @@ def amortised(
     folds = [fold_of[s.id] for s in samples]
     parts = []
     for fold in sorted(set(folds)):
-        others, their_folds = forget.without(fold, folds)
-        tensors, penalty = others.fit(their_folds, ridge)
+        tensors, penalty = forget.fit(folds, ridge, leave_out=fold)
         fitted = LinearMap(tensors, str(context.lm.device), signal, hidden, layer, penalty)  # type: ignore[arg-type]
         indices = [i for i, own in enumerate(folds) if own == fold]
         parts.append((indices, [fitted.predict(forget.states[i]).double().cpu().numpy() for i in indices]))
