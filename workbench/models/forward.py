@@ -95,7 +95,7 @@ def _head_format(lm: LanguageModel) -> contextlib.AbstractContextManager[Any]:
 
 
 def in_pieces(head: Callable[[Tensor], Tensor] | None, tokens: int) -> TypeGuard[torch.nn.Linear]:
-    """Whether `label_logp` can be used: the head is linear, and there are so many logits that it pays off.
+    """Whether `label_logp` can be used: the head is linear, and there are enough logits for it to pay off.
 
     It is for training steps only: it cannot be differentiated twice, as some scorers do.
     """

@@ -46,9 +46,9 @@ class AtwuScorer:
     Attributes:
         width: size of the hidden state.
         steps: scorer steps over which the learning rate falls to zero.
-        device: where the parameters live.
+        device: where these tensors are.
         state: parameters ("v" with the bias as last entry; "w1", "b1" of the hidden units), the optimiser's moments
-            ("m1.v", "m2.v", ...; SGD has no "m2"), the frame of standardised inputs, and the count of steps.
+            ("m1.v", "m2.v", ...; SGD uses "m1" only), the frame of standardised inputs, and the count of steps.
         loss: the scorer's loss, A or B.
         unit: l in nats, or as a multiple of the batch's mean (ours), so that a scorer learns as much from a model that
             has memorised everything (l near 1e-4) as from one that has forgotten.
