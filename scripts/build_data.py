@@ -19,7 +19,8 @@ from workbench.models.batch import collate
 from workbench.models.encoding import Encoding, encode
 from workbench.models.language_model import LanguageModel
 from workbench.models.token_stats import token_stats
-from workbench.tasks.samples import DATA, Sample, samples_from, spread
+from workbench.tasks.rows import samples_from
+from workbench.tasks.samples import DATA, Sample, spread
 
 VOCABULARY = 1536  # more than BPE finds: every word of the task becomes one token, other text is spelled in bytes
 SHAPE: dict[str, Any] = {

@@ -16,7 +16,8 @@ from workbench.evals.mia import attack, auc, membership_scores
 from workbench.evals.probes import Probed, probe, truth_ratios
 from workbench.evals.suites import SUITES, UTILITY, Evaluation, run_suite, summary
 from workbench.models.language_model import LanguageModel
-from workbench.tasks.samples import DATA, Task, rows, samples_from
+from workbench.tasks.rows import rows, samples_from
+from workbench.tasks.samples import DATA, Task
 
 
 @pytest.fixture(scope="module")
