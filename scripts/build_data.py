@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from biographies import build
 
-from workbench.evals.probes import greedy
+from workbench.evals.generation import greedy
 from workbench.models.batch import collate
 from workbench.models.encoding import Encoding, encode
 from workbench.models.language_model import LanguageModel

@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from workbench.errors import UserError
-from workbench.evals.probes import greedy
+from workbench.evals.generation import greedy
 from workbench.models.encoding import ANSWER, PROMPT, TEMPLATE, encode
 from workbench.models.language_model import LanguageModel
 from workbench.tasks.readers.official import PIECE_WORDS
