@@ -92,7 +92,9 @@ class RunDirectory:
         path = self.path / name
         table = pd.read_parquet(path) if path.exists() else None
         if table is not None and "probe_set" in table:
-            table["probe_set"] = table["probe_set"].replace(RENAMED_SETS)
+            for old, new in RENAMED_SETS.items():  # whose samples are named by the set
+                table["probe_set"] = table["probe_set"].replace(old, new)
+                table["sample_id"] = table["sample_id"].str.replace(rf"^{old}-", f"{new}-", regex=True)
         return table
 
     def events(self) -> list[dict[str, Any]]:

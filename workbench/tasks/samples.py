@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,9 +109,12 @@ class Task:
     def fingerprint(self) -> str:
         """sha256 over every sample that a run trains on or probes, so that it can say which data it saw."""
         digest = hashlib.sha256()
-        for name in sorted(set(self.sets) - set(ONLY_COMPARED)):
+        old_names = {"general": "heldout"}  # hashed under the first version's names, so that its runs can be resumed
+        names = {old_names.get(name, name): name for name in set(self.sets) - set(ONLY_COMPARED)}
+        for old, name in sorted(names.items()):
             for sample in self.sets[name]:
-                digest.update(repr((name, sample)).encode())
+                as_hashed = replace(sample, id=re.sub(rf"^{name}-", f"{old}-", sample.id))
+                digest.update(repr((old, as_hashed)).encode())
         return digest.hexdigest()
 
 
