@@ -16,8 +16,8 @@ from runs_of import ONE_THREAD, series
 from two_processes import SETTINGS
 
 from workbench.errors import UserError
-from workbench.models import token_stats as tokens
 from workbench.models.language_model import LanguageModel
+from workbench.models.token_stats import token_stats
 from workbench.scorers.amortised import fit_map
 from workbench.scorers.base import TaskContext
 from workbench.scorers.saved import save_scorer
@@ -49,7 +49,7 @@ def test_parts_make_the_same_step(
 
 def short_of_memory(most: int) -> Any:
     """`token_stats` on a device whose memory holds so many samples at once."""
-    real = tokens.token_stats
+    real = token_stats
 
     def limited(lm: LanguageModel, batch: Any, **more: Any) -> Any:
         if len(batch.encodings) > most:
@@ -83,9 +83,8 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from workbench.models import load
-from workbench.settings import Settings
+from workbench.unlearning import Settings, unlearn
 from workbench.tasks import TaskSpec
-from workbench.unlearn import unlearn
 torch.set_num_threads(1)
 lm, task = load("bio-full", device="cpu"), TaskSpec("biographies").load()
 settings = Settings(steps=2, batch_size=48, lr=1e-3, record_every=2, record_samples=4)
@@ -101,7 +100,7 @@ print(json.dumps(unlearn(lm, task, "wga", "uniform", settings=settings).events))
 def test_what_torch_says_where_memory_is_short() -> None:
     """An allocation that truly fails: what torch's CPU allocator says is taken for what it is."""
     code = (
-        "import resource, torch; from workbench.cost import out_of_memory\n"
+        "import resource, torch; from workbench.models import out_of_memory\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))\n"
         "try: torch.ones(1 << 33)\n"
         "except RuntimeError as error: print(out_of_memory(error), out_of_memory(RuntimeError('shapes differ')))"

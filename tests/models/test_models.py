@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import zipfile
 from pathlib import Path
@@ -61,7 +62,9 @@ def test_directories_that_hold_no_model(tmp_path: Path) -> None:
 
 def test_precision_is_float32_where_bfloat16_has_no_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("cpu", 128) == "float32"
-    monkeypatch.setattr("workbench.models.load.bfloat16_is_faster", lambda width: width == 576)
+    monkeypatch.setattr(
+        importlib.import_module("workbench.models.load"), "bfloat16_is_faster", lambda width: width == 576
+    )
     assert choose_precision("cpu", 576) == "bfloat16"
     assert choose_precision("cpu", 1024) == "float32"
 

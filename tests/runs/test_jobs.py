@@ -155,7 +155,7 @@ def test_a_run_outlives_its_notebook(own: dict[str, str], root: Path) -> None:
     try:
         settings = replace(QUICK, steps=60, checkpoint_every=30)
         run(
-            "from pathlib import Path; from workbench import jobs; from workbench.runs import Config\n"
+            "from pathlib import Path; from workbench.runs import jobs; from workbench.runs import Config\n"
             f"config = Config.from_dict({config_of(own, settings).as_dict()!r})\n"
             f"job = jobs.start(config, Path({str(root / 'run')!r}))"
         )
@@ -163,7 +163,7 @@ def test_a_run_outlives_its_notebook(own: dict[str, str], root: Path) -> None:
         manager.restart_kernel(now=True)
         client.wait_for_ready(timeout=60)
         assert jobs.Job(root / "run").alive
-        code = f"from workbench import jobs; job = jobs.Job({str(root / 'run')!r})\n"
+        code = f"from workbench.runs import jobs; job = jobs.Job({str(root / 'run')!r})\n"
         told = run(code + "print(len(list(job.follow())), job.status()['status'])")
         assert told.split() == ["60", "finished"]
     finally:

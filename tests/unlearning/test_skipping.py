@@ -54,7 +54,7 @@ def test_label_logp_in_pieces_tells_the_same_pulls(
 ) -> None:
     """Large vocabularies go in pieces, whose logit has no gradient where a loss reads log-probabilities alone."""
     plain = unlearn(full, small, "wga", "uniform", settings=SKIP).events
-    monkeypatch.setattr("workbench.forward.LARGE", 0)
+    monkeypatch.setattr("workbench.models.forward.LARGE", 0)
     pieces = unlearn(full, small, "wga", "uniform", settings=SKIP).events
     assert max(e["skipped"] for e in pieces) > 0
     for name in ("loss", "skipped"):

@@ -65,7 +65,7 @@ def agreement(names=("a", "<s>b</s>", "flat"), value=-0.4):
     why = {"value": None, "reason": "all <b>scores</b> are equal"}
     table = {
         a: {b: why if "flat" in (a, b) else 1.0 if a == b else value for b in names} for a in names
-    }  # the shape that `workbench.compare.agreement` gives
+    }  # the shape that `workbench.evals.agreement` gives
     both = {"pooled": table, "per_sample": table}
     return {"scorers": list(names), "samples": 3, "tokens": 1200, "top": 0.2} | dict.fromkeys(
         ("spearman", "kendall", "top_k_overlap"), both

@@ -1,8 +1,8 @@
 """The metrics: each gives the value of one answer, from its numbers and texts alone.
 
-How the values of a set make one number is said in `spec`. Notation: l_t = -log p_t in nats, T answer tokens, the end
-token included. `differs` says where a value is not the reference framework's (open-unlearning); the convention of that
-name gives theirs.
+`spec` has the functions that make one number of a set's values. Notation: l_t = -log p_t in nats, T answer tokens, the
+end token included. `differs` says where a value is not the reference framework's (open-unlearning); the convention of
+that name gives theirs.
 """
 
 from __future__ import annotations

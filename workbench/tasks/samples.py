@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,7 +35,7 @@ class Sample:
     Attributes:
         id: unique within its task.
         question: what the model is asked; empty for plain text.
-        answer: what it learned to say.
+        answer: what it learned to answer.
         spans: character ranges of `answer` (end exclusive) that carry the fact; None where nobody labelled them.
         paraphrased_question: the same question in other words.
         paraphrased_answer: the same answer in other words.
@@ -62,7 +63,7 @@ class Task:
     """Named sets of samples: `forget`, `retain`, and where there are any others of `PROBE_SETS`, and `train_extra`.
 
     `unlabelled` is text of the same kind that the model was not trained on; scorers that learn a map fit it there.
-    `nonmembers` is such text too: what membership attacks tell the forget set apart from.
+    `nonmembers` is such text too: membership inference attacks compare the forget set with it.
     """
 
     name: str
@@ -93,14 +94,17 @@ class Task:
     def fingerprint(self) -> str:
         """sha256 over every sample that a run trains on or probes, so that it can say which data it saw."""
         digest = hashlib.sha256()
-        for name in sorted(set(self.sets) - set(ONLY_COMPARED)):
+        old_names = {"general": "heldout"}  # hashed under the first version's names, so that its runs can be resumed
+        names = {old_names.get(name, name): name for name in set(self.sets) - set(ONLY_COMPARED)}
+        for old, name in sorted(names.items()):
             for sample in self.sets[name]:
-                digest.update(repr((name, sample)).encode())
+                as_hashed = replace(sample, id=re.sub(rf"^{name}-", f"{old}-", sample.id))
+                digest.update(repr((old, as_hashed)).encode())
         return digest.hexdigest()
 
 
 def _same(sample: Sample) -> tuple[str, str]:
-    """What two samples have in common that differ in nothing but spaces and capitals."""
+    """What is equal for two samples that differ only in white space and letter case."""
     return " ".join(sample.question.split()).casefold(), " ".join(sample.answer.split()).casefold()
 
 
