@@ -34,7 +34,7 @@ import json, sys
 from pathlib import Path
 import two_processes
 from workbench.models import processes
-from workbench.sharding import shard
+from workbench.models import shard
 assert processes().sharded
 whole = two_processes.load
 two_processes.load = lambda name, device: shard(whole(name, device=device), device)
@@ -48,7 +48,7 @@ import json, sys
 import torch
 from workbench.models import processes
 from workbench.models import load
-from workbench.sharding import shard
+from workbench.models import shard
 from workbench.tasks import TaskSpec
 from workbench.models import collate, encode, token_stats
 team = processes()
