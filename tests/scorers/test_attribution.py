@@ -130,14 +130,14 @@ def test_a_contrast_is_the_right_gradient_minus_the_wrong_one(retained: Language
     np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_integrated_gradients_add_up(full: LanguageModel, small: Task) -> None:
+def test_integrated_gradients_add_up(full: LanguageModel, few: Task) -> None:
     notes: dict[str, Any] = {}
     options = {"integrated_gradients": {"steps": 64}}
-    score_task(full, small, ["integrated_gradients"], options=options, notes=notes)
+    score_task(full, few, ["integrated_gradients"], options=options, notes=notes)
     delta = notes["integrated_gradients"]["completeness_delta"]
     assert delta["median"] < 0.01
     options = {"integrated_gradients": {"steps": 512}}
-    score_task(full, small, ["integrated_gradients"], options=options, notes=notes)
+    score_task(full, few, ["integrated_gradients"], options=options, notes=notes)
     assert notes["integrated_gradients"]["completeness_delta"]["largest"] < min(0.01, delta["largest"])
 
 
