@@ -50,7 +50,7 @@ test-all: $(VENV)/.installed-test  ## the same with the slow tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m ''
 
-leaderboard: $(VENV)/.installed  ## every objective with several weights on biographies: docs/leaderboard.md
+leaderboard: $(VENV)/.installed  ## every objective with several weights on biographies: docs/findings/leaderboard.md
 	$(BIN)/python benchmarks/leaderboard.py
 
 REAL := --task tofu/forget01 --retain-rows 160 --model planted-smollm2 --name SmolLM2-135M --lrs 3e-5,1e-4 --gammas 0.1,1 --steps 12
@@ -59,7 +59,7 @@ REAL += --batch-size 4 --objectives npo,simnpo,undial,rmu,atwu --weights uniform
 leaderboard-real: $(VENV)/.installed  ## five objectives on TOFU and SmolLM2 (3 hours on one core); ARGS="--data-dir DIR --spans FILE"
 	$(BIN)/workbench models get smollm2
 	test -d planted-smollm2 || $(BIN)/workbench finetune tofu/forget01 $(ARGS) --retain-rows 160 --model smollm2 --out planted-smollm2
-	$(BIN)/python benchmarks/leaderboard.py $(REAL) $(ARGS) --workers 1 --threads 1 --out docs/leaderboard-real
+	$(BIN)/python benchmarks/leaderboard.py $(REAL) $(ARGS) --workers 1 --threads 1 --out docs/findings/leaderboard-real
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

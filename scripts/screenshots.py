@@ -1,4 +1,4 @@
-"""Pictures of the widgets in real JupyterLab, in both themes: python docs/screenshots.py (writes docs/images/*.png)."""
+"""Pictures of the widgets in real JupyterLab, in both themes: python scripts/screenshots.py (writes docs/images/*.png)."""
 
 from __future__ import annotations
 
