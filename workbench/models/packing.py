@@ -183,7 +183,7 @@ _packs: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictio
 def packs(lm: LanguageModel, width: int) -> bool:
     """Whether a model computes samples of at most `width` tokens as one row: tried once, against padding.
 
-    On a CPU: a GPU's step is bound by launching kernels (measured, see docs/experiments.md), and groups launch more.
+    On a CPU: a GPU's step is bound by launching kernels (measured, see docs/findings), and groups launch more.
     Compiled steps and sharded models are padded, since they want the same shapes every time.
     """
     model = lm.module
