@@ -42,6 +42,11 @@ KINDS = {
     "input": "the whole task; scores the question's tokens too",
     "live": "the run: it learns along with the model",
 }
+SHARED = {
+    "target": "what is explained: `answer`, `mean`, `token:K`, or `contrast` with a wrong answer.",
+    "baseline": "what stands for a token that is not there: `eos`, `pad`, `mean` or `zero`.",
+    "units": "`token` or `word`.",
+}
 
 
 def escape(text: str) -> str:
@@ -63,11 +68,13 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def docstring(function: Callable[..., Any]) -> tuple[str, str, dict[str, str]]:
     """A docstring's first line, its other paragraphs, and what it says of each parameter."""
     first, *blocks = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-    rest, parameters = [], {}
+    rest: list[str] = []
+    parameters: dict[str, str] = {}
     for block in blocks:
-        if block.startswith(("Args:", "Attributes:")):
-            entries = re.findall(r"^    (\w+): (.*(?:\n {6,}.*)*)", block, re.M)
-            parameters |= {name: " ".join(text.split()) for name, text in entries}
+        inline = re.findall(r"^`(\w+)`: (.*)$", block, re.M)
+        if block.startswith(("Args:", "Attributes:")) or len(inline) == len(block.splitlines()):
+            listed = re.findall(r"^    (\w+): (.*(?:\n {6,}.*)*)", block, re.M)
+            parameters |= {name: " ".join(text.split()) for name, text in listed or inline}
         elif not block.startswith(("Returns:", "Raises:")):
             rest.append(block)
     return " ".join(first.split()), "\n\n".join(rest), parameters
@@ -78,7 +85,7 @@ def shown(name: str, value: Any) -> str:
     if name == "range":
         if value == (None, None):
             return "unbounded"
-        low, high = ("−∞" if value[0] is None else f"{value[0]:g}"), ("∞" if value[1] is None else f"{value[1]:g}")
+        low, high = ("-∞" if value[0] is None else f"{value[0]:g}"), ("∞" if value[1] is None else f"{value[1]:g}")
         return f"{low} to {high}"
     if name == "kind":
         return KINDS[value]
@@ -96,7 +103,10 @@ def entry(spec: Spec) -> str:
     if getattr(spec, "slow", False):
         blocks.append("Slow: many passes a sample, so `--scorer all` leaves it out.")
     if spec.options:
-        rows = [(f"`{n}`", f"`{default}`", escape(parameters.get(n, ""))) for n, default in spec.options.items()]
+        rows = [
+            (f"`{n}`", f"`{default}`", escape(parameters.get(n) or SHARED.get(n, "")))
+            for n, default in spec.options.items()
+        ]
         blocks.append(table(("option", "default", ""), rows))
     for name, options in getattr(spec, "presets", {}).items():
         blocks.append(f"`preset={name}`: " + ", ".join(f"`{key}={value}`" for key, value in options.items()))
@@ -120,7 +130,9 @@ def settings() -> str:
     """Every setting of a run, with its default and what it does."""
     if not hasattr(Settings, "model_fields"):
         described = docstring(Settings)[2]
-        rows = [(f"`{f.name}`", f"`{getattr(Settings(), f.name)!r}`", escape(described[f.name])) for f in fields(Settings)]
+        rows = [
+            (f"`{f.name}`", f"`{getattr(Settings(), f.name)!r}`", escape(described[f.name])) for f in fields(Settings)
+        ]
         return table(("setting", "default", ""), rows)
     rows = [
         (f"`{name}`", f"`{field.get_default(call_default_factory=True)!r}`", escape(field.description or ""))
@@ -134,7 +146,7 @@ def help_texts() -> dict[str, str]:
     from workbench.cli import app
 
     if not hasattr(app, "COMMANDS"):
-        parsers = next(a for a in app.parser()._actions if a.dest == "command").choices
+        parsers: Any = next(a for a in app.parser()._actions if a.dest == "command").choices
         return {name: each.format_help() for name, each in parsers.items()}
     return {
         name: each.get_help(typer.Context(each, info_name=f"workbench {name}"))
