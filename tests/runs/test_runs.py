@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import pandas as pd
 import pytest
 import torch
@@ -62,14 +63,14 @@ def test_a_finished_run_has_every_file(undisturbed: Path) -> None:
     assert not [p for p in undisturbed.rglob("*") if p.suffix in (".pt", ".pkl", ".bin")]
 
 
-def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_step(out: Path, step: int, process: forked.Popen) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         events = out / "events.jsonl"
         if events.exists() and len(events.read_text().splitlines()) >= step:
             return
         time.sleep(0.01)
-    raise AssertionError(f"no step {step}: {process.communicate()}")
+    raise AssertionError(f"no step {step}; exit status {process.poll()}")
 
 
 @pytest.mark.parametrize(("sent", "step"), [(signal.SIGINT, 6), (signal.SIGKILL, 6), (signal.SIGKILL, 2)])
@@ -77,13 +78,13 @@ def test_interrupted_runs_resume_to_the_same_bits(
     own: dict[str, str], undisturbed: Path, tmp_path: Path, sent: int, step: int
 ) -> None:
     out = tmp_path / "run"
-    process = subprocess.Popen(command(own, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with (tmp_path / "errors").open("w") as errors:
+        process = forked.Popen(command(own, out), stderr=errors)
     wait_for_step(out, step, process)
     os.kill(process.pid, sent)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
+    assert process.wait(60) == (130 if sent == signal.SIGINT else -signal.SIGKILL)
     if sent == signal.SIGINT:
-        assert f"runs resume {out}" in errors
+        assert f"runs resume {out}" in (tmp_path / "errors").read_text()
     assert runs.RunDirectory(out).status()["status"] == "unfinished"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # resuming goes back to the number that the run began with

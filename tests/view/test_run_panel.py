@@ -51,6 +51,7 @@ def ended(panel: RunPanel, status: str) -> None:
     wait_until(lambda: watchers() == 0)
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_start_watch_stop_attach_resume(spec: TaskSpec, tmp_path: Path) -> None:
     panel = small(tmp_path / "runs", spec, steps="60")
     assert repr(panel) == f"RunPanel(no run yet in {tmp_path / 'runs'})"
@@ -94,6 +95,7 @@ def test_start_watch_stop_attach_resume(spec: TaskSpec, tmp_path: Path) -> None:
     assert repr(other) == f"RunPanel({other.job.path.name}: finished, step 60 of 60)"
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_a_run_that_fails_says_why(spec: TaskSpec, tmp_path: Path) -> None:
     panel = small(tmp_path / "runs", spec, train="layers:90")
     panel.buttons["Start"].click()
