@@ -149,7 +149,7 @@ def help_texts() -> dict[str, str]:
         parsers: Any = next(a for a in app.parser()._actions if a.dest == "command").choices
         return {name: each.format_help() for name, each in parsers.items()}
     return {
-        name: each.get_help(typer.Context(each, info_name=f"workbench {name}"))
+        name: each.get_help(typer.Context(each, info_name=f"workbench {name}", terminal_width=100))
         for name, each in app.COMMANDS.commands.items()
     }
 

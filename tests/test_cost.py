@@ -16,7 +16,7 @@ from runs_of import config_of, own_files
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.cost import Ledger, Phase, peak_memory
-from workbench.evals.probes import greedy
+from workbench.evals.generation import greedy
 from workbench.models.batch import collate
 from workbench.models.encoding import encode
 from workbench.models.flops import forward_flops

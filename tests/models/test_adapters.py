@@ -86,14 +86,16 @@ def test_dual_ascent_follows_the_retain_loss(full: LanguageModel, small: Task) -
 
 def test_a_run_with_lora_leaves_its_adapter_alone(tmp_path: Path, own: list[str]) -> None:
     spec = TaskSpec(forget=own[1], retain=own[3])
-    config = runs.Config(spec, "bio-full", "npo", "uniform", replace(QUICK, train="lora"))
+    config = runs.Config(
+        task=spec, model="bio-full", objective="npo", weights="uniform", settings=replace(QUICK, train="lora")
+    )
     run = execution.start(config, tmp_path / "run")
     assert (run.path / "adapter" / "adapter_model.safetensors").exists()
     assert not (run.path / "model").exists()
     task = spec.load()
     after = run.table("tokens.parquet").query("phase == 'after' and probe_set == 'forget'")  # type: ignore[union-attr]
-    logps = logp(execution.load_result(run), task)
-    assert logps.tolist() == pytest.approx(after["logp"].tolist(), abs=1e-4)
+    after_logp = logp(runs.load_result(run), task)
+    assert after_logp.tolist() == pytest.approx(after["logp"].tolist(), abs=1e-4)
 
 
 def test_what_a_backward_pass_costs(full: LanguageModel) -> None:

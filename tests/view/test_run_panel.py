@@ -172,7 +172,12 @@ def test_the_form_is_what_the_command_line_reads() -> None:
     pairs = ["lr=1e-3", "objective.beta=2.5", "weights.budget=0.4"]
     assert form.config().settings == settings_from(pairs, parts, gamma=0.125)
     assert form.config() == Config(
-        TaskSpec("biographies"), "bio-full", "simnpo", "atwu", form.config().settings, probe_every=10, probe_limit=24
+        task=TaskSpec("biographies"),
+        model="bio-full",
+        objective="simnpo",
+        settings=form.config().settings,
+        probe_every=10,
+        probe_limit=24,
     )
     form.fields["stop_at"].value = " forget.fact_accuracy<=0.2 "
     assert form.config().stop_at == "forget.fact_accuracy<=0.2"

@@ -207,9 +207,7 @@ def faithfulness(given: Namespace) -> dict[str, Any]:
     seeds = seeds_of(given.seeds)
     lm = load_model(given)
     bar = Progress()
-    found = evals.faithfulness(
-        lm, task, table, top=given.top, baseline=given.baseline, progress=lambda n, of: bar.tell("mask", n, of)
-    )
+    found = evals.faithfulness(lm, task, table, top=given.top, baseline=given.baseline, progress=bar.tell)
     rows = [["scorer", "comprehensiveness", "sufficiency", "answers"]]
     for name, value in found.items():
         rows.append([name, number(value["comprehensiveness"]), number(value["sufficiency"]), str(value["samples"])])
