@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from typing import Any
 
 import typer
@@ -128,12 +127,6 @@ def suites() -> str:
 
 def settings() -> str:
     """Every setting of a run, with its default and what it does."""
-    if not hasattr(Settings, "model_fields"):
-        described = docstring(Settings)[2]
-        rows = [
-            (f"`{f.name}`", f"`{getattr(Settings(), f.name)!r}`", escape(described[f.name])) for f in fields(Settings)
-        ]
-        return table(("setting", "default", ""), rows)
     rows = [
         (f"`{name}`", f"`{field.get_default(call_default_factory=True)!r}`", escape(field.description or ""))
         for name, field in Settings.model_fields.items()

@@ -21,6 +21,7 @@ from workbench.objectives import objective, retain_loss
 from workbench.registry import Registry
 from workbench.scorers import scorer
 from workbench.tasks import task
+from workbench.unlearning import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -65,6 +66,13 @@ def test_relative_links_and_anchors_resolve(path: Path) -> None:
 def test_every_page_is_in_the_navigation() -> None:
     named = re.findall(r"[\w/.-]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.M)
     assert sorted(named) == sorted(str(p.relative_to(ROOT / "docs")) for p in PAGES[1:])
+
+
+def test_settings_that_the_guide_names_exist() -> None:
+    guide = (ROOT / "docs" / "guide" / "unlearning.md").read_text(encoding="utf-8")
+    table = guide.split("| setting | what it does |\n|---|---|\n")[1].split("\n\n")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)", row.split(" | ")[0])}
+    assert {"gamma", "skip", "compile"} <= named <= set(Settings.model_fields)
 
 
 def test_the_readme_is_one_page() -> None:
