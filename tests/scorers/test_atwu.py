@@ -253,7 +253,7 @@ def test_learned_scores_leave_the_model_alone(full: LanguageModel, small: Task) 
 
 
 def test_the_projects_preset_finds_facts_and_the_published_one_does_not(full: LanguageModel, bio: Task) -> None:
-    """On a quarter of the answers; docs/experiments.md has the figures of all of them."""
+    """On a quarter of the answers; docs/findings has the figures of all of them."""
     task = replace(bio, sets={"forget": bio.forget[::4], "retain": bio.retain[::8]})
     ours = alignment(score_task(full, task, ["atwu"]))["atwu"]["auroc"]
     published = score_task(full, task, ["atwu"], options={"atwu": PRESETS["published"]})

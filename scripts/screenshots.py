@@ -1,4 +1,4 @@
-"""Pictures of the widgets in real JupyterLab, in both themes: python docs/screenshots.py (writes docs/images/*.png)."""
+"""Pictures of the widgets in JupyterLab, in both themes: python scripts/screenshots.py (writes docs/images/*.png)."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def hover(page: Any, name: str) -> None:
 
 def main() -> None:
     """One notebook a theme, one picture a widget."""
-    from lab import Notebook, jupyter, write_notebook
-    from widget_page import browser
+    from lab import Notebook, jupyter, write_notebook  # type: ignore[import-not-found]
+    from widget_page import browser  # type: ignore[import-not-found]
 
     out = ROOT / "docs" / "images"
     out.mkdir(exist_ok=True)
