@@ -12,7 +12,7 @@ from runs_of import config_of, own_files
 
 from workbench.runs import execution
 from workbench.unlearning.settings import Settings
-from workbench.view.html.markup import plain
+from workbench.view.html.text import plain
 from workbench.view.report import run_report
 from workbench.view.widgets import BeforeAfter, ErrorBrowser, TokenView
 

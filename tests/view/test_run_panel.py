@@ -133,12 +133,12 @@ def test_a_killed_run_and_one_that_waits(spec: TaskSpec, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("field", "text", "said"),
     [
-        ("compile", "maybe", "compile: &#x27;maybe&#x27; is not true or false"),
-        ("lr", "fast", "lr: &#x27;fast&#x27; is not a number"),
-        ("lr", "", "lr: &#x27;&#x27; is not a number"),
+        ("compile", "maybe", "compile: &#39;maybe&#39; is not true or false"),
+        ("lr", "fast", "lr: &#39;fast&#39; is not a number"),
+        ("lr", "", "lr: &#39;&#39; is not a number"),
         ("steps", "0", "steps must be at least 1"),
-        ("probe_limit", "few", "probe limit: &#x27;few&#x27; is not a whole number"),
-        ("train", "<b>", "train is all, lora, or layers such as layers:4-6,9; not &#x27;&lt;b&gt;&#x27;"),
+        ("probe_limit", "few", "probe limit: &#39;few&#39; is not a whole number"),
+        ("train", "<b>", "train is all, lora, or layers such as layers:4-6,9; not &#39;&lt;b&gt;&#39;"),
     ],
 )
 def test_a_mistake_is_a_line_in_the_panel(spec: TaskSpec, tmp_path: Path, field: str, text: str, said: str) -> None:
@@ -211,7 +211,7 @@ def test_choices_that_do_not_go_together_say_why() -> None:
 
 
 def test_a_new_objective_needs_no_change_here() -> None:
-    @objective("quiet", over="tokens", source="this test")
+    @objective("quiet", over="tokens", source="this test", certainty="ours")
     def quiet(tokens: Any, *, softness: float = 0.5) -> Any:
         """Nothing but a name.
 
@@ -256,7 +256,7 @@ def test_runs_are_listed_and_one_that_vanished_is_named(bio: Any, tmp_path: Path
     panel.buttons["Attach"].click()
     assert panel.job is not None
     assert panel.job.path.name == "a"
-    assert "nobody works on it" in panel.failure.value
+    assert "no process works on it" in panel.failure.value
     assert "Traceback:\n  &lt;script&gt;^[[31m</pre>" in panel.failure.value
     shutil.rmtree(panel.job.path)
     panel._show(panel.job)

@@ -19,7 +19,8 @@ from workbench.runs import execution
 from workbench.runs.directory import RunDirectory
 from workbench.unlearning.settings import Settings
 from workbench.view.html.highlight import layers_of
-from workbench.view.html.markup import number
+from workbench.view.html.render import STATIC
+from workbench.view.html.text import number
 from workbench.view.widgets import BeforeAfter, CompareView, TokenView
 from workbench.view.widgets.token_payload import BOOK, CHANGE, NONE, _coded
 
@@ -252,9 +253,7 @@ def test_numbers_are_written_as_in_python(page: Any) -> None:
 
 
 def script_of_numbers() -> str:
-    from workbench.view.html.markup import STATIC
-
-    return (STATIC / "tokens" / "1_marks.js").read_text(encoding="utf-8")
+    return (STATIC / "token_view" / "elements.js").read_text(encoding="utf-8")
 
 
 def hostile_view() -> TokenView:
@@ -336,5 +335,5 @@ def test_before_after_in_tabs(chromium: Any, run: Path, tmp_path: Path) -> None:
 
 def test_before_after_of_an_unfinished_run_is_one_line(run: Path) -> None:
     probes = RunDirectory(run).table("probes.parquet")
-    with pytest.raises(UserError, match="no probes of after its end yet"):
+    with pytest.raises(UserError, match="has not been probed after its end yet"):
         BeforeAfter(probes[probes["phase"] == "before"])

@@ -22,8 +22,8 @@ from workbench.view.charts.scores import (
 )
 from workbench.view.html.agreement import agreement_view, disagreement_view
 from workbench.view.html.compare import Comparison, brief, columns, compare_view, token_matrix
-from workbench.view.html.markup import NOT_AVAILABLE, number, shortened, visible
 from workbench.view.html.scale import Scale
+from workbench.view.html.text import NOT_AVAILABLE, number, shortened, visible
 
 SCORERS = ["surprisal", "wga", "random", "uniform"]
 TOKENS = ["<script>alert(1)</script>", " \"q\" & 's'", "zero\u200bwidth", "\n", " 👩‍🔬", " مرحبا", "$x$", "&amp;", ""]

@@ -61,12 +61,7 @@ def template() -> go.layout.Template:
 
 def safe(text: str) -> str:
     """`text` as a plotly label: escaped, invisible characters as marks, and no formula between dollar signs."""
-    return unformatted(plain(text))
-
-
-def unformatted(escaped: str) -> str:
-    """Escaped text for plotly, which knows no `&quot;` and sets what stands between dollar signs as a formula."""
-    return escaped.replace("&quot;", '"').replace("$", "&#36;")
+    return str(plain(text)).replace("$", "&#36;")
 
 
 def _figure(data: Any, title: str, height: int, **layout: Any) -> go.Figure:
@@ -127,7 +122,7 @@ def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str]
     for i, scored in enumerate(comparison.scored):
         row, name, scale = [c.scores[i] for c in found], safe(scored.answer.name), scored.answer.scale
         places.append([scale.level(x) / STEPS if scale and math.isfinite(x) else None for x in row])
-        said.append([f"{unformatted(c.title)}<br>{name} {number(x, 4)}" for c, x in zip(found, row, strict=True)])
+        said.append([f"{safe(c.title)}<br>{name} {number(x, 4)}" for c, x in zip(found, row, strict=True)])
     absent = [[1 if x is None else None for x in row] for row in places]
     maps = [_tiles(places, SIGNED, said)]
     notes = ["each scorer on its own scale"]
