@@ -224,7 +224,7 @@ def test_a_new_objective_needs_no_change_here() -> None:
         form = Form(TaskSpec("biographies"), "bio-full")
         form.objective.value = "quiet"
         assert form.options["objective.softness"].value == "0.5"
-        assert form.options["objective.softness"].tooltip == "of quiet: how little it does."
+        assert form.options["objective.softness"].tooltip == "of objective quiet: how little it does."
         assert "Nothing but a name." in form.about.value
         assert "how little it does." in form.meaning.value
     finally:

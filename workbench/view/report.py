@@ -34,6 +34,7 @@ from workbench.view.html import (
     texts_of,
     token_view,
     value_of,
+    weights_source,
 )
 from workbench.view.sections import Section, importance, sections_page
 
@@ -73,9 +74,8 @@ class RunFiles:
 
     @property
     def weights(self) -> str:
-        """Where the token weights come from: an objective may have the same name as a scorer."""
-        file = str(self.config.get("weights", "")).endswith((".parquet", ".safetensors"))
-        return f"file {self.name('weights')}" if file else f"scorer {self.name('weights')}"
+        """What gives the token weights, such as "scorer atwu"."""
+        return weights_source(str(self.config.get("weights", NOT_AVAILABLE)))
 
     def before_after(self, probe_set: str, name: str) -> tuple[float, float] | None:
         """A metric of a probe set before and after the run; None where either is missing."""

@@ -48,3 +48,4 @@ from .text import plain as plain
 from .text import shortened as shortened
 from .text import value_of as value_of
 from .text import visible as visible
+from .text import weights_source as weights_source

@@ -18,7 +18,7 @@ MEASURES = {
     "spearman": ("Spearman rank correlation", "1: the same order of tokens, 0: unrelated, below 0: reversed"),
     "kendall": (
         "Kendall tau-b",
-        "tokens in pairs: how many more stand in the same order than in reverse; 1: all, 0: none",
+        "over pairs of tokens: the share in the same order less the share in reverse; 1: all alike, 0: as many of each",
     ),
     "top_k_overlap": ("overlap of the highest tokens", "how much of one scorer's highest {top} is in the other's"),
 }

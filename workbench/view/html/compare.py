@@ -37,7 +37,7 @@ class Scored:
 
     @property
     def power(self) -> int:
-        """The power of ten that its numbers are given in where cells are narrow: 0, or a multiple of 3."""
+        """The power of ten of its unit in narrow cells: 0, or a multiple of 3."""
         largest = float(np.abs(self.finite).max(initial=0.0))
         return 0 if largest == 0 or 0.05 <= largest < 1000 else 3 * math.floor(math.log10(largest) / 3)
 

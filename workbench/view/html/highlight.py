@@ -45,13 +45,7 @@ def _word(index: int, level: int) -> str:
 
 
 def token_mark(
-    text: Markup,
-    title: Sequence[str],
-    level: int,
-    underline: bool,
-    span: bool,
-    words: str = "",
-    missing: bool = False,
+    text: Markup, title: Sequence[str], level: int, underline: bool, span: bool, words: str = "", missing: bool = False
 ) -> str:
     """One token: text with a title, coloured inline, `<u>` where it is selected, a dotted line above in a span."""
     tag = "u" if underline else "span"

@@ -20,11 +20,7 @@ ANY_SET = ("truth_ratio", "fluency")  # higher is better on the forget set too
 
 
 def metrics_view(
-    metrics: Mapping[str, Any],
-    definitions: Definitions | None = None,
-    *,
-    title: str | None = None,
-    css: bool = True,
+    metrics: Mapping[str, Any], definitions: Definitions | None = None, *, title: str | None = None, css: bool = True
 ) -> Markup:
     """Every metric of every probe set, before → after; "not available" where there is no value, with the reason below.
 

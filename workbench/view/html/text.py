@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -79,6 +80,11 @@ def label(name: str) -> str:
 def wrapping(name: Any) -> Markup:
     """A scorer's name that may wrap after an underscore."""
     return Markup("_<wbr>").join(marked(str(name)).split("_"))
+
+
+def weights_source(weights: str) -> str:
+    """What gives a run's token weights: a file, or a scorer, which may have the same name as an objective."""
+    return f"{'file' if weights.endswith(('.parquet', '.safetensors')) else 'scorer'} {Path(weights).name}"
 
 
 # Numbers ------------------------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         if not row:
             self.answer.value = render("errors.hint", text="No answer matches these filters.")
             return
-        self.answer.value = answer_html(row | {"tags": "", "note": ""}, self._numbers(row))  # these stand below
+        self.answer.value = answer_html(row | {"tags": "", "note": ""}, self._numbers(row))  # these are shown below
         if part is None:
             self.answer.value += render("errors.hint", text="Its tokens were not recorded before and after the run.")
         else:

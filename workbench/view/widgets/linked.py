@@ -43,7 +43,7 @@ class Linked(Twin, anywidget.AnyWidget):
 
     def to_html(self) -> str:
         """The static twin: the same content without scripts."""
-        html = Markup(self.html)  # as `__init__` was given it
+        html = Markup(self.html)  # put together from views, which escape
         return style_sheet() + style_sheet("linked") + render("linked.twin", html=html)
 
 

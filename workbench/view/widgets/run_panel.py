@@ -89,7 +89,7 @@ class RunPanel(Twin, widgets.VBox):
     # What the buttons do ------------------------------------------------------------------------------------------
 
     def config(self) -> Config:
-        """The configuration as the form stands; raises UserError where a field cannot be read."""
+        """The configuration in the form; raises UserError where a field cannot be read."""
         return self.form.config()
 
     def start(self) -> None:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from workbench.runs import STOP, Config, Job, RunDirectory
-from workbench.view.html import cost_table, definitions, label, large, line_chart_svg, metrics_view, number, render
+from workbench.view.html import (
+    cost_table,
+    definitions,
+    label,
+    large,
+    line_chart_svg,
+    metrics_view,
+    number,
+    render,
+    weights_source,
+)
 
 POINTS = 400  # of a line, at most
 LINES = {"forget": "forget_nll", "retain": "retain_nll"}
@@ -41,7 +50,7 @@ def state_of(run: RunDirectory, status: Mapping[str, Any]) -> str:
 
 
 def failed(status: Mapping[str, Any]) -> bool:
-    """Whether a run ended before its last step without being asked to."""
+    """Whether a run ended before its last step, and nobody stopped it."""
     return status["status"] == "unfinished" and not str(status["reason"]).startswith("stopped")
 
 
@@ -75,14 +84,8 @@ def state_html(run: RunDirectory, status: Mapping[str, Any], events: Sequence[Ma
     percent = 100 * (status["status"] == "finished" or status["step"] / max(1, status["steps"]))
     config = {key: run.config[key] for key in ("objective", "model")}
     config["task"] = run.config["task"].get("name") or "own files"
-    config["weights"] = weights_of(run.config["weights"])
+    config["weights"] = weights_source(run.config["weights"])
     return render("run.state", config=config, name=run.name, parts=parts, percent=percent)
-
-
-def weights_of(weights: str) -> str:
-    """What gives the token weights: a file, or a scorer, which may have the same name as an objective."""
-    file = weights.endswith((".parquet", ".safetensors"))
-    return f"file {Path(weights).name}" if file else f"scorer {Path(weights).name}"
 
 
 def thinned(points: Points) -> Points:
@@ -126,6 +129,6 @@ def config_html(config: Config) -> Markup:
     values |= {f.name: getattr(config.settings, f.name) for f in fields(config.settings) if f.name != "options"}
     for part, options in config.settings.options.items():
         values |= {f"{part} {name}": value for name, value in options.items()}
-    values["weights"] = weights_of(config.weights)
+    values["weights"] = f"{weights_source(config.weights).split()[0]} {config.weights}"
     shown = {name: value for name, value in values.items() if value not in (None, "")}
     return render("run.configuration", values=shown)

@@ -56,10 +56,7 @@ class Payload:
 
 
 def payload(
-    scores: pd.DataFrame,
-    samples: Samples,
-    tokens: pd.DataFrame | None = None,
-    curve: Sequence[Mapping[str, Any]] = (),
+    scores: pd.DataFrame, samples: Samples, tokens: pd.DataFrame | None = None, curve: Sequence[Mapping[str, Any]] = ()
 ) -> Payload:
     """Everything a token view shows.
 

@@ -103,7 +103,7 @@ class Scores {
     return low < 0 ? value / high : (value - low) / (high - low || 1);
   }
 
-  /** The score at a place of the scale: where the threshold's slider stands. */
+  /** The score at a place of the scale, as the threshold's slider needs it. */
   at(layer, place) {
     const { low, high, quantiles } = layer.scale;
     if (quantiles.length) return quantiles[Math.round(place * (quantiles.length - 1))];
