@@ -108,8 +108,8 @@ def main() -> None:
         page = open_widget(chromium, view, Path(folder))
         found |= measure(page, given)
         found["first_paint_with_python_s"] = built + found["first_paint_s"]
-        if page.said:
-            sys.exit("\n".join(page.said))
+        if page.messages:
+            sys.exit("\n".join(page.messages))
     found["report_mb"] = len(scores_page(scores, samples, max_samples=given.samples).encode()) / 1e6
     print(json.dumps({k: round(v, 4) for k, v in found.items()} | vars(given)))
 

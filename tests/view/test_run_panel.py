@@ -35,8 +35,8 @@ def spec(bio: Any, tmp_path: Path) -> TaskSpec:
 def small(root: Path, spec: TaskSpec, **fields: str) -> RunPanel:
     panel = RunPanel(root, spec)
     panel.form.objective.value, panel.form.weights.value = "wga", "surprisal"
-    given = {"steps": "30", "batch_size": "4", "probe_limit": "2", "probe_every": "8"}
-    for name, text in (given | fields).items():
+    defaults = {"steps": "30", "batch_size": "4", "probe_limit": "2", "probe_every": "8"}
+    for name, text in (defaults | fields).items():
         panel.form.fields[name].value = text
     return panel
 
@@ -131,7 +131,7 @@ def test_a_killed_run_and_one_that_waits(spec: TaskSpec, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "said"),
+    ("field", "text", "message"),
     [
         ("compile", "maybe", "compile: &#39;maybe&#39; is not true or false"),
         ("lr", "fast", "lr: &#39;fast&#39; is not a number"),
@@ -141,14 +141,14 @@ def test_a_killed_run_and_one_that_waits(spec: TaskSpec, tmp_path: Path) -> None
         ("train", "<b>", "train is all, lora, or layers such as layers:4-6,9; not &#39;&lt;b&gt;&#39;"),
     ],
 )
-def test_a_mistake_is_a_line_in_the_panel(spec: TaskSpec, tmp_path: Path, field: str, text: str, said: str) -> None:
+def test_a_mistake_is_a_line_in_the_panel(spec: TaskSpec, tmp_path: Path, field: str, text: str, message: str) -> None:
     panel = small(tmp_path / "runs", spec)
     panel.form.fields[field].value = text
     panel.buttons["Start"].click()
-    assert said in panel.error.value
+    assert message in panel.error.value
     assert panel.form.fields[field].value == text  # what was typed stays
     assert not (tmp_path / "runs").exists()
-    assert said in panel.to_html()
+    assert message in panel.to_html()
     panel.buttons["Stop"].click()
     assert "no run is shown" in panel.error.value
 
@@ -232,9 +232,9 @@ def test_a_new_objective_needs_no_change_here() -> None:
 
 
 def test_every_setting_has_help_and_every_control_a_label() -> None:
-    said = helps(Settings.__doc__)
-    assert set(Settings.__dataclass_fields__) <= set(said)
-    assert said["micro_batch"].startswith("samples computed at once in a process")
+    texts = helps(Settings.__doc__)
+    assert set(Settings.__dataclass_fields__) <= set(texts)
+    assert texts["micro_batch"].startswith("samples computed at once in a process")
     form = Form(TaskSpec("biographies"), "bio-full")
     controls = [form.task, form.model, form.objective, form.weights, form.reference, form.preset, *form.folds]
     assert all(each.description for each in (*controls, *form.fields.values(), *form.options.values()))
@@ -274,6 +274,6 @@ def test_long_curves_are_thinned_to_what_can_be_seen() -> None:
     assert len(line_chart_svg({"forget": few}, css=False)) < 12_000
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (61, "1 min 1 s"), (3900, "1 h 5 min")])
-def test_durations_are_for_people(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (61, "1 min 1 s"), (3900, "1 h 5 min")])
+def test_durations_are_for_people(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
