@@ -23,7 +23,7 @@ from workbench.tasks.spec import TaskSpec
 from workbench.unlearning.settings import Settings
 from workbench.view.html.line_chart import line_chart_svg
 from workbench.view.widgets import RunPanel
-from workbench.view.widgets.run_form import Form, helps
+from workbench.view.widgets.run_form import Form, descriptions
 from workbench.view.widgets.run_status import POINTS, duration, thinned
 
 
@@ -232,9 +232,8 @@ def test_a_new_objective_needs_no_change_here() -> None:
 
 
 def test_every_setting_has_help_and_every_control_a_label() -> None:
-    texts = helps(Settings.__doc__)
-    assert set(Settings.__dataclass_fields__) <= set(texts)
-    assert texts["micro_batch"].startswith("samples computed at once in a process")
+    texts = descriptions(Settings) | descriptions(Config)
+    assert all(texts[name] for name in (*vars(Settings()), "probe_every", "probe_limit", "stop_at"))
     form = Form(TaskSpec("biographies"), "bio-full")
     controls = [form.task, form.model, form.objective, form.weights, form.reference, form.preset, *form.folds]
     assert all(each.description for each in (*controls, *form.fields.values(), *form.options.values()))

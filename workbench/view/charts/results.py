@@ -1,4 +1,4 @@
-"""Charts of what runs did: forget against retain, metrics over the steps, and each answer before and after."""
+"""Charts of results: forget against retain, metrics over the steps, and each answer before and after."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _short(text: Any, limit: int = 40) -> str:
 
 
 def _title(metric: str, probe_set: str) -> str:
-    """An axis of a metric of a set, and which end of it is wanted."""
+    """The title of an axis: set, metric, and which end is better."""
     better = definitions().get(metric, {}).get("direction", "")
     if probe_set == "forget" and metric not in ANY_SET:
         better = {"higher": "lower", "lower": "higher"}.get(better, better)
@@ -45,10 +45,10 @@ def tradeoff_chart(
     kept: str = "retain",
     kept_metric: str | None = None,
 ) -> go.Figure:
-    """What runs made the model forget (across) and what they left of the rest (up): an arrow from before to after.
+    """What runs made the model forget (x axis) and what they kept (y axis): an arrow from before to after.
 
-    Where a run has several seeds the arrow joins their means, each seed is a small mark, and bars reach from the lowest
-    to the highest.
+    With several seeds the arrow joins their means, each seed is a small mark, and bars reach from the lowest to the
+    highest.
 
     Args:
         runs: name -> content of its `metrics.json`, or a list of them, one a seed.
@@ -83,7 +83,7 @@ def _value(name: str, metrics: Metrics, phase: str, probe_set: str, metric: str)
 
 
 def _arrow(figure: go.Figure, name: str, before: np.ndarray, after: np.ndarray, place: int) -> None:
-    """A run: where it began, its seeds, and their mean with bars to the furthest; `after` is (seeds, 2)."""
+    """A run: its start, its seeds, and their mean with bars to the extremes; `after` is (seeds, 2)."""
     colour, symbol = COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]
     mean = after.mean(0)
     look = {"mode": "markers", "legendgroup": name, "name": name, "hovertemplate": "%{customdata}<extra></extra>"}
@@ -154,7 +154,7 @@ def metrics_chart(curve: pd.DataFrame, metrics: Sequence[str] = ("fact_accuracy"
 def slope_chart(probes: pd.DataFrame, metric: str = "probability", *, sets: Sequence[str] | None = None) -> go.Figure:
     """Each answer's metric before and after as a line, a panel a probe set; hovering gives its id and question.
 
-    Answers with the same two values are one line, the wider the more they are. A change below 0.01 is none. Where all
+    Answers with the same two values are one line, wider for more of them. A change below 0.01 counts as none. Where all
     values are positive and some beyond 100, the axis is logarithmic.
 
     Args:
@@ -195,7 +195,7 @@ def slope_chart(probes: pd.DataFrame, metric: str = "probability", *, sets: Sequ
 
 
 def _pairs(probes: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A row an answer: probe_set, sample_id, prompt, before, after, and which way it went."""
+    """A row for each answer: probe_set, sample_id, prompt, before, after, and its `turn`."""
     if metric not in probes:
         raise unknown("metric", metric, [str(c) for c in probes.select_dtypes("number")])
     phases = {phase: part for phase, part in probes.groupby("phase")}
@@ -216,7 +216,7 @@ def _counts(name: str, part: pd.DataFrame) -> str:
 
 
 def _lines(part: pd.DataFrame, metric: str) -> dict[int, list[tuple[float, float, str]]]:
-    """Width -> lines of that width: before, after, and what hovering says."""
+    """Width -> lines of that width: before, after, and the text on hover."""
     by_width: dict[int, list[tuple[float, float, str]]] = {}
     for _, same in part.groupby([part["before"].round(4), part["after"].round(4)]):
         before, after = float(same["before"].iloc[0]), float(same["after"].iloc[0])

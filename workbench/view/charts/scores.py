@@ -70,7 +70,7 @@ def _figure(data: Any, title: str, height: int, **layout: Any) -> go.Figure:
 
 
 def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", level: str = "pooled") -> go.Figure:
-    """The scorer x scorer matrix of one measure, blue below zero; a gap says why when hovered over.
+    """The scorer x scorer matrix of one measure, blue below zero; hovering over a gap shows its reason.
 
     Raises:
         UserError: for an unknown measure or level.
@@ -111,7 +111,7 @@ def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", 
 
 
 def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str] | None = None) -> go.Figure:
-    """One sample as a heatmap, a row a scorer on its own scale, a column a token; hovering shows the raw score.
+    """One sample as a heatmap: a row for each scorer on its own scale, a column for each token; raw scores on hover.
 
     Raises:
         UserError: for a table without answers, an unknown scorer or an unknown sample.
@@ -145,7 +145,7 @@ def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str]
 
 
 def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> go.Figure:
-    """What each answer token's own log-probability owes to every token before it: a row an answer token.
+    """How much each earlier token contributes to each answer token's log-probability: a row for each answer token.
 
     Args:
         rows: (answer tokens, tokens of question and answer), as `scorers.attribution.each_target` gives it.
@@ -163,7 +163,7 @@ def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> go.Figure:
     largest = float(np.abs(rows).max()) or 1.0
     return _figure(
         _tiles((rows / largest).tolist(), SIGNED, hover),
-        "What each answer token (row) owes to each token before it",
+        "What each token before (column) contributes to each answer token (row)",
         150 + 22 * len(rows),
         xaxis={**_ticks(texts), "tickangle": -90},
         yaxis={**_ticks(answer), "autorange": "reversed"},
@@ -171,7 +171,7 @@ def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> go.Figure:
 
 
 def _tiles(values: list[list[Any]], colours: list[list[Any]], hover: list[list[str]], **more: Any) -> go.Heatmap:
-    """A heatmap of -1..1 in `colours`, a gap where there is no value; `hover` is shown on hovering."""
+    """A heatmap of -1..1 in `colours`, with a gap where there is no value, and the texts `hover`."""
     return go.Heatmap(
         z=values,
         zmin=-1,
@@ -186,7 +186,7 @@ def _tiles(values: list[list[Any]], colours: list[list[Any]], hover: list[list[s
 
 
 def _ticks(labels: list[str]) -> dict[str, Any]:
-    """An axis of one label a place; places are numbers, so that equal labels stay apart."""
+    """An axis with a label at each place; places are numbers, so that equal labels stay apart."""
     places = list(range(len(labels)))
     return {"tickvals": places, "ticktext": labels, "showgrid": False, "zeroline": False, "ticklabelstandoff": 6}
 
@@ -194,7 +194,7 @@ def _ticks(labels: list[str]) -> dict[str, Any]:
 def distribution_chart(scores: pd.DataFrame) -> go.Figure:
     """Answer scores of each scorer as boxes (quartiles, whiskers from 5 to 95 %) on an axis of its own.
 
-    Where labels are known, tokens inside and outside labelled spans are apart.
+    With labels, tokens inside and outside labelled spans are separate boxes.
 
     Raises:
         UserError: for a table without answers.
@@ -238,7 +238,7 @@ def _box(values: np.ndarray, name: str, place: int, legend: bool) -> go.Box:
 
 
 def disagreement_chart(table: pd.DataFrame, *, limit: int = 20) -> go.Figure:
-    """The samples on which the scorers disagree most, as bars; hovering names the two that are furthest apart."""
+    """The samples on which the scorers disagree most, as bars; on hover the two that are furthest apart."""
     shown = table[np.isfinite(table["disagreement"].astype(float))].head(limit)
     values = [float(v) for v in shown["disagreement"]]
     apart = [safe(str(a)) for a in shown["most_apart"]]

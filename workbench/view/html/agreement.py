@@ -53,7 +53,7 @@ POOLING = {"pooled": "over all tokens at once", "per_sample": "mean over samples
 
 
 def agreement_of(agreement: Mapping[str, Any], measure: str, level: str) -> Mapping[str, Mapping[str, Any]]:
-    """The scorer x scorer values of one measure; raises UserError for a measure or level there is not."""
+    """The scorer x scorer values of one measure; raises UserError for an unknown measure or level."""
     if measure not in MEASURES:
         raise unknown("measure", measure, list(MEASURES))
     if level not in POOLING:

@@ -24,7 +24,7 @@ MOST_TITLES = 12  # scorers that a token's title may list; with more, pages woul
 
 @dataclass(frozen=True)
 class Scored:
-    """One scorer's scores of answers and, where it has any, of questions; both on one scale."""
+    """One scorer's scores of answers and, where there are any, of questions; both on one scale."""
 
     answer: Layer
     prompt: Layer | None = None
@@ -44,7 +44,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tokens of answers and questions by sample, and what each scorer says of them."""
+    """Tokens of answers and questions by sample, and each scorer's scores."""
 
     answers: dict[Any, pd.DataFrame]
     prompts: dict[Any, pd.DataFrame]
@@ -98,7 +98,7 @@ def compare_view(
     title: str | None = None,
     css: bool = True,
 ) -> Markup:
-    """Each answer once a scorer, one below the other, coloured on that scorer's own scale.
+    """Each answer once for every scorer, one below the other, coloured on that scorer's own scale.
 
     Where a scorer has scores for question tokens, the question is coloured too, above its answer.
 
@@ -133,7 +133,7 @@ def compare_view(
 
 
 def _blocks(comparison: Comparison, sample: Any, question: str | None, answer: str | None) -> list[dict[str, Any]]:
-    """The sample once a scorer: name, highlighted question where it is scored, highlighted answer."""
+    """The sample once for every scorer: name, highlighted question where it is scored, highlighted answer."""
     layers = [s.answer for s in comparison.scored]
     prompts = [s.prompt for s in comparison.scored if s.prompt]
     questions, blocks = comparison.prompts.get(sample), []
@@ -199,7 +199,7 @@ def token_matrix(
     title: str | None = None,
     css: bool = True,
 ) -> Markup:
-    """One sample as a table: a row a scorer on its own scale, a column a token, question tokens first.
+    """One sample as a table: a row for each scorer on its own scale, a column for each token, question tokens first.
 
     Raises:
         UserError: for a table without answers, an unknown scorer or an unknown sample.

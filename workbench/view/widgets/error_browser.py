@@ -1,4 +1,4 @@
-"""The error browser: every probed answer of a run, filtered by what became of it, with tags and notes of one's own."""
+"""The error browser: every probed answer of a run, filtered by outcome, with tags and notes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ErrorBrowser(Twin, widgets.VBox):
 
     Attributes:
         rows: all answers, as `outcomes` gives them, with `tags` and `note`.
-        shown: those that the filters leave, in the chosen order.
+        shown: the answers that the filters leave, in the chosen order.
         selected: the row that is open, as a dict; empty where none is.
 
     Raises:
@@ -112,7 +112,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         self._open()
 
     def _fill(self) -> None:
-        """Draw the list; the answer that is open stays so, where it is still there."""
+        """Draw the list; the open answer stays open if the filters leave it."""
         head, lines = list_lines(self.shown)
         counts = ", ".join(f"{int(self.shown[name].sum())} {name}" for name in RULES if self.shown[name].any())
         rule = f"{self.outcome.value}: {RULES[self.outcome.value]}" if self.outcome.value else counts

@@ -1,10 +1,10 @@
-"""The form of a run: task, model, objective, weights, and the parameters that these bring along."""
+"""The form of a run: task, model, objective, weights, and the options of these."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets as widgets
@@ -20,7 +20,7 @@ from workbench.unlearning import Settings
 from workbench.view.html import render
 
 MAIN = ("steps", "batch_size", "lr", "alpha", "gamma", "train", "seed")
-OTHER = tuple(f.name for f in fields(Settings) if f.name not in (*MAIN, "options"))
+OTHER = tuple(name for name in vars(Settings()) if name not in (*MAIN, "options"))
 PROBES = {"probe_every": "10", "probe_limit": "24", "stop_at": ""}
 FEW = 6  # options of the weights that are shown at once; more are folded away
 VARIANTS = {"tofu": ("forget01", "forget05", "forget10"), "muse": ("news", "books")}
@@ -35,8 +35,15 @@ def helps(text: str | None, heading: str = "Attributes") -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in entries}
 
 
+def descriptions(model: Any) -> dict[str, str]:
+    """The description of each field of a pydantic model; of another class, of each attribute in its docstring."""
+    if hasattr(model, "model_fields"):
+        return {name: field.description or "" for name, field in model.model_fields.items()}
+    return helps(model.__doc__)
+
+
 def about(entry: Spec) -> str:
-    """An entry in a sentence: the first paragraph of its docstring."""
+    """The first paragraph of an entry's docstring."""
     return " ".join((inspect.getdoc(entry.function) or "").split("\n\n")[0].split())
 
 
@@ -63,7 +70,7 @@ class Form(widgets.VBox):
         self.weights = widgets.Dropdown(options=list(scorer), value="atwu", description="weights by scorer")
         self.reference = widgets.Combobox(options=known, description="reference", placeholder="a second model")
         self.preset = widgets.Dropdown(options=[PLAIN], description="weights preset")
-        self._docs = helps(Settings.__doc__) | helps(Config.__doc__)
+        self._docs = descriptions(Settings) | descriptions(Config)
         self.fields = {name: self._field(name) for name in (*MAIN, *PROBES, *OTHER)}
         for name in ("task", "model", "objective", "weights", "reference"):
             getattr(self, name).tooltip = self._docs[name]

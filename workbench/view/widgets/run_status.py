@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from markupsafe import Markup
@@ -123,12 +122,12 @@ def results_html(run: RunDirectory) -> Markup:
 
 def config_html(config: Config) -> Markup:
     """A configuration, every value of it."""
-    values = {name: getattr(config, name) for name in ("model", "objective", "weights", "reference")}
-    values |= {f"task {f.name}".removesuffix(" name"): getattr(config.task, f.name) for f in fields(config.task)}
-    values |= {name: getattr(config, name) for name in ("probe_every", "probe_limit", "stop_at")}
-    values |= {f.name: getattr(config.settings, f.name) for f in fields(config.settings) if f.name != "options"}
+    record = config.as_dict()
+    values = {name: record[name] for name in ("model", "objective", "weights", "reference")}
+    values["weights"] = f"{weights_source(config.weights).split()[0]} {config.weights}"
+    values |= {f"task {name}".removesuffix(" name"): value for name, value in record["task"].items()}
+    values |= {name: record[name] for name in ("probe_every", "probe_limit", "stop_at")}
+    values |= {name: value for name, value in record["settings"].items() if name != "options"}
     for part, options in config.settings.options.items():
         values |= {f"{part} {name}": value for name, value in options.items()}
-    values["weights"] = f"{weights_source(config.weights).split()[0]} {config.weights}"
-    shown = {name: value for name, value in values.items() if value not in (None, "")}
-    return render("run.configuration", values=shown)
+    return render("run.configuration", values={k: value for k, value in values.items() if value not in (None, "")})
