@@ -24,7 +24,7 @@ from workbench.tasks import Sample
 from workbench.unlearning import unlearn
 
 SETTINGS = wb.Settings(steps=60, batch_size=32, lr=3e-4, alpha=2.0)
-LARGER = replace(SETTINGS, steps=50, lr=1e-3, alpha=4.0)
+LARGER = SETTINGS.replace(steps=50, lr=1e-3, alpha=4.0)
 
 
 def person(sample_id: str) -> tuple[str, str]:
@@ -73,7 +73,7 @@ class Study:
 
     def seed(self, seed: int) -> None:
         """All parts with one seed."""
-        rows = {"small steps": self.run(replace(SETTINGS, seed=seed)), "larger": self.run(replace(LARGER, seed=seed))}
+        rows = {"small steps": self.run(SETTINGS.replace(seed=seed)), "larger": self.run(replace(LARGER, seed=seed))}
         for name, found in rows.items():
             forget, kept = parted(found)
             quarter = pd.qcut(self.sure.loc[forget.index], 4, labels=["1 surest", "2", "3", "4 least sure"])
@@ -88,7 +88,7 @@ class Study:
         forget, _ = parted(rows["small steps"])
         case = self.sure.loc[forget.index[forget["still remembered"]]].idxmin()
         times = self.scores["sample_id"].eq(case).map({True: 30.0, False: 1.0})
-        heavy = self.run(replace(SETTINGS, seed=seed), weights=self.scores.assign(score=self.scores["score"] * times))
+        heavy = self.run(SETTINGS.replace(seed=seed), weights=self.scores.assign(score=self.scores["score"] * times))
         self.count("remembered, 30 x its weight", seed, heavy.loc[[case], "still remembered"], ["surest that stayed"])
 
 

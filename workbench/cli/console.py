@@ -35,16 +35,13 @@ class Progress:
             self.close()
 
     def hooks(self, steps: int) -> dict[str, Any]:
-        """`on_step` and `on_probe` for a run of so many steps."""
+        """`on_step` and `progress` for a run of so many steps."""
 
         def on_step(event: dict[str, Any]) -> None:
             parts = [f"{k.split('_')[0]} {event[k]:.2f}" for k in ("forget_nll", "retain_nll") if k in event]
             self.tell("step", event["step"], steps, " ".join(parts))
 
-        def on_probe(name: str, done: int, total: int) -> None:
-            self.tell(f"probe {name}", done, total)
-
-        return {"on_step": on_step, "on_probe": on_probe}
+        return {"on_step": on_step, "progress": self.tell}
 
     def close(self) -> None:
         """End the current bar."""

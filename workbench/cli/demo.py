@@ -131,12 +131,12 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
 def plant(out: Path, task: Task) -> str:
     """SmolLM2 with the task's facts, planted once into a directory below `out`."""
     samples = [*task.forget, *task.retain]
-    settings = replace(PLANT, steps=epochs(PLANT_EPOCHS, len(samples), PLANT.batch_size))
+    settings = PLANT.replace(steps=epochs(PLANT_EPOCHS, len(samples), PLANT.batch_size))
     made_of = hashlib.sha256(repr((settings, [(s.question, s.answer) for s in samples])).encode()).hexdigest()
     folder = out / f"{SMOLLM2}-planted-{made_of[:8]}"
     if (folder / "workbench.json").exists():
         return str(folder)
-    get_smollm2(say=lambda line: print(line, file=sys.stderr))
+    get_smollm2(log=lambda line: print(line, file=sys.stderr))
     lm = load(SMOLLM2, prompt="plain")
     finetune(lm, samples, settings=settings, on_step=Progress().hooks(settings.steps)["on_step"])
     with writing(folder) as aside:

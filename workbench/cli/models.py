@@ -46,7 +46,7 @@ def list_models(given: Namespace) -> Any:
             raise UserError(f"`workbench models get` needs a name: {models.SMOLLM2}")
         if given.name != models.SMOLLM2:
             raise unknown("model to fetch", given.name, [models.SMOLLM2])
-        path = models.get_smollm2(say=lambda line: print(line, file=sys.stderr))
+        path = models.get_smollm2(log=lambda line: print(line, file=sys.stderr))
         print(path)
         return {"name": given.name, "path": str(path)}
     found = models.available()

@@ -18,7 +18,6 @@ from workbench.errors import UserError
 from workbench.evals import check_tasks, convention_options, general, relearn, run_suite, suite_names, taught
 from workbench.evals import probe as probe_task
 from workbench.files import writable, write_json, write_table
-from workbench.runs import execution
 
 
 def probe(given: Namespace) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def probe(given: Namespace) -> dict[str, Any]:
     shared = {
         "limit": given.probe_limit,
         "convention": given.convention,
-        "progress": progress_hooks(0)["on_probe"],
+        "progress": progress_hooks(0)["progress"],
     }
     probed = probe_task(lm, task, **shared)
     if given.out:
@@ -70,7 +69,7 @@ def probe(given: Namespace) -> dict[str, Any]:
 def load_any(name: str, prompt: models.Prompt | None, **like: Any) -> models.LanguageModel:
     """A model, or the model that a run left; `like`: further arguments of `models.load`."""
     if runs.is_run(Path(name)):
-        return execution.load_result(runs.RunDirectory(Path(name)), prompt)
+        return runs.load_result(runs.RunDirectory(Path(name)), prompt)
     return models.load(name, prompt=prompt, **like)
 
 

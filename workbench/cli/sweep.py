@@ -41,7 +41,7 @@ def sweep(given: Namespace) -> dict[str, Any]:
         engine=given.engine,
         workers=given.workers,
         address=given.address,
-        progress=lambda done, total, row: bar.tell("run", done, total, f"{row['objective']} {row['weights']}"),
+        progress=bar.tell,
     )
     table_line(summary(table))
     for row in table[table["status"] != "finished"].to_dict("records"):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError, unknown
 from workbench.objectives import objective
 from workbench.scorers import scorer
-from workbench.unlearning import Settings
+from workbench.unlearning import Settings, current_name
 
 
 def settings_for(pairs: list[str], objectives: list[str], weights: list[str], *, others_too: bool = False) -> Settings:
@@ -41,8 +40,8 @@ def settings_for(pairs: list[str], objectives: list[str], weights: list[str], *,
 def takes(key: str, parts: dict[str, dict[str, Any]], presets: bool) -> bool:
     """Whether a key of `--set` is a setting of every run, or an option of these parts."""
     part, _, option = key.partition(".")
-    own = {f.name for f in fields(Settings)}
-    return key in own or option in parts.get(part, {}) or any(key in p for p in parts.values()) or (
+    own = set(Settings.model_fields)
+    return current_name(key) in own or option in parts.get(part, {}) or any(key in p for p in parts.values()) or (
         key == "preset" and presets
     )  # fmt: skip
 
@@ -63,10 +62,11 @@ def settings_from(
         presets: named options of the weights, for `preset=NAME`.
         defaults: settings that differ from the class's own.
     """
-    own = {f.name for f in fields(Settings)} - {"options"}
+    own = set(Settings.model_fields) - {"options"}
     values: dict[str, Any] = dict(defaults)
     options: dict[str, dict[str, Any]] = {}
-    for key, text in split_pairs(pairs):
+    for name, text in split_pairs(pairs):
+        key = current_name(name)
         if key == "preset" and presets:
             options.setdefault("weights", {}).update(preset(text, presets))
             continue

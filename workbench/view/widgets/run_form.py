@@ -20,7 +20,8 @@ from workbench.unlearning import Settings
 from workbench.view.html import render
 
 MAIN = ("steps", "batch_size", "lr", "alpha", "gamma", "train", "seed")
-OTHER = tuple(name for name in vars(Settings()) if name not in (*MAIN, "options"))
+DESCRIPTIONS = {n: f.description or "" for m in (Config, Settings) for n, f in m.model_fields.items()}
+OTHER = tuple(name for name in Settings.model_fields if name not in (*MAIN, "options"))
 PROBES = {"probe_every": "10", "probe_limit": "24", "stop_at": ""}
 FEW = 6  # options of the weights that are shown at once; more are folded away
 VARIANTS = {"tofu": ("forget01", "forget05", "forget10"), "muse": ("news", "books")}
@@ -33,13 +34,6 @@ def helps(text: str | None, heading: str = "Attributes") -> dict[str, str]:
     section = (inspect.cleandoc(text or "") + "\n").partition(f"\n{heading}:\n")[2]
     entries = re.findall(r"^ {4}(\w+): ((?:.+\n)(?: {8}.+\n)*)", section, flags=re.M)
     return {name: " ".join(text.split()) for name, text in entries}
-
-
-def descriptions(model: Any) -> dict[str, str]:
-    """The description of each field of a pydantic model; of another class, of each attribute in its docstring."""
-    if hasattr(model, "model_fields"):
-        return {name: field.description or "" for name, field in model.model_fields.items()}
-    return helps(model.__doc__)
 
 
 def about(entry: Spec) -> str:
@@ -70,10 +64,9 @@ class Form(widgets.VBox):
         self.weights = widgets.Dropdown(options=list(scorer), value="atwu", description="weights by scorer")
         self.reference = widgets.Combobox(options=known, description="reference", placeholder="a second model")
         self.preset = widgets.Dropdown(options=[PLAIN], description="weights preset")
-        self._docs = descriptions(Settings) | descriptions(Config)
         self.fields = {name: self._field(name) for name in (*MAIN, *PROBES, *OTHER)}
         for name in ("task", "model", "objective", "weights", "reference"):
-            getattr(self, name).tooltip = self._docs[name]
+            getattr(self, name).tooltip = DESCRIPTIONS[name]
         self.options: dict[str, Any] = {}
         self._made: dict[str, Any] = {}  # every option's field so far: an edit is kept when its option is shown again
         self._defaults: dict[Any, str] = {}
@@ -92,7 +85,7 @@ class Form(widgets.VBox):
         super().__init__([*boxes, widgets.HBox(self.folds).add_class("wb-folds"), self._many, rare, self.meaning])
 
     def _field(self, name: str) -> Any:
-        common = {"description": name.replace("_", " "), "tooltip": self._docs.get(name, "")}
+        common = {"description": name.replace("_", " "), "tooltip": DESCRIPTIONS[name]}
         if name == "retain_loss":
             return widgets.Dropdown(options=list(retain_loss), **common)
         if name == "train":
