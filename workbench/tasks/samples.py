@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from workbench.errors import UserError
+from workbench.files import resource
 from workbench.registry import Registry, Spec
 
-DATA = Path(__file__).resolve().parents[2] / "data"
+DATA = resource("data")
 T = TypeVar("T")
 PROBE_SETS = (
     "forget",
