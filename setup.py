@@ -1,4 +1,4 @@
-"""What `pyproject.toml` cannot say: `data/` and `notebooks/`, at the top of the repository, are parts of the package."""
+"""`data/` and `notebooks/` stand at the top of the repository and travel in the wheel as parts of the package."""
 
 from setuptools import find_packages, setup
 
