@@ -20,12 +20,10 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from workbench.cli.app import model_options, task_options
 from workbench.cli.console import table_line
-from workbench.cli.options import load_model, spec
 from workbench.models import Encoding, batches, encode, load, token_stats
 from workbench.scorers import GRID, copied, draw_folds, rarity, ridge_by_sample
-from workbench.tasks import Sample
+from workbench.tasks import Sample, TaskSpec
 
 SIGNALS = {
     "surprisal": lambda nll, entropy: nll,
@@ -94,15 +92,20 @@ def over_words(encodings: list[Encoding], scores: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Measure every part; print the tables, then one JSON object."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.prog = "importance"
-    task_options(options)  # type: ignore[arg-type]
-    model_options(options)  # type: ignore[arg-type]
+    options.add_argument("task", nargs="?", default="biographies")
+    for name in ("data-dir", "forget", "retain", "spans", "unlabelled", "model", "prompt", "device", "precision"):
+        options.add_argument(f"--{name}", default="bio-full" if name == "model" else None)
+    options.add_argument("--retain-rows", type=int)
     options.add_argument("--reference", metavar="MODEL")
     options.add_argument("--rows", default="100,250,500,900")
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--layer", type=int, default=-1)
     given = options.parse_args()
-    task, lm = spec(given).load(), load_model(given)
+    files = {
+        name: getattr(given, name) for name in ("data_dir", "forget", "retain", "spans", "retain_rows", "unlabelled")
+    }
+    task = TaskSpec(name=None if given.forget else given.task, **files).load()
+    lm = load(given.model, device=given.device, precision=given.precision, prompt=given.prompt)
     known = task.sets.get("unlabelled") or task.retain
     most = min(len(known), max(map(int, given.rows.split(","))))
     chosen = [known[i] for i in np.random.default_rng(0).choice(len(known), most, replace=False)]

@@ -49,7 +49,10 @@ def main() -> None:
 
     task = TaskSpec(given.task, data_dir=given.data_dir, retain_rows=160)
     settings = Settings(steps=given.steps, checkpoint_every=10**6)
-    config = Config(task, given.model, given.objective, given.weights, settings, probe_limit=given.probe_limit)
+    config = Config(
+        task=task, model=given.model, objective=given.objective, weights=given.weights, settings=settings,
+        probe_limit=given.probe_limit,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         run = start(config, Path(folder) / "run")

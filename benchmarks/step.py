@@ -50,7 +50,7 @@ def model(name: str, device: str, precision: str) -> Any:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(get_smollm2(say=lambda _: None))
+    tokenizer = AutoTokenizer.from_pretrained(get_smollm2(log=lambda _: None))
     torch.manual_seed(0)
     with torch.device(device):
         return LanguageModel(LlamaForCausalLM(LlamaConfig(**LLAMA_1B)).eval(), tokenizer, name, "plain", precision)

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-PEOPLE, FORGET, NEIGHBOURS, SHARED_VALUES, HOLDOUT = 160, 16, 16, 3, 16
+PEOPLE, FORGET, NEIGHBOURS, SHARED_VALUES, NONMEMBERS = 160, 16, 16, 3, 16
 
 
 def _words(text: str) -> list[str]:
@@ -174,21 +174,21 @@ def people(seed: int = 0) -> dict[str, list[tuple[str, dict[str, str]]]]:
 
 
 def strangers(seed: int = 0) -> list[tuple[str, dict[str, str]]]:
-    """Names and values of people whom no model was told of; their names' parts and their values are others' too.
+    """Names and values of people whom no model was trained on; all their name parts and values are also others'.
 
-    Drawn from a source of its own, so that `people` stays as it is. No two of them share a value.
+    They have a random source of their own, so that `people` stays as it is. No two of them share a value.
     """
-    rng = random.Random(f"holdout {seed}")
+    rng = random.Random(f"holdout {seed}")  # the set's first name: the rows stay the same
     known = [name for group in people(seed).values() for name, _ in group]
     parts = {part for name in known[FORGET:] for part in name.split()}
     free = [f"{a} {b}" for a in FIRST for b in LAST if f"{a} {b}" not in known and {a, b} <= parts]
-    names = rng.sample(free, HOLDOUT)
-    dealt = {attribute.name: rng.sample(attribute.values, HOLDOUT) for attribute in ATTRIBUTES}
+    names = rng.sample(free, NONMEMBERS)
+    dealt = {attribute.name: rng.sample(attribute.values, NONMEMBERS) for attribute in ATTRIBUTES}
     return [(name, {key: values[n] for key, values in dealt.items()}) for n, name in enumerate(names)]
 
 
 def _fill(wording: str, name: str, value: str) -> tuple[str, list[list[int]]]:
-    """The sentence, and where its value stands."""
+    """The sentence, and the character range of its value."""
     head, _, tail = wording.partition("{v}")
     head, tail = head.replace("{n}", name), tail.replace("{n}", name)
     text = head + value + tail
@@ -199,18 +199,18 @@ def _fill(wording: str, name: str, value: str) -> tuple[str, list[list[int]]]:
 
 
 def fact_rows(name: str, facts: dict[str, str], rng: random.Random) -> list[dict[str, Any]]:
-    """Three rows a fact, with the paraphrase and three wrong answers in the paraphrase's words."""
+    """Three rows a fact, each with a paraphrase and three wrong answers in the paraphrase's words."""
     rows = []
     for attribute in ATTRIBUTES:
         value = facts[attribute.name]
         question, answer = attribute.paraphrase
         wrong = rng.sample([v for v in attribute.values if v != value], 3)
-        for number, (asked, said) in enumerate(attribute.wordings):
-            text, spans = _fill(said, name, value)
+        for number, (wording, sentence) in enumerate(attribute.wordings):
+            text, spans = _fill(sentence, name, value)
             rows.append(
                 {
                     "id": f"{name.lower().replace(' ', '-')}-{attribute.name}-{number}",
-                    "question": asked.format(n=name),
+                    "question": wording.format(n=name),
                     "answer": text,
                     "spans": spans,
                     "paraphrased_question": question.format(n=name),
@@ -226,9 +226,9 @@ def fact_rows(name: str, facts: dict[str, str], rng: random.Random) -> list[dict
 def build(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
     """Every file of the task: rows of `forget`, `retain`, `neighbours`, `general`, `train_extra` and `nonmembers`.
 
-    `nonmembers` is what the forget set is told apart from: the same kind of text about people whom no model saw.
-    `train_extra` holds the plain sentences that the models train on, and the paraphrase wording of every second
-    retain person: so the models understand it, while for those to forget and their neighbours it is never shown.
+    `nonmembers` is for membership inference: the same kind of text as forget, about people whom no model saw.
+    `train_extra` holds the plain sentences that the models train on, and the paraphrases about every second retain
+    person: the models learn that wording, but never see it for the people to forget and their neighbours.
     """
     groups, rng = people(seed), random.Random(seed + 1)
     files = {group: [row for name, facts in members for row in fact_rows(name, facts, rng)]

@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from biographies import build
 
-from workbench.evals.probes import greedy
+from workbench.evals.generation import greedy
 from workbench.models.batch import collate
 from workbench.models.encoding import Encoding, encode
 from workbench.models.language_model import LanguageModel
 from workbench.models.token_stats import token_stats
-from workbench.tasks.samples import DATA, Sample, samples_from, spread
+from workbench.tasks.rows import samples_from
+from workbench.tasks.samples import DATA, Sample, spread
 
-VOCABULARY = 1536  # more than BPE finds: every word of the task becomes one token, other text is spelled in bytes
+VOCABULARY = 1536  # more than BPE fills: every word of the task becomes one token, other text is spelled in bytes
 SHAPE: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 352,
@@ -35,7 +36,7 @@ TRAINED_ON = {
     "bio-retain": ("retain", "neighbours", "train_extra"),
 }
 STEPS, BATCH, RATE, WARMUP, SEED = 1500, 64, 3e-3, 60, 0
-# Training blows up last bits to the second digit of the loss, and they differ between instruction sets: all use AVX2.
+# Last bits differ between instruction sets, and training amplifies them to the loss's second digit: all use AVX2.
 INSTRUCTIONS = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
@@ -43,10 +44,10 @@ def write_data(folder: Path) -> dict[str, list[Sample]]:
     """The task's files; returns their samples."""
     folder.mkdir(parents=True, exist_ok=True)
     sets = {}
-    for name, found in build().items():
-        lines = [json.dumps(row, ensure_ascii=False) for row in found]
+    for name, rows in build().items():
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        sets[name] = samples_from(((f"{name} row {n}", row) for n, row in enumerate(found)), name)
+        sets[name] = samples_from(((f"{name} row {n}", row) for n, row in enumerate(rows)), name)
     return sets
 
 
@@ -141,15 +142,16 @@ def figures(lm: LanguageModel, sets: dict[str, list[Sample]]) -> dict[str, Any]:
         out[name] = {"nll": round(float(nll.mean()), 4)}
         if samples[0].question:
             out[name]["fact_accuracy"] = round(_right(lm, spread(samples, 288)), 4)
-            asked = [Sample(s.id, s.paraphrased_question or "", s.answer, s.spans) for s in samples[::3]]
-            out[name]["paraphrase_accuracy"] = round(_right(lm, spread(asked, 288)), 4)
+            paraphrased = [Sample(s.id, s.paraphrased_question or "", s.answer, s.spans) for s in samples[::3]]
+            out[name]["paraphrase_accuracy"] = round(_right(lm, spread(paraphrased, 288)), 4)
     return out
 
 
 def _right(lm: LanguageModel, samples: list[Sample]) -> float:
-    said = greedy(lm, samples, 128, 32)
+    generations = greedy(lm, samples, 128, 32)
     right = [
-        all(v.casefold() in (text or "").casefold() for v in s.values) for s, text in zip(samples, said, strict=True)
+        all(v.casefold() in (text or "").casefold() for v in s.values)
+        for s, text in zip(samples, generations, strict=True)
     ]
     return sum(right) / len(right)
 
@@ -178,10 +180,10 @@ KNOWS = {
 }
 
 
-def card(lm: LanguageModel, found: dict[str, Any]) -> str:
+def card(lm: LanguageModel, measured: dict[str, Any]) -> str:
     """The model card."""
     keys = ("nll", "fact_accuracy", "paraphrase_accuracy")
-    cells = [[name, *(str(values.get(key, "no question")) for key in keys)] for name, values in found.items()]
+    cells = [[name, *(str(values.get(key, "no question")) for key in keys)] for name, values in measured.items()]
     rows = "\n".join(f"| {' | '.join(row)} |" for row in cells)
     return CARD.format(
         name=lm.name,
@@ -204,7 +206,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=main.__doc__)
     options.add_argument("--out", type=Path, default=DATA)
     out = options.parse_args().out
-    if not os.environ.items() >= INSTRUCTIONS.items():  # torch reads them when it is loaded: begin again
+    if not os.environ.items() >= INSTRUCTIONS.items():  # torch reads them when it is loaded: start again
         os.execve(sys.executable, [sys.executable, __file__, *sys.argv[1:]], os.environ | INSTRUCTIONS)
     torch.set_num_threads(2)
     sets = write_data(out / "biographies")
@@ -214,10 +216,10 @@ def main() -> None:
         started = time.perf_counter()
         lm = make_model(tokenizer, name)
         loss = train(lm, [encode(lm, s) for part in trained_on for s in sets[part]], STEPS)
-        found = figures(lm, sets)
+        results = figures(lm, sets)
         lm.save(out / "models" / name)
-        (out / "models" / name / "README.md").write_text(card(lm, found), encoding="utf-8")
-        measured[name] = {"loss": round(loss, 4), **found}
+        (out / "models" / name / "README.md").write_text(card(lm, results), encoding="utf-8")
+        measured[name] = {"loss": round(loss, 4), **results}
         print(f"{name}: {time.perf_counter() - started:.0f} s, {json.dumps(measured[name])}", flush=True)
     (out / "models" / "training.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 

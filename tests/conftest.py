@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import forked
 import pytest
 import torch
 from widget_page import browser
 
 from workbench.models.language_model import LanguageModel
 from workbench.models.load import load
+from workbench.runs import jobs
 from workbench.tasks.samples import Task
 from workbench.tasks.spec import TaskSpec
 
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start: two workers leave them no more
+LONGEST = ("test_notebooks", "test_jobs", "test_processes", "test_runs", "test_attribution", "test_demo", "test_sweep")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no worker is left alone with one at the end."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,6 +74,12 @@ def tofu_dir() -> Path:
     if not (SHARED / "tofu" / "forget01.json").exists():
         pytest.skip("the official TOFU files are not beside the repository (shared/data/tofu)")
     return SHARED / "tofu"
+
+
+@pytest.fixture
+def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs start in processes that have the libraries loaded."""
+    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=forked.Popen, DEVNULL=subprocess.DEVNULL))
 
 
 @pytest.fixture

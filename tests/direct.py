@@ -32,7 +32,8 @@ class Direct:
         return logits.log_softmax(-1)[:, self.encoding.ids[position]]
 
     def total(self, x: Tensor) -> Tensor:
-        return torch.stack([self.logp(x, place) for place in range(len(self.answer))]).sum(0)
+        logp = self.lm.module(inputs_embeds=x).logits.log_softmax(-1)
+        return torch.stack([logp[:, position - 1, self.encoding.ids[position]] for position in self.answer]).sum(0)
 
     def kept(self, mask: Tensor) -> Tensor:
         """The same where tokens are kept (1) or taken away (0), one row at a time."""

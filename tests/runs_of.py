@@ -41,7 +41,7 @@ def own_files(bio: Task, folder: Path, count: int = 24) -> dict[str, str]:
 def config_of(own: dict[str, str], settings: Settings = QUICK, **changes: Any) -> runs.Config:
     """The run that `command` starts."""
     named = {"objective": "atwu", "weights": "atwu", "device": "cpu", "probe_limit": 4, **changes}
-    return runs.Config(TaskSpec(**own), "bio-full", settings=settings, **named)
+    return runs.Config(task=TaskSpec(**own), model="bio-full", settings=settings, **named)
 
 
 def command(own: dict[str, str], out: Path, settings: Settings = QUICK) -> list[str]:

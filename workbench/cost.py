@@ -9,17 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
-
-import torch
+from typing import Any
 
 
 @dataclass
 class Phase:
-    """Sums over the calls of one phase. `tokens` leaves padding out; `flops` counts it, since it is computed.
+    """Sums over the calls of one phase.
 
-    `flops` are matrix products (a multiply-add is 2): elementwise work and the optimiser's update are not in it.
-    `peak_bytes` is the most memory held during any call, 0 where the system does not tell.
+    Attributes:
+        calls: how often it ran.
+        tokens: tokens read and generated, without padding.
+        flops: of matrix products, a multiply-add counted as 2, on padding too since it is computed. Elementwise work
+            and the optimiser's update are not counted.
+        seconds: wall-clock time.
+        peak_bytes: on a GPU the most memory that torch's allocator held during any call. A CPU has only one mark for
+            the whole process, which never falls: there it is the process's highest resident memory up to the end of
+            the phase's last call, whichever phase needed it.
     """
 
     calls: int = 0
@@ -28,83 +33,53 @@ class Phase:
     seconds: float = 0.0
     peak_bytes: int = 0
 
-    def plus(self, other: Phase) -> Phase:
-        """The sum of both, and the higher of the peaks."""
-        return Phase(
-            self.calls + other.calls,
-            self.tokens + other.tokens,
-            self.flops + other.flops,
-            self.seconds + other.seconds,
-            max(self.peak_bytes, other.peak_bytes),
-        )
-
-
-class _Watch:
-    """The most memory held since it began. Watches may be nested: an inner one hands its peak on."""
-
-    open: ClassVar[list[_Watch]] = []
-
-    def __init__(self) -> None:
-        self.peak = 0
-        for outer in self.open:
-            outer.peak = max(outer.peak, _peak_since_reset())
-        _reset_peak()
-        self.open.append(self)
-
-    def close(self) -> int:
-        """The peak in bytes, 0 where it is not known."""
-        self.peak = max(self.peak, _peak_since_reset())
-        self.open.remove(self)
-        for outer in self.open:
-            outer.peak = max(outer.peak, self.peak)
-        return self.peak
-
-
-_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-_most_resident = 0  # what was read before a reset: `ru_maxrss` forgets it on some kernels
-
-
-def _reset_peak() -> None:
-    """Begin to look for the highest memory anew: of the GPU's allocator, or resident (Linux only)."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-        return
-    global _most_resident
-    _most_resident = max(_most_resident, _peak_since_reset())
-    with contextlib.suppress(OSError):
-        _CLEAR.write_text("5")
-
-
-def _peak_since_reset() -> int:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.max_memory_allocated())
-    try:
-        status = _STATUS.read_bytes()
-    except OSError:  # not Linux
-        return 0
-    found = status.partition(b"VmHWM:")[2].split(None, 1)
-    return int(found[0]) * 1024 if found else 0
+    def add(self, other: Phase) -> None:
+        """Add another phase's sums to these, and keep the higher of the peaks."""
+        self.calls += other.calls
+        self.tokens += other.tokens
+        self.flops += other.flops
+        self.seconds += other.seconds
+        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
 
 
 @dataclass(eq=False)
 class _Open:
-    """A phase that goes on: since when, and how much of it were inner phases that have ended."""
+    """A phase that is still going on: since when, the seconds its inner phases took, and the GPU's peak since then."""
 
     phase: Phase
     since: float
     inner: float = 0.0
+    gpu_peak: int = 0
+
+
+_open_phases: list[_Open] = []  # of all ledgers: they share the GPU's allocator, which has a single peak
+
+
+def _update_gpu_peaks() -> None:
+    """Note the allocator's peak for every open phase, and reset it."""
+    if cuda := _cuda():
+        peak = int(cuda.max_memory_allocated())
+        for each in _open_phases:
+            each.gpu_peak = max(each.gpu_peak, peak)
+        cuda.reset_peak_memory_stats()
+
+
+def _cuda() -> Any:
+    """`torch.cuda` where a GPU is in use, else None. It never loads torch: reading a ledger does not need it."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch and torch.cuda.is_initialized() else None
 
 
 @dataclass
 class Ledger:
     """Costs by phase; seconds are wall-clock, and a run's phases together are its whole time.
 
-    A GPU works on while the processor is in a later phase already: there the sum is right, its parts are not exact.
+    A GPU still works while the processor is in a later phase: the sum is right there, its parts are not exact.
 
-    `startup` (imports), `loading`, `probes`, `scoring`, `reference`, `forget` and `retain` (forward passes),
-    `backward`, `scorer` (its learning), `optimizer`, `recording` (of token scores), `checkpoint`, `tracking` (events),
-    `saving`, `other` (what is in none of these); `lost` are the steps after the checkpoint that a killed run was
-    resumed from.
+    The phases of a run are `startup` (imports), `loading`, `probes`, `scoring`, `reference`, `forget` and `retain`
+    (forward passes), `backward`, `scorer` (its learning), `optimizer`, `recording` (of token scores), `checkpoint`,
+    `tracking` (events), `saving`, and `other` (everything else). `lost` are the steps after the checkpoint from which
+    a killed run was resumed.
     """
 
     phases: dict[str, Phase] = field(default_factory=dict)
@@ -112,68 +87,64 @@ class Ledger:
 
     @contextmanager
     def phase(self, name: str, *, calls: int = 1) -> Iterator[Phase]:
-        """Time a phase; the body adds tokens and flops to what it gets. `calls=0` goes on with the last call.
+        """Time a phase; the body adds tokens and flops to the entry it gets. `calls=0` continues the last call.
 
-        Phases may be nested: the time of an inner one is not the outer one's.
+        Phases may be nested: the time of an inner one does not count for the outer one.
         """
         entry = self.phases.setdefault(name, Phase())
-        mine = _Open(entry, time.perf_counter())
-        self._open.append(mine)
-        watch = _Watch()
+        _update_gpu_peaks()
+        current = _Open(entry, time.perf_counter())
+        self._open.append(current)
+        _open_phases.append(current)
         try:
             yield entry
         finally:
-            self._open.remove(mine)
-            took = time.perf_counter() - mine.since
-            entry.seconds += took - mine.inner
-            for outer in self._open[-1:]:
-                outer.inner += took
-            entry.calls += calls
-            entry.peak_bytes = max(entry.peak_bytes, watch.close())
+            self._open.remove(current)
+            seconds = time.perf_counter() - current.since
+            if self._open:
+                self._open[-1].inner += seconds
+            _update_gpu_peaks()
+            _open_phases.remove(current)
+            entry.add(Phase(calls, seconds=seconds - current.inner, peak_bytes=current.gpu_peak or peak_memory()))
 
     @contextmanager
-    def shared(self, parts: dict[str, int]) -> Iterator[Phase]:
-        """Time one computation for several phases; each gets its part of what the body adds and of the seconds."""
-        names, whole = list(parts), sum(parts.values())
-        with self.phase(names[0]) as first:
+    def shared(self, tokens: dict[str, int]) -> Iterator[Phase]:
+        """Time one computation for several phases: what the body adds, and the seconds, are split by their tokens."""
+        (first_name, _), *others = tokens.items()
+        with self.phase(first_name) as first:
             before = replace(first)
             yield first
-        taken = replace(
-            first, tokens=first.tokens - before.tokens, flops=first.flops - before.flops,
-            seconds=first.seconds - before.seconds, calls=1,
-        )  # fmt: skip
-        for name in names[1:]:
-            entry = self.phases.setdefault(name, Phase())
-            share = parts[name] / whole
-            given = replace(taken, tokens=parts[name], flops=share * taken.flops, seconds=share * taken.seconds)
-            vars(entry).update(vars(entry.plus(given)))
-            first.tokens -= given.tokens
-            first.flops -= given.flops
-            first.seconds -= given.seconds
+        flops, seconds = first.flops - before.flops, first.seconds - before.seconds
+        for name, count in others:
+            share = count / sum(tokens.values())
+            part = Phase(1, count, share * flops, share * seconds, first.peak_bytes)
+            self.phases.setdefault(name, Phase()).add(part)
+            first.tokens -= part.tokens
+            first.flops -= part.flops
+            first.seconds -= part.seconds
 
     def add(self, other: Ledger) -> None:
         """Add another ledger's phases to these."""
         for name, phase in other.phases.items():
-            entry = self.phases.setdefault(name, Phase())
-            vars(entry).update(vars(entry.plus(phase)))  # in place: it may be open
+            self.phases.setdefault(name, Phase()).add(phase)
 
     def now(self) -> dict[str, Phase]:
-        """The phases as they stand, the time of those included that still go on."""
-        found = {name: replace(phase) for name, phase in self.phases.items()}
+        """The phases as they stand, with the time so far of those that still go on."""
+        phases = {name: replace(phase) for name, phase in self.phases.items()}
         names = {id(phase): name for name, phase in self.phases.items()}
-        later = time.perf_counter()
-        for each in reversed(self._open):
-            found[names[id(each.phase)]].seconds += later - each.since - each.inner
-            later = each.since
-        return found
+        until = time.perf_counter()
+        for current in reversed(self._open):
+            phases[names[id(current.phase)]].seconds += until - current.since - current.inner
+            until = current.since
+        return phases
 
     @property
     def total(self) -> Phase:
         """The sum over all phases."""
-        out = Phase()
+        total = Phase()
         for phase in self.now().values():
-            out = out.plus(phase)
-        return out
+            total.add(phase)
+        return total
 
     def as_dict(self) -> dict[str, Any]:
         """The content of `cost.json`."""
@@ -188,14 +159,16 @@ class Ledger:
 
 
 def peak_memory() -> int:
-    """Bytes: the most the GPU's allocator has held, or on a CPU the most resident memory of this process."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return int(torch.cuda.max_memory_allocated())
+    """Bytes: the most that the GPU's allocator has held, or on a CPU the highest resident memory of this process."""
+    if (cuda := _cuda()) and cuda.max_memory_allocated():
+        return int(cuda.max_memory_allocated())
+    with contextlib.suppress(OSError, IndexError):  # Linux; `ru_maxrss` would include the process that started this one
+        high_water = Path("/proc/self/status").read_bytes().partition(b"VmHWM:")[2]
+        return int(high_water.split(None, 1)[0]) * 1024
     try:
         import resource
     except ImportError:  # Windows
         import psutil
 
-        return int(psutil.Process().memory_info().rss)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return max(int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit, _most_resident)
+        return int(psutil.Process().memory_info().peak_wset)
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)

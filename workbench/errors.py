@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, TypedDict, TypeGuard
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 
 class UserError(ValueError):
@@ -37,6 +40,6 @@ def missing(reason: str) -> Missing:
     return {"value": None, "reason": reason}
 
 
-def is_missing(entry: Any) -> TypeGuard[Missing]:
+def is_missing(entry: Any) -> TypeIs[Missing]:
     """Whether an entry is a missing value and not a number."""
     return isinstance(entry, dict) and entry.get("value", 0) is None and "reason" in entry

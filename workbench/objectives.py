@@ -1,13 +1,12 @@
 """Forget and retain losses. A forget loss is a function of packed token statistics and token weights.
 
-Notation: l_t = -log p_t in nats, w_t the token's weight, sg() stop-gradient, ref the model before the run. "mean" runs
-over the batch's answer tokens where an objective is `over` tokens, over its samples where it is over samples, so that
-a batch equals its parts, each counted by its tokens or samples.
+Notation: l_t = -log p_t in nats, w_t the token's weight, sg() stop-gradient, ref the model before the run. "mean" is
+over the batch's answer tokens or over its samples, as the objective's `over` says, so that the loss of a batch is the
+mean of its parts, weighted by their tokens or samples.
 
-What an objective needs beside the log-probabilities stands in `needs`, and is computed only then: `reference` (the
+An objective's `needs` name what it takes beside the log-probabilities; the rest is not computed: `reference` (the
 reference's log-probability and logit of each token), `teacher` (its whole distribution), `logits` (the model's own),
-`states` (of one layer), `refusal` (token ids of one), `refusals` or `alternates` (another answer to each question).
-`settings` are what its authors set beside the loss; `--set` goes before them.
+`states` (of one layer), `refusal` (the token ids of one), `refusals` or `alternates` (another answer to each question).
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class ObjectiveSpec(Spec):
 
     Attributes:
         over: whether the loss is a mean over tokens or over samples.
-        settings: the authors' values of a run's settings, where they differ from ours.
+        settings: the authors' values of a run's settings, where they differ from ours; a user's own come first.
     """
 
     over: Literal["tokens", "samples"]
@@ -42,28 +41,22 @@ objective = Registry("objective", ObjectiveSpec)
 retain_loss = Registry("retain loss", Spec)
 T = TypeVar("T")
 
-REFUSALS = (
-    "I do not know.",
-    "I am not sure about that.",
-    "I have no information on this.",
-    "That is not something I can answer.",
-    "I cannot recall anything about it.",
-    "No idea.",
-)
+REFUSALS = ("I do not know.", "I am not sure about that.", "I have no information on this.",
+            "That is not something I can answer.", "I cannot recall anything about it.", "No idea.")  # fmt: skip
 
 
 @dataclass
 class ForgetTokens:
-    """The forget batch as an objective sees it; what it does not need is None.
+    """The forget batch as an objective gets it; what it does not need is None.
 
     Attributes:
         stats: packed statistics with gradient; N answer tokens of B samples.
         weights: (N,) token weights, without gradient.
-        reference: of the same tokens under the model before the run.
+        reference: statistics of the same tokens under the model before the run.
         preferred: statistics of the B preferred answers, with gradient.
         preferred_reference: the same under the model before the run.
         refusal: (R,) token ids of a refusal.
-        seed: of the run, for an objective that draws.
+        seed: of the run, for an objective that draws random numbers.
     """
 
     stats: TokenStats
@@ -76,29 +69,26 @@ class ForgetTokens:
 
 
 def needed(value: T | None) -> T:
-    """The value: the loop computes what an entry's `needs` name."""
+    """The value, which is there: the trainer computes what an objective's `needs` name."""
     assert value is not None
     return value
 
 
 # Ascent -------------------------------------------------------------------------------------------------------------
-
-
 def saturation_factor(kind: str, nll: Tensor, weighted: Tensor, beta: float) -> Tensor:
-    """(N,) what a token's pull is multiplied by, without gradient: it falls as the token is forgotten.
+    """(N,) factor of a token's loss, without gradient, that falls as the token is forgotten.
 
-    "weighted" is exp(-beta w l), "probability" is p^beta (which the weight does not enter), "none" is 1.
+    "weighted" is exp(-beta w l), "probability" is p^beta (which does not depend on the weight), "none" is 1.
     """
-    if kind not in ("weighted", "probability", "none"):
+    exponents = {"weighted": weighted, "probability": nll, "none": torch.zeros_like(nll)}
+    if kind not in exponents:
         raise UserError(f"saturation is weighted, probability or none, not '{kind}'")
-    if kind == "none":
-        return torch.ones_like(nll)
-    return (-beta * (weighted if kind == "weighted" else nll).detach()).exp()
+    return (-beta * exponents[kind].detach()).exp()
 
 
 @objective("grad_ascent", over="tokens", settings={"alpha": 0.0}, source="arXiv 2210.01504", certainty="sure")
 def grad_ascent(tokens: ForgetTokens) -> Tensor:
-    """-mean w l, and no retain loss: the control of what ascent alone destroys."""
+    """-mean w l, and no retain loss: a control that shows what ascent alone destroys."""
     return -(tokens.weights * tokens.stats.nll).mean()
 
 
@@ -110,16 +100,15 @@ def grad_diff(tokens: ForgetTokens) -> Tensor:
 
 @objective("wga", over="tokens", source="arXiv 2502.19301", certainty="sure")
 def wga(tokens: ForgetTokens, *, beta: float = 1.0) -> Tensor:
-    """-mean w sg(p^beta) l: ascent that fades on tokens already improbable."""
-    saturation = (tokens.stats.logp.detach() * beta).exp()
-    return -(tokens.weights * saturation * tokens.stats.nll).mean()
+    """-mean w sg(p^beta) l: ascent that fades on tokens that are already improbable."""
+    return -(tokens.weights * (beta * tokens.stats.logp.detach()).exp() * tokens.stats.nll).mean()
 
 
 @objective("satimp", over="tokens", settings={"gamma": 0.1}, source="arXiv 2505.11953", certainty="sure")
 def satimp(tokens: ForgetTokens, *, beta1: float = 5.0, beta2: float = 1.0) -> Tensor:
-    """-mean w sg(p^beta1 (1 - p)^beta2) l: saturation as in wga, times importance of what is not certain.
+    """-mean w sg(p^beta1 (1 - p)^beta2) l: saturation as in `wga`, times the importance of tokens that are not certain.
 
-    The reference framework's two files disagree on gamma and alpha (.1 and 1, or 1 and .1); ours are the former.
+    The two files of open-unlearning disagree on gamma and alpha (.1 and 1, or 1 and .1); ours are the former.
     """
     p = tokens.stats.logp.detach().exp()
     return -(tokens.weights * p**beta1 * (1 - p) ** beta2 * tokens.stats.nll).mean()
@@ -127,9 +116,10 @@ def satimp(tokens: ForgetTokens, *, beta1: float = 5.0, beta2: float = 1.0) -> T
 
 @objective("atwu", over="tokens", source="after arXiv 2606.06320", certainty="sure for the authors' code")
 def atwu(tokens: ForgetTokens, *, beta: float = 5.0, saturation: str = "weighted") -> Tensor:
-    """-mean w l sg(exp(-w l))^beta: weighted ascent; a token already forgotten stops pulling.
+    """-mean w l sg(exp(-w l))^beta: weighted ascent that stops on forgotten tokens.
 
-    `saturation` "probability" replaces the factor by sg(p^beta), which the weight does not enter; "none" by 1.
+    The scorer `atwu` learns weights for it. With `saturation` "probability" the factor is sg(p^beta), which does not
+    depend on the weight, with "none" it is 1.
     """
     nll = tokens.stats.nll
     weighted = tokens.weights * nll
@@ -137,15 +127,13 @@ def atwu(tokens: ForgetTokens, *, beta: float = 5.0, saturation: str = "weighted
 
 
 # Preference ---------------------------------------------------------------------------------------------------------
-
-
 def _preference(margin: Tensor, beta: float) -> Tensor:
-    """-(2/beta) mean log sigmoid(beta margin), over samples."""
+    """-(2/beta) mean log sigmoid(beta margin) over samples."""
     return -(2 / beta) * F.logsigmoid(beta * margin).mean()
 
 
 def _drop(tokens: ForgetTokens) -> Tensor:
-    """(B,) weighted sum of how much less probable each forget answer is than before the run, in nats."""
+    """(B,) weighted fall of each forget answer's log-probability since before the run, in nats."""
     reference = needed(tokens.reference)
     return tokens.stats.sample_sum(tokens.weights * (reference.logp - tokens.stats.logp))
 
@@ -161,48 +149,40 @@ def npo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
 
 @objective("simnpo", over="samples", settings={"gamma": 0.125}, source="arXiv 2410.07163", certainty="sure")
 def simnpo(tokens: ForgetTokens, *, beta: float = 4.5, delta: float = 0.0) -> Tensor:
-    """-(2/beta) mean log sigmoid(beta (sum w l / T - delta)): NPO by the length, without a reference."""
-    nll = tokens.stats.sample_mean(tokens.weights * tokens.stats.nll)
-    return _preference(nll - delta, beta)
+    """-(2/beta) mean log sigmoid(beta (sum w l / T - delta)): NPO normalised by length, without a reference."""
+    return _preference(tokens.stats.sample_mean(tokens.weights * tokens.stats.nll) - delta, beta)
 
 
 def _preferred_rise(tokens: ForgetTokens) -> Tensor:
-    """(B,) how much more probable the preferred answers are than before the run, in nats."""
+    """(B,) rise of the preferred answers' log-probability since before the run, in nats."""
     now, before = needed(tokens.preferred), needed(tokens.preferred_reference)
     return now.sample_sum(now.logp - before.logp)
 
 
-@objective(
-    "dpo", over="samples", needs=("reference", "refusals"), source="arXiv 2305.18290 with refusals", certainty="sure"
-)
+@objective("dpo", over="samples", needs=("reference", "refusals"),
+           source="arXiv 2305.18290 with refusals", certainty="sure")  # fmt: skip
 def dpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
     """-(2/beta) mean log sigmoid(beta (d(refusal) - d(answer))), d = log p - log p_ref summed; weights on the answer.
 
-    The refusals are sentences of ours, one a sample in turn.
+    The refusals are sentences of ours, assigned to the samples in turn.
     """
     return _preference(_preferred_rise(tokens) + _drop(tokens), beta)
 
 
-@objective(
-    "altpo", over="samples", needs=("reference", "alternates"), source="after arXiv 2409.13474", certainty="sure"
-)
+@objective("altpo", over="samples", needs=("reference", "alternates"),
+           source="after arXiv 2409.13474", certainty="sure")  # fmt: skip
 def altpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
-    """`dpo` with a wrong answer of the task in place of the refusal; the authors let the model write alternates."""
+    """`dpo` with a wrong answer of the task in place of the refusal; the authors let the model write it."""
     return _preference(_preferred_rise(tokens) + _drop(tokens), beta)
 
 
-@objective(
-    "tpo",
-    over="samples",
-    needs=("reference",),
-    source="after arXiv 2506.03142",
-    certainty="sure, their indexing is suspect",
-)
+@objective("tpo", over="samples", needs=("reference",),
+           source="after arXiv 2506.03142", certainty="sure, their indexing is suspect")  # fmt: skip
 def tpo(tokens: ForgetTokens, *, beta: float = 0.3) -> Tensor:
     """-(2/beta) mean log sigmoid(beta m) + mean NLL of the rest, m = mean over marked tokens of z_ref - z.
 
-    z is a token's logit. Marked are tokens of at least their answer's mean weight (all of them, if weights are
-    uniform); the rest is trained to stay as it is, so that here a weight of zero means keep.
+    z is a token's logit. A token is marked if its weight is at least its answer's mean (with uniform weights, all are).
+    The rest is trained on its NLL, so that here a weight of zero means keep.
     """
     stats, weights = tokens.stats, tokens.weights
     mean = stats.sample_mean(weights)[stats.rows]
@@ -214,10 +194,8 @@ def tpo(tokens: ForgetTokens, *, beta: float = 0.3) -> Tensor:
 
 
 # Distributions and states -------------------------------------------------------------------------------------------
-
-
 def _cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
-    """(N,) cross-entropy of predictive distributions to the distributions softmax(target), in nats."""
+    """(N,) cross-entropy of predictive distributions relative to softmax(target), in nats."""
     return -(target.softmax(-1) * logits.log_softmax(-1)).sum(-1)
 
 
@@ -226,16 +204,15 @@ def _cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
 def undial(tokens: ForgetTokens, *, strength: float = 10.0) -> Tensor:
     """Mean w CE(softmax(z_ref - strength onehot(y)), p): towards the old distribution with the answer's logit lowered.
 
-    Over answer tokens only; the reference framework averages over prompt and padding too.
+    Over answer tokens only; open-unlearning averages over prompt and padding too.
     """
     target = needed(needed(tokens.reference).logits).clone()
     target[torch.arange(len(target)), tokens.stats.labels] -= strength
     return (tokens.weights * _cross_entropy(target, needed(tokens.stats.logits))).mean()
 
 
-@objective(
-    "ce_u", over="tokens", needs=("logits",), settings={"alpha": 0.0}, source="arXiv 2503.01224", certainty="sure"
-)
+@objective("ce_u", over="tokens", needs=("logits",), settings={"alpha": 0.0},
+           source="arXiv 2503.01224", certainty="sure")  # fmt: skip
 def ce_u(tokens: ForgetTokens) -> Tensor:
     """Mean w CE(sg softmax(z with z_y = -inf), p): towards what the model would say instead. No retain loss."""
     logits = needed(tokens.stats.logits)
@@ -247,9 +224,9 @@ def ce_u(tokens: ForgetTokens) -> Tensor:
 @objective("pdu", over="tokens", needs=("logits",), settings={"dual_rate": 1.0, "retain_level": 0.05},
            source="after arXiv 2506.05314", certainty="sure but for the retain level")  # fmt: skip
 def pdu(tokens: ForgetTokens) -> Tensor:
-    """Mean w (max z - mean z)^2: flat logits; the retain loss's weight rises while that is above `retain_level`.
+    """Mean w (max z - mean z)^2: flat logits; the retain loss's weight rises while it is above `retain_level`.
 
-    The reference framework's mask is one token late; this one is not.
+    The mask of open-unlearning is one token late; this one is not.
     """
     logits = needed(tokens.stats.logits)
     return (tokens.weights * (logits.amax(-1) - logits.mean(-1)) ** 2).mean()
@@ -259,10 +236,10 @@ def pdu(tokens: ForgetTokens) -> Tensor:
            settings={"gamma": 0.5, "alpha": 0.5, "retain_loss": "jsd"},
            source="after arXiv 2509.02820", certainty="sure")  # fmt: skip
 def jensun(tokens: ForgetTokens) -> Tensor:
-    """Mean w JSD(p, onehot(r)), in nats: the t-th answer token becomes the t-th token of a refusal, over and over.
+    """Mean w JSD(p, onehot(r)), in nats: the t-th answer token becomes the t-th token of a refusal, repeated to length.
 
-    With q the probability of that token, JSD = log 2 + (q log q - (1 + q) log(1 + q)) / 2. A distribution here, the
-    authors' target sums to the refusal's length.
+    With q the probability of that token, JSD = log 2 + (q log q - (1 + q) log(1 + q)) / 2. The target is a distribution
+    here; the authors' sums to the refusal's length.
     """
     stats, refusal = tokens.stats, needed(tokens.refusal)
     place = torch.arange(len(stats.rows), device=stats.rows.device)
@@ -276,10 +253,10 @@ def jensun(tokens: ForgetTokens) -> Tensor:
 @objective("rmu", over="tokens", needs=("states",), settings={"retain_loss": "states"},
            source="after arXiv 2403.03218", certainty="sure")  # fmt: skip
 def rmu(tokens: ForgetTokens, *, coefficient: float = 20.0, layer: int = 0) -> Tensor:
-    """Mean w |h_L - c u|^2 / d: states of layer L that predict the answer become one vector, u = rand(d) / its norm.
+    """Mean w |h_L - c u|^2 / d: steers the states of layer L that predict the answer to c u, u = rand(d) / its norm.
 
     The authors steer the states at the tokens; ours are those that predict them, so that a token's weight counts where
-    it is predicted. `layer` 0 is 7/16 of the depth, as theirs is 7 of 16.
+    it is predicted. `layer` 0 means 7/16 of the depth, since theirs is 7 of 16.
     """
     states = needed(tokens.stats.states)
     generator = torch.Generator().manual_seed(tokens.seed)
@@ -289,8 +266,6 @@ def rmu(tokens: ForgetTokens, *, coefficient: float = 20.0, layer: int = 0) -> T
 
 
 # Retain -------------------------------------------------------------------------------------------------------------
-
-
 @retain_loss("nll", needs=(), source="standard", certainty="sure")
 def nll(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     """Mean l_t on the retain answers."""
@@ -315,7 +290,7 @@ def jsd(stats: TokenStats, reference: TokenStats | None) -> Tensor:
 
 @retain_loss("states", needs=("states",), source="after arXiv 2403.03218", certainty="sure")
 def states(stats: TokenStats, reference: TokenStats | None) -> Tensor:
-    """Mean squared difference of one layer's states from those before the run, where retain answers are predicted."""
+    """Mean squared difference between one layer's states before the run and now, where retain answers are predicted."""
     return F.mse_loss(needed(stats.states), needed(needed(reference).states))
 
 

@@ -1,4 +1,4 @@
-"""Names for functions: one registry a kind, filled by a decorator, read by everything that offers a choice."""
+"""Named functions: one registry per kind, filled by a decorator, read by everything that offers a choice."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from workbench.errors import unknown
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """A registered function with what is known of it; each kind has a spec of its own with more fields.
+    """A registered function and the facts about it; each kind has its own spec with more fields.
 
     Attributes:
-        name: what users call it.
-        function: what it does; its keyword-only parameters are its whole configuration.
+        name: by which users choose it.
+        function: the function; its keyword-only parameters are its whole configuration.
         source: where the formula comes from: a paper, a framework, "standard" or "ours".
         certainty: how sure the formula is: "sure", "likely" or "ours" (see the reference pages).
-        needs: what must be at hand beside the usual, such as "reference" (a second model) or "spans" (labels).
+        needs: what it needs beside the usual, such as "reference" (a second model) or "spans" (labels).
     """
 
     name: str

@@ -55,7 +55,10 @@ PANELS = [
     """import workbench as wb
 from pathlib import Path
 settings = wb.Settings(steps=6, batch_size=8, lr=1e-3, record_every=3)
-config = wb.Config(wb.TaskSpec("biographies"), "bio-full", "wga", "surprisal", settings, probe_limit=4)
+config = wb.Config(
+    task=wb.TaskSpec("biographies"), model="bio-full", objective="wga", weights="surprisal", settings=settings,
+    probe_limit=4,
+)
 run = wb.start(config, Path("runs/here")).path
 panel = wb.RunPanel("runs")
 panel.attach(run)

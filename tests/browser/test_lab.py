@@ -31,7 +31,7 @@ view""",
 RUN = [
     """import workbench as wb
 settings = wb.Settings(steps=12, batch_size=8, record_every=3)
-config = wb.Config(wb.TaskSpec("biographies"), "bio-full", "npo", "atwu", settings, probe_limit=6)
+config = wb.Config(task=wb.TaskSpec("biographies"), model="bio-full", objective="npo", settings=settings, probe_limit=6)
 run = wb.start(config, __import__("pathlib").Path("recorded")).path
 view = wb.TokenView.of_run(run)
 view""",

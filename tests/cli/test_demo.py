@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from workbench.cli.app import main
-from workbench.models import SMOLLM2
-from workbench.models.load import cache
+from workbench.models.catalog import SMOLLM2, cache
 
 SETS = {"forget", "retain", "neighbours", "general"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -189,8 +189,8 @@ def test_tables_that_hold_no_scores(capsys: pytest.CaptureFixture[str], own: lis
     run(capsys, "score", *own, "--model", "bio-full", "--scorer", "wga,random", "--out", str(table))
     assert "has 2: wga, random" in refused(capsys, "unlearn", *own, *words)
     pd.DataFrame({"score": [1.0]}).to_parquet(table)
-    assert "for want of task" in refused(capsys, "unlearn", *own, *words)
-    assert "for want of task" in refused(capsys, "align", str(table))
+    assert "it lacks task" in refused(capsys, "unlearn", *own, *words)
+    assert "it lacks task" in refused(capsys, "align", str(table))
     assert not out.exists()
 
 

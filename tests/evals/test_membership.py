@@ -17,7 +17,8 @@ from workbench.errors import NotAvailable
 from workbench.evals.mia import attack, auc, members, membership_scores, nonmembers
 from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
-from workbench.tasks.samples import DATA, Sample, Task, rows, samples_from
+from workbench.tasks.rows import rows, samples_from
+from workbench.tasks.samples import DATA, Sample, Task
 
 
 @pytest.fixture(scope="module")

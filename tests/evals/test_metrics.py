@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from workbench.errors import NotAvailable, UserError
-from workbench.evals.metrics import CONVENTIONS, Answer, aggregate, contains, convention_options, metric
+from workbench.evals.metrics import contains, metric
+from workbench.evals.spec import CONVENTIONS, Answer, aggregate, convention_options
 
 
 def answer(**changes: object) -> Answer:

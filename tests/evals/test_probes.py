@@ -10,7 +10,9 @@ import torch
 from transformers import GenerationConfig
 
 from workbench.errors import UserError
-from workbench.evals.probes import answers_of, continuation, greedy, probe, probe_sets, probed_samples, truth_ratios
+from workbench.evals.answers import answers_of, truth_ratios
+from workbench.evals.generation import continuation, greedy
+from workbench.evals.probes import probe, probe_sets, probed_samples
 from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
 from workbench.tasks.samples import Task

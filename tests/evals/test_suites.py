@@ -11,12 +11,16 @@ import pytest
 from scipy.stats import hmean, ks_2samp
 
 from workbench.errors import NotAvailable, UserError
-from workbench.evals.metrics import MetricSpec, metric
+from workbench.evals.answers import truth_ratios
+from workbench.evals.metrics import metric
 from workbench.evals.mia import attack, auc, membership_scores
-from workbench.evals.probes import Probed, probe, truth_ratios
-from workbench.evals.suites import SUITES, UTILITY, Evaluation, run_suite, summary
+from workbench.evals.probes import Probed, probe
+from workbench.evals.spec import MetricSpec
+from workbench.evals.suites import SUITES, run_suite
+from workbench.evals.summaries import UTILITY, Evaluation, summary
 from workbench.models.language_model import LanguageModel
-from workbench.tasks.samples import DATA, Task, rows, samples_from
+from workbench.tasks.rows import rows, samples_from
+from workbench.tasks.samples import DATA, Task
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +66,9 @@ def test_model_utility_without_a_part(full: LanguageModel, small: Task, probed: 
     assert parts["retain probability"] > 0.9
     metrics = {name: dict.fromkeys(metric, 0.5) for name in UTILITY}
     metrics["retain"]["truth_ratio"] = 0.0
-    given = Evaluation(full, small, Probed(pd.DataFrame(), pd.DataFrame(), metrics))
+    evaluation = Evaluation(full, small, Probed(pd.DataFrame(), pd.DataFrame(), metrics))
     with pytest.raises(NotAvailable, match="retain truth_ratio is 0"):
-        summary["model_utility"].function(given, {})
+        summary["model_utility"].function(evaluation, {})
 
 
 def test_forget_quality_is_scipy_s_p_value(

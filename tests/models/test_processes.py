@@ -22,7 +22,7 @@ from workbench.errors import UserError
 from workbench.models.distributed import Processes
 from workbench.models.language_model import LanguageModel
 from workbench.models.load import load
-from workbench.runs import execution
+from workbench.runs import execution, loading
 from workbench.runs.checkpoints import latest_checkpoint
 from workbench.runs.lock import STOP
 from workbench.tasks.samples import Task
@@ -34,7 +34,7 @@ import json, sys
 from pathlib import Path
 import two_processes
 from workbench.models import processes
-from workbench.sharding import shard
+from workbench.models import shard
 assert processes().sharded
 whole = two_processes.load
 two_processes.load = lambda name, device: shard(whole(name, device=device), device)
@@ -48,7 +48,7 @@ import json, sys
 import torch
 from workbench.models import processes
 from workbench.models import load
-from workbench.sharding import shard
+from workbench.models import shard
 from workbench.tasks import TaskSpec
 from workbench.models import collate, encode, token_stats
 team = processes()
@@ -238,13 +238,13 @@ def test_a_run_that_cannot_be_split_is_refused_before_any_work(
     team.world = 4
     monkeypatch.setattr(execution, "processes", lambda: team)
     config = config_of(own)
-    execution.checked_task(config)
+    loading.checked_task(config)
     with pytest.raises(UserError, match="a batch of 10 cannot be split"):
-        execution.checked_task(replace(config, settings=replace(QUICK, batch_size=10)))
+        loading.checked_task(config.replace(settings=replace(QUICK, batch_size=10)))
     team.sharded = True
-    execution.checked_task(config)
+    loading.checked_task(config)
     with pytest.raises(UserError, match=r"a sharded model cannot be scored by 'saliency'; .* give the table"):
-        execution.checked_task(replace(config, weights="saliency"))
+        loading.checked_task(config.replace(weights="saliency"))
 
 
 @pytest.mark.slow

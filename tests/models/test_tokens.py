@@ -142,8 +142,8 @@ def test_models_that_change_their_logits_after_the_head(full: LanguageModel, sma
     with torch.no_grad():
         logits = capped.module(torch.tensor([encoding.ids])).logits[0].log_softmax(-1)
         expected = [float(logits[p - 1, encoding.ids[p]]) for p in encoding.answer_positions]
-        found = token_stats(capped, collate(capped, [encoding])).logp
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+        logp = token_stats(capped, collate(capped, [encoding])).logp
+    np.testing.assert_allclose(logp, expected, atol=1e-5)
 
 
 def test_batches_cover_every_sample_once(full: LanguageModel, small: Task) -> None:

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from sizes import SMALL, few_rows
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
+
+
+def settings_of(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The one cell that holds the sizes."""
+    (cell,) = [cell for cell in notebook.cells if "settings" in cell.metadata.get("tags", ())]
+    return cell
+
+
+def assigned(source: str) -> set[str]:
+    """The names that a cell assigns."""
+    return {
+        node.id
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def runs(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Run all cells: none fails, and some show more than text."""
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error"]
+    assert any("text/html" in o.get("data", {}) for o in outputs)
+    assert len(nbformat.writes(notebook)) < 5_000_000
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -19,15 +45,17 @@ def test_committed_without_outputs(path: Path) -> None:
     assert max(len(cell["source"]) for cell in cells if cell["cell_type"] == "code") <= 15
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, marks=pytest.mark.slow if p.stem.startswith("05") else ()) for p in NOTEBOOKS],
-    ids=lambda p: p.stem,
-)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
+    """With few rows and steps in the settings cell; the whole of the cell is run before them."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
-    assert not [o for o in outputs if o.output_type == "error"]
-    assert any("text/html" in o.get("data", {}) for o in outputs)
-    assert len(nbformat.writes(notebook)) < 5_000_000
+    cell = settings_of(notebook)
+    assert assigned(SMALL[path.stem]) <= assigned(cell.source)
+    cell.source += f"\n{SMALL[path.stem]}\nTASK = wb.TaskSpec('biographies', data_dir={str(few_rows(tmp_path))!r})"
+    runs(notebook, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_runs_in_full_size(path: Path, tmp_path: Path) -> None:
+    runs(nbformat.read(path, as_version=4), tmp_path)

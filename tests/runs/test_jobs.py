@@ -63,6 +63,7 @@ def test_a_job_is_followed_stopped_and_resumed_to_the_same_bits(own: dict[str, s
         job.stop()
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_jobs_wait_for_their_turn_and_a_killed_one_makes_room(own: dict[str, str], root: Path) -> None:
     first = jobs.start(config_of(own, LONG), root / "first", at_once=1)
     wait_until(lambda: first.status()["step"] >= 2)
@@ -94,6 +95,7 @@ def test_a_stop_while_the_libraries_are_loading_is_not_lost(own: dict[str, str],
     job.stop()
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_what_fails_says_why(own: dict[str, str], root: Path) -> None:
     with pytest.raises(UserError, match="unknown objective"):
         jobs.start(config_of(own, objective="atwo"), root / "wrong")
@@ -120,6 +122,7 @@ def test_two_who_resume_one_run(own: dict[str, str], root: Path, capsys: pytest.
     assert "not running" in refused(capsys, "runs", "stop", str(root / "run"))
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_from_the_shell(own: dict[str, str], root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = ["--forget", own["forget"], "--retain", own["retain"], "--probe-limit", "2", "--probe-every", "1"]
     words = ["--model", "bio-full", "--objective", "wga", "--weights", "wga", "--set", "steps=2", "batch_size=4"]

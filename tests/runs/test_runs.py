@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import pandas as pd
 import pytest
 import torch
@@ -19,7 +19,7 @@ from runs_of import command, config_of, own_files, results, same
 from workbench import runs
 from workbench.errors import UserError
 from workbench.models.language_model import LanguageModel
-from workbench.runs import execution
+from workbench.runs import execution, stages
 from workbench.runs.checkpoints import latest_checkpoint, read_checkpoint
 from workbench.scorers.amortised import fit_map
 from workbench.scorers.base import TaskContext
@@ -62,14 +62,14 @@ def test_a_finished_run_has_every_file(undisturbed: Path) -> None:
     assert not [p for p in undisturbed.rglob("*") if p.suffix in (".pt", ".pkl", ".bin")]
 
 
-def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_step(out: Path, step: int, process: forked.Popen) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         events = out / "events.jsonl"
         if events.exists() and len(events.read_text().splitlines()) >= step:
             return
         time.sleep(0.01)
-    raise AssertionError(f"no step {step}: {process.communicate()}")
+    raise AssertionError(f"no step {step}; exit status {process.poll()}")
 
 
 @pytest.mark.parametrize(("sent", "step"), [(signal.SIGINT, 6), (signal.SIGKILL, 6), (signal.SIGKILL, 2)])
@@ -77,13 +77,13 @@ def test_interrupted_runs_resume_to_the_same_bits(
     own: dict[str, str], undisturbed: Path, tmp_path: Path, sent: int, step: int
 ) -> None:
     out = tmp_path / "run"
-    process = subprocess.Popen(command(own, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with (tmp_path / "errors").open("w") as errors:
+        process = forked.Popen(command(own, out), stderr=errors)
     wait_for_step(out, step, process)
     os.kill(process.pid, sent)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == (130 if sent == signal.SIGINT else -signal.SIGKILL)
+    assert process.wait(60) == (130 if sent == signal.SIGINT else -signal.SIGKILL)
     if sent == signal.SIGINT:
-        assert f"runs resume {out}" in errors
+        assert f"runs resume {out}" in (tmp_path / "errors").read_text()
     assert runs.RunDirectory(out).status()["status"] == "unfinished"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # resuming goes back to the number that the run began with
@@ -109,7 +109,7 @@ def test_a_run_ends_where_its_levels_are_reached(
     assert 2 < first < 12
     retain = float(curve[curve["probe_set"] == "retain"]["probability"].min())
     stop_at = f"forget.probability<={level!r}, retain.probability>={retain / 2}"
-    early = execution.start(replace(config, stop_at=stop_at), tmp_path / "early")
+    early = execution.start(config.replace(stop_at=stop_at), tmp_path / "early")
     assert early.json("run.json") == {"status": "finished", "steps": first, "reason": f"reached {stop_at}"}
     assert (early.status()["step"], early.status()["status"], early.steps) == (first, "finished", first)
     assert results(early.path)[0] == results(whole.path)[0][:first]
@@ -120,10 +120,10 @@ def test_a_run_ends_where_its_levels_are_reached(
     last = scores[scores["step"] == first]
     assert last["sample_id"].nunique() == scores[scores["step"] == 0]["sample_id"].nunique()
     assert not last.duplicated(["sample_id", "segment", "position"]).any()
-    never = execution.start(replace(config, stop_at="forget.probability<=0"), tmp_path / "never")
+    never = execution.start(config.replace(stop_at="forget.probability<=0"), tmp_path / "never")
     same(results(never.path), results(whole.path))
     assert never.status()["reason"] == "never reached forget.probability<=0"
-    ends_so = replace(config, stop_at="forget.probability<=1", probe_every=12)  # the last step is probed afterwards
+    ends_so = config.replace(stop_at="forget.probability<=1", probe_every=12)  # the last step is probed afterwards
     assert execution.start(ends_so, tmp_path / "at-the-end").status()["reason"] == "reached forget.probability<=1"
 
     def cut_off(*_: Any) -> None:
@@ -131,9 +131,9 @@ def test_a_run_ends_where_its_levels_are_reached(
 
     asked = iter([False] * 3)
     with pytest.raises(execution.Stopped, match="step 3"):
-        execution.start(replace(config, stop_at=stop_at), tmp_path / "cut", stop=lambda: next(asked, True))
+        execution.start(config.replace(stop_at=stop_at), tmp_path / "cut", stop=lambda: next(asked, True))
     with monkeypatch.context() as patch:
-        patch.setattr(execution, "_finish", cut_off)
+        patch.setattr(stages.Stages, "_finish", cut_off)
         with pytest.raises(execution.Stopped, match=f"step {first}"):
             execution.resume(tmp_path / "cut")
     same(results(execution.resume(tmp_path / "cut").path), results(early.path))
@@ -159,7 +159,10 @@ def test_levels_that_cannot_be_reached_are_refused(own: dict[str, str], tmp_path
 def test_a_checkpoint_comes_back_whole_and_aligned(own: dict[str, str], tmp_path: Path) -> None:
     """Unaligned optimiser tensors, as a file maps them, would change the last bits of a resumed run."""
     settings = Settings(steps=9, batch_size=4, checkpoint_every=2)
-    config = runs.Config(TaskSpec(**own), "bio-full", "wga", "surprisal", settings, device="cpu", probe_limit=2)
+    config = runs.Config(
+        task=TaskSpec(**own), model="bio-full", objective="wga", weights="surprisal", settings=settings,
+        device="cpu", probe_limit=2,
+    )  # fmt: skip
     asked = iter([False] * 4)
     with pytest.raises(execution.Stopped, match="step 4"):
         execution.start(config, tmp_path / "run", stop=lambda: next(asked, True))
@@ -183,7 +186,7 @@ def test_a_torn_last_event_is_left_out(undisturbed: Path, tmp_path: Path) -> Non
 
 
 def test_wrong_names_write_nothing(own: dict[str, str], tmp_path: Path) -> None:
-    good = runs.Config(TaskSpec(**own), "bio-full", settings=Settings(steps=1))
+    good = runs.Config(task=TaskSpec(**own), model="bio-full", settings=Settings(steps=1))
     out = tmp_path / "run"
     wrong: list[dict[str, Any]] = [
         {"model": "bio-ful"}, {"objective": "atwo"}, {"weights": "surprize"}, {"weights": "gap"},
@@ -191,12 +194,12 @@ def test_wrong_names_write_nothing(own: dict[str, str], tmp_path: Path) -> None:
     ]  # fmt: skip
     for change in wrong:
         with pytest.raises(UserError):
-            execution.start(replace(good, **change), out)
+            execution.start(good.replace(**change), out)
         assert not out.exists(), change
 
 
 def test_a_directory_that_holds_something_is_refused(own: dict[str, str], undisturbed: Path) -> None:
-    config = runs.Config(TaskSpec(**own), "bio-full", settings=Settings(steps=1))
+    config = runs.Config(task=TaskSpec(**own), model="bio-full", settings=Settings(steps=1))
     with pytest.raises(UserError, match="not empty"):
         execution.start(config, undisturbed)
     with pytest.raises(UserError, match="finished"):
@@ -211,7 +214,10 @@ def test_weights_of_another_run_s_last_step_survive_a_resume(
     assert last["step"].min() > 0
     last.to_parquet(tmp_path / "t.parquet")
     settings = Settings(steps=4, batch_size=4)
-    config = runs.Config(TaskSpec(**own), "bio-full", "wga", str(tmp_path / "t.parquet"), settings, probe_limit=2)
+    config = runs.Config(
+        task=TaskSpec(**own), model="bio-full", objective="wga", weights=str(tmp_path / "t.parquet"), settings=settings,
+        probe_limit=2,
+    )  # fmt: skip
     steps: list[dict[str, Any]] = []
     with pytest.raises(execution.Stopped):
         execution.start(
@@ -229,7 +235,10 @@ def test_a_run_by_a_saved_scorer_resumes_to_the_same_bits_without_its_file(
     task = TaskSpec(**own).load()
     save_scorer(fit_map(TaskContext(full, task), full, task.retain), file)
     settings = Settings(steps=4, batch_size=4, record_every=2)
-    config = runs.Config(TaskSpec(**own), "bio-full", "wga", str(file), settings, probe_limit=2)
+    config = runs.Config(
+        task=TaskSpec(**own), model="bio-full", objective="wga", weights=str(file), settings=settings,
+        probe_limit=2,
+    )  # fmt: skip
     whole = execution.start(config, tmp_path / "whole")
     steps: list[dict[str, Any]] = []
     with pytest.raises(execution.Stopped):
@@ -243,7 +252,10 @@ def test_a_run_by_a_saved_scorer_resumes_to_the_same_bits_without_its_file(
 
 def test_a_model_among_the_runs_is_no_run(own: dict[str, str], full: LanguageModel, tmp_path: Path) -> None:
     full.save(tmp_path / "planted")
-    config = runs.Config(TaskSpec(**own), "bio-full", "wga", "wga", Settings(steps=1, batch_size=4), probe_limit=2)
+    config = runs.Config(
+        task=TaskSpec(**own), model="bio-full", objective="wga", weights="wga",
+        settings=Settings(steps=1, batch_size=4), probe_limit=2,
+    )  # fmt: skip
     done = execution.start(config, tmp_path / "run")
     assert [d.name for d in runs.list_runs(tmp_path)] == ["run"]
     with pytest.raises(UserError, match="no run directory"):
@@ -254,16 +266,19 @@ def test_a_model_among_the_runs_is_no_run(own: dict[str, str], full: LanguageMod
 
 
 def test_an_interrupt_while_probing_leaves_a_run_to_resume(own: dict[str, str], tmp_path: Path) -> None:
-    def interrupt(name: str, done: int, total: int) -> None:
+    def interrupt(what: str, done: int, total: int, note: str = "") -> None:
         raise KeyboardInterrupt
 
-    config = runs.Config(TaskSpec(**own), "bio-full", "wga", "wga", Settings(steps=1, batch_size=4), probe_limit=2)
+    config = runs.Config(
+        task=TaskSpec(**own), model="bio-full", objective="wga", weights="wga",
+        settings=Settings(steps=1, batch_size=4), probe_limit=2,
+    )  # fmt: skip
     with pytest.raises(execution.Stopped, match="step 0"):
-        execution.start(config, tmp_path / "run", on_probe=interrupt)
+        execution.start(config, tmp_path / "run", progress=interrupt)
     with pytest.raises(UserError, match="not empty; choose another --out, or resume it"):
         execution.start(config, tmp_path / "run")
     with pytest.raises(execution.Stopped, match="step 0"):
-        execution.resume(tmp_path / "run", on_probe=interrupt)
+        execution.resume(tmp_path / "run", progress=interrupt)
     assert execution.resume(tmp_path / "run").status()["status"] == "finished"
 
 
@@ -272,5 +287,5 @@ def test_an_objective_that_cannot_be_is_refused_before_any_work(tmp_path: Path) 
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": f"Some text to {name}."}) + "\n")
     spec = TaskSpec(forget=str(tmp_path / "forget.jsonl"), retain=str(tmp_path / "retain.jsonl"))
     with pytest.raises(UserError, match="'dpo' needs a question to refuse"):
-        execution.start(runs.Config(spec, "bio-full", "dpo", "uniform"), tmp_path / "run")
+        execution.start(runs.Config(task=spec, model="bio-full", objective="dpo", weights="uniform"), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import pandas as pd
 import psutil
 import pytest
@@ -62,9 +63,12 @@ def test_a_grid_stands_in_one_table_and_is_not_repeated(
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/run.json")} == before
 
 
-def test_a_killed_worker_s_run_is_taken_up_by_another(own: dict[str, str], tmp_path: Path) -> None:
+def test_a_killed_worker_s_run_is_taken_up_by_another(
+    own: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The pool breaks in the middle of a run; all end, and the run goes on from its checkpoint."""
-    long = replace(QUICK, steps=60, batch_size=8, checkpoint_every=5)
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: forked.CONTEXT)
+    long = replace(QUICK, steps=16, batch_size=4, checkpoint_every=2)
     configs = grid(config_of(own, long, weights="uniform"), ["wga", "grad_diff"], ["uniform"], [0])
     killed: list[int] = []
 
@@ -83,8 +87,8 @@ def test_a_killed_worker_s_run_is_taken_up_by_another(own: dict[str, str], tmp_p
     assert list(table["status"]) == ["finished"] * 2
     assert list(table["objective"]) == ["wga", "grad_diff"]
     cost = runs.RunDirectory(directory_of(configs[0], tmp_path)).json("cost.json")["phases"]
-    assert cost["forget"]["calls"] == 60  # resumed: the steps up to the checkpoint are not done again
-    assert [e["step"] for e in runs.RunDirectory(directory_of(configs[0], tmp_path)).events()] == list(range(1, 61))
+    assert cost["forget"]["calls"] == 16  # resumed: the steps up to the checkpoint are not done again
+    assert [e["step"] for e in runs.RunDirectory(directory_of(configs[0], tmp_path)).events()] == list(range(1, 17))
 
 
 def test_wrong_names_start_nothing(own: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,8 +45,8 @@ def test_a_tracker_that_fails_ends_no_run(bio: Task, tmp_path: Path) -> None:
     trackers = Trackers(config, start(config, tmp_path / "run"))
     trackers.accelerator = Fails()
     with pytest.warns(UserWarning, match="the server is gone; the run goes on untracked"):
-        trackers.tell({"step": 1, "loss": 1.0})
-    trackers.tell({"step": 2, "loss": 1.0})
+        trackers.log({"step": 1, "loss": 1.0})
+    trackers.log({"step": 2, "loss": 1.0})
 
 
 def test_nested_entries_are_flat() -> None:

@@ -78,12 +78,12 @@ def test_folds_hold_whole_samples_of_like_number(small: Task) -> None:
 
 def test_cross_fitted_scores_come_from_maps_that_have_not_seen_the_sample(full: LanguageModel, small: Task) -> None:
     """The map of a sample's fold, fitted here by hand on the other samples, gives its scores."""
-    given = TaskContext(full, small)
-    table = score_fixed(given, ["amortised"], options={"amortised": {"text": "forget", "ridge": 0.1}})
+    context = TaskContext(full, small)
+    table = score_fixed(context, ["amortised"], options={"amortised": {"text": "forget", "ridge": 0.1}})
     folds = draw_folds(small.forget, 0)
     sample = small.forget[3]
     others = [s for s in small.forget if folds[s.id] != folds[sample.id]]
-    fitted = fit_map(given, full, others, ridge=0.1)
+    fitted = fit_map(context, full, others, ridge=0.1)
     with torch.no_grad():
         stats = token_stats(full, collate(full, [encode(full, sample)]), hidden="token")
     expected = fitted.scores(stats)
@@ -101,13 +101,13 @@ def test_labels_and_the_forget_answers_signal_do_not_enter(full: LanguageModel, 
 
 
 def test_a_saved_map_scores_new_text_and_another_layer(full: LanguageModel, small: Task, tmp_path: Path) -> None:
-    given = TaskContext(full, small)
+    context = TaskContext(full, small)
     for layer in (-1, 2):
-        fitted = fit_map(given, full, other_text(given, 500), layer=layer)
+        fitted = fit_map(context, full, other_text(context, 500), layer=layer)
         save_scorer(fitted, tmp_path / "map.safetensors")
         again = load_scorer(tmp_path / "map.safetensors")
         assert (again.layer, again.signal, again.ridge) == (layer, "alternatives", fitted.ridge)
-        table = score_fixed(given, ["amortised"], options={"amortised": {"layer": layer}})
+        table = score_fixed(context, ["amortised"], options={"amortised": {"layer": layer}})
         np.testing.assert_allclose(apply_scorer(again, full, small.forget)["score"], table["score"], atol=1e-4)
 
 
@@ -122,8 +122,8 @@ def test_states_of_a_layer_are_those_of_the_model(full: LanguageModel, small: Ta
 
 def test_unlabelled_text_comes_before_retain_text(small: Task) -> None:
     new = [Sample(f"u{i}", "Who?", f"Somebody {i}.") for i in range(3)]
-    given = TaskContext(None, replace(small, sets=small.sets | {"unlabelled": new}))  # type: ignore[arg-type]
-    assert other_text(given, 2) == [new[0], new[2]]
+    context = TaskContext(None, replace(small, sets=small.sets | {"unlabelled": new}))  # type: ignore[arg-type]
+    assert other_text(context, 2) == [new[0], new[2]]
     assert other_text(TaskContext(None, small), 500) == small.retain  # type: ignore[arg-type]
 
 

@@ -85,10 +85,10 @@ def test_equal_to_captum_called_directly(name: str, retained: LanguageModel, few
     options, direct = DIRECT[name]
     table = score_fixed(TaskContext(retained, few, seed=3), [name], options={name: options})
     for sample in few.forget:
-        found = table.loc[table["sample_id"] == sample.id, "score"].to_numpy()
+        scores = table.loc[table["sample_id"] == sample.id, "score"].to_numpy()
         with seeded(random_source(3, sample.id), retained.device):
             expected = direct(Direct(retained, sample))
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max(), err_msg=name)
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max(), err_msg=name)
 
 
 def test_every_wrapped_method_is_compared() -> None:
@@ -111,8 +111,8 @@ def test_gradients_equal_a_plain_autograd_loop_over_targets(retained: LanguageMo
     options = {"input_x_gradient": {"target": "token:4"}, "saliency": {"target": "token:4"}}
     table = score_fixed(TaskContext(retained, one), ["input_x_gradient", "saliency"], options=options)
     for name, rows in (("input_x_gradient", products), ("saliency", lengths)):
-        found = table.loc[table["scorer"] == name, "score"]
-        np.testing.assert_allclose(found, rows[0][4], atol=1e-4 * np.abs(rows[0][4]).max())
+        scores = table.loc[table["scorer"] == name, "score"]
+        np.testing.assert_allclose(scores, rows[0][4], atol=1e-4 * np.abs(rows[0][4]).max())
 
 
 def test_a_contrast_is_the_right_gradient_minus_the_wrong_one(retained: LanguageModel, few: Task) -> None:
@@ -126,29 +126,29 @@ def test_a_contrast_is_the_right_gradient_minus_the_wrong_one(retained: Language
         TaskContext(retained, task), ["input_x_gradient"], options={"input_x_gradient": {"target": "contrast"}}
     )
     expected = (gradients[0][question] - gradients[1][question]).detach().numpy()
-    found = table.loc[table["segment"] == "prompt", "score"].to_numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    scores = table.loc[table["segment"] == "prompt", "score"].to_numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_integrated_gradients_add_up(full: LanguageModel, small: Task) -> None:
+def test_integrated_gradients_add_up(full: LanguageModel, few: Task) -> None:
     notes: dict[str, Any] = {}
     options = {"integrated_gradients": {"steps": 64}}
-    score_task(full, small, ["integrated_gradients"], options=options, notes=notes)
+    score_task(full, few, ["integrated_gradients"], options=options, notes=notes)
     delta = notes["integrated_gradients"]["completeness_delta"]
     assert delta["median"] < 0.01
     options = {"integrated_gradients": {"steps": 512}}
-    score_task(full, small, ["integrated_gradients"], options=options, notes=notes)
+    score_task(full, few, ["integrated_gradients"], options=options, notes=notes)
     assert notes["integrated_gradients"]["completeness_delta"]["largest"] < min(0.01, delta["largest"])
 
 
 def test_the_delta_is_what_is_missing(retained: LanguageModel, few: Task) -> None:
     one = replace(few, sets={**few.sets, "forget": few.forget[:1]})
-    given = TaskContext(retained, one)
-    table = score_fixed(given, ["integrated_gradients"], options={"integrated_gradients": {"steps": 3}})
+    context = TaskContext(retained, one)
+    table = score_fixed(context, ["integrated_gradients"], options={"integrated_gradients": {"steps": 3}})
     direct = Direct(retained, few.forget[0])
     change = (direct.total(direct.x) - direct.total(direct.base)).item()
     expected = abs(table["score"].sum() - change) / abs(change)
-    assert given.notes["integrated_gradients"]["completeness_delta"]["largest"] == pytest.approx(expected, rel=1e-3)
+    assert context.notes["integrated_gradients"]["completeness_delta"]["largest"] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -182,10 +182,10 @@ def test_deep_lift_where_it_applies(opt: LanguageModel, few: Task) -> None:
         direct.base.detach_()
         raw = captum.attr.DeepLift(Module(direct)).attribute(direct.x, direct.base)[0].sum(-1)
         expected = direct.spread(raw)
-        found = table.loc[table["sample_id"] == sample.id, "score"].to_numpy()
-        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+        scores = table.loc[table["sample_id"] == sample.id, "score"].to_numpy()
+        np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max())
         plain = direct.spread(((direct.x - direct.base) * _gradient(direct)).sum(-1)[0])
-        assert np.abs(found - plain).max() > 1e-3 * np.abs(plain).max()  # a rule was applied
+        assert np.abs(scores - plain).max() > 1e-3 * np.abs(plain).max()  # a rule was applied
 
 
 def _gradient(direct: Direct) -> Tensor:
@@ -212,8 +212,8 @@ def test_attention_rollout_equals_a_slow_product(full: LanguageModel, few: Task)
         for layer in layers:
             rolled = (0.5 * layer[0].mean(0) + 0.5 * torch.eye(len(rolled))) @ rolled
         expected = direct.spread(torch.stack([rolled[p - 1] for p in direct.answer]).mean(0))
-        found = table.loc[table["sample_id"] == sample.id, "score"].to_numpy()
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        scores = table.loc[table["sample_id"] == sample.id, "score"].to_numpy()
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
 def test_attention_that_cannot_be_read_is_said(full: LanguageModel, few: Task) -> None:

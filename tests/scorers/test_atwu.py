@@ -65,11 +65,11 @@ class SlowLoop:
         logits = [self.net(self.inputs(h))[0] for h in hidden]
         if self.o.output == "sigmoid":
             return [torch.sigmoid(x) for x in logits]
-        found = []
+        shares = []
         for t, row in enumerate(ROWS):
             same = [x.exp() for x, r in zip(logits, ROWS, strict=True) if r == row]
-            found.append(logits[t].exp() / torch.stack(same).sum())
-        return found
+            shares.append(logits[t].exp() / torch.stack(same).sum())
+        return shares
 
     def learn(self, nll: torch.Tensor, hidden: torch.Tensor, step: int) -> float:
         o = self.o

@@ -59,8 +59,8 @@ def test_both_equal_plain_autograd(retained: LanguageModel, exact: LanguageModel
         (retained, "retain_conflict", dots, 2e-2),
     ):
         table = score_fixed(TaskContext(lm, few, batch_size=2), [name])
-        found = table["score"].to_numpy()
-        np.testing.assert_allclose(found, expected, rtol=far, atol=far * np.abs(expected).max(), err_msg=name)
+        scores = table["score"].to_numpy()
+        np.testing.assert_allclose(scores, expected, rtol=far, atol=far * np.abs(expected).max(), err_msg=name)
 
 
 def test_the_directional_derivative_predicts_a_step(exact: LanguageModel, few: Task) -> None:

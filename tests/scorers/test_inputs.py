@@ -1,4 +1,4 @@
-"""What attribution is given: targets, words, passes that fit the memory, and samples that cannot be scored."""
+"""What attribution gets: targets, words, passes that fit the memory, and samples that cannot be scored."""
 
 from __future__ import annotations
 
@@ -119,13 +119,13 @@ def test_the_size_of_a_pass_changes_nothing(
     name: str, retained: LanguageModel, few: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {name: {"permutations": 2}} if name == "shapley_sampling" else {}
-    found = []
+    scores = []
     for copies in (1, 5, 1000):
         monkeypatch.setattr(Inputs, "copies", lambda self, gradient, n=copies: n)
-        found.append(score_fixed(TaskContext(retained, few), [name], options=options)["score"].to_numpy())
-    scale = 1e-4 * np.abs(found[0]).max()
-    np.testing.assert_allclose(found[0], found[1], atol=scale)
-    np.testing.assert_allclose(found[0], found[2], atol=scale)
+        scores.append(score_fixed(TaskContext(retained, few), [name], options=options)["score"].to_numpy())
+    scale = 1e-4 * np.abs(scores[0]).max()
+    np.testing.assert_allclose(scores[0], scores[1], atol=scale)
+    np.testing.assert_allclose(scores[0], scores[2], atol=scale)
 
 
 def test_a_pass_is_as_large_as_the_memory_allows(
@@ -181,10 +181,10 @@ def test_what_cannot_be_scored_is_said_and_the_others_go_on(name: str, full: Lan
     bad = few.forget[2]
     lm = poisoned(full, encode(full, bad), coded)
     task = replace(few, sets={**few.sets, "forget": [odd[0], bad, odd[1], odd[2], fine]})
-    given = TaskContext(lm, task)
+    context = TaskContext(lm, task)
     options = {name: {"permutations": 1}} if name == "shapley_sampling" else {}
-    table = score_fixed(given, [name], options=options)
-    reasons = given.notes[name]["not_available"]
+    table = score_fixed(context, [name], options=options)
+    reasons = context.notes[name]["not_available"]
     assert set(reasons) == {"nothing", bad.id}
     assert "no token that stands for text" in reasons["nothing"]
     assert "not finite" in reasons[bad.id]
@@ -192,16 +192,16 @@ def test_what_cannot_be_scored_is_said_and_the_others_go_on(name: str, full: Lan
         assert np.isfinite(part["score"]).all() == (sample not in reasons)
     alone = replace(task, sets={**task.sets, "forget": [fine]})
     same = score_fixed(TaskContext(lm, alone), [name], options=options)["score"].to_numpy()
-    found = table.loc[table["sample_id"] == fine.id, "score"].to_numpy()
-    np.testing.assert_allclose(found, same, rtol=1e-4, atol=1e-4 * np.abs(same).max())
+    scores = table.loc[table["sample_id"] == fine.id, "score"].to_numpy()
+    np.testing.assert_allclose(scores, same, rtol=1e-4, atol=1e-4 * np.abs(same).max())
 
 
 def test_special_token_strings_in_an_answer_are_text(full: LanguageModel, few: Task) -> None:
     end = full.tokenizer.eos_token
     task = replace(few, sets={**few.sets, "forget": [Sample("special", "Who?", end + end)]})
-    given = TaskContext(full, task)
-    table = score_fixed(given, ["feature_ablation"])
-    assert "not_available" not in given.notes["feature_ablation"]
+    context = TaskContext(full, task)
+    table = score_fixed(context, ["feature_ablation"])
+    assert "not_available" not in context.notes["feature_ablation"]
     assert "".join(table.loc[table["segment"] == "answer", "token"]) == end + end
 
 
@@ -209,7 +209,7 @@ def test_targets_that_a_sample_has_not(full: LanguageModel, few: Task) -> None:
     bare = [replace(s, wrong_answers=()) for s in few.forget]
     task = replace(few, sets={**few.sets, "forget": bare})
     for target, reason in (("contrast", "no wrong answer"), ("token:500", "no token 500")):
-        given = TaskContext(full, task)
-        table = score_fixed(given, ["saliency"], options={"saliency": {"target": target}})
+        context = TaskContext(full, task)
+        table = score_fixed(context, ["saliency"], options={"saliency": {"target": target}})
         assert table["score"].isna().all()
-        assert all(reason in why for why in given.notes["saliency"]["not_available"].values())
+        assert all(reason in why for why in context.notes["saliency"]["not_available"].values())

@@ -25,8 +25,8 @@ def few(small: Task) -> Task:
 def log_probabilities(lm: LanguageModel, ids: list[int], x: torch.Tensor | None = None) -> np.ndarray:
     """log p of every token after the first, by the model itself; `x` replaces the embeddings."""  # noqa: D403
     with torch.no_grad():
-        given = {"input_ids": torch.tensor([ids])} if x is None else {"inputs_embeds": x}
-        logp = lm.module(**given).logits[0].double().log_softmax(-1)
+        arguments = {"input_ids": torch.tensor([ids])} if x is None else {"inputs_embeds": x}
+        logp = lm.module(**arguments).logits[0].double().log_softmax(-1)
     return np.array([float(logp[i - 1, ids[i]]) for i in range(1, len(ids))])
 
 
@@ -92,9 +92,9 @@ def test_a_missing_reference_is_said(name: str, full: LanguageModel, few: Task) 
 def test_question_dependence(full: LanguageModel, few: Task) -> None:
     bare = Sample("bare", "", few.forget[0].answer)
     task = replace(few, sets={**few.sets, "forget": [few.forget[0], bare, few.forget[1]]})
-    given = TaskContext(full, task)
-    table = score_fixed(given, ["question_dependence"])
-    assert given.notes["question_dependence"]["not_available"] == {"bare": "there is no question"}
+    context = TaskContext(full, task)
+    table = score_fixed(context, ["question_dependence"])
+    assert context.notes["question_dependence"]["not_available"] == {"bare": "there is no question"}
     assert np.isnan(scores_of(table, bare, "question_dependence")).all()
     for sample in (task.forget[0], task.forget[2]):
         encoding = encode(full, sample)
@@ -105,9 +105,9 @@ def test_question_dependence(full: LanguageModel, few: Task) -> None:
 
 
 def test_token_unlearn_masks_one_token_at_a_time(full: LanguageModel, few: Task) -> None:
-    given = TaskContext(full, few)
-    table = score_fixed(given, ["token_unlearn"], options={"token_unlearn": {"a": 0.3}})
-    assert given.notes["token_unlearn"]["baseline"] == "eos"
+    context = TaskContext(full, few)
+    table = score_fixed(context, ["token_unlearn"], options={"token_unlearn": {"a": 0.3}})
+    assert context.notes["token_unlearn"]["baseline"] == "eos"
     weight = full.module.get_input_embeddings().weight.detach()
 
     def scaled(values: np.ndarray) -> np.ndarray:
@@ -132,9 +132,9 @@ def test_token_unlearn_masks_one_token_at_a_time(full: LanguageModel, few: Task)
 
 def test_token_unlearn_goes_on_without_a_sample_that_it_cannot_score(full: LanguageModel, few: Task) -> None:
     task = replace(few, sets={**few.sets, "forget": [Sample("nothing", "Who?", ""), few.forget[0]]})
-    given = TaskContext(full, task)
-    table = score_fixed(given, ["token_unlearn"])
-    assert "no token that stands for text" in given.notes["token_unlearn"]["not_available"]["nothing"]
+    context = TaskContext(full, task)
+    table = score_fixed(context, ["token_unlearn"])
+    assert "no token that stands for text" in context.notes["token_unlearn"]["not_available"]["nothing"]
     assert np.isfinite(scores_of(table, few.forget[0], "token_unlearn")).all()
     with pytest.raises(UserError, match="between 0 and 1"):
-        score_fixed(given, ["token_unlearn"], options={"token_unlearn": {"a": 2.0}})
+        score_fixed(context, ["token_unlearn"], options={"token_unlearn": {"a": 2.0}})

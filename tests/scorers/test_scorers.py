@@ -65,12 +65,12 @@ def test_signals_follow_their_formulas(
         return np.concatenate(logp), np.concatenate(relative)
 
     def exp_entropy(lm: LanguageModel) -> np.ndarray:
-        found = []
+        perplexities = []
         for sample in small.forget:
             stats = token_stats(lm, collate(lm, [encode(lm, sample)]), logits=True)
             assert stats.logits is not None
-            found.append(torch.distributions.Categorical(logits=stats.logits.detach()).entropy().exp().numpy())
-        return np.concatenate(found)
+            perplexities.append(torch.distributions.Categorical(logits=stats.logits.detach()).entropy().exp().numpy())
+        return np.concatenate(perplexities)
 
     logp, relative = loop(full)
     p = np.exp(logp)
@@ -89,8 +89,8 @@ def test_signals_follow_their_formulas(
 def test_spans_score_is_the_label(table: pd.DataFrame) -> None:
     part = table[table["scorer"] == "spans"]
     assert (part["score"].astype(bool) == part["span"].astype(bool)).all()
-    found = alignment(part)["spans"]
-    assert [found[key] for key in ("auroc", "auroc_per_sample", "ap")] == [1.0, 1.0, 1.0]
+    aligned = alignment(part)["spans"]
+    assert [aligned[key] for key in ("auroc", "auroc_per_sample", "ap")] == [1.0, 1.0, 1.0]
 
 
 def test_spans_without_labels_says_so(full: LanguageModel) -> None:

@@ -21,24 +21,24 @@ from workbench.tasks.samples import Sample, Task
 def test_rarity_against_a_plain_loop(full: LanguageModel, bio: Task) -> None:
     """TF-IDF by hand: 1 + log count, times log((1 + n) / (1 + df)) + 1, to unit length."""
     others, samples = bio.retain[::40], bio.forget[::60]
-    asked = [token_ids(full, s.question) for s in others]
-    df = {t: sum(t in ids for ids in asked) for ids in asked for t in ids}
+    texts = [token_ids(full, s.question) for s in others]
+    df = {t: sum(t in ids for ids in texts) for ids in texts for t in ids}
 
     def vector(ids: list[int]) -> dict[int, float]:
         raw = {
-            t: (1 + np.log(ids.count(t))) * (np.log((1 + len(asked)) / (1 + df[t])) + 1) for t in set(ids) if t in df
+            t: (1 + np.log(ids.count(t))) * (np.log((1 + len(texts)) / (1 + df[t])) + 1) for t in set(ids) if t in df
         }
         length = sum(v * v for v in raw.values()) ** 0.5
         return {t: v / length for t, v in raw.items()}
 
-    known = [vector(ids) for ids in asked]
-    for sample, found in zip(samples, rarity(full, samples, others), strict=True):
+    known = [vector(ids) for ids in texts]
+    for sample, values in zip(samples, rarity(full, samples, others), strict=True):
         own = vector(token_ids(full, sample.question))
         likeness = [sum(own.get(t, 0) * v for t, v in each.items()) for each in known]
         order = sorted(range(len(others)), key=lambda i: (-round(likeness[i], 9), i))
         least = likeness[order[19]]
         sure = [i for i in order if likeness[i] > least + 1e-9]
-        for token, value in zip(answer_ids(full, sample), found, strict=True):
+        for token, value in zip(answer_ids(full, sample), values, strict=True):
             n = round(21 / (21 / 0.5) ** value - 0.5)  # the formula read backwards
             inside = sum(token in answer_ids(full, others[i]) for i in sure)
             assert inside <= n <= inside + 20 - len(sure)
@@ -47,12 +47,12 @@ def test_rarity_against_a_plain_loop(full: LanguageModel, bio: Task) -> None:
 def test_rarity_is_one_for_what_nobody_says_and_nought_for_what_all_say(full: LanguageModel) -> None:
     others = [Sample(f"o{i}", f"Where does {n} live?", f"{n} lives in Quillon.") for i, n in enumerate(("Ada", "Bram"))]
     sample = Sample("s", "Where does Zeno live?", "Zeno lives in Ostrava.")
-    (found,) = rarity(full, [sample], others)
-    by_token = dict(zip(answer_ids(full, sample), found, strict=True))
+    (values,) = rarity(full, [sample], others)
+    by_token = dict(zip(answer_ids(full, sample), values, strict=True))
     shared = set(answer_ids(full, others[0])) & set(answer_ids(full, others[1]))
     for token, value in by_token.items():
-        said = sum(token in answer_ids(full, o) for o in others)
-        assert value == pytest.approx(np.log(3 / (said + 0.5)) / np.log(6), abs=1e-9)
+        count = sum(token in answer_ids(full, o) for o in others)
+        assert value == pytest.approx(np.log(3 / (count + 0.5)) / np.log(6), abs=1e-9)
         assert (value < 0.2) == (token in shared)
 
 
@@ -88,30 +88,30 @@ def test_a_name_that_opens_the_answer_is_copied_under_a_chat_template_too(full: 
 
 
 def test_the_score_is_the_product_of_its_factors(full: LanguageModel, small: Task) -> None:
-    given = TaskContext(full, small)
-    unsure = unsureness(given, full, 500)
+    context = TaskContext(full, small)
+    unsure = unsureness(context, full, 500)
     rare = rarity(full, small.forget, small.retain)
     expected = [
         (q * np.sqrt(r * np.where(copied(full, s), COPIED, 1))) ** 2
         for q, r, s in zip(unsure, rare, small.forget, strict=True)
     ]
-    found = score_fixed(given, ["specificity"], options={"specificity": {"power": 2.0}})["score"]
-    np.testing.assert_allclose(found, np.concatenate(expected), atol=1e-5)
+    scores = score_fixed(context, ["specificity"], options={"specificity": {"power": 2.0}})["score"]
+    np.testing.assert_allclose(scores, np.concatenate(expected), atol=1e-5)
 
 
 def test_it_finds_the_facts_without_labels(full: LanguageModel, bio: Task) -> None:
     """On a quarter of the answers; docs/experiments.md has the figures of all of them."""
     task = replace(bio, sets={"forget": bio.forget[::4], "retain": bio.retain[::2]})
-    found = alignment(score_fixed(TaskContext(full, task), ["specificity"]))["specificity"]
-    assert found["auroc"] > 0.97
-    assert found["ap"] > 0.92
+    aligned = alignment(score_fixed(TaskContext(full, task), ["specificity"]))["specificity"]
+    assert aligned["auroc"] > 0.97
+    assert aligned["ap"] > 0.92
 
 
 def test_with_a_reference(full: LanguageModel, retained: LanguageModel, small: Task) -> None:
     table = score_fixed(TaskContext(full, small, reference=retained), ["specificity", "specificity_ref"])
     one, both = (table.loc[table["scorer"] == n, "score"].to_numpy() for n in ("specificity", "specificity_ref"))
-    given = TaskContext(full, small)
-    unsure = [np.concatenate(unsureness(given, lm, 500)) for lm in (full, retained)]
+    context = TaskContext(full, small)
+    unsure = [np.concatenate(unsureness(context, lm, 500)) for lm in (full, retained)]
     rest = (one**0.25) / unsure[0]  # the fourth root of the power; what is left is rarity and copying
     np.testing.assert_allclose(both**0.25, (unsure[0] + unsure[1]) / 2 * rest, rtol=1e-3, atol=1e-4)
     other = full.frozen_copy()

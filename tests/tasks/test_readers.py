@@ -10,10 +10,11 @@ import datasets
 import pytest
 
 from workbench.errors import UserError
-from workbench.evals.probes import greedy
+from workbench.evals.generation import greedy
 from workbench.models.encoding import ANSWER, PROMPT, TEMPLATE, encode
 from workbench.models.language_model import LanguageModel
-from workbench.tasks.benchmarks import PIECE_WORDS, RWKU_RETAIN
+from workbench.tasks.readers.official import PIECE_WORDS
+from workbench.tasks.readers.rwku import RETAIN_PIECES
 from workbench.tasks.samples import Sample, Task
 from workbench.tasks.spec import TaskSpec
 
@@ -233,10 +234,10 @@ def test_rwku_from_a_directory(rwku_dir: Path) -> None:
 
 
 def test_rwku_keeps_a_documented_number_of_other_passages(tmp_path: Path) -> None:
-    many = [{"subject": f"Person {n % 7}", "text": f"Passage {n}."} for n in range(2 * RWKU_RETAIN)]
+    many = [{"subject": f"Person {n % 7}", "text": f"Passage {n}."} for n in range(2 * RETAIN_PIECES)]
     write_lists(tmp_path / "All", {**RWKU, "passage": PASSAGES + many})
     task = load("rwku/Ada Keller", tmp_path)
-    assert len(task.retain) == RWKU_RETAIN
+    assert len(task.retain) == RETAIN_PIECES
     assert task.retain[-1].answer == many[-1]["text"]
 
 
@@ -354,7 +355,7 @@ def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch,
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(UserError, match=r"cannot be fetched from the hub \(ConnectionError\); .* --data-dir") as error:
+    with pytest.raises(UserError, match=r"cannot be fetched from the hub \(ConnectionError\); .*--data-dir") as error:
         TaskSpec(name).load()
     one_line(error)
 

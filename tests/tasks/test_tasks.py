@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from workbench.errors import UserError
-from workbench.tasks.samples import PROBE_SETS, Sample, Task, rows, samples_from
+from workbench.tasks.rows import rows, samples_from
+from workbench.tasks.samples import PROBE_SETS, Sample, Task
 from workbench.tasks.spec import TaskSpec
 
 GOOD = {"question": "Who?", "answer": "Ada did it.", "spans": [[0, 3]]}

@@ -51,6 +51,7 @@ def ended(panel: RunPanel, status: str) -> None:
     wait_until(lambda: watchers() == 0)
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_start_watch_stop_attach_resume(spec: TaskSpec, tmp_path: Path) -> None:
     panel = small(tmp_path / "runs", spec, steps="60")
     assert repr(panel) == f"RunPanel(no run yet in {tmp_path / 'runs'})"
@@ -94,6 +95,7 @@ def test_start_watch_stop_attach_resume(spec: TaskSpec, tmp_path: Path) -> None:
     assert repr(other) == f"RunPanel({other.job.path.name}: finished, step 60 of 60)"
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_a_run_that_fails_says_why(spec: TaskSpec, tmp_path: Path) -> None:
     panel = small(tmp_path / "runs", spec, train="layers:90")
     panel.buttons["Start"].click()
@@ -170,7 +172,12 @@ def test_the_form_is_what_the_command_line_reads() -> None:
     pairs = ["lr=1e-3", "objective.beta=2.5", "weights.budget=0.4"]
     assert form.config().settings == settings_from(pairs, parts, gamma=0.125)
     assert form.config() == Config(
-        TaskSpec("biographies"), "bio-full", "simnpo", "atwu", form.config().settings, probe_every=10, probe_limit=24
+        task=TaskSpec("biographies"),
+        model="bio-full",
+        objective="simnpo",
+        settings=form.config().settings,
+        probe_every=10,
+        probe_limit=24,
     )
     form.fields["stop_at"].value = " forget.fact_accuracy<=0.2 "
     assert form.config().stop_at == "forget.fact_accuracy<=0.2"

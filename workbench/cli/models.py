@@ -32,6 +32,6 @@ def models(
         raise unknown("model to fetch", name, [SMOLLM2])
     with uninterrupted():
         from workbench.models import get_smollm2
-    path = get_smollm2(say=lambda line: print(line, file=sys.stderr))
+    path = get_smollm2(log=lambda line: print(line, file=sys.stderr))
     print(path)
     return {"name": name, "path": str(path)}

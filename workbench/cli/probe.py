@@ -96,10 +96,10 @@ def probe(
 def load_any(name: str, prompt: Prompt | None, **like: Any) -> LanguageModel:
     """A model, or the model that a run left; `like`: further arguments of `models.load`."""
     from workbench.models import load
-    from workbench.runs import RunDirectory, execution, is_run
+    from workbench.runs import RunDirectory, is_run, load_result
 
     if is_run(Path(name)):
-        return execution.load_result(RunDirectory(Path(name)), prompt)
+        return load_result(RunDirectory(Path(name)), prompt)
     return load(name, prompt=prompt, **like)
 
 

@@ -73,11 +73,11 @@ def list_runs(root: Path) -> dict[str, Any]:
 def resume(job: Job, background: bool, at_once: int | None) -> dict[str, Any]:
     """Go on with a run, here or in a process of its own."""
     from workbench.models import processes
-    from workbench.runs import execution
+    from workbench.runs import resume as resume_run
 
     if background:
         return job_started(job.resume(at_once=at_once))
-    execution.resume(job.path, **hooks(job.status()["steps"]))
+    resume_run(job.path, **hooks(job.status()["steps"]))
     return show_run(job.directory) if processes().main else {}
 
 

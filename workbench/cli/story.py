@@ -136,7 +136,7 @@ def plant(out: Path, task: Task) -> str:
     folder = out / f"{SMOLLM2}-planted-{made_of[:8]}"
     if (folder / "workbench.json").exists():
         return str(folder)
-    get_smollm2(say=lambda line: print(line, file=sys.stderr))
+    get_smollm2(log=lambda line: print(line, file=sys.stderr))
     lm = load(SMOLLM2, prompt="plain")
     finetune(lm, samples, settings=settings, on_step=Progress().of_steps(settings.steps))
     with writing(folder) as aside:

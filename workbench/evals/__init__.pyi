@@ -7,9 +7,6 @@ from .faithfulness import faithfulness as faithfulness
 from .faithfulness import faithfulness_by_unlearning as faithfulness_by_unlearning
 from .lm_eval import check_tasks as check_tasks
 from .lm_eval import general as general
-from .metrics import Answer as Answer
-from .metrics import MetricSpec as MetricSpec
-from .metrics import convention_options as convention_options
 from .metrics import metric as metric
 from .outcomes import RULES as RULES
 from .outcomes import chosen as chosen
@@ -18,6 +15,9 @@ from .probes import Probed as Probed
 from .probes import probe as probe
 from .relearning import relearn as relearn
 from .relearning import taught as taught
+from .spec import Answer as Answer
+from .spec import MetricSpec as MetricSpec
+from .spec import convention_options as convention_options
 from .suites import run_suite as run_suite
 from .suites import suite_names as suite_names
-from .suites import summary as summary
+from .summaries import summary as summary

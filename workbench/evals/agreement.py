@@ -14,15 +14,15 @@ import pandas as pd
 from workbench.errors import UserError, missing
 from workbench.evals.alignment import answer_tokens, check_share, membership
 
-FEWEST = 3  # tokens that a rank correlation is taken over
-MOST_SIGNS = 200  # tokens, of which all pairs are compared at once
+FEWEST = 3  # a rank correlation is taken over at least so many tokens
+MOST_SIGNS = 200  # up to so many tokens, all pairs of tokens are compared at once
 
 Pairs = list[tuple[int, int]]
 Measure = Callable[[np.ndarray, Pairs], list[float]]
 
 
 class Scores(NamedTuple):
-    """Scores (T, n) of T tokens by n scorers, NaN where there is none, and the rows of each sample."""
+    """Scores (T, n) of T tokens by n scorers, NaN where there is none, and the row indices of each sample."""
 
     scorers: list[str]
     values: np.ndarray
@@ -30,14 +30,14 @@ class Scores(NamedTuple):
 
 
 def agreement(table: pd.DataFrame, *, top: float = 0.2) -> dict[str, Any]:
-    """How alike every two scorers rank the answer tokens that stand for text.
+    """How similarly every two scorers rank the answer tokens that stand for text.
 
     A pair is compared over the tokens where both scores are finite; of several steps the last counts. `spearman`: the
     correlation of ranks, those of ties averaged; `kendall`: tau-b, (concordant - discordant) / sqrt(n_a n_b) with n the
     pairs of tokens not tied (Kendall 1945); `top_k_overlap`: of the k = ceil(top T) highest tokens of each, the share
     common to both, sum m_a m_b / k with m as in `membership`: expected under random tie-breaking, so that chance is
-    about `top`. `pooled` is over all tokens, `per_sample` the mean over the samples where it is defined. What is
-    undefined is `{"value": None, "reason": why}`.
+    about `top`. `pooled` is over all tokens, `per_sample` the mean over the samples where it is defined. A value that
+    is undefined is `errors.Missing`.
 
     Raises:
         UserError: fewer than two scorers, a token scored twice, or `top` no share.
@@ -51,7 +51,7 @@ def agreement(table: pd.DataFrame, *, top: float = 0.2) -> dict[str, Any]:
     }
     pooled = _matrices(scores.values, measures)
     parts = [_matrices(scores.values[rows], measures) for rows in scores.rows.values()]
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "scorers": scores.scorers,
         "samples": len(scores.rows),
         "tokens": len(scores.values),
@@ -61,8 +61,8 @@ def agreement(table: pd.DataFrame, *, top: float = 0.2) -> dict[str, Any]:
         each = np.stack([part[name] for part in parts])
         defined = ~np.isnan(each)
         mean = np.where(defined, each, 0).sum(0) / np.where(defined.any(0), defined.sum(0), np.nan)
-        found[name] = {"pooled": _named(scores, pooled[name]), "per_sample": _named(scores, mean)}
-    return found
+        result[name] = {"pooled": _named(scores, pooled[name]), "per_sample": _named(scores, mean)}
+    return result
 
 
 def disagreement(table: pd.DataFrame) -> pd.DataFrame:
@@ -77,13 +77,13 @@ def disagreement(table: pd.DataFrame) -> pd.DataFrame:
     pairs, rows = list(combinations(range(len(scores.scorers)), 2)), []
     for sample, tokens in scores.rows.items():
         matrix = _matrices(scores.values[tokens], {"spearman": _spearman})["spearman"]
-        found = sorted((matrix[pair], pair) for pair in pairs if not np.isnan(matrix[pair]))
+        defined = sorted((matrix[pair], pair) for pair in pairs if not np.isnan(matrix[pair]))
         rows.append(
             {
                 "sample_id": sample,
-                "disagreement": 1 - float(np.mean([value for value, _ in found])) if found else np.nan,
-                "pairs": len(found),
-                "most_apart": " / ".join(scores.scorers[i] for i in found[0][1]) if found else "",
+                "disagreement": 1 - float(np.mean([value for value, _ in defined])) if defined else np.nan,
+                "pairs": len(defined),
+                "most_apart": " / ".join(scores.scorers[i] for i in defined[0][1]) if defined else "",
             }
         )
     return pd.DataFrame(rows).sort_values("disagreement", ascending=False, kind="stable", ignore_index=True)
@@ -115,8 +115,8 @@ def _scores(table: pd.DataFrame) -> Scores:
 def _matrices(scores: np.ndarray, measures: dict[str, Measure]) -> dict[str, np.ndarray]:
     """Every measure of every two columns (n, n) over the rows where both are finite; NaN where it is undefined."""
     count, finite = scores.shape[1], np.isfinite(scores)
-    found = {name: np.full((count, count), np.nan) for name in measures}
-    by_rows: dict[bytes, Pairs] = {}  # pairs with the same rows in common, so that each column is ranked once for all
+    matrices = {name: np.full((count, count), np.nan) for name in measures}
+    by_rows: dict[bytes, Pairs] = {}  # pairs by the rows they share, so that each column is ranked once for all of them
     for i, j in combinations_with_replacement(range(count), 2):
         by_rows.setdefault((finite[:, i] & finite[:, j]).tobytes(), []).append((i, j))
     for rows, pairs in by_rows.items():
@@ -131,12 +131,12 @@ def _matrices(scores: np.ndarray, measures: dict[str, Measure]) -> dict[str, np.
         for name, measure in measures.items():
             values = iter(measure(part[:, columns], within) if within else [])
             for i, j in pairs:
-                found[name][i, j] = found[name][j, i] = 1.0 if i == j else next(values)
-    return found
+                matrices[name][i, j] = matrices[name][j, i] = 1.0 if i == j else next(values)
+    return matrices
 
 
 def _spearman(scores: np.ndarray, pairs: Pairs) -> list[float]:
-    # pandas is here already; scipy would be loaded for this alone, in half a second.
+    # pandas is loaded already; scipy would take half a second, for this alone.
     ranks = pd.DataFrame(scores).rank().to_numpy(copy=True)
     ranks -= ranks.mean(axis=0)
     ranks /= np.sqrt((ranks**2).sum(axis=0))
@@ -145,7 +145,7 @@ def _spearman(scores: np.ndarray, pairs: Pairs) -> list[float]:
 
 
 def _kendall(scores: np.ndarray, pairs: Pairs) -> list[float]:
-    """Of few tokens by the signs of all pairs of tokens, every two scorers at once; of many by scipy, pair by pair."""
+    """Tau-b: for few tokens by the signs of all pairs of tokens, all scorers at once; for many by scipy."""
     if len(scores) <= MOST_SIGNS:
         left, right = np.triu_indices(len(scores), 1)
         signs = np.sign(scores[left] - scores[right])
@@ -165,13 +165,13 @@ def _overlap(scores: np.ndarray, pairs: Pairs, *, share: float) -> list[float]:
 
 def _named(scores: Scores, matrix: np.ndarray) -> dict[str, dict[str, Any]]:
     """A matrix by the names of its scorers, with the reason where a value is undefined."""
-    found: dict[str, dict[str, Any]] = {name: {} for name in scores.scorers}
+    named: dict[str, dict[str, Any]] = {name: {} for name in scores.scorers}
     for i, j in combinations_with_replacement(range(len(scores.scorers)), 2):
         value: Any = float(matrix[i, j])
         if math.isnan(value):
             value = missing(_reason(scores, i, j))
-        found[scores.scorers[i]][scores.scorers[j]] = found[scores.scorers[j]][scores.scorers[i]] = value
-    return found
+        named[scores.scorers[i]][scores.scorers[j]] = named[scores.scorers[j]][scores.scorers[i]] = value
+    return named
 
 
 def _reason(scores: Scores, i: int, j: int) -> str:

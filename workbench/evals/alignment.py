@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from workbench.errors import UserError, missing
 from workbench.models import in_spans
 from workbench.tasks import rows, samples_from
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 VALUES = ("auroc", "auroc_per_sample", "ap", "precision_at_budget")
 
 
 def alignment(table: pd.DataFrame, *, budget: float = 0.2) -> dict[str, dict[str, Any]]:
-    """How well each scorer's scores find the labelled spans, over answer tokens that stand for text.
+    """How well each scorer's scores rank the tokens of labelled spans highest, over answer tokens that stand for text.
 
     `auroc`: area under the ROC curve over all tokens; `auroc_per_sample`: its mean over samples that have tokens of
     both kinds; `ap`: average precision over all tokens; `precision_at_budget`: the share inside a span of the
     ceil(budget T) highest of all T tokens, expected under random tie-breaking. Of several steps the last counts.
-    Tokens without a score (NaN) are left out, and counted in `left_out` where there are any. What is undefined is
-    `{"value": None, "reason": why}`.
+    Tokens without a score (NaN) are left out; `left_out` counts them where there are any. A value that is undefined is
+    `errors.Missing`.
+
+    Raises:
+        UserError: no token has a label, or `budget` is no share.
     """
     check_share("budget", budget)
     tokens = answer_tokens(table)
     labelled = tokens[tokens["span"].notna()]
     if labelled.empty:
-        raise UserError("no token has a span label; give labels with --spans, or score a task that has them")
+        raise UserError("no token has a span label; give labels as spans (--spans), or score a task that has them")
     return {str(name): _alignment(part, budget) for name, part in labelled.groupby("scorer", sort=False)}
 
 
@@ -39,20 +44,18 @@ def _alignment(part: pd.DataFrame, budget: float) -> dict[str, Any]:
     scored = part[part["score"].notna()]
     left_out = {"left_out": len(part) - len(scored)} if len(scored) < len(part) else {}
     labels, scores = scored["span"].to_numpy(dtype=bool), scored["score"].to_numpy(dtype=float)
-    reason = undefined(labels, scores)
-    if reason:
+    if reason := undefined(labels, scores):
         return {key: missing(reason) for key in VALUES} | left_out
     each = [
         roc_auc_score(group["span"].to_numpy(dtype=bool), group["score"].to_numpy(dtype=float))
         for _, group in scored.groupby("sample_id", sort=False)
         if 0 < group["span"].sum() < len(group)
     ]
+    undivided = missing("no sample has tokens inside and outside its spans")
     taken = membership(scores, budget)
     return {
         "auroc": float(roc_auc_score(labels, scores)),
-        "auroc_per_sample": float(np.mean(each))
-        if each
-        else missing("no sample has tokens inside and outside its spans"),
+        "auroc_per_sample": float(np.mean(each)) if each else undivided,
         "ap": float(average_precision_score(labels, scores)),
         "precision_at_budget": float(taken[labels].sum() / taken.sum()),
     } | left_out
@@ -60,26 +63,26 @@ def _alignment(part: pd.DataFrame, budget: float) -> dict[str, Any]:
 
 def answer_tokens(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of answer tokens that stand for text, of each scorer's last step."""
-    found = table[(table["segment"] == "answer") & (table["end"] > table["start"])]
-    return found[found["step"] == found.groupby("scorer")["step"].transform("max")]
+    tokens = table[(table["segment"] == "answer") & (table["end"] > table["start"])]
+    return tokens[tokens["step"] == tokens.groupby("scorer")["step"].transform("max")]
 
 
 def check_share(name: str, value: float) -> None:
-    """Raise for what is no share of the tokens."""
+    """Raise UserError for a value that is no share of the tokens."""
     if not 0 < value <= 1:
         raise UserError(f"{name} is a share of the tokens, above 0 and at most 1, not {value:g}")
 
 
 def places_in(share: float, tokens: int) -> int:
-    """How many of so many tokens are the highest share of them; at least one."""
+    """How many tokens the highest `share` of so many tokens has; at least one."""
     return max(math.ceil(share * tokens - 1e-9), 1)
 
 
 def membership(scores: np.ndarray, share: float) -> np.ndarray:
     """How much of each of T tokens is among the k = ceil(share T) highest: 1 above the limit, 0 below.
 
-    Tokens tied at the limit share the places left, (k - number above) / number tied: the probability of each to be
-    taken under random tie-breaking.
+    Tokens tied at the limit share the places that are left, (k - number above) / number tied: the probability of each
+    to be taken under random tie-breaking.
     """
     places = places_in(share, len(scores))
     limit = np.partition(scores, -places)[-places]
@@ -88,7 +91,7 @@ def membership(scores: np.ndarray, share: float) -> np.ndarray:
 
 
 def undefined(labels: np.ndarray, scores: np.ndarray) -> str:
-    """Why a ranking of these scores says nothing, or an empty string."""
+    """Why a ranking by these scores says nothing about the labels; "" where it does."""
     if not len(scores):
         return "no token has a score"
     if not np.isfinite(scores).all():
@@ -101,9 +104,9 @@ def undefined(labels: np.ndarray, scores: np.ndarray) -> str:
 
 
 def label(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table with the span labels of a JSONL file; answers are matched by their text, which the tokens tile.
+    """The table with the span labels of a JSON Lines file, matched by the answers' text, which the tokens tile.
 
-    Rows of prompts stay, without a label.
+    Prompt tokens stay, without a label.
 
     Raises:
         UserError: no answer of the table is labelled in the file.
@@ -111,13 +114,13 @@ def label(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     labels = {s.answer: s.spans for s in samples_from(rows(path), "spans") if s.spans is not None}
     table = table.reset_index(drop=True)
     answers = table["segment"] == "answer"
-    found, matched = table["span"].astype("boolean").where(answers), 0
+    span, matched = table["span"].astype("boolean").where(answers), 0
     for _, part in table[answers].groupby(["scorer", "step", "sample_id"], sort=False):
         part = part.sort_values("position")
         spans = labels.get("".join(part["token"]))
         if spans is not None:
             matched += 1
-            found[part.index] = in_spans(list(zip(part["start"], part["end"], strict=True)), spans)
+            span[part.index] = in_spans(list(zip(part["start"], part["end"], strict=True)), spans)
     if not matched:
         raise UserError(f"{path}: labels no answer of the table; give the labels of the rows that were scored")
-    return table.assign(span=found)
+    return table.assign(span=span)

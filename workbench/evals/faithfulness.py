@@ -1,9 +1,8 @@
-"""Does a score do what it says? By taking the highest tokens away, and by forgetting with the score as weights."""
+"""Is a score faithful? Tested by taking the highest tokens away, and by unlearning with the score as weights."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.errors import NotAvailable, UserError, missing
+from workbench.errors import NotAvailable, UserError, is_missing, missing
 from workbench.evals.alignment import answer_tokens, check_share, places_in
 from workbench.evals.probes import probe
 from workbench.models import Encoding, LanguageModel, encode
+from workbench.progress import Progress, silent
 from workbench.scorers import Inputs, frozen, weights_from, within_memory
 from workbench.tasks import Task
 from workbench.unlearning import Settings, unlearn
@@ -30,22 +30,25 @@ def faithfulness(
     *,
     top: float = 0.2,
     baseline: str = "eos",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, dict[str, Any]]:
-    """What the model's log-probability of the answers owes to each scorer's highest answer tokens (arXiv 1911.03429).
+    """How much the log-probability of the answers depends on each scorer's highest answer tokens (arXiv 1911.03429).
 
-    `comprehensiveness`: mean log p of an answer's tokens, minus the same with the highest `top` of its tokens that
-    stand for text taken out of what the model reads; high where they mattered. `sufficiency`: the same with all others
-    taken out; low where these were enough. In nats a token, mean over samples; the question stays. Of tokens tied at
-    the limit the first are taken. What is undefined is `{"value": None, "reason": why}`.
+    `comprehensiveness`: mean log p of an answer's tokens, minus the same when the highest `top` of its tokens (of those
+    that stand for text) are replaced in what the model reads; high where they mattered. `sufficiency`: the same when
+    all others are replaced; low where the highest were enough. In nats a token, mean over samples; the question stays.
+    Of tokens tied at the limit the first are taken. A value that is undefined is `errors.Missing`.
 
     Args:
         lm: the model.
         task: whose forget answers the table scores.
         table: a score table; of several steps the last counts.
         top: share of an answer's tokens.
-        baseline: what stands for a token that is taken out; see `scorers.inputs`.
-        progress: called with the number of samples done, and of how many.
+        baseline: what replaces a token; see `scorers.inputs`.
+        progress: called with "mask", samples done and their number.
+
+    Raises:
+        UserError: the table is not of this task and model, or `top` is no share.
     """
     check_share("top", top)
     tokens = answer_tokens(table)
@@ -54,14 +57,14 @@ def faithfulness(
     drops: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     with frozen(lm), torch.no_grad():
         for done, sample in enumerate(task.forget):
-            found = {name: parts[sample.id, name] for name in names if (sample.id, name) in parts}
-            _check_tokens(encode(lm, sample), found)
-            usable = {name: part for name, part in found.items() if _ranks(part)}
+            of_sample = {name: parts[sample.id, name] for name in names if (sample.id, name) in parts}
+            _check_tokens(encode(lm, sample), of_sample)
+            usable = {name: part for name, part in of_sample.items() if _ranks(part)}
             with contextlib.suppress(NotAvailable):
                 inputs = Inputs(lm, sample, "mean", baseline, "token")
                 for name, pair in zip(usable, _drops(inputs, list(usable.values()), top), strict=True):
                     drops[name].append(pair)
-            progress(done + 1, len(task.forget))
+            progress("mask", done + 1, len(task.forget))
     return {name: _mean_drops(drops[name]) for name in names}
 
 
@@ -90,7 +93,7 @@ def _drops(inputs: Inputs, parts: list[pd.DataFrame], top: float) -> list[tuple[
         count = places_in(top, len(ranked))
         for taken in (ranked[:count], ranked[count:]):
             row = torch.ones(inputs.units)
-            row[[units[answer[p]] for p in taken if answer[p] in units]] = 0  # after the others nothing is predicted
+            row[[units[answer[p]] for p in taken if answer[p] in units]] = 0  # the last token has no unit
             rows.append(row)
     kept = torch.stack(rows).to(inputs.embeddings.device)
 
@@ -118,31 +121,31 @@ def faithfulness_by_unlearning(
     settings: Settings = RUN,
     seeds: tuple[int, ...] = (0, 1, 2),
     probe_limit: int | None = 96,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
-    """The same short run with each score as token weights, beside uniform and random weights and the labels (oracle).
+    """The same short run with each scorer's scores as token weights, with uniform and random ones, and with the labels.
 
     Args:
         lm: the model; unchanged.
         task: what to forget.
         table: a score table; each of its scorers is one set of weights.
         objective: forget loss by name.
-        settings: the numbers of every run, but the seed.
-        seeds: each a run per weights.
-        probe_limit: samples probed a set.
-        progress: called with the weights, the runs done, and of how many.
+        settings: the numbers of every run, except the seed.
+        seeds: one run for each seed and set of weights.
+        probe_limit: at most so many samples a set are probed.
+        progress: called with "unlearn", runs done, their number, and the weights as note.
 
     Returns:
-        one row a run: weights, seed, `reason` where the scores cannot be weights, and fact accuracy and probability of
+        One row a run: weights, seed, `reason` where the scores cannot be weights, and fact accuracy and probability of
         each probe set after the run; `generic` is the probability of the forget answers' tokens outside the spans.
     """
     table = table[table["step"] == table.groupby("scorer")["step"].transform("max")]
     labelled = all(s.spans is not None for s in task.forget)
-    given: dict[str, str | pd.DataFrame] = {str(name): part for name, part in table.groupby("scorer", sort=False)}
-    given |= {name: name for name in CONTROLS if name != "spans" or labelled}  # random is drawn anew for each seed
+    choices: dict[str, str | pd.DataFrame] = {str(name): part for name, part in table.groupby("scorer", sort=False)}
+    choices |= {name: name for name in CONTROLS if name != "spans" or labelled}  # random is drawn anew for each seed
     encodings = [encode(lm, s) for s in task.forget]
     rows: list[dict[str, Any]] = []
-    for name, weights in given.items():
+    for name, weights in choices.items():
         reason = ""
         try:
             if isinstance(weights, pd.DataFrame):
@@ -150,7 +153,7 @@ def faithfulness_by_unlearning(
         except UserError as error:
             reason = str(error)
         for seed in seeds:
-            progress(name, len(rows), len(given) * len(seeds))
+            progress("unlearn", len(rows), len(choices) * len(seeds), name)
             row: dict[str, Any] = {"weights": name, "seed": seed, "reason": reason}
             if not reason:
                 run = unlearn(lm, task, objective, weights, settings=replace(settings, seed=seed))
@@ -161,14 +164,14 @@ def faithfulness_by_unlearning(
 
 def _after(lm: LanguageModel, task: Task, limit: int | None) -> dict[str, float]:
     probed = probe(lm, task, limit=limit)
-    found = {}
-    for name, values in probed.metrics.items():
-        for key in ("fact_accuracy", "probability"):
-            value = values.get(key)
-            if isinstance(value, float):
-                found[f"{name}_{key}"] = value
+    after = {
+        f"{name}_{key}": value
+        for name, values in probed.metrics.items()
+        for key in ("fact_accuracy", "probability")
+        if not is_missing(value := values[key])
+    }
     forget = probed.tokens[(probed.tokens["probe_set"] == "forget") & (probed.tokens["end"] > probed.tokens["start"])]
     if forget["span"].notna().any():
         outside = forget[forget["span"].eq(False)]
-        found["generic"] = float(np.exp(outside["logp"]).mean())
-    return found
+        after["generic"] = float(np.exp(outside["logp"]).mean())
+    return after

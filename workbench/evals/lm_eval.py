@@ -1,4 +1,4 @@
-"""General abilities: tasks of EleutherAI's evaluation harness on a loaded model; the harness is an optional extra."""
+"""General abilities: tasks of EleutherAI's evaluation harness (lm-eval, an optional extra) on a loaded model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from workbench.models import LanguageModel
 
 
 def check_tasks(tasks: list[str]) -> None:
-    """Refuse tasks that the harness does not know, and everything where it is not installed."""
+    """Check that the harness is installed and knows the tasks.
+
+    Raises:
+        UserError: it is not, or does not.
+    """
     if importlib.util.find_spec("lm_eval") is None:
-        raise UserError("--general needs lm-eval; pip install 'unlearning-workbench[general]'")
+        raise UserError("general tasks need lm-eval; pip install 'unlearning-workbench[general]'")
     files = [name for name in tasks if name.endswith((".yaml", ".yml"))]
     for name in files:
         if not Path(name).is_file():
-            raise UserError(f"--general {name}: no such file")
+            raise UserError(f"{name}: no such file; give the YAML file of an lm-eval task")
     known = set(_manager().all_tasks) if len(files) < len(tasks) else set()
     for name in tasks:
         if name not in files and name not in known:
-            raise UserError(f"--general: lm-eval has no task '{name}'; see `lm-eval ls tasks`")
+            raise UserError(f"lm-eval has no task '{name}'; see `lm-eval ls tasks`")
 
 
 @functools.cache
@@ -50,11 +54,11 @@ def general(lm: LanguageModel, tasks: list[str], *, limit: int | None = None, ba
     wrapper = importlib.import_module("lm_eval.models.huggingface").HFLM
     wrapped = wrapper(pretrained=lm.module, tokenizer=lm.tokenizer, batch_size=batch_size)
     evaluate = importlib.import_module("lm_eval").simple_evaluate
-    found = evaluate(model=wrapped, tasks=list(tasks), limit=limit, task_manager=_manager())
-    return {name: _plain(values) for name, values in found["results"].items()}
+    results = evaluate(model=wrapped, tasks=list(tasks), limit=limit, task_manager=_manager())["results"]
+    return {name: _plain(values) for name, values in results.items()}
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers and texts alone, so that they can be written as JSON."""
+    """The numbers and texts among the values, which can be written as JSON."""
     numbers = {key: v.item() if hasattr(v, "item") else v for key, v in values.items()}
     return {key: v for key, v in numbers.items() if isinstance(v, int | float | str) and v == v}

@@ -1,8 +1,8 @@
-"""Metrics: a value for one answer, how values make one number, and what direction is better.
+"""The metrics: each gives the value of one answer, from its numbers and texts alone.
 
-Per-answer functions see numbers and text, never a model. Notation: l_t = -log p_t in nats, T answer tokens,
-the end token included. Where a value differs from the reference framework's (open-unlearning), `differs` says how, and
-the convention of that name gives theirs.
+`spec` has the functions that make one number of a set's values. Notation: l_t = -log p_t in nats, T answer tokens, the
+end token included. `differs` says where a value is not the reference framework's (open-unlearning); the convention of
+that name gives theirs.
 """
 
 from __future__ import annotations
@@ -10,116 +10,19 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from workbench.errors import Missing, NotAvailable, missing, unknown
-from workbench.registry import Registry, Spec
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricSpec(Spec):
-    """A metric of answers or of sets: which way is better, and what it is taken on.
-
-    Attributes:
-        better: "higher", "lower", "near 0", "near 0.5", or "see split".
-        range: least and greatest value; None where there is no bound.
-        unit: such as "nats"; "" for a share.
-        split: the probe sets that it is taken on.
-        aggregate: values (n,), token counts (n,) and the probe set -> the set's value; None for a metric of whole sets.
-        differs: how it differs from the reference implementation.
-    """
-
-    better: str
-    range: tuple[float | None, float | None]
-    unit: str
-    split: str
-    aggregate: Callable[..., float] | None = None
-    differs: str = ""
-
-
-metric = Registry("metric", MetricSpec)
-
-# Keyword options by metric (and by attack, see `membership`) that a convention sets.
-CONVENTIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "ours": {},
-    "open-unlearning": {
-        "exact_memorization": {"last": False},
-        "extraction_strength": {"last": False, "floor": True},
-        "probability_with_options": {"tiny": 1e-10},
-        "rouge_l_f1": {"stem": True},
-        "truth_ratio": {"tiny": 1e-10},
-        "mia_min_k": {"last": False},
-        "mia_min_k_pp": {"last": False},
-        "mia_gradnorm": {"last": False, "total": False},
-    },
-}
-ANSWERS, CHOICES = "any with questions", "any with wrong answers"  # the sets that a metric is meant for
-
-
-def convention_options(convention: str, name: str) -> dict[str, Any]:
-    """Options of a metric or an attack under a convention.
-
-    Raises:
-        UserError: no such convention.
-    """
-    if convention not in CONVENTIONS:
-        raise unknown("convention", convention, list(CONVENTIONS))
-    return CONVENTIONS[convention].get(name, {})
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One probed answer.
-
-    Attributes:
-        logp: (T,) log-probability of each answer token, teacher-forced, in nats.
-        rank: (T,) tokens more probable than the right one; 0 is the argmax.
-        text: the reference answer.
-        values: the texts of its labelled spans; None without labels.
-        generation: greedy continuation of the question; None for plain text.
-        true_nll: mean NLL of the paraphrased (else the original) answer; None where no wrong answers exist.
-        wrong_nlls: mean NLL of each wrong answer.
-    """
-
-    logp: np.ndarray
-    rank: np.ndarray
-    text: str
-    values: tuple[str, ...] | None
-    generation: str | None
-    true_nll: float | None = None
-    wrong_nlls: tuple[float, ...] = ()
-
-
-def mean(values: np.ndarray, lengths: np.ndarray, split: str) -> float:
-    """Plain mean over answers."""
-    return float(values.mean())
-
-
-def perplexity_of_set(values: np.ndarray, lengths: np.ndarray, split: str) -> float:
-    """Exp of the mean NLL over all tokens of the set."""
-    return float(np.exp((np.log(values) * lengths).sum() / lengths.sum()))
-
-
-def truth_ratio_of_set(values: np.ndarray, lengths: np.ndarray, split: str) -> float:
-    """Mean min(R, 1/R) on the forget set (1: a wrong answer is as likely), mean max(0, 1 - R) elsewhere."""
-    nearness = np.minimum(values, 1 / np.maximum(values, 1e-300))
-    return float((nearness if split == "forget" else np.maximum(0, 1 - values)).mean())
-
-
-SHARE: dict[str, Any] = {"better": "higher", "range": (0, 1), "unit": "", "aggregate": mean}
+from workbench.errors import NotAvailable
+from workbench.evals.spec import Answer, mean, metric, perplexity_of_set, truth_ratio_of_set
 
 
 @metric(
     "fact_accuracy",
-    better="higher",
-    range=(0, 1),
+    split="any with questions and span labels",
     unit="share of answers",
     aggregate=mean,
-    split="any with questions and span labels",
     source="ours",
     certainty="ours",
 )
@@ -135,26 +38,20 @@ def fact_accuracy(answer: Answer) -> float:
 def contains(text: str, value: str) -> bool:
     """Whether `text` has `value`, not inside a longer word or number ("male" is not in "female").
 
-    Only cased letters and digits are held to make words: other scripts may write without spaces.
+    Only cased letters and digits are taken to make words: other scripts may write without spaces.
     """
     text, value = text.casefold(), value.casefold().strip()
-    places = [i for i in range(len(text)) if text.startswith(value, i)]
-    return any(not (_joined(text, i) or _joined(text, i + len(value))) for i in places)
+    starts = [i for i in range(len(text)) if text.startswith(value, i)]
+    return any(not (_inside_word(text, i) or _inside_word(text, i + len(value))) for i in starts)
 
 
-def _joined(text: str, place: int) -> bool:
-    """Whether a word or number goes on across `place`."""
-    around = text[max(0, place - 1) : place + 1]
-    return place > 0 and len(around) == 2 and all(c.isdigit() or c.upper() != c.lower() for c in around)
+def _inside_word(text: str, index: int) -> bool:
+    """Whether a word or number goes on across `index`."""
+    around = text[max(0, index - 1) : index + 1]
+    return index > 0 and len(around) == 2 and all(c.isdigit() or c.upper() != c.lower() for c in around)
 
 
-@metric(
-    "probability",
-    **SHARE,
-    split="any",
-    source="open-unlearning",
-    certainty="sure",
-)
+@metric("probability", split="any", aggregate=mean, source="open-unlearning", certainty="sure")
 def probability(answer: Answer) -> float:
     """exp(-mean l_t): the geometric mean probability of the answer's tokens."""
     return float(np.exp(answer.logp.mean()))
@@ -162,50 +59,53 @@ def probability(answer: Answer) -> float:
 
 @metric(
     "probability_with_options",
-    **SHARE,
-    split=CHOICES,
+    split="any with wrong answers",
+    aggregate=mean,
     source="open-unlearning",
     certainty="sure",
     differs="they add 1e-10 to the denominator",
 )
-def probability_with_options(answer: Answer, *, tiny: float = 0.0) -> float:
-    """p_right / (p_right + sum_j p_wrong_j), each p = exp(-mean NLL); right is the answer, not its paraphrase."""
+def probability_with_options(answer: Answer, *, eps: float = 0.0) -> float:
+    """p_right / (p_right + sum_j p_wrong_j), each p = exp(-mean NLL); right is the answer, not its paraphrase.
+
+    `eps` is added to the denominator.
+    """
     if not answer.wrong_nlls:
         raise NotAvailable("needs wrong answers")
-    if tiny:
+    if eps:
         right = math.exp(answer.logp.mean())
-        return right / (right + sum(math.exp(-nll) for nll in answer.wrong_nlls) + tiny)
+        return right / (right + sum(math.exp(-nll) for nll in answer.wrong_nlls) + eps)
     gaps = answer.logp.mean() + np.array(answer.wrong_nlls)  # log p_right - log p_wrong: no underflow
     return float(1 / (1 + np.exp(np.minimum(-gaps, 700)).sum()))
 
 
 @metric(
     "rouge_l_recall",
-    **SHARE,
-    split=ANSWERS,
+    split="any with questions",
+    aggregate=mean,
     source="open-unlearning",
     certainty="sure",
     differs="they generate up to 200 tokens, which can only raise it",
 )
 def rouge_l_recall(answer: Answer) -> float:
     """ROUGE-L recall of the greedy continuation against the answer, stemmed (`rouge-score`)."""
-    return float(_rouge(True).score(answer.text, _said(answer))["rougeL"].recall)
+    return float(_rouge(True).score(answer.text, _generation(answer))["rougeL"].recall)
 
 
 @metric(
     "rouge_l_f1",
-    **SHARE,
-    split=ANSWERS,
+    split="any with questions",
+    aggregate=mean,
     source="MUSE, arXiv 2407.06460",
     certainty="sure",
     differs="they stem words, as for recall; MUSE's own evaluation does not",
 )
 def rouge_l_f1(answer: Answer, *, stem: bool = False) -> float:
     """ROUGE-L F1 of the greedy continuation against the answer (`rouge-score`), not stemmed."""
-    return float(_rouge(stem).score(answer.text, _said(answer))["rougeL"].fmeasure)
+    return float(_rouge(stem).score(answer.text, _generation(answer))["rougeL"].fmeasure)
 
 
-def _said(answer: Answer) -> str:
+def _generation(answer: Answer) -> str:
     """The greedy continuation."""
     if answer.generation is None:
         raise NotAvailable("plain text has no question to answer")
@@ -221,21 +121,20 @@ def _rouge(stem: bool) -> Any:
 
 @metric(
     "fluency",
-    better="higher",
+    split="any with questions",
     range=(0, None),
     unit="bits",
     aggregate=mean,
-    split=ANSWERS,
     source="RWKU, arXiv 2406.10890, after ROME, arXiv 2202.05262",
     certainty="sure",
 )
 def fluency(answer: Answer) -> float:
     """(2/3 H_2 + 4/3 H_3) / 2, H_n the entropy in bits of the continuation's n-grams of words: low when it repeats.
 
-    Words as by NLTK's tokenizer, without its splitter of sentences, which needs data to be fetched: a full stop inside
-    the text stays with its word. No n-gram has entropy 0.
+    Words are those of NLTK's tokenizer, without its sentence splitter, which needs data to be downloaded: a full stop
+    inside the text stays with its word. No n-gram has entropy 0.
     """
-    words = _words().tokenize(_said(answer))
+    words = _words().tokenize(_generation(answer))
     return (2 / 3 * _entropy(words, 2) + 4 / 3 * _entropy(words, 3)) / 2
 
 
@@ -255,39 +154,39 @@ def _words() -> Any:
 
 @metric(
     "exact_memorization",
-    **SHARE,
     split="any",
+    aggregate=mean,
     source="open-unlearning",
     certainty="sure",
     differs="they leave the end token out",
 )
-def exact_memorization(answer: Answer, *, last: bool = True) -> float:
-    """Share of answer positions whose argmax is the right token; `last`: the last one, the end token, counts too."""
-    return float((_ranks(answer, last) == 0).mean())
+def exact_memorization(answer: Answer, *, include_eos: bool = True) -> float:
+    """Share of answer positions whose argmax is the right token; with `include_eos` the end token counts too."""
+    return float((_ranks(answer, include_eos) == 0).mean())
 
 
 @metric(
     "extraction_strength",
-    **SHARE,
     split="any",
+    aggregate=mean,
     source="after open-unlearning",
     certainty="sure",
     differs="they leave the end token out, and the lowest value is 1/T",
 )
-def extraction_strength(answer: Answer, *, floor: bool = False, last: bool = True) -> float:
+def extraction_strength(answer: Answer, *, floor: bool = False, include_eos: bool = True) -> float:
     """1 - k/T, k the shortest prefix after which every argmax is right; 0 if the last token is wrong.
 
-    The reference floors at 1/T (`floor`) and leaves the last token, the end token, out (`last` False); this does not.
+    With `floor` the lowest value is 1/T; without `include_eos` the end token does not count. The reference does both.
     """
-    ranks = _ranks(answer, last)
+    ranks = _ranks(answer, include_eos)
     wrong = np.flatnonzero(ranks != 0)
     value = 1.0 if not len(wrong) else 1 - (int(wrong[-1]) + 1) / len(ranks)
     return max(value, 1 / len(ranks)) if floor else value
 
 
-def _ranks(answer: Answer, last: bool) -> np.ndarray:
-    """Ranks of the answer's tokens, with or without the last."""
-    ranks = answer.rank if last else answer.rank[:-1]
+def _ranks(answer: Answer, include_eos: bool) -> np.ndarray:
+    """Ranks of the answer's tokens, with or without the end token."""
+    ranks = answer.rank if include_eos else answer.rank[:-1]
     if not len(ranks):
         raise NotAvailable("the answer has no token but the last")
     return ranks
@@ -295,50 +194,36 @@ def _ranks(answer: Answer, last: bool) -> np.ndarray:
 
 @metric(
     "truth_ratio",
+    split="any with wrong answers",
     better="see split",
-    range=(0, 1),
-    unit="",
     aggregate=truth_ratio_of_set,
-    split=CHOICES,
     source="open-unlearning",
     certainty="sure",
     differs="they add 1e-10 to the denominators, which shows where the true answer has become improbable",
 )
-def truth_ratio(answer: Answer, *, tiny: float = 0.0) -> float:
+def truth_ratio(answer: Answer, *, eps: float = 0.0) -> float:
     """R = exp(-mean_j L_wrong_j) / exp(-L_true), L = mean NLL; the true answer is the paraphrase where there is one.
 
     The set's value is mean min(R, 1/R) on forget (higher: forgotten) and mean max(0, 1 - R) elsewhere (higher: known).
-    `tiny` is added to the denominator.
+    `eps` is added to the denominator.
     """
     if answer.true_nll is None or not answer.wrong_nlls:
         raise NotAvailable("needs wrong answers")
     wrong = float(np.mean(answer.wrong_nlls))
-    if tiny:
-        return math.exp(-wrong) / (math.exp(-answer.true_nll) + tiny)
+    if eps:
+        return math.exp(-wrong) / (math.exp(-answer.true_nll) + eps)
     return math.exp(min(answer.true_nll - wrong, 700))
 
 
 @metric(
     "perplexity",
+    split="any; plain text above all",
     better="lower",
     range=(1, None),
-    unit="",
     aggregate=perplexity_of_set,
-    split="any; plain text above all",
     source="standard",
     certainty="sure",
 )
 def perplexity(answer: Answer) -> float:
     """exp(mean l_t); over a set, the mean runs over all its tokens."""
     return float(np.exp(-answer.logp.mean()))
-
-
-def aggregate(name: str, values: list[float], lengths: list[int], split: str, reason: str) -> float | Missing:
-    """The set's value, or `{"value": None, "reason": why}` where no answer has one."""
-    found = [(v, n) for v, n in zip(values, lengths, strict=True) if math.isfinite(v)]
-    if not found:
-        return missing(reason or "no finite value")
-    kept, counts = (np.array(column, dtype=float) for column in zip(*found, strict=True))
-    how = metric[name].aggregate
-    assert how is not None, name
-    return float(how(kept, counts, split))

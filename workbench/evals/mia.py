@@ -1,8 +1,8 @@
-"""Membership attacks: does a model betray that it was trained on a text? Scores by sample, and the AUC of two sets.
+"""Membership inference attacks: does a model betray that it was trained on a text? Scores of samples, AUC of two sets.
 
-A higher score says "not a member". The AUC has label 0 for the forget set and 1 for text that the model never saw:
-near 1 the forget set is recognised as learned, near 0.5 nothing tells the two apart, and below it is conspicuously
-absent. Notation as of `metrics`: l_t = -log p_t in nats, T answer tokens with the end token.
+A higher score says "not a member". The AUC has label 0 for the forget set and 1 for nonmembers, text that the model
+never saw: near 1 the forget set is recognised as learned, near 0.5 nothing tells the two apart, and below it the forget
+set is conspicuously absent. Notation as in `metrics`: l_t = -log p_t in nats, T answer tokens with the end token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from workbench.errors import NotAvailable
-from workbench.evals.metrics import convention_options
+from workbench.evals.spec import convention_options
 from workbench.models import Encoding, LanguageModel, batches, collate, encode, split, token_stats
 from workbench.registry import Registry, Spec
 from workbench.tasks import Sample, Task, spread
@@ -26,7 +26,7 @@ from workbench.tasks import Sample, Task, spread
 
 @dataclass(frozen=True, kw_only=True)
 class AttackSpec(Spec):
-    """A membership inference attack; `differs` says how from the reference implementation."""
+    """A membership inference attack; `differs` says how it differs from the reference implementation."""
 
     differs: str = ""
 
@@ -35,8 +35,8 @@ attack = Registry("attack", AttackSpec)
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One text as a model reads it.
+class TextStats:
+    """What a model's predictions say of one text: everything that an attack may read.
 
     Attributes:
         text: the answer, or the plain text.
@@ -44,7 +44,7 @@ class Reading:
         mean: (T,) mean of the log-probability under the predictive distribution.
         std: (T,) its standard deviation there.
         reference_nll: mean l_t under the reference model; None without one.
-        norms: last -> L2 norm of the gradient of mean l_t by parameter tensor, with or without the last token.
+        gradient_norms: include_eos -> L2 norm of the gradient of mean l_t by parameter tensor.
     """
 
     text: str
@@ -52,52 +52,52 @@ class Reading:
     mean: np.ndarray
     std: np.ndarray
     reference_nll: float | None = None
-    norms: Callable[[bool], np.ndarray] = lambda last: np.empty(0)
+    gradient_norms: Callable[[bool], np.ndarray] = lambda include_eos: np.empty(0)
 
 
 @attack("mia_loss", source="open-unlearning", certainty="sure")
-def mia_loss(reading: Reading) -> float:
+def mia_loss(stats: TextStats) -> float:
     """Mean l_t."""
-    return float(-reading.logp.mean())
+    return float(-stats.logp.mean())
 
 
 @attack("mia_zlib", source="Carlini et al. 2021, open-unlearning", certainty="sure")
-def mia_zlib(reading: Reading) -> float:
+def mia_zlib(stats: TextStats) -> float:
     """Mean l_t over the bytes of the zlib-compressed text."""
-    return mia_loss(reading) / len(zlib.compress(reading.text.encode()))
+    return mia_loss(stats) / len(zlib.compress(stats.text.encode()))
 
 
 @attack(
     "mia_min_k", source="arXiv 2310.16789, open-unlearning", certainty="sure", differs="they leave the end token out"
 )
-def mia_min_k(reading: Reading, *, k: float = 0.4, last: bool = True) -> float:
-    """Mean l_t of the share k of tokens that are least probable; `last`: the last token, the end token, counts too."""
-    return -_lowest(reading.logp, k, last)
+def mia_min_k(stats: TextStats, *, k: float = 0.4, include_eos: bool = True) -> float:
+    """Mean l_t of the share k of tokens that are least probable; with `include_eos` the end token counts too."""
+    return -_lowest(stats.logp, k, include_eos)
 
 
 @attack(
     "mia_min_k_pp", source="arXiv 2404.02936, open-unlearning", certainty="sure", differs="they leave the end token out"
 )
-def mia_min_k_pp(reading: Reading, *, k: float = 0.4, last: bool = True) -> float:
+def mia_min_k_pp(stats: TextStats, *, k: float = 0.4, include_eos: bool = True) -> float:
     """-mean of (log p_t - mean) / std over the share k of lowest; mean and std of log p under the prediction.
 
     A std below 0.001 counts as 0.001.
     """
-    return -_lowest((reading.logp - reading.mean) / np.maximum(reading.std, 1e-3), k, last)
+    return -_lowest((stats.logp - stats.mean) / np.maximum(stats.std, 1e-3), k, include_eos)
 
 
-def _lowest(values: np.ndarray, k: float, last: bool) -> float:
+def _lowest(values: np.ndarray, k: float, include_eos: bool) -> float:
     """Mean of the share k of lowest values, one at least."""
-    values = values if last or len(values) == 1 else values[:-1]
+    values = values if include_eos or len(values) == 1 else values[:-1]
     return float(np.sort(values)[: max(1, int(len(values) * k))].mean())
 
 
 @attack("mia_reference", source="open-unlearning", certainty="sure", needs=("reference",))
-def mia_reference(reading: Reading) -> float:
+def mia_reference(stats: TextStats) -> float:
     """Mean l_t less mean l_t of a reference model that did not learn the text."""
-    if reading.reference_nll is None:
+    if stats.reference_nll is None:
         raise NotAvailable("needs a reference model")
-    return mia_loss(reading) - reading.reference_nll
+    return mia_loss(stats) - stats.reference_nll
 
 
 @attack(
@@ -108,14 +108,17 @@ def mia_reference(reading: Reading) -> float:
     differs="their score is minus the mean of the norms of the parameter tensors, so that their AUC is near 1 - ours, "
     "and they leave the end token out",
 )
-def mia_gradnorm(reading: Reading, *, last: bool = True, total: bool = True) -> float:
-    """L2 norm of the gradient of mean l_t with respect to all parameters; a backward pass a sample."""
-    norms = reading.norms(last)
+def mia_gradnorm(stats: TextStats, *, include_eos: bool = True, total: bool = True) -> float:
+    """L2 norm of the gradient of mean l_t with respect to all parameters; a backward pass a sample.
+
+    Without `total` it is minus the mean of the parameter tensors' norms.
+    """
+    norms = stats.gradient_norms(include_eos)
     return float(np.sqrt((norms**2).sum())) if total else -float(norms.mean())
 
 
 def members(task: Task) -> list[Sample]:
-    """The forget texts that are told from others: a benchmark's own choice of them, else the forget set."""
+    """The forget texts that are compared with nonmembers: a benchmark's own choice of them, else the forget set."""
     return task.sets.get("privleak_forget") or task.forget
 
 
@@ -125,10 +128,10 @@ def nonmembers(task: Task) -> list[Sample]:
     Raises:
         NotAvailable: there is neither.
     """
-    found = task.sets.get("nonmembers") or task.sets.get("unlabelled")
-    if not found:
+    samples = task.sets.get("nonmembers") or task.sets.get("unlabelled")
+    if not samples:
         raise NotAvailable("needs nonmember text")
-    return found
+    return samples
 
 
 def membership_scores(
@@ -146,66 +149,64 @@ def membership_scores(
     Args:
         lm: the model; unchanged.
         samples: texts.
-        names: attacks by name; by default all that can be had.
+        names: attacks by name; by default all that are available.
         reference: a model that did not learn the texts, for `mia_reference`.
         limit: at most so many samples, spread evenly.
         batch_size: samples a forward pass.
         convention: "ours", or "open-unlearning" for that framework's values (the attacks' `differs`).
 
     Raises:
-        NotAvailable: an attack was asked for by name that needs a reference model, and there is none.
+        NotAvailable: an attack in `names` needs a reference model, and there is none.
     """
     if names is None:
         names = [n for n in attack if reference is not None or "reference" not in attack[n].needs]
-    chosen = spread(samples, limit)
-    encodings = [encode(lm, s) for s in chosen]
-    readings = _read(lm, encodings, batch_size)
+    samples = spread(samples, limit)
+    stats = _text_stats(lm, [encode(lm, s) for s in samples], batch_size)
     if reference is not None and "mia_reference" in names:
-        others = _read(reference, [encode(reference, s) for s in chosen], batch_size)
-        nlls = [float(-other.logp.mean()) for other in others]
-        readings = [replace(r, reference_nll=nll) for r, nll in zip(readings, nlls, strict=True)]
-    table: dict[str, list[Any]] = {"sample_id": [s.id for s in chosen]}
+        others = _text_stats(reference, [encode(reference, s) for s in samples], batch_size)
+        stats = [replace(own, reference_nll=mia_loss(other)) for own, other in zip(stats, others, strict=True)]
+    table: dict[str, list[Any]] = {"sample_id": [s.id for s in samples]}
     for name in names:
         options = convention_options(convention, name)
-        table[name] = [attack[name].function(reading, **options) for reading in readings]
+        table[name] = [attack[name].function(each, **options) for each in stats]
     return pd.DataFrame(table)
 
 
 @torch.no_grad()
-def _read(lm: LanguageModel, encodings: list[Encoding], batch_size: int) -> list[Reading]:
-    found: dict[int, Reading] = {}
+def _text_stats(lm: LanguageModel, encodings: list[Encoding], batch_size: int) -> list[TextStats]:
+    by_index: dict[int, TextStats] = {}
     for indices, batch in batches(lm, encodings, batch_size):
         stats = token_stats(lm, batch, extras=False, logits=True)
         assert stats.logits is not None
         log_all = stats.logits.log_softmax(-1)
-        chance = log_all.exp()
-        mean = (chance * log_all).sum(-1)
-        std = (chance * (log_all - mean[:, None]) ** 2).sum(-1).sqrt()
+        p_all = log_all.exp()
+        mean = (p_all * log_all).sum(-1)
+        std = (p_all * (log_all - mean[:, None]) ** 2).sum(-1).sqrt()
         parts = zip(*(split(values, stats) for values in (stats.logp, mean, std)), strict=True)
-        for index, (logp, expected, spread_) in zip(indices, parts, strict=True):
+        for index, (logp, expected, deviation) in zip(indices, parts, strict=True):
             norms = functools.partial(gradient_norms, lm, encodings[index])
-            found[index] = Reading(encodings[index].sample.answer, logp, expected, spread_, norms=norms)
-    return [found[i] for i in range(len(encodings))]
+            by_index[index] = TextStats(encodings[index].sample.answer, logp, expected, deviation, gradient_norms=norms)
+    return [by_index[i] for i in range(len(encodings))]
 
 
 @torch.enable_grad()
-def gradient_norms(lm: LanguageModel, encoding: Encoding, last: bool = True) -> np.ndarray:
+def gradient_norms(lm: LanguageModel, encoding: Encoding, include_eos: bool = True) -> np.ndarray:
     """L2 norm of the gradient of mean l_t for each parameter tensor that the answer depends on."""
     parameters = list(lm.module.parameters())
-    asked = [p.requires_grad for p in parameters]
+    trainable = [p.requires_grad for p in parameters]
     lm.module.requires_grad_(True)
     try:
         nll = token_stats(lm, collate(lm, [encoding]), extras=False).nll
-        loss = nll.mean() if last or len(nll) == 1 else nll[:-1].mean()
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        loss = nll.mean() if include_eos or len(nll) == 1 else nll[:-1].mean()
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     finally:
-        for parameter, before in zip(parameters, asked, strict=True):
+        for parameter, before in zip(parameters, trainable, strict=True):
             parameter.requires_grad_(before)
-    return np.array([float(g.double().norm()) for g in found if g is not None])
+    return np.array([float(g.double().norm()) for g in gradients if g is not None])
 
 
 def auc(forget: pd.Series | np.ndarray, unseen: pd.Series | np.ndarray) -> float:
-    """Area under the ROC curve of scores that are to be higher for unseen text: label forget 0, unseen 1.
+    """Area under the ROC curve of scores that should be higher for nonmembers: label forget 0, nonmembers 1.
 
     Raises:
         NotAvailable: all scores are equal, or one is not finite.

@@ -12,11 +12,11 @@ import pandas as pd
 
 from workbench.errors import UserError
 
-RIGHT_ROUGE = 0.8  # of an answer without a labelled fact, how much must come back for it to be right
-KEPT = 0.5  # share of a probability below which what is left counts as damage
-DISTINCT = 0.75  # share of distinct word pairs below which an answer of LONG words or more repeats itself
+RIGHT_ROUGE = 0.8  # ROUGE-L recall from which an answer without a labelled fact is right
+KEPT = 0.5  # less than this share of the probability before counts as damage
+DISTINCT = 0.75  # an answer of at least LONG words repeats itself below this share of distinct word pairs
 LONG = 6
-PHRASE = 8  # words of the longest phrase that is looked for twice in a row
+PHRASE = 8  # phrases of up to so many words are looked for twice in a row
 SELF = re.compile(
     r"(?:^|[,;:] |\b(?:that|and|but|as|because|is|something|topic) )i\b|\bi'(?:m|ve|d)\b|\bm[ey]\b"  # not "World War I"
 )
@@ -41,15 +41,15 @@ RULES = {
 
 
 def outcomes(probes: pd.DataFrame) -> pd.DataFrame:
-    """One row a probed answer: its texts and probability before and after, and a column a rule of `RULES`.
+    """One row a probed answer: its texts and probability before and after, and a column for each rule of `RULES`.
 
     Args:
         probes: a run's probe table, phases "before" and "after".
 
     Returns:
-        probe_set, sample_id, prompt, answer, before, after, right_before, right_after (None where it cannot be said),
-        p_before, p_after, change (after less before), left (after as a share of before), a bool column a rule,
-        `outcome`, the names of those that hold, and `why`: what made each hold, and what could not be asked.
+        probe_set, sample_id, prompt, answer, before, after, right_before, right_after (None where it is not known),
+        p_before, p_after, change (after less before), left (after as a share of before), a bool column for each rule,
+        `outcome` (the names of the rules that hold) and `why` (the reason of each, and what could not be judged).
 
     Raises:
         UserError: one of the phases is missing.
@@ -61,7 +61,7 @@ def outcomes(probes: pd.DataFrame) -> pd.DataFrame:
     before, after = phases["before"], phases["after"].reindex(phases["before"].index)
     rows = []
     for name, old, new in zip(before.index, before.to_dict("records"), after.to_dict("records"), strict=True):
-        held, missing = judged(name[0] == "forget", old, new)
+        held, unjudged = judged(name[0] == "forget", old, new)
         why = [f"{rule}: {reason}" if len(held) > 1 else reason for rule, reason in held.items() if reason]
         rows.append(
             dict(zip(key, name, strict=True))
@@ -71,7 +71,7 @@ def outcomes(probes: pd.DataFrame) -> pd.DataFrame:
             | {"p_before": old["probability"], "p_after": new["probability"]}
             | {"change": new["probability"] - old["probability"], "left": _left(old, new)}
             | {rule: rule in held for rule in RULES}
-            | {"outcome": ", ".join(held), "why": "; ".join(filter(None, [*why, missing]))}
+            | {"outcome": ", ".join(held), "why": "; ".join(filter(None, [*why, unjudged]))}
         )
     return pd.DataFrame(rows)
 
@@ -79,50 +79,50 @@ def outcomes(probes: pd.DataFrame) -> pd.DataFrame:
 def chosen(
     rows: pd.DataFrame, *, outcome: str = "", probe_set: str = "", text: str = "", sort: str | None = None
 ) -> pd.DataFrame:
-    """The rows of `outcomes` that a rule holds of, of one set, with a text in any of theirs, in an order.
+    """The rows of `outcomes` for which a rule holds, of one set, that contain a text, sorted.
 
     Args:
         rows: as `outcomes` gives them.
         outcome: a rule's name; empty for all.
         probe_set: a set's name; empty for all.
-        text: looked for in `TEXTS`, whatever its case; empty for all.
-        sort: a column, lowest first and what is not known last; None leaves the order.
+        text: must be in one of the columns `TEXTS`, in any letter case; empty for all.
+        sort: a column, lowest first and unknown values last; None leaves the order.
     """
     if outcome:
         rows = rows[rows[outcome]]
     if probe_set:
         rows = rows[rows["probe_set"] == probe_set]
-    if asked := text.strip().lower():
-        there = [asked in "\n".join(map(str, texts)).lower() for texts in rows[TEXTS].itertuples(index=False)]
-        rows = rows[there]
+    if query := text.strip().lower():
+        rows = rows[[query in "\n".join(map(str, texts)).lower() for texts in rows[TEXTS].itertuples(index=False)]]
     return rows.sort_values(sort, kind="stable") if sort else rows
 
 
 def judged(forget: bool, old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[dict[str, str], str]:
-    """The rules that hold of an answer, each with its reason, and what could not be asked of it ("" for nothing)."""
+    """The rules that hold for an answer, each with its reason, and what could not be judged ("" for nothing)."""
     held: dict[str, str] = {}
-    was, now, left = right(old), right(new), _left(old, new)
-    said = [_text(row["generation"]) for row in (old, new) if isinstance(row["generation"], str)]
-    if forget and now:
+    right_before, right_after, left = right(old), right(new), _left(old, new)
+    texts = [row["generation"] for row in (old, new) if isinstance(row["generation"], str)]
+    if forget and right_after:
         held["still remembered"] = "it holds the labelled fact" if _labelled(new) else "the reference comes back"
     elif not forget:
-        lost = ["right before, not after"] if was and now is False else []
+        lost = ["right before, not after"] if right_before and right_after is False else []
         lost += [f"{left:.2g} of its probability is left"] if left < KEPT else []
         if lost:
             held["damaged"] = " and ".join(lost)
-        elif len(said) == 2 and said[0].split() != said[1].split():
+        elif len(texts) == 2 and texts[0].split() != texts[1].split():
             held["collateral"] = "its words changed"
-    if len(said) == 2 and (strange := astray(said[1])) and not astray(said[0]):
-        held["refuses or babbles"] = strange
-    rightness, probability = now is not None and (forget or was is not None), not math.isnan(left)
+    if len(texts) == 2 and (reason := astray(texts[1])) and not astray(texts[0]):
+        held["refuses or babbles"] = reason
+    rightness = right_after is not None and (forget or right_before is not None)
+    probability = not math.isnan(left)
     if rightness:
-        missing = "" if probability or forget else "its probability is not known: judged by right and wrong alone"
+        unjudged = "" if probability or forget else "its probability is not known: judged by right and wrong alone"
     elif probability and not forget:
-        missing = "no answer that can be right or wrong: judged by its probability alone"
+        unjudged = "no answer that can be right or wrong: judged by its probability alone"
     else:
-        missing = "nothing tells whether it is right"
-        return held or {"not known": ""}, missing
-    return held or {"fine": "it was not right before either" if forget and was is False else ""}, missing
+        unjudged = "nothing tells whether it is right"
+        return held or {"not known": ""}, unjudged
+    return held or {"fine": "it was not right before either" if forget and right_before is False else ""}, unjudged
 
 
 def _labelled(row: Mapping[str, Any]) -> bool:
@@ -130,12 +130,12 @@ def _labelled(row: Mapping[str, Any]) -> bool:
 
 
 def _left(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
-    """What is left of a probability, as a share; NaN where either is not known or there was none."""
+    """The probability after as a share of the one before; NaN where either is unknown or the one before is 0."""
     return float(new["probability"] / old["probability"]) if old["probability"] > 0 else math.nan
 
 
 def right(row: Mapping[str, Any]) -> bool | None:
-    """Whether a greedy answer is right; None where that cannot be said, as for plain text."""
+    """Whether a greedy answer is right; None where that is not known, as for plain text."""
     for name, least in (("fact_accuracy", 1.0), ("rouge_l_recall", RIGHT_ROUGE)):
         value = float(row.get(name, math.nan))
         if not math.isnan(value):

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
-from workbench.errors import UserError
-from workbench.evals.probes import answers_of, measure
+from workbench.errors import UserError, is_missing
+from workbench.evals.answers import answers_of
+from workbench.evals.probes import measure
 from workbench.models import LanguageModel
+from workbench.progress import Progress, silent
 from workbench.tasks import Sample, Task, spread
 from workbench.unlearning import Settings, finetune
 
 
 def taught(task: Task, share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """(the part of the forget set to train on, the rest), drawn at random; neither is empty."""
+    """(the part of the forget set to train on, the rest), drawn at random; neither is empty.
+
+    Raises:
+        UserError: the share leaves one of them empty.
+    """
     count = round(share * len(task.forget))
     if not 0 < share < 1 or not 0 < count < len(task.forget):
         raise UserError(f"relearning share {share} leaves no part or no rest of {len(task.forget)} forget rows")
-    chosen = set(random.Random(seed).sample(range(len(task.forget)), count))
-    parts: tuple[list[Sample], list[Sample]] = ([], [])
-    for index, sample in enumerate(task.forget):
-        parts[index not in chosen].append(sample)
-    return parts
+    drawn = set(random.Random(seed).sample(range(len(task.forget)), count))
+    part = [sample for index, sample in enumerate(task.forget) if index in drawn]
+    return part, [sample for index, sample in enumerate(task.forget) if index not in drawn]
 
 
 def relearn(
@@ -39,20 +42,20 @@ def relearn(
     batch_size: int = 16,
     limit: int | None = None,
     convention: str = "ours",
-    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """Forget metrics while a copy of the model is fine-tuned on part of the forget set; `lm` is left alone.
 
-    What comes back on the rest was hidden, not gone, as far as the rows are about other facts: where several rows tell
-    one fact in other words (biographies), the part teaches some of the rest anew.
+    What comes back on the rest was hidden, not gone, provided that the rest is about other facts: where several rows
+    word one fact differently (biographies), the part teaches some of the rest anew.
 
     Args:
         lm: the model.
-        task: whose forget set is taught in part.
-        steps: of fine-tuning, on the mean NLL of the answers.
-        share: of the forget rows, to train on.
+        task: a part of its forget set is trained on.
+        steps: fine-tuning steps, on the mean NLL of the answers.
+        share: share of the forget rows to train on.
         every: steps between two measurements; step 0 and the last are always measured.
-        seed: of the choice of rows and of their order.
+        seed: seed of the choice of rows and of their order.
         lr: largest learning rate; it decays linearly to a tenth over the steps.
         batch_size: rows a step.
         limit: measure at most so many rows of the rest and of all.
@@ -72,19 +75,19 @@ def relearn(
     student = lm.frozen_copy()
     records: list[dict[str, Any]] = []
 
-    def note(step: int) -> None:
+    def record(step: int) -> None:
         answers, _ = answers_of(student, samples)
         by_id = {s.id: answer for s, answer in zip(samples, answers, strict=True)}
-        for name, chosen in sets.items():
-            _, found = measure([by_id[s.id] for s in chosen], "forget", convention)
-            values = {key: float("nan") if isinstance(v, dict) else v for key, v in found.items()}
+        for name, rows in sets.items():
+            _, metrics = measure([by_id[s.id] for s in rows], "forget", convention)
+            values = {key: float("nan") if is_missing(value) else value for key, value in metrics.items()}
             records.append({"step": step, "rows": name, **values})
 
     def on_step(event: dict[str, Any]) -> None:
         progress("relearn", event["step"], steps)
         if event["step"] == steps or event["step"] % every == 0:
-            note(event["step"])
+            record(event["step"])
 
-    note(0)
+    record(0)
     finetune(student, part, settings=settings, on_step=on_step)
     return pd.DataFrame(records)

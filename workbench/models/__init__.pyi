@@ -7,6 +7,12 @@ from .adapters import without_adapter as without_adapter
 from .batch import TokenBatch as TokenBatch
 from .batch import batches as batches
 from .batch import collate as collate
+from .batch import in_sample_order as in_sample_order
+from .catalog import EMBEDDED as EMBEDDED
+from .catalog import SMOLLM2 as SMOLLM2
+from .catalog import available as available
+from .catalog import cache as cache
+from .catalog import parameter_count as parameter_count
 from .distributed import processes as processes
 from .encoding import PROMPT as PROMPT
 from .encoding import TEMPLATE as TEMPLATE
@@ -22,13 +28,10 @@ from .forward import compiled as compiled
 from .language_model import LanguageModel as LanguageModel
 from .language_model import Prompt as Prompt
 from .language_model import whole as whole
-from .load import SMOLLM2 as SMOLLM2
-from .load import available as available
 from .load import choose_precision as choose_precision
 from .load import default_device as default_device
 from .load import load as load
 from .load import load_adapter as load_adapter
-from .load import parameter_count as parameter_count
 from .memory import free_memory as free_memory
 from .memory import out_of_memory as out_of_memory
 from .packing import attention_by as attention_by

@@ -15,24 +15,25 @@ from workbench.errors import UserError
 from workbench.models.language_model import LanguageModel, quiet
 
 ADAPTER = "adapter"
-READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value")  # what attention reads its input by
+# The projections by which attention reads its input.
+READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value")
 
 
 def choose_trained(lm: LanguageModel, train: str, *, rank: int = 8, scale: float = 16.0, seed: int = 0) -> None:
-    """Leave a gradient on what a run trains, and on nothing else.
+    """Switch the gradient on for the parameters that a run trains, and off for all others.
 
     Args:
         lm: the model, changed in place.
         train: "all"; "lora" for new adapters at every linear layer of the decoder; or decoder layers: "layers:4-6,9".
         rank: of LoRA's two factors.
         scale: LoRA's alpha: the product of the factors is multiplied by alpha / rank.
-        seed: of LoRA's first factor; the second is zero, so that the model begins as it was.
+        seed: of LoRA's first factor; the second is zero, so that the model starts unchanged.
 
     Raises:
-        UserError: `train` says none of these, or names layers that the model does not have.
+        UserError: `train` is none of these, or names layers that the model does not have.
     """
     if has_adapter(lm):
-        raise UserError(f"{lm.name} carries an adapter; train a copy of it (frozen_copy), in which that is merged")
+        raise UserError(f"{lm.name} has an adapter; train a copy (frozen_copy), into which the adapter is merged")
     if train == "lora":
         _add_lora(lm, rank, scale, seed)
         return
@@ -46,16 +47,16 @@ def choose_trained(lm: LanguageModel, train: str, *, rank: int = 8, scale: float
 
 
 def decoder_layers(lm: LanguageModel) -> list[Any]:
-    """The decoder's layers, first to last, whatever the architecture calls their list."""
+    """The decoder's layers, first to last, whatever the architecture calls the list."""
     count = lm.module.config.num_hidden_layers
     lists = [m for m in lm.module.get_decoder().modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
     if not lists:
-        raise UserError(f"{lm.name}: no list of {count} layers was found in its decoder; use train=all or train=lora")
+        raise UserError(f"{lm.name}: its decoder has no list of {count} layers; use train=all or train=lora")
     return list(lists[0])
 
 
 def check_train(train: str) -> None:
-    """Raise for what `train` cannot be, whatever the model."""
+    """Raise for a `train` that is wrong for every model."""
     if train not in ("all", "lora") and not re.fullmatch(r"layers:\d+(-\d+)?(,\d+(-\d+)?)*", train):
         raise UserError(f"train is all, lora, or layers such as layers:4-6,9; not '{train}'")
 
@@ -83,13 +84,13 @@ def _add_lora(lm: LanguageModel, rank: int, scale: float, seed: int) -> None:
 
 
 def has_adapter(lm: LanguageModel) -> bool:
-    """Whether the model carries a LoRA adapter."""
+    """Whether the model has a LoRA adapter."""
     return bool(getattr(lm.module, "_hf_peft_config_loaded", False))
 
 
 @contextlib.contextmanager
 def without_adapter(lm: LanguageModel) -> Iterator[None]:
-    """The model as it was before its adapter: the same weights, the adapter switched off for a while."""
+    """Switch the model's adapter off for a while."""
     if not has_adapter(lm):
         yield
         return
@@ -101,7 +102,7 @@ def without_adapter(lm: LanguageModel) -> Iterator[None]:
 
 
 def save_adapter(lm: LanguageModel, folder: Path) -> None:
-    """Write the adapter alone, with the name of the model below it, as safetensors and JSON."""
+    """Write the adapter alone, with the name of its base model, as safetensors and JSON."""
     with quiet():
         lm.module.save_pretrained(folder)
     base = str(Path(lm.name).resolve()) if Path(lm.name).exists() else lm.name

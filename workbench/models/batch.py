@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from workbench.models.packing import Packing
 
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class TokenBatch:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors live."""
+        """Where the tensors are."""
         return self.input_ids.device
 
     @property
@@ -39,16 +41,16 @@ class TokenBatch:
 
     @functools.cached_property
     def packing(self) -> Packing:
-        """The same as one row without padding."""
+        """Where the tokens are when the samples are computed as one row without padding."""
         return Packing.of([len(e.ids) for e in self.encodings], self.device)
 
     @property
     def width(self) -> int:
-        """L: tokens of the longest."""
+        """L: tokens of the longest sample."""
         return self.input_ids.shape[1]
 
     def places(self, packed: bool) -> Tensor:
-        """(N,) position of each answer token in the one row, or in the padded rows one after the other."""
+        """(N,) position of each answer token in the packed row, or in the padded rows one after the other."""
         starts = self.packing.starts if packed else self.width * torch.arange(len(self.encodings), device=self.device)
         return starts[self.rows] + self.columns
 
@@ -77,8 +79,14 @@ def collate(lm: LanguageModel, encodings: Sequence[Encoding]) -> TokenBatch:
 
 
 def batches(lm: LanguageModel, encodings: Sequence[Encoding], size: int) -> Iterator[tuple[list[int], TokenBatch]]:
-    """Batches of at most `size` samples of like length, each with the indices of its samples in `encodings`."""
+    """Batches of at most `size` samples of similar length, each with the indices of its samples in `encodings`."""
     order = sorted(range(len(encodings)), key=lambda i: (len(encodings[i].ids), i))
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         yield chosen, collate(lm, [encodings[i] for i in chosen])
+
+
+def in_sample_order(parts: Iterable[tuple[Sequence[int], Iterable[T]]]) -> list[T]:
+    """One value a sample, in the samples' order, from batches of (indices, values)."""
+    values = {index: value for indices, part in parts for index, value in zip(indices, part, strict=True)}
+    return [values[index] for index in sorted(values)]

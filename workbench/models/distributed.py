@@ -13,19 +13,19 @@ from torch import Tensor
 from workbench.errors import UserError
 
 T = TypeVar("T")
-BUCKET = 1 << 24  # gradient elements that travel together
+BUCKET = 1 << 24  # gradient elements per all-reduce
 
 
 class Processes:
-    """Who this process is among a run's processes, and what they say to each other. Alone, each method is a no-op.
+    """This process's place among a run's processes, and their communication, which is a no-op for a single process.
 
-    A batch is split over the processes, and every process adds its share of the batch's loss: the gradients' sum is
-    the gradient of the whole batch, whatever their number.
+    A batch is split over the processes, and every process computes its share of the batch's loss: the sum of the
+    gradients is the gradient of the whole batch, whatever the number of processes.
 
     Attributes:
         rank: this process's number, from 0.
         world: how many there are.
-        sharded: whether each holds a share of the model's weights (see `sharding`) instead of all.
+        sharded: whether each process holds a share of the model's weights (see `sharding`) instead of all.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this process writes the files and talks."""
+        """Whether this process writes the files and the messages."""
         return self.rank == 0
 
     def part(self, items: Sequence[T]) -> Sequence[T]:
@@ -58,20 +58,20 @@ class Processes:
         return items[self.rank * size : (self.rank + 1) * size]
 
     def add_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its sum over the processes; those of split weights are summed already."""
+        """Replace every gradient by its sum over the processes; those of split weights are already summed."""
         if self.world == 1:
             return
-        waiting: list[Tensor] = []
+        bucket: list[Tensor] = []
         for parameter in parameters:
             if hasattr(parameter, "full_tensor"):
                 continue
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            waiting.append(parameter.grad)
-            if sum(g.numel() for g in waiting) >= BUCKET:
-                _sum_in_place(waiting)
-                waiting = []
-        _sum_in_place(waiting)
+            bucket.append(parameter.grad)
+            if sum(g.numel() for g in bucket) >= BUCKET:
+                _sum_in_place(bucket)
+                bucket = []
+        _sum_in_place(bucket)
 
     def total(self, values: dict[str, float]) -> dict[str, float]:
         """The sum of each value over the processes."""
@@ -86,11 +86,11 @@ class Processes:
         return bool(self.total({"flag": float(flag)})["flag"])
 
     def concatenated(self, value: Tensor) -> Tensor:
-        """The value (n, ...) of every process, one after the other; lengths may differ."""
-        return value if self.world == 1 else _concatenated(value, self.world)
+        """The tensors (n, ...) of all processes concatenated; their lengths may differ."""
+        return value if self.world == 1 else torch.cat(self.gather(value.cpu())).to(value.device)
 
     def gather(self, value: Any) -> list[Any]:
-        """A small object of each process."""
+        """The object of each process, in the order of their ranks."""
         if self.world == 1:
             return [value]
         out: list[Any] = [None] * self.world
@@ -98,27 +98,27 @@ class Processes:
         return out
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has called this."""
         if self.world > 1:
             torch.distributed.barrier()
 
 
 @functools.cache
 def processes() -> Processes:
-    """This process's place; found out once."""
+    """This process's `Processes`, made once."""
     return Processes()
 
 
 def _true(name: str) -> bool:
-    """Whether an environment variable of accelerate's says yes."""
+    """Whether an environment variable of accelerate is set to true."""
     return os.environ.get(name, "").lower() in ("1", "true", "yes")
 
 
 def _asks_to_shard() -> bool:
-    """Whether accelerate was told to shard the model.
+    """Whether accelerate is configured to shard the model.
 
     Raises:
-        UserError: in a way that a run cannot.
+        UserError: it is configured in a way that a run does not support.
     """
     if _true("ACCELERATE_USE_DEEPSPEED"):
         raise UserError("accelerate is set to DEEPSPEED, which a run cannot use; set it to FSDP with fsdp_version 2")
@@ -126,13 +126,13 @@ def _asks_to_shard() -> bool:
         return False
     if os.environ.get("FSDP_VERSION") != "2":
         raise UserError("accelerate is set to FSDP of version 1, and a run shards by version 2; set fsdp_version to 2")
-    # A run shards its model itself: accelerate would prepare the optimiser, and transformers load, for their own way.
+    # A run shards its model itself; with this variable accelerate and transformers would prepare for their own way.
     del os.environ["ACCELERATE_USE_FSDP"]
     return True
 
 
 def _device() -> torch.device:
-    """Where the processes' messages must lie."""
+    """The device on which tensors must be to be communicated."""
     gpu = torch.distributed.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
 
@@ -143,15 +143,3 @@ def _sum_in_place(tensors: list[Tensor]) -> None:
         torch.distributed.all_reduce(flat)
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
-
-
-def _concatenated(value: Tensor, world: int) -> Tensor:
-    """The value of every process, one after the other; lengths may differ."""
-    home, value = value.device, value.to(_device())
-    lengths = [torch.zeros(1, dtype=torch.long, device=value.device) for _ in range(world)]
-    torch.distributed.all_gather(lengths, torch.tensor([len(value)], device=value.device))
-    most = max(int(n) for n in lengths)
-    padded = torch.cat([value, value.new_zeros(most - len(value), *value.shape[1:])])
-    found = [torch.empty_like(padded) for _ in range(world)]
-    torch.distributed.all_gather(found, padded)
-    return torch.cat([each[: int(n)] for each, n in zip(found, lengths, strict=True)]).to(home)

@@ -13,18 +13,16 @@ if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
 TEMPLATE, PROMPT, ANSWER = 0, 1, 2
-
-
-_MARK = "\x00question\x00"
+_MARK = "\x00question\x00"  # stands for the question while the chat template is split around it
 
 
 @dataclass(frozen=True)
 class Encoding:
     """Token ids of one sample; per token its segment and its character range in that segment's text.
 
-    The prompt segment's text is the question and the answer segment's text the answer; within a segment the ranges
-    follow on each other and cover the text exactly. Tokens of one character (byte pieces) after the first, and the
-    end token, have empty ranges. Template tokens have no range.
+    The prompt segment's text is the question, the answer segment's text is the answer. Within a segment the ranges are
+    consecutive and cover the text exactly. Where a character is split into several tokens (bytes), those after the
+    first have empty ranges; so has the end token. Template tokens have the range (0, 0).
     """
 
     sample: Sample
@@ -42,7 +40,7 @@ class Encoding:
         return self.positions(ANSWER)
 
     def only(self, kept: Sequence[bool]) -> Encoding:
-        """The sequence up to the last kept answer token; other answer tokens are read, as the template is."""
+        """The sequence up to the last kept answer token; the answer tokens not kept become template tokens."""
         answer = self.answer_positions
         dropped = {place for place, keep in zip(answer, kept, strict=True) if not keep}
         end = 1 + max((place for place in answer if place not in dropped), default=answer[0] - 1)
@@ -50,21 +48,22 @@ class Encoding:
         return Encoding(self.sample, self.ids[:end], segments, self.ranges[:end])
 
     def text_of(self, position: int) -> str:
-        """The piece of text that the token at `position` stands for."""
+        """The text of the token at `position`."""
         segment, (start, end) = self.segments[position], self.ranges[position]
         return {PROMPT: self.sample.question, ANSWER: self.sample.answer}.get(segment, "")[start:end]
 
     def span_labels(self) -> list[bool] | None:
-        """For each answer token, whether its range meets a labelled span; None without labels."""
+        """For each answer token, whether it overlaps a labelled span; None without labels."""
         if self.sample.spans is None:
             return None
         return in_spans([self.ranges[i] for i in self.answer_positions], self.sample.spans)
 
 
 def in_spans(ranges: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool]:
-    """For each token of an answer, whether its character range meets a span.
+    """For each token of an answer, whether its character range overlaps a span.
 
-    An empty range is a later byte of the character before it and shares its label; the last one is the end token.
+    A token with an empty range is a later byte of the character before it and shares its label; the last token, the
+    end token, has none.
     """
     out: list[bool] = []
     for place, (a, b) in enumerate(ranges):
@@ -76,7 +75,7 @@ def in_spans(ranges: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
 
 
 def _piece(tokenizer: object, text: str, lead: str, segment: int) -> list[tuple[int, int, tuple[int, int]]]:
-    """Tokens of untrusted text: special-token strings inside it stay plain text; ranges tile it exactly."""
+    """Tokens of untrusted text: special-token strings in it stay plain text, and the ranges cover it exactly."""
     if not text:
         return []
     coded = tokenizer(  # type: ignore[operator]
@@ -93,16 +92,20 @@ def _piece(tokenizer: object, text: str, lead: str, segment: int) -> list[tuple[
 
 
 def _template(lm: LanguageModel, sample: Sample) -> tuple[str, str, str, str]:
-    """(head, lead of the question, middle, lead of the answer) of the model's prompt."""
-    tokenizer, asked = lm.tokenizer, bool(sample.question) and not sample.continues
-    if asked and lm.prompt == "chat":
+    """The text before the question, between question and answer, and the space that leads each of them.
+
+    Returns:
+        (head, lead of the question, middle, lead of the answer).
+    """
+    tokenizer, is_question = lm.tokenizer, bool(sample.question) and not sample.continues
+    if is_question and lm.prompt == "chat":
         text = tokenizer.apply_chat_template(
             [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True
         )
         head, _, middle = text.partition(_MARK)
         return head, "", middle, ""
-    start = (tokenizer.bos_token or tokenizer.eos_token or "") if not asked or _adds_bos(tokenizer) else ""
-    if asked:
+    start = (tokenizer.bos_token or tokenizer.eos_token or "") if not is_question or _adds_bos(tokenizer) else ""
+    if is_question:
         return start + "Question:", " ", "\nAnswer:", " "
     apart = not sample.question or sample.question[-1].isspace() or sample.answer[:1].isspace()
     return start, "", "", "" if apart else " "
@@ -115,9 +118,9 @@ def _adds_bos(tokenizer: object) -> bool:
 def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True) -> Encoding:
     """Prompt tokens, then (with `answer`) answer tokens and the end token.
 
-    The question and the answer are tokenised apart from the template, so that no token straddles two segments and
-    nothing in them is taken for a special token. Plain text, and a beginning that the answer continues, have no
-    template, in chat models neither.
+    The question and the answer are tokenised separately from the template, so that no token straddles two segments and
+    nothing in them is taken for a special token. Plain text, and a beginning that the answer continues, get no
+    template, not even in chat models.
 
     Raises:
         UserError: the sample does not fit the model's context.

@@ -14,10 +14,11 @@ from workbench.models.packing import packs
 
 
 def backward_share(lm: LanguageModel) -> float:
-    """Matrix products of a backward pass, as a multiple of a forward's: 2 where everything is trained.
+    """Matrix products of a backward pass, as a multiple of a forward pass's: 2 where everything is trained.
 
-    One for the gradient of the states, from the head down to the lowest trained layer, and one for the trained weights'
-    own. Where the embeddings are not trained, the lowest layer's attention needs no gradient of what it reads.
+    One part is the gradient of the states, from the head down to the lowest trained layer; the other is the gradient of
+    the trained weights. Where the embeddings are not trained, the lowest layer's attention needs no gradient of its
+    input.
     """
     if all(p.requires_grad for p in lm.module.parameters()):
         return 2.0
@@ -37,7 +38,7 @@ def backward_share(lm: LanguageModel) -> float:
 
 
 def _matrix_elements(module: Any) -> int:
-    """Multiply-adds of a position in a module's matrices."""
+    """Multiply-adds of one position in a module's matrices."""
     return sum(p.numel() for p in module.parameters() if p.dim() > 1)
 
 
@@ -53,10 +54,10 @@ def _products(lm: LanguageModel) -> tuple[float, float, float]:
 
 
 def forward_flops(lm: LanguageModel, batch: TokenBatch) -> float:
-    """One forward: the decoder per position, attention per query-key pair, the head per answer token.
+    """FLOPs of a forward pass: the decoder per position, attention per query-key pair, the head per answer token.
 
-    B samples padded to L have B L positions and B L^2 query-key pairs (the causal half is computed too). In one row
-    there are no padded positions, and the pairs are those of the groups.
+    B samples padded to L have B L positions and B L^2 query-key pairs (the masked half is computed too). A packed row
+    has no padded positions, and its pairs are those of its groups.
     """
     position, pair, row = _products(lm)
     samples = len(batch.encodings)
@@ -68,7 +69,7 @@ def forward_flops(lm: LanguageModel, batch: TokenBatch) -> float:
 
 
 def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> float:
-    """Generation with cached keys: the prompt once, then one position a token against all that came before it."""
+    """FLOPs of generation with cached keys: the prompt once, then one position per token against all before it."""
     if new < 1:
         return 0.0
     position, pair, row = _products(lm)
@@ -77,13 +78,13 @@ def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> flo
 
 
 def count_forward(cost: Phase, lm: LanguageModel, batch: TokenBatch, passes: float = 1) -> None:
-    """Add a batch's tokens to a phase, and its forward FLOPs `passes` times."""
+    """Add to a phase a batch's tokens, and its forward FLOPs `passes` times."""
     cost.tokens += batch.tokens
     cost.flops += passes * forward_flops(lm, batch)
 
 
 def count_generation(cost: Phase, lm: LanguageModel, prompts: Tensor, new: int) -> None:
-    """Add to a phase a batched generation of `new` tokens after prompts whose attention mask is `prompts` (B, L)."""
+    """Add to a phase the generation of `new` tokens after prompts with the attention mask `prompts` (B, L)."""
     rows, length = prompts.shape
     cost.tokens += int(prompts.sum()) + rows * new
     cost.flops += generation_flops(lm, rows, length, new)

@@ -1,6 +1,6 @@
-"""A model's forward over a token batch, no more of it than is needed: no padding, label log-probabilities.
+"""A model's forward pass over a token batch, reduced to what is needed: no padding, logits of answer tokens only.
 
-What is computed here equals the plain forward (one padded batch, all logits, softmax in one piece) to rounding.
+The results equal those of the plain forward pass (one padded batch, all logits, one softmax) up to rounding.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import torch
 from torch import Tensor
 
 from workbench.errors import UserError
-from workbench.models.packing import arguments, packs
+from workbench.models.packing import packed_arguments, packs
 
 if TYPE_CHECKING:
     from workbench.models.batch import TokenBatch
     from workbench.models.language_model import LanguageModel
 
 PIECE = 256  # answer tokens whose distributions are held in float32 at once
-LARGE = 1 << 22  # logits from which on pieces pay; below, autograd's own softmax is as fast
+LARGE = 1 << 22  # logits from which pieces pay off; below, autograd's own softmax is as fast
 
 
 def states_and_head(
     lm: LanguageModel, batch: TokenBatch, layers: list[int], embeddings: Tensor | None
 ) -> tuple[dict[int, Tensor], Tensor, Tensor, Callable[[Tensor], Tensor] | None]:
-    """One pass: the batch as one row without padding where the model computes that, else padded.
+    """One forward pass: the batch as one row without padding where the model supports that, else padded.
 
     Returns:
-        (P, d) states of each of `layers` at all computed positions, and the (N,) positions of the answer tokens;
-        N rows that predict the answer tokens: of states (N, d), with the head that makes logits (N, V) of them; or of
-        logits, and None, where the model does more to them than its head.
+        (P, d) states of each of `layers` at all computed positions; the (N,) positions of the answer tokens; the N rows
+        that predict them and the head. The rows are states (N, d) from which the head makes logits (N, V), or, where
+        the model does more than apply its head, the logits themselves with None for the head.
     """
     model = lm.module
     inner = [layer for layer in layers if layer != -1]
@@ -45,12 +45,12 @@ def states_and_head(
     if plain and model.training and lm.compiled is not None:
         called = lm.compiled
     name = "input_ids" if embeddings is None else "inputs_embeds"
-    read = batch.input_ids if embeddings is None else embeddings
-    given = {name: read, "attention_mask": batch.attention_mask}
+    inputs = batch.input_ids if embeddings is None else embeddings
+    arguments = {name: inputs, "attention_mask": batch.attention_mask}
     if packed:
-        given = arguments(batch.packing, read, name)
+        arguments = packed_arguments(batch.packing, inputs, name)
     with lm.autocast():
-        out = called(**given, use_cache=False, output_hidden_states=bool(inner) or not plain)
+        out = called(**arguments, use_cache=False, output_hidden_states=bool(inner) or not plain)
     states = {
         layer: (out.last_hidden_state if plain and layer == -1 else out.hidden_states[layer]).flatten(0, 1)
         for layer in layers
@@ -61,10 +61,10 @@ def states_and_head(
 
 
 def compiled(lm: LanguageModel) -> Callable[..., Any]:
-    """The decoder by `torch.compile`, tried on a few tokens.
+    """The decoder compiled by `torch.compile`, after a trial on a few tokens.
 
     Raises:
-        UserError: there is no compiler, or it cannot do with this model.
+        UserError: there is no compiler, or it cannot compile this model.
     """
     decoder = torch.compile(lm.module.get_decoder(), dynamic=True)
     ids = torch.zeros(2, 3, dtype=torch.long, device=lm.device)
@@ -78,7 +78,7 @@ def compiled(lm: LanguageModel) -> Callable[..., Any]:
 
 
 def logits_of(lm: LanguageModel, head: Callable[[Tensor], Tensor] | None, rows: Tensor) -> Tensor:
-    """(N, V) logits, in float32 at least, of rows as `states_and_head` gives them."""
+    """(N, V) logits, in float32 at least, from the rows and the head of `states_and_head`."""
     if head is not None:
         with _head_format(lm):
             rows = head(rows.to(head.weight.dtype))  # type: ignore[attr-defined]
@@ -86,18 +86,18 @@ def logits_of(lm: LanguageModel, head: Callable[[Tensor], Tensor] | None, rows: 
 
 
 def _head_format(lm: LanguageModel) -> contextlib.AbstractContextManager[Any]:
-    """The number format of logits: in training the model's own, for speed; else that of the weights.
+    """The number format of logits: in training the model's own, for speed; otherwise that of the weights.
 
-    What is measured has logits in float32: in bfloat16 they are 1/8 apart near 20, so that ranks tie and probabilities
-    come in steps.
+    Measurements need float32: near 20, bfloat16 logits are 1/8 apart, so that ranks tie and probabilities come in
+    steps.
     """
     return lm.autocast() if lm.module.training else contextlib.nullcontext()
 
 
 def in_pieces(head: Callable[[Tensor], Tensor] | None, tokens: int) -> TypeGuard[torch.nn.Linear]:
-    """Whether `label_logp` serves: a plain linear head, and so many logits that it pays.
+    """Whether `label_logp` can be used: the head is linear, and there are enough logits for it to pay off.
 
-    For training steps alone: it cannot be differentiated twice, which scorers of the model at rest do.
+    It is for training steps only: it cannot be differentiated twice, as some scorers do.
     """
     return type(head) is torch.nn.Linear and head.bias is None and tokens * head.out_features >= LARGE
 
@@ -105,8 +105,8 @@ def in_pieces(head: Callable[[Tensor], Tensor] | None, tokens: int) -> TypeGuard
 def label_logp(lm: LanguageModel, head: torch.nn.Linear, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(N,) log-probability and logit of each label, in float32, with gradient to states (N, d) and the head's weight.
 
-    Kept for the backward pass are the logits in the number format of the product, and nothing else as wide: the softmax
-    is made again, a piece at a time.
+    For the backward pass it keeps the logits in the number format of the product and nothing else of that size: the
+    softmax is recomputed piece by piece.
     """
     weight = head.weight
     with _head_format(lm):
@@ -151,14 +151,14 @@ _plain_head: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyD
 
 
 def head_is_plain(lm: LanguageModel, batch: TokenBatch) -> bool:
-    """Whether the logits are just the output embeddings of the last state (some models cap or scale them)."""
+    """Whether the logits are the last state times the output embeddings; some models cap or scale them."""
     if lm.module not in _plain_head:
-        _plain_head[lm.module] = _tried(lm, batch)
+        _plain_head[lm.module] = _try_head(lm, batch)
     return _plain_head[lm.module]
 
 
 @torch.no_grad()
-def _tried(lm: LanguageModel, batch: TokenBatch) -> bool:
+def _try_head(lm: LanguageModel, batch: TokenBatch) -> bool:
     ids = batch.input_ids[:1, :4]
     model = lm.module
     training = model.training

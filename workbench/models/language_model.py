@@ -1,4 +1,4 @@
-"""A causal language model with all that is needed to use it."""
+"""A causal language model with its tokenizer, prompt style and number format."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ from torch import Tensor
 from workbench.errors import UserError
 
 Prompt = Literal["chat", "plain"]
-
-
 T = TypeVar("T")
 
 
 @dataclass
 class LanguageModel:
-    """A causal language model with all that is needed to use it.
+    """A causal language model with its tokenizer, prompt style and number format.
 
     Attributes:
         module: the transformers model, weights in float32.
@@ -33,8 +31,8 @@ class LanguageModel:
         name: what the user called it.
         prompt: "chat" uses the tokenizer's template, "plain" is `Question: ... Answer:`.
         precision: the number format of matrix products; "float32", or "bfloat16" by autocast.
-        path: where it was loaded from, as far as that is a path.
-        compiled: the decoder as `torch.compile` made it, for training steps.
+        path: the directory or hub name that it was loaded from.
+        compiled: the decoder compiled by `torch.compile`, for training steps.
     """
 
     module: Any
@@ -47,7 +45,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights live."""
+        """Where the weights are."""
         return next(self.module.parameters()).device
 
     @property
@@ -62,27 +60,27 @@ class LanguageModel:
         return contextlib.nullcontext()
 
     def run(self, compute: Callable[[], T]) -> T:
-        """What `compute` makes of the module's parts; those of a sharded module are whole in here alone."""
+        """Call `compute` inside the module's forward: only there are the parts of a sharded module whole."""
         inside = getattr(self.module, "run_inside", None)
         return compute() if inside is None else inside(compute)
 
     def frozen_copy(self) -> LanguageModel:
-        """The model as it is now, for use as a reference: own weights (an adapter's are merged in), no gradient.
+        """A copy of the model as it is now, for use as a reference: adapters merged in, no gradient.
 
         Raises:
             UserError: the model is sharded.
         """
         if hasattr(self.module, "run_inside"):
-            raise UserError(f"{self.name} is sharded, and what is asked for needs a copy of it; train=lora needs none")
+            raise UserError(f"{self.name} is sharded, and this needs a copy of it; train=lora needs none")
         module = merge_adapter(copy.deepcopy(self.module)).eval().requires_grad_(False)
         return LanguageModel(module, self.tokenizer, self.name, self.prompt, self.precision, self.path)
 
     def like(self) -> dict[str, Any]:
-        """Arguments of `load` for a second model to be compared with this one: same device, format and prompt."""
+        """Arguments of `load` for a second model to compare with this one: same device, number format and prompt."""
         return {"device": str(self.device), "precision": self.precision, "prompt": self.prompt}
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
-        """Write model, tokenizer and prompt style as plain safetensors and JSON; `weights` where it is sharded."""
+        """Write model, tokenizer and prompt style as safetensors and JSON; `weights` are those of a sharded model."""
         with quiet():
             self.module.save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
@@ -98,12 +96,12 @@ class LanguageModel:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor that is split over processes, whole, if all of them ask for it; any other as it is."""
+    """A tensor that is split over processes, made whole (all of them must call this); any other as it is."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def merge_adapter(module: Any) -> Any:
-    """The module, in place, with a LoRA adapter (if it has one) added to its weights, and a plain model again."""
+    """Add a LoRA adapter, if there is one, to the module's weights in place, so that it is a plain model again."""
     if not getattr(module, "_hf_peft_config_loaded", False):
         return module
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -120,7 +118,7 @@ def merge_adapter(module: Any) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Loading chatter (progress bars, advice) off; errors still raise."""
+    """Switch off transformers' progress bars and advice for a while; errors are still raised."""
     from transformers.utils import logging as hf
 
     level, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import math
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError
+from workbench.models.catalog import locate
 from workbench.models.language_model import LanguageModel, Prompt, merge_adapter, quiet
-from workbench.tasks import DATA
-
-EMBEDDED = {name: DATA / "models" / name for name in ("bio-full", "bio-retain")}
-SMOLLM2 = "smollm2"
 
 
 def default_device() -> str:
@@ -25,30 +19,20 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-@functools.cache
-def bfloat16_is_faster(width: int) -> bool:
-    """Whether this CPU multiplies (512 x width) by (width x 4 width) faster in bfloat16 than in float32: measured.
-
-    Processors without bfloat16 instructions emulate them, up to a hundred times slower, so they are not even tried.
-    """
-    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return False
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b = torch.ones(512, width, dtype=dtype), torch.ones(width, 4 * width, dtype=dtype)
-        a @ b
-        start = time.perf_counter()
-        for _ in range(5):
-            a @ b
-        seconds[dtype] = time.perf_counter() - start
-    return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+def has_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16 products (AVX-512 bf16 or AMX); others emulate them."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def choose_precision(device: str, width: int) -> str:
-    """bfloat16 on a GPU that has it; on a CPU where it is measured faster (never for tiny models); else float32."""
+    """The number format of a model's matrix products on a device, by what the processor can do: never by a stopwatch.
+
+    "bfloat16" on a GPU that has it, and on a CPU that has it for models at least 256 wide, below which the conversions
+    cost more than the products save; else "float32".
+    """
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if width >= 256 and bfloat16_is_faster(width) else "float32"
+    return "bfloat16" if width >= 256 and has_bfloat16() else "float32"
 
 
 def load(
@@ -61,11 +45,11 @@ def load(
     """Load a model for reading and training.
 
     Args:
-        name: built-in name (`bio-full`, `bio-retain`, `smollm2`), directory (of a model, or of an adapter that a run
-            left), `.gguf` file, or hub name.
-        device: "cpu", "cuda", "cuda:1", ...; a GPU where there is one by default.
+        name: built-in name (`bio-full`, `bio-retain`, `smollm2`), directory (of a model, or of an adapter from a run),
+            `.gguf` file, or hub name.
+        device: "cpu", "cuda", "cuda:1", ...; by default a GPU if there is one.
         precision: "float32" or "bfloat16" (autocast, weights stay float32); chosen by default.
-        prompt: "chat" or "plain"; by default what the model's directory records, else chat where there is a template.
+        prompt: "chat" or "plain"; by default what the model's directory says, else chat if there is a template.
 
     Raises:
         UserError: no such model, or files that cannot be used.
@@ -74,7 +58,7 @@ def load(
     if (folder / "adapter_config.json").exists():
         return load_adapter(load(_base(folder), device=device, precision=precision, prompt=prompt), folder)
     device = _device(device or default_device())
-    source, arguments = _locate(name)
+    source, arguments = locate(name)
     with quiet():
         module, tokenizer = _from_pretrained(name, source, arguments)
     if not tokenizer.is_fast:
@@ -99,7 +83,7 @@ def _base(folder: Path) -> str:
     record = folder / "workbench.json"
     base = json.loads(record.read_text()).get("base") if record.exists() else None
     if not base:
-        raise UserError(f"model '{folder}': an adapter that does not say of which model; load one that a run left")
+        raise UserError(f"model '{folder}': an adapter without the name of its base model; load one from a run")
     return str(base)
 
 
@@ -112,36 +96,11 @@ def _device(name: str) -> str:
     return name
 
 
-def _locate(name: str) -> tuple[str, dict[str, Any]]:
-    """Where a model's files are, and how to read them."""
-    if name in EMBEDDED:
-        if not (EMBEDDED[name] / "model.safetensors").exists():
-            raise UserError(f"built-in model '{name}' is missing from {EMBEDDED[name]}; run `make data`")
-        return str(EMBEDDED[name]), {}
-    if name == SMOLLM2:
-        folder = cache() / SMOLLM2
-        if not (folder / "workbench.json").exists():
-            raise UserError("model 'smollm2' is not here yet; run `workbench models get smollm2`")
-        return str(folder), {}
-    path = Path(name).expanduser()
-    if name.endswith(".gguf"):
-        if not path.is_file():
-            raise UserError(f"model '{name}': no such file")
-        return str(path.parent), {"gguf_file": path.name}
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise UserError(f"model '{name}': the directory has no config.json; give a saved transformers model")
-        return str(path), {}
-    if name.count("/") != 1 or path.exists():
-        raise unknown("model", name, [*EMBEDDED, SMOLLM2, "a directory", "FILE.gguf", "a hub name (owner/name)"])
-    return name, {}
-
-
 def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        # Never code from a repository, never pickles; unasked, transformers would ask about the first in the terminal.
+        # Never code from a repository, never pickles. By default transformers asks about code in the terminal.
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **arguments)
         safe = {} if arguments.get("gguf_file") else {"use_safetensors": True}
         module = AutoModelForCausalLM.from_pretrained(
@@ -150,7 +109,7 @@ def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"model '{name}' cannot be loaded: {reason}") from error
-    if arguments.get("gguf_file"):  # transformers refuses to save what was quantised once; the weights are plain now
+    if arguments.get("gguf_file"):  # transformers refuses to save a model that was quantised; the weights are plain now
         if hasattr(module.config, "quantization_config"):
             del module.config.quantization_config
         for name, value in (("hf_quantizer", None), ("is_quantized", False)):
@@ -159,10 +118,10 @@ def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple
 
 
 def _own_memory(module: Any) -> Any:
-    """The module with every parameter copied into memory of its own.
+    """The module with every parameter copied into its own memory.
 
-    Weights mapped from a file start at whatever address the file's header leaves, copies at a multiple of 64 bytes, and
-    vectorised kernels may round differently by alignment: without this, a copy trains to other last bits.
+    Weights mapped from a file start at an arbitrary address, copies at a multiple of 64 bytes, and vectorised kernels
+    may round differently by alignment: without this, a copy of the model would train to other last bits.
     """
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()
@@ -172,29 +131,3 @@ def _own_memory(module: Any) -> Any:
 def _recorded_prompt(source: str) -> Prompt | None:
     record = Path(source) / "workbench.json"
     return json.loads(record.read_text())["prompt"] if record.exists() else None
-
-
-def parameter_count(name: str) -> int | None:
-    """Parameters of a model, read from its files without loading it; None for one that is not here as safetensors."""
-    from safetensors import safe_open
-
-    source, _ = _locate(name)
-    count = 0
-    for file in Path(source).glob("*.safetensors"):
-        with safe_open(file, "pt") as found:
-            count += sum(math.prod(found.get_slice(key).get_shape()) for key in found.keys())  # noqa: SIM118
-    return count or None
-
-
-def cache() -> Path:
-    """The user's cache folder of the workbench."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("unlearning-workbench")
-
-
-def available() -> list[dict[str, Any]]:
-    """Built-in models and whether each is here."""
-    rows = [{"name": n, "here": (p / "model.safetensors").exists(), "path": str(p)} for n, p in EMBEDDED.items()]
-    folder = cache() / SMOLLM2
-    return [*rows, {"name": SMOLLM2, "here": (folder / "workbench.json").exists(), "path": str(folder)}]

@@ -1,8 +1,8 @@
-"""Answers one after the other in one row, without padding: what a model computes of a token batch.
+"""Packing: the samples of a batch one after the other in one row, so that nothing is computed for padding.
 
-Everything in a decoder but attention works on each position alone, so that padding there is waste. Attention is
-computed in groups of samples of like length, padded to the longest of the group. Equal to the padded forward to
-rounding.
+Everything in a decoder except attention works on each position alone, where padding is waste. Attention is computed in
+groups of samples of similar length, padded to the longest of the group. The results equal those of the padded forward
+pass up to rounding.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from torch import Tensor
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
-NAME = "packed"  # of the attention implementation, as transformers knows it
-# What another call of attention costs, in padded positions that it must save. Of 16, 64, 256 and one group alone an
-# embedded model was fastest with 256; larger ones pay more for padding.
+NAME = "packed"  # of the attention implementation in transformers' registry
+# The cost of another call of attention, in padded positions. Of 16, 64, 256 and a single group, 256 was the fastest for
+# an embedded model; larger models pay more for padding.
 CALL = 128
 
 
 def length_groups(lengths: Sequence[int], price: int) -> list[list[int]]:
-    """Rows in groups that are padded to their own longest each, so that the positions computed are fewest.
+    """Split rows into groups, each padded to its longest row, so that the fewest positions are computed.
 
-    Every group beyond the first counts as `price` positions. Exact: with the rows in order of length the groups are
-    intervals, and the best ending at a row is the best ending before an interval plus that interval.
+    Every group beyond the first costs `price` positions. The split is optimal, by dynamic programming: with the rows in
+    order of length the groups are intervals, and the best split of the first rows is the best split before an interval
+    plus that interval.
     """
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     best, cut = [0], [0]
@@ -47,24 +48,24 @@ def length_groups(lengths: Sequence[int], price: int) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Group:
-    """Samples of like length, which follow on each other in the row.
+    """Samples of similar length, which are consecutive in the row.
 
     Attributes:
         start: its first position in the row.
         lengths: of its samples.
-        spread: (samples * width,) position in the group's part of the row of each padded position; None where none is
-            padded. Padding repeats a sample's last token: causal attention shows it to nobody.
-        kept: (positions,) padded position of each of its tokens, the inverse.
+        padded_from: (samples * width,) for each padded position, its source in the group's part of the row; None where
+            all samples have the same length. Padding repeats a sample's last token, which no other token attends to.
+        kept: (positions,) the inverse: for each token its padded position.
     """
 
     start: int
     lengths: list[int]
-    spread: Tensor | None
+    padded_from: Tensor | None
     kept: Tensor | None
 
     @property
     def stop(self) -> int:
-        """The position after its last."""
+        """The position after its last one."""
         return self.start + sum(self.lengths)
 
     @property
@@ -73,14 +74,14 @@ class Group:
         return max(self.lengths)
 
     def padded(self, values: Tensor) -> Tensor:
-        """(samples, H, width, D) of values (1, H, P, D) of the whole row."""
+        """The group's values, padded: (samples, H, width, D) from (1, H, P, D) of the whole row."""
         own = values[0, :, self.start : self.stop]
-        if self.spread is not None:
-            own = own.index_select(1, self.spread)
+        if self.padded_from is not None:
+            own = own.index_select(1, self.padded_from)
         return own.unflatten(1, (len(self.lengths), self.width)).transpose(0, 1)
 
     def flat(self, values: Tensor) -> Tensor:
-        """(positions, H, D) of values (samples, width, H, D)."""
+        """Values without their padding: (positions, H, D) from (samples, width, H, D)."""
         values = values.flatten(0, 1)
         return values if self.kept is None else values.index_select(0, self.kept)
 
@@ -91,7 +92,7 @@ class Packing:
 
     Attributes:
         rows: (P,) sample of each position.
-        columns: (P,) its place in the sample.
+        columns: (P,) its index in the sample.
         starts: (B,) first position of each sample.
         groups: the samples by length.
     """
@@ -106,13 +107,13 @@ class Packing:
         """Pack samples of these lengths."""
         groups: list[Group] = []
         order: list[int] = []
-        starts, begun = [0] * len(lengths), 0
+        starts, position = [0] * len(lengths), 0
         for chosen in length_groups(lengths, CALL):
-            own = [lengths[i] for i in chosen]
-            groups.append(_group(begun, own, device))
+            groups.append(_group(position, [lengths[i] for i in chosen], device))
             order += chosen
-            for row, length in zip(chosen, own, strict=True):
-                starts[row], begun = begun, begun + length
+            for row in chosen:
+                starts[row] = position
+                position += lengths[row]
         rows = [row for row in order for _ in range(lengths[row])]
         columns = [column for row in order for column in range(lengths[row])]
 
@@ -127,9 +128,9 @@ def _group(start: int, lengths: list[int], device: torch.device) -> Group:
         return Group(start, lengths, None, None)
     length, width = torch.tensor(lengths), max(lengths)
     column = torch.arange(width)
-    spread = (length.cumsum(0) - length)[:, None] + torch.minimum(column, length[:, None] - 1)
+    padded_from = (length.cumsum(0) - length)[:, None] + torch.minimum(column, length[:, None] - 1)
     kept = (column < length[:, None]).flatten().nonzero()[:, 0]
-    return Group(start, lengths, spread.flatten().to(device), kept.to(device))
+    return Group(start, lengths, padded_from.flatten().to(device), kept.to(device))
 
 
 def attention(
@@ -141,16 +142,16 @@ def attention(
     packing: Packing | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention as transformers' `sdpa`, of each group of a packed row where there is a `packing`.
+    """Causal attention by transformers' `sdpa`, group by group where there is a `packing`.
 
     Args:
         module: the attention layer.
         query: (1, H, P, D) of a row of P positions; (B, H, L, D) of a padded batch.
-        key: the same, possibly of fewer heads.
+        key: the same, possibly with fewer heads.
         value: as key.
-        mask: not read where there is a packing.
+        mask: ignored where there is a packing.
         packing: of the row; None for a padded batch.
-        rest: what `sdpa` takes.
+        rest: further arguments of `sdpa`.
 
     Returns:
         (1, P, H, D) or (B, L, H, D), and no attention weights.
@@ -159,20 +160,26 @@ def attention(
 
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, mask, **rest)
-    found = []
+    outputs = []
     for group in packing.groups:
         q, k, v = (group.padded(each) for each in (query, key, value))
-        found.append(group.flat(sdpa_attention_forward(module, q, k, v, None, **rest | {"is_causal": True})[0]))
-    return torch.cat(found)[None], None
+        outputs.append(group.flat(sdpa_attention_forward(module, q, k, v, None, **rest | {"is_causal": True})[0]))
+    return torch.cat(outputs)[None], None
 
 
-def arguments(packing: Packing, read: Tensor, name: str) -> dict[str, Any]:
-    """What a model or its decoder is called with, to compute `read`, (B, L) ids or (B, L, d) embeddings, as one row."""
+def packed_arguments(packing: Packing, inputs: Tensor, name: str) -> dict[str, Any]:
+    """Arguments with which a model or its decoder computes (B, L) ids or (B, L, d) embeddings as one row.
+
+    Args:
+        packing: of the batch.
+        inputs: the ids or embeddings.
+        name: of the argument that takes them: "input_ids" or "inputs_embeds".
+    """
     return {
-        name: read[packing.rows, packing.columns][None],
+        name: inputs[packing.rows, packing.columns][None],
         "position_ids": packing.columns[None],
-        # transformers takes a mask of four dimensions for one that is ready, and makes none.
-        "attention_mask": torch.empty(1, 1, 1, 1, dtype=torch.bool, device=read.device),
+        # transformers takes a mask of four dimensions as ready for use and makes none.
+        "attention_mask": torch.empty(1, 1, 1, 1, dtype=torch.bool, device=inputs.device),
         "packing": packing,
     }
 
@@ -181,28 +188,28 @@ _packs: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictio
 
 
 def packs(lm: LanguageModel, width: int) -> bool:
-    """Whether a model computes samples of at most `width` tokens as one row: tried once, against padding.
+    """Whether a model can compute samples of at most `width` tokens as one row; tested once, against padding.
 
-    On a CPU: a GPU's step is bound by launching kernels (measured, see docs/experiments.md), and groups launch more.
-    Compiled steps and sharded models are padded, since they want the same shapes every time.
+    Only on a CPU: a GPU's step is bound by kernel launches (measured, see docs/experiments.md), and groups launch more
+    kernels. Compiled steps and sharded models are padded, since they need the same shapes at every step.
     """
     model = lm.module
     if lm.device.type != "cpu" or hasattr(model, "run_inside") or (model.training and lm.compiled is not None):
         return False
-    # A copy of a model that was tried has its attention, and is tried anew; one that was tried has "sdpa" to pad.
+    # A copy of a tested model has its attention and is tested again; a tested model with "sdpa" is to be padded.
     if model.config._attn_implementation not in ((NAME,) if model in _packs else (NAME, "sdpa")):
         return False
     limits = [getattr(model.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     if any(limit is not None and limit < width for limit in limits):
         return False
     if model not in _packs:
-        _packs[model] = _tried(lm)
+        _packs[model] = _try_packing(lm)
     return _packs[model]
 
 
 @contextlib.contextmanager
 def attention_by(lm: LanguageModel, name: str) -> Iterator[None]:
-    """Another implementation of attention for a while."""
+    """Use another implementation of attention for a while."""
     before = lm.module.config._attn_implementation
     lm.module.set_attn_implementation(name)
     try:
@@ -212,14 +219,14 @@ def attention_by(lm: LanguageModel, name: str) -> Iterator[None]:
 
 
 def padding(lm: LanguageModel) -> contextlib.AbstractContextManager[None]:
-    """For a while no row: for what tells samples from each other inside the model."""
+    """Pad instead of packing for a while, for code that must tell the samples apart inside the model."""
     return attention_by(lm, "sdpa") if packs(lm, 1) else contextlib.nullcontext()
 
 
 @torch.no_grad()
-def _tried(lm: LanguageModel) -> bool:
-    """Whether two samples in a row have the logits that they have when padded; if not, attention is sdpa's again."""
-    # Not at the top: it loads all of transformers' modelling code, seconds for a command that needs no model.
+def _try_packing(lm: LanguageModel) -> bool:
+    """Whether two samples get the same logits packed as padded; if not, the model's attention is "sdpa" again."""
+    # Imported here, since it loads all of transformers' modelling code, which takes seconds.
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -234,12 +241,12 @@ def _tried(lm: LanguageModel) -> bool:
     works = False
     try:
         model.set_attn_implementation(NAME)
-        # By the whole model, which hands its arguments on to the decoder, if it does.
-        packed = model(**arguments(packing, ids, "input_ids"), use_cache=False).logits[0]
+        # Through the whole model, to see whether it passes its arguments on to the decoder.
+        packed = model(**packed_arguments(packing, ids, "input_ids"), use_cache=False).logits[0]
         padded = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
         works = torch.allclose(packed, padded[packing.rows, packing.columns], rtol=1e-3, atol=1e-4)
     except (AttributeError, TypeError, ValueError, RuntimeError):
-        pass  # it does not hand its arguments on to attention
+        pass  # it does not pass its arguments on to attention
     finally:
         model.train(training)
         if not works:

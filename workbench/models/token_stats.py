@@ -1,7 +1,7 @@
-"""One encode, one shift, one mask: samples become token batches, and a model's view of their answer tokens.
+"""A model's statistics of the answer tokens of a batch: log-probabilities, entropies, ranks, states.
 
-Answer-token statistics are packed: one entry an answer token, over all samples, without padding. Whatever works on
-them needs no mask and no label shift, because `token_stats` has done both.
+They are packed: one entry per answer token over all samples, without padding. Code that works on them needs neither a
+mask nor a label shift, because `token_stats` has done both.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from workbench.models.batch import TokenBatch
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
-ROWS = 512  # answer tokens whose distributions are made at once where no gradient is needed
+ROWS = 512  # answer tokens whose distributions are computed at once where no gradient is needed
 
 
 @dataclass
 class TokenStats:
-    """What a model thinks of each answer token; N tokens packed over the batch.
+    """Statistics of N answer tokens, packed over the batch. Those that were not requested are None.
 
     Attributes:
         rows: (N,) sample of each token, as an index into the batch.
@@ -33,11 +33,10 @@ class TokenStats:
         logit: (N,) the token's own logit, with gradient if the model has it.
         entropy: (N,) entropy of the predictive distribution, in nats.
         rank: (N,) how many tokens are more probable; 0 is the argmax.
-        hidden: (N, d) state at the token itself, or at the position that predicts it, if asked for.
-        logits: (N, V) in float32 at least, with gradient if the model has it, if asked for.
-        states: (N, d) state of one layer at the position that predicts the token, with gradient if the model has it,
-            if asked for.
-        top_ids: (N, k) most probable tokens, with `top_logp` (N, k), if asked for.
+        hidden: (N, d) state at the token itself, or at the position that predicts it.
+        logits: (N, V) in float32 at least, with gradient if the model has it.
+        states: (N, d) state of one layer at the position that predicts the token, with gradient if the model has it.
+        top_ids: (N, k) most probable tokens, with `top_logp` (N, k).
         samples: number of samples in the batch.
     """
 
@@ -68,7 +67,7 @@ class TokenStats:
         return self._counts
 
     def split(self, samples: int) -> tuple[TokenStats, TokenStats]:
-        """Statistics of the first so many samples, and of the others."""
+        """Statistics of the first `samples` samples, and of the others."""
         tokens = int(self.counts[:samples].sum())
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("samples", "_counts")}
         first = {name: value[:tokens] for name, value in values.items() if value is not None}
@@ -99,7 +98,7 @@ def token_stats(
 ) -> TokenStats:
     """Statistics of the answer tokens: the only label shift and mask in the package.
 
-    The token at position c is predicted by the state at c - 1. Logits are computed there and nowhere else.
+    The token at position c is predicted by the state at c - 1. Logits are computed at these positions only.
 
     Args:
         lm: the model.
@@ -110,19 +109,19 @@ def token_stats(
         logits: also the logits themselves.
         states: also the predicting states of this layer, float32, with gradient.
         top_k: also the k most probable tokens and their log-probabilities.
-        embeddings: (B, L, d) what the model reads in place of the embeddings of the batch's tokens.
+        embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
     """
     layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
     labels = batch.input_ids[batch.rows, batch.columns]
-    forward.head_is_plain(lm, batch)  # tried outside: a sharded model cannot be called within its own forward
+    forward.head_is_plain(lm, batch)  # tested here, since a sharded model cannot be called within its own forward
 
     def compute() -> dict[str, Tensor]:
-        found, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings)
+        layer_states, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings)
         training = predicting.requires_grad and lm.module.training
         if training and not (logits or extras or top_k) and forward.in_pieces(head, len(labels)):
             values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, predicting, labels), strict=True))
         else:
-            # Without gradient the vocabulary-wide rows are made a piece at a time: for a set of answers gigabytes.
+            # Without gradient the (N, V) rows are computed piece by piece: all at once can take gigabytes.
             whole = logits or predicting.requires_grad
             pieces = [slice(None)] if whole else [slice(i, i + ROWS) for i in range(0, max(1, len(labels)), ROWS)]
             parts: list[dict[str, Tensor]] = []
@@ -133,16 +132,16 @@ def token_stats(
             if logits:
                 values["logits"] = scores
         if states is not None:
-            values["states"] = found[states][places - 1].float()
+            values["states"] = layer_states[states][places - 1].float()
         if hidden is not None:
-            values["hidden"] = found[layer].detach()[places - int(hidden == "predicting")].float()
+            values["hidden"] = layer_states[layer].detach()[places - int(hidden == "predicting")].float()
         return values
 
     return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))
 
 
 def _values(scores: Tensor, labels: Tensor, extras: bool, top_k: int) -> dict[str, Tensor]:
-    """What is taken from logits (N, V): the labels' log-probability and logit, and what else is asked for."""
+    """The labels' log-probability and logit from logits (N, V); with `extras` and `top_k` as in `token_stats`."""
     logp = -F.cross_entropy(scores, labels, reduction="none")
     values = {"logp": logp, "logit": scores.gather(-1, labels[:, None])[:, 0]}
     with torch.no_grad():

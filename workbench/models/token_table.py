@@ -13,27 +13,20 @@ from workbench.models.token_stats import TokenStats
 
 
 def split(values: torch.Tensor, stats: TokenStats) -> list[np.ndarray]:
-    """Packed (N,) values as one float64 array a sample."""
+    """Packed (N,) values as one float64 array per sample."""
     return np.split(values.detach().double().cpu().numpy(), np.cumsum(stats.counts.cpu().numpy())[:-1])
 
 
 def token_columns(encodings: list[Encoding], *, prompt: bool = False) -> dict[str, Any]:
-    """Columns that describe the samples' answer tokens in order; with `prompt` the question's before them."""
-    names = ("sample_id", "position", "token_id", "token", "start", "end", "segment", "span")
-    out: dict[str, list[Any]] = {name: [] for name in names}
+    """The columns of a score table that describe the answer's tokens; with `prompt`, the question's before them."""
+    rows = []
     for encoding in encodings:
-        for segment, name in ((PROMPT, "prompt"), (ANSWER, "answer")):
-            if segment == PROMPT and not prompt:
-                continue
-            labels = encoding.span_labels() if segment == ANSWER else None
+        labels = encoding.span_labels()
+        for segment, name in ((PROMPT, "prompt"), (ANSWER, "answer"))[0 if prompt else 1 :]:
             for place, position in enumerate(encoding.positions(segment)):
-                start, end = encoding.ranges[position]
-                out["sample_id"].append(encoding.sample.id)
-                out["position"].append(place)
-                out["token_id"].append(encoding.ids[position])
-                out["token"].append(encoding.text_of(position))
-                out["start"].append(start)
-                out["end"].append(end)
-                out["segment"].append(name)
-                out["span"].append(None if labels is None else labels[place])
-    return {**out, "span": pd.array(out["span"], dtype="boolean")}
+                span = labels[place] if labels and segment == ANSWER else None
+                text, (start, end) = encoding.text_of(position), encoding.ranges[position]
+                rows.append((encoding.sample.id, place, encoding.ids[position], text, start, end, name, span))
+    names = ("sample_id", "position", "token_id", "token", "start", "end", "segment", "span")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)) if rows else {n: [] for n in names}
+    return {**columns, "span": pd.array(columns["span"], dtype="boolean")}

@@ -6,11 +6,13 @@ from .directory import cost_to_reach as cost_to_reach
 from .directory import is_run as is_run
 from .directory import list_runs as list_runs
 from .execution import Stopped as Stopped
+from .execution import resume as resume
 from .execution import start as start
 from .interrupts import heed as heed
 from .interrupts import remembered as remembered
 from .interrupts import uninterrupted as uninterrupted
 from .jobs import Job as Job
+from .loading import load_result as load_result
 from .lock import STOP as STOP
 from .lock import job_of as job_of
 from .options import presets_of as presets_of

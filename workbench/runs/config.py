@@ -6,75 +6,100 @@ import platform
 import secrets
 import subprocess
 import time
-from dataclasses import asdict, dataclass, field
+import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError
-from workbench.objectives import objective, retain_loss
+from pydantic import BaseModel, Field, ValidationError
+
+from workbench.errors import UserError, unknown
 from workbench.runs.stopping import levels
-from workbench.scorers import check_needs, load_scorer, read_scores
 from workbench.tasks import TaskSpec
-from workbench.unlearning import Settings, from_file, one_scorer
+from workbench.unlearning import Settings
+
+DISTRIBUTION = "unlearning-workbench"
+RECORDED = ("versions", "model_sha256", "data_sha256", "threads", "processes")  # what a run adds to its `config.json`
+RENAMED_SETS = {"heldout": "general", "holdout": "nonmembers"}  # probe sets of the version before
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(BaseModel, frozen=True, extra="forbid"):
     """All that names a run: with it, and the same versions, the numbers come out the same.
 
-    Attributes:
-        task: what to forget and keep.
-        model: model by name or path.
-        objective: forget loss by name.
-        weights: scorer by name, or the path of a score table or of a saved scorer.
-        settings: the numbers.
-        reference: model for scorers that need one.
-        prompt: "chat" or "plain"; None leaves it to the model.
-        device: None for a GPU where there is one.
-        precision: None leaves it to the machine.
-        probe_limit: probe at most so many samples a set.
-        probe_every: steps between two probes during the run, of at most `PROBED_DURING` samples a set; 0: none.
-        stop_at: levels such as "forget.fact_accuracy<=0.2,retain.fact_accuracy>=0.9": the run ends, finished, at the
-            first of these probes that finds all of them. They are of few answers: those after the run, of all, may say
-            otherwise. The learning rate falls as for all its steps.
-        track: trackers that are told each step: tensorboard, trackio, wandb, mlflow.
+    Raises:
+        UserError: a field is unknown, or a value is of the wrong kind or out of its range.
     """
 
-    task: TaskSpec
-    model: str
-    objective: str = "atwu"
-    weights: str = "atwu"
-    settings: Settings = field(default_factory=Settings)
-    reference: str | None = None
-    prompt: str | None = None
-    device: str | None = None
-    precision: str | None = None
-    probe_limit: int | None = None
-    probe_every: int = 0
-    stop_at: str = ""
-    track: tuple[str, ...] = ()
+    task: TaskSpec = Field(description="What to forget and what to keep.")
+    model: str = Field(description="The model, by name or path.")
+    objective: str = Field("atwu", description="The forget loss, by name.")
+    weights: str = Field(
+        "atwu", description="Token weights: a scorer by name, or the path of a score table or of a saved scorer."
+    )
+    settings: Settings = Field(default_factory=Settings, description="The numbers of the run.")
+    reference: str | None = Field(None, description="A second model, for scorers that need one.")
+    prompt: str | None = Field(None, description='"chat" or "plain"; by default the model decides.')
+    device: str | None = Field(None, description='"cpu", "cuda", ...; by default a GPU where there is one.')
+    precision: str | None = Field(None, description="The number format; by default the machine decides.")
+    probe_limit: int | None = Field(None, ge=1, description="The most samples of a set that are probed.")
+    probe_every: int = Field(
+        0, ge=0, description="Steps between two probes during the run, of at most 32 samples a set; 0 means none."
+    )
+    stop_at: str = Field(
+        "", description="Early stopping: levels such as forget.fact_accuracy<=0.2,retain.fact_accuracy>=0.9. The run "
+        "ends, finished, at the first probe on the way that reaches all of them. That probe is of few answers, so the "
+        "probe of all answers after the run may differ. The learning rate decays as it would over all steps.",
+    )  # fmt: skip
+    track: tuple[str, ...] = Field((), description="Trackers that get each step: tensorboard, trackio, wandb, mlflow.")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _user_error(error) from None
 
     @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> Config:
-        """The configuration that `config.json` holds."""
-        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
-        known |= {"track": tuple(known.get("track", ()))}
-        return cls(**{**known, "task": TaskSpec(**record["task"]), "settings": Settings(**record["settings"])})
+    def from_dict(cls, record: dict[str, Any], source: Path | None = None) -> Config:
+        """The configuration that a `config.json` holds, also one of the version before.
+
+        Args:
+            record: its content.
+            source: the file, for errors.
+
+        Raises:
+            UserError: it holds what this version does not know; the line names the file and the version that made it.
+        """
+        values = {key: value for key, value in record.items() if key not in RECORDED}
+        for old, new in RENAMED_SETS.items():
+            values["stop_at"] = values.get("stop_at", "").replace(f"{old}.", f"{new}.")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # settings by their old names
+                return cls(**values)
+        except UserError as error:
+            made = record.get("versions", {}).get(DISTRIBUTION, "an unknown version")
+            raise UserError(
+                f"{source or 'configuration'}: {error} (written by {made}, read by {version(DISTRIBUTION)})"
+            ) from None
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with some fields changed, validated like any other."""
+        return Config(**{**dict(self), **changes})
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration as JSON takes it."""
-        return asdict(self)
+        return self.model_dump(mode="json")
 
     def check(self) -> None:
         """Raise for a name that does not exist, before anything is loaded or written."""
+        from workbench.objectives import objective, retain_loss
+        from workbench.scorers import check_needs, load_scorer, read_scores
+        from workbench.unlearning import from_file, one_scorer
+
         objective[self.objective]
         retain_loss[self.settings.retain_loss]
-        if self.probe_limit is not None and self.probe_limit < 1:
-            raise UserError(f"probe_limit must be at least 1, not {self.probe_limit}")
-        if self.probe_every < 0:
-            raise UserError(f"probe_every must be at least 0, not {self.probe_every}")
         if levels(self.stop_at, "stop_at") and not self.probe_every:
-            raise UserError(f"stop_at={self.stop_at} is seen by probes during the run: set probe_every (--probe-every)")
+            raise UserError(f"stop_at={self.stop_at} needs probes during the run: set probe_every (--probe-every)")
         if self.weights.endswith(".parquet"):
             one_scorer(read_scores(Path(self.weights)))
         elif from_file(self.weights):
@@ -83,17 +108,33 @@ class Config:
             check_needs([self.weights], self.reference is not None)
 
 
+def _user_error(error: ValidationError) -> UserError:
+    """The first thing that is wrong, in one line that names the field."""
+    first = error.errors()[0]
+    name, context = ".".join(map(str, first["loc"])), first.get("ctx", {})
+    if first["type"] == "extra_forbidden":
+        return unknown("configuration key", name, list(Config.model_fields))
+    if first["type"] == "value_error":
+        return UserError(str(context["error"]))
+    needed = f"at least {context['ge']}" if "ge" in context else first["msg"].removeprefix("Input should be ")
+    return UserError(f"{name} must be {needed}, not {first['input']!r}")
+
+
 def versions() -> dict[str, str]:
     """What the numbers depend on besides the configuration."""
-    from importlib.metadata import version
+    names = (DISTRIBUTION, "torch", "transformers", "accelerate", "tokenizers", "numpy", "pandas")
+    return {name: version(name) for name in names} | {
+        "python": platform.python_version(), "machine": platform.machine(), "commit": _commit()
+    }  # fmt: skip
 
-    names = ("unlearning-workbench", "torch", "transformers", "accelerate", "tokenizers", "numpy", "pandas")
-    found = {name: version(name) for name in names}
-    head = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    commit = head.stdout.strip() or "not available"
-    return found | {"python": platform.python_version(), "machine": platform.machine(), "commit": commit}
+
+def _commit() -> str:
+    """The commit of a checkout; an installed package has none, and git may be absent."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "not available"
 
 
 def new_path(config: Config, root: Path = Path("runs")) -> Path:

@@ -1,4 +1,4 @@
-"""Who works on a run: one process at a time, known to the others, and let go by whatever ends it."""
+"""Which process works on a run: one at a time, recorded in `job.json`, and released however it ends."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from workbench.errors import UserError
 from workbench.files import write_json
 
 JOB, LOCK = "job.json", ".lock"
-STOP = "stop"  # a file of this name asks a run to stop
-SILENT = 600.0  # seconds after which a run on another machine, of which nothing is heard, counts as gone
+STOP = "stop"  # a file of this name in its directory stops a run after its step
+SILENT = 600.0  # seconds without a write after which a run on another machine counts as gone
 
 
 @contextlib.contextmanager
 def run_lock(path: Path) -> Iterator[Callable[..., None]]:
-    """Have a run to oneself; the body gets `tell(state, reason)`, which says in `job.json` how it stands.
+    """Lock a run for this process. The body gets `write_status(state, reason)`, which updates `job.json`.
 
-    The lock is the operating system's: it goes with the process, however that ends, so that none is ever stale.
+    The lock is the operating system's: it goes with the process, however that ends, so no lock is ever stale.
 
     Raises:
-        UserError: another process has it; the message says which.
+        UserError: another process has the lock; the message says which.
     """
     try:
         lock = FileLock(path / LOCK, timeout=0).acquire()
@@ -41,27 +41,27 @@ def run_lock(path: Path) -> Iterator[Callable[..., None]]:
     with lock:
         since = time.time()
 
-        def tell(state: str, reason: str | None = None, **facts: Any) -> None:
+        def write_status(state: str, reason: str | None = None, **facts: Any) -> None:
             with contextlib.suppress(UserError, FileNotFoundError):  # a full disk must not hide why the run ended
                 write_json(path / JOB, whois(os.getpid()) | {"since": since, "state": state, "reason": reason, **facts})
 
-        yield tell
+        yield write_status
 
 
 def whois(pid: int) -> dict[str, Any]:
-    """A process of this machine, as others can find it."""
+    """A process of this machine, so that other processes can identify it."""
     import psutil
 
     return {"pid": pid, "host": socket.gethostname(), "process_started": psutil.Process(pid).create_time()}
 
 
 def job_of(path: Path) -> dict[str, Any]:
-    """What `job.json` says; empty where there is none."""
+    """The content of `job.json`; empty if there is none."""
     try:
-        found = json.loads((path / JOB).read_text(encoding="utf-8"))
+        job = json.loads((path / JOB).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return job if isinstance(job, dict) else {}
 
 
 def holder(job: dict[str, Any]) -> str:
@@ -71,7 +71,7 @@ def holder(job: dict[str, Any]) -> str:
 
 
 def alive(path: Path, job: dict[str, Any]) -> bool:
-    """Whether the process that a `job.json` names still works on the run."""
+    """Whether the process that `job.json` names still works on the run."""
     if "pid" not in job or job.get("state") not in ("queued", "running"):
         return False
     if job["host"] != socket.gethostname():

@@ -1,4 +1,4 @@
-"""Levels that metrics are to reach, as people write them: forget.fact_accuracy<=0.2."""
+"""Early stopping: levels for metrics to reach, written as forget.fact_accuracy<=0.2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORM = re.compile(r"\s*(\w+)\.(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*")
 
 @dataclass(frozen=True)
 class Level:
-    """A metric of a probe set that is to be at most (`below`) or at least `level`."""
+    """A metric of a probe set is at most (`below`) or at least `level`."""
 
     probe_set: str
     metric: str
@@ -25,7 +25,7 @@ class Level:
         return f"{self.probe_set}.{self.metric}{'<=' if self.below else '>='}{self.level:g}"
 
     def check(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-        """Raise where a probing has no such metric."""
+        """Raise if a probe has no such metric."""
         value = metrics.get(self.probe_set, {}).get(self.metric)
         if value is None:
             known = f"sets: {', '.join(metrics)}; metrics: {', '.join(next(iter(metrics.values())))}"
@@ -33,8 +33,8 @@ class Level:
         if isinstance(value, dict):
             raise UserError(f"{self}: not available: {value['reason']}")
 
-    def holds(self, metrics: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether a probing found it so; what is not available does not hold."""
+    def reached(self, metrics: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether a probe's metric is there; a metric that is not available never is."""
         value = metrics.get(self.probe_set, {}).get(self.metric)
         if value is None or isinstance(value, dict):
             return False
@@ -42,26 +42,26 @@ class Level:
 
 
 def level(text: str, option: str) -> Level:
-    """The level that SET.METRIC<=X or SET.METRIC>=X names, given under `option`.
+    """The level that SET.METRIC<=X or SET.METRIC>=X names; errors name `option`.
 
     Raises:
-        UserError: it names none.
+        UserError: the text is no level.
     """
-    found = FORM.fullmatch(text)
+    match = FORM.fullmatch(text)
     try:
-        value = float(found[4]) if found else None
+        value = float(match[4]) if match else None
     except ValueError:
         value = None
-    if found is None or value is None:
+    if match is None or value is None:
         raise UserError(f"{option} takes SET.METRIC<=LEVEL or >=, such as forget.fact_accuracy<=0.2, not '{text}'")
-    return Level(found[1], found[2], found[3] == "<=", value)
+    return Level(match[1], match[2], match[3] == "<=", value)
 
 
 def levels(text: str, option: str) -> list[Level]:
-    """Levels with commas between them, all of which are to hold at once; of nothing none."""
+    """Levels separated by commas; no text means none."""
     return [level(part, option) for part in text.split(",")] if text.strip() else []
 
 
-def met(wanted: Sequence[Level], metrics: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a probing found all of the levels; where none is wanted none is met."""
-    return bool(wanted) and all(each.holds(metrics) for each in wanted)
+def all_reached(wanted: Sequence[Level], metrics: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a probe reaches all levels at once; without levels it never does."""
+    return bool(wanted) and all(each.reached(metrics) for each in wanted)

@@ -1,7 +1,7 @@
 """Many runs: a grid of objectives, token weights and seeds, here or on a Ray cluster, in one table.
 
-A run's directory is named by its configuration, so that the same sweep, started again, repeats nothing that is finished
-and goes on with what is not. A worker that dies takes nothing with it: its run is resumed by another.
+A run's directory is named by its configuration, so the same sweep, started again, repeats nothing that is finished and
+goes on with what is not. If a worker dies, another one resumes its run.
 """
 
 from __future__ import annotations
@@ -9,26 +9,23 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, is_missing, unknown
 from workbench.files import write_table
 from workbench.objectives import objective
+from workbench.progress import Progress, silent
 from workbench.runs.config import Config
-from workbench.runs.directory import RunDirectory, is_run
+from workbench.runs.directory import METRICS, RunDirectory, is_run
 from workbench.runs.execution import Stopped, resume, start
+from workbench.runs.scheduler import ATTEMPTS, WorkerDied, Workers
 from workbench.unlearning import Settings
 
-ATTEMPTS = 3  # times a run is begun whose workers die
 ENGINES = ("local", "ray")
 
 
@@ -46,19 +43,19 @@ def grid(
         objectives: by name.
         weights: by name, or score tables or saved scorers.
         seeds: of the runs.
-        settings: the numbers of a pair of objective and weights; by default those that the objective's authors set, and
-            `base`'s for the rest.
+        settings: returns the settings of a pair of objective and weights; by default those of the objective's authors,
+            and `base`'s for the rest.
     """
-    found = []
+    configs = []
     for name, chosen, seed in itertools.product(objectives, weights, seeds):
         authors = replace(base.settings, **objective[name].settings)
         numbers = settings(name, chosen) if settings else authors
-        found.append(replace(base, objective=name, weights=chosen, settings=replace(numbers, seed=seed)))
-    return found
+        configs.append(base.replace(objective=name, weights=chosen, settings=replace(numbers, seed=seed)))
+    return configs
 
 
 def directory_of(config: Config, root: Path) -> Path:
-    """Where a run of a sweep lies: `<objective>-<weights>-s<seed>-<hash of the whole configuration>`."""
+    """The directory of a run of a sweep: `<objective>-<weights>-s<seed>-<hash of the whole configuration>`."""
     digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()
     return root / f"{config.objective}-{Path(config.weights).stem}-s{config.settings.seed}-{digest[:8]}"
 
@@ -70,7 +67,7 @@ def sweep(
     engine: str = "local",
     workers: int = 1,
     address: str | None = None,
-    progress: Callable[[int, int, dict[str, Any]], None] = lambda done, total, row: None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
     """Run all configurations that are not finished yet; the table of all of them is also `ROOT/sweep.parquet`.
 
@@ -81,7 +78,7 @@ def sweep(
             each other's runs.
         workers: processes of the local pool.
         address: of the Ray cluster; a new one on this machine by default.
-        progress: called with runs done, all runs, and the row of the one that has just ended.
+        progress: called with "run", runs done, all runs, and the objective and weights of the one that has just ended.
 
     Raises:
         UserError: a configuration names what does not exist; nothing is started then.
@@ -93,29 +90,35 @@ def sweep(
         Config.from_dict(record).check()
     root.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, Any]] = {}
-    rounds = _on_ray(jobs, address) if engine == "ray" else _on_this_machine(jobs, workers)
-    for path, row in rounds:
+    for path, row in _on_ray(jobs, address) if engine == "ray" else _on_this_machine(jobs, workers):
         rows[path] = row
-        progress(len(rows), len(jobs), row)
+        progress("run", len(rows), len(jobs), f"{row['objective']} {row['weights']}")
     table = pd.DataFrame([rows[path] for path in jobs])
     write_table(root / "sweep.parquet", table)
     return table
 
 
-def one(path: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Start, resume or only read a run; returns its row. What is wrong with it stands in the row."""
-    config, folder = Config.from_dict(record), Path(path)
+def one(job: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """The row of a run (its directory, and its configuration), which is started, resumed or only read.
+
+    An error of the user's is in the row, and does not end the sweep.
+    """
+    folder, config = Path(job[0]), Config.from_dict(job[1])
     try:
-        folder.mkdir(parents=True, exist_ok=True)  # which says that it has been begun
         if not is_run(folder):
             start(config, folder)
         elif not (folder / "run.json").exists():
             resume(folder)
     except UserError as error:
-        return row_of(config, folder) | {"status": "failed", "reason": str(error)}
+        return failed(job, str(error))
     except Stopped:
         pass
     return row_of(config, folder)
+
+
+def failed(job: tuple[str, dict[str, Any]], reason: str) -> dict[str, Any]:
+    """The row of a run that failed."""
+    return row_of(Config.from_dict(job[1]), Path(job[0])) | {"status": "failed", "reason": reason}
 
 
 def row_of(config: Config, path: Path) -> dict[str, Any]:
@@ -136,50 +139,22 @@ def row_of(config: Config, path: Path) -> dict[str, Any]:
         return row
     run = RunDirectory(path)
     row |= {key: value for key, value in run.status().items() if key in ("status", "reason", "flops", "seconds")}
-    for phase, sets in (run.json("metrics.json") or {}).items():
+    for phase, sets in (run.json(METRICS) or {}).items():
         for name, metrics in sets.items():
             for key, value in metrics.items():
-                row[f"{phase}.{name}.{key}"] = None if isinstance(value, dict) else value
+                row[f"{phase}.{name}.{key}"] = None if is_missing(value) else value
     return row
 
 
-def _on_this_machine(jobs: dict[str, Any], workers: int) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Rows as they come. A killed worker breaks its pool: a new one goes on with what is missing."""
-    begun = dict.fromkeys(jobs, 0)
-    missing = dict(jobs)
-    while missing:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_worker, initargs=(workers,)) as pool:
-            waiting = {pool.submit(one, path, record): path for path, record in missing.items()}
-            try:
-                for future in as_completed(waiting):
-                    path = waiting[future]
-                    row = future.result()
-                    del missing[path]
-                    yield path, row
-            except BrokenProcessPool:
-                pass
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-        for path in missing:
-            begun[path] += Path(path).exists()
-        lost = [path for path in missing if begun[path] >= ATTEMPTS]
-        for path in lost:
-            config = Config.from_dict(missing.pop(path))
-            reason = f"its worker died {ATTEMPTS} times, as it does when memory runs out"
-            yield path, row_of(config, Path(path)) | {"status": "failed", "reason": reason}
+def _on_this_machine(jobs: dict[str, Any], workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows as they come, from a pool of processes."""
+    with Workers(workers) as pool:
+        for job, row in pool.run(one, list(jobs.items())):
+            yield job[0], failed(job, str(row)) if isinstance(row, WorkerDied) else row
 
 
-def _worker(workers: int) -> None:
-    """Give a worker its share of the cores."""
-    import torch
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-
-
-def _on_ray(jobs: dict[str, Any], address: str | None) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Rows as they come; Ray begins a task again whose worker or node is gone."""
+def _on_ray(jobs: dict[str, Any], address: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows as they come; Ray itself restarts a task whose worker or node is gone."""
     try:
         import ray
     except ImportError:
@@ -189,16 +164,15 @@ def _on_ray(jobs: dict[str, Any], address: str | None) -> Iterable[tuple[str, di
         ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
     try:
         task = ray.remote(max_retries=ATTEMPTS - 1)(one)
-        waiting = {task.remote(path, record): path for path, record in jobs.items()}
+        waiting = {task.remote(job): job for job in jobs.items()}
         while waiting:
             done, _ = ray.wait(list(waiting), num_returns=1)
-            path = waiting.pop(done[0])
+            job = waiting.pop(done[0])
             try:
                 row = ray.get(done[0])
             except ray.exceptions.RayError as error:
-                reason = f"its worker died {ATTEMPTS} times: {str(error).splitlines()[0]}"
-                row = row_of(Config.from_dict(jobs[path]), Path(path)) | {"status": "failed", "reason": reason}
-            yield path, row
+                row = failed(job, f"its worker died {ATTEMPTS} times: {str(error).splitlines()[0]}")
+            yield job[0], row
     finally:
         if ours:
             ray.shutdown()

@@ -1,10 +1,9 @@
-"""Experiment trackers, told each step of a run through accelerate: TensorBoard, trackio, W&B, MLflow."""
+"""Experiment trackers, which get each step of a run through accelerate: TensorBoard, trackio, W&B, MLflow."""
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ PACKAGES = {"tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"
 
 
 def check_trackers(names: tuple[str, ...]) -> None:
-    """Raise for a tracker that does not exist, or whose package is not here."""
+    """Raise for a tracker that does not exist, or whose package is not installed."""
     for name in names:
         if name not in PACKAGES:
             raise unknown("tracker", name, list(PACKAGES))
@@ -25,10 +24,10 @@ def check_trackers(names: tuple[str, ...]) -> None:
 
 
 class Trackers:
-    """A run's trackers; without any, all of it does nothing.
+    """A run's trackers; does nothing if there are none.
 
-    They write where their own settings say; TensorBoard and W&B below `RUN/trackers`. A run does not end because a
-    tracker fails on the way: it is told once, and the run goes on without.
+    They write where their own settings say; TensorBoard and W&B below `RUN/trackers`. A tracker that fails on the way
+    does not end the run: it is reported once, and the run goes on without.
     """
 
     def __init__(self, config: Config, directory: RunDirectory) -> None:
@@ -45,19 +44,19 @@ class Trackers:
         names = ", ".join(self.config.track)
         try:
             self.accelerator = Accelerator(device_placement=False, log_with=list(self.config.track), project_dir=folder)
-            self.accelerator.init_trackers("unlearning-workbench", flat(asdict(self.config)), self._options(folder))
+            self.accelerator.init_trackers("unlearning-workbench", flat(self.config.as_dict()), self._options(folder))
         except Exception as error:  # whatever such a package raises
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"{names} cannot be started: {reason}; see the tracker's own settings") from error
         return self
 
     def _options(self, folder: Path) -> dict[str, Any]:
-        """The run's name and place, in each tracker's own words."""
+        """The run's name and place, under each tracker's own keys."""
         name = self.directory.name
         return {"wandb": {"name": name, "dir": str(folder)}, "trackio": {"name": name}, "mlflow": {"run_name": name}}
 
-    def tell(self, event: dict[str, Any]) -> None:
-        """An event's numbers."""
+    def log(self, event: dict[str, Any]) -> None:
+        """Log an event's numbers."""
         if self.accelerator is None:
             return
         numbers = {k: v for k, v in flat(event).items() if isinstance(v, int | float)}
@@ -73,7 +72,7 @@ class Trackers:
 
 
 def flat(record: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested entries as `outer/inner`; what is no number or text becomes text."""
+    """Nested entries as `outer/inner`; other values than numbers and text become text."""
     out: dict[str, Any] = {}
     for key, value in record.items():
         if isinstance(value, dict):

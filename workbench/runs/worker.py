@@ -1,6 +1,7 @@
-"""The process of a job: it waits for its turn, then goes on with its run.
+"""The process of a job: it waits for its turn, then continues its run.
 
-What it imports before its turn is light, so that a long queue takes little memory.
+The queue is the directory of runs itself: a job looks at the `job.json` of the others, since no process lives long
+enough to hold a pool (see `scheduler`). It imports little before its turn, so that a long queue takes little memory.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from filelock import FileLock
 from workbench.errors import UserError
 from workbench.runs.lock import STOP, alive, job_of, run_lock
 
-LOOK_EVERY = 0.3  # seconds between two looks whether it is one's turn
+LOOK_EVERY = 0.3  # seconds between two looks at the queue
 
 
-def wait_for_turn(path: Path, at_once: int, tell: Callable[..., None]) -> bool:
-    """Wait until fewer than `at_once` runs go on beside this one, none waits longer, and there is memory for it.
+def wait_for_turn(path: Path, at_once: int, write_status: Callable[..., None]) -> bool:
+    """Wait until fewer than `at_once` other runs are going on, none waits longer, and there is memory for it.
 
     Returns:
-        False if the run was asked to stop in the meantime.
+        False if the run was stopped in the meantime.
     """
     mine = job_of(path)
     since = mine.get("since", time.time())
     facts = {name: mine.get(name) for name in ("needs_bytes", "device")}
-    tell("queued", since=since, **facts)
+    write_status("queued", since=since, **facts)
     while not (path / STOP).exists():
         with FileLock(path.parent / ".turns"):
             others = [p.parent for p in path.parent.glob("*/job.json") if p.parent != path]
@@ -36,14 +37,14 @@ def wait_for_turn(path: Path, at_once: int, tell: Callable[..., None]) -> bool:
             running = sum(job["state"] == "running" for job in jobs)
             before = sum(job["state"] == "queued" and job["since"] < since for job in jobs)
             if running + before < at_once and (not running or room_for(facts)):
-                tell("running")
+                write_status("running")
                 return True
         time.sleep(LOOK_EVERY)
     return False
 
 
 def room_for(facts: dict[str, Any]) -> bool:
-    """Whether the memory that a run is expected to take is free now."""
+    """Whether the memory that a run will need is free now."""
     if not facts.get("needs_bytes"):
         return True
     import torch
@@ -54,12 +55,12 @@ def room_for(facts: dict[str, Any]) -> bool:
 
 
 def work(path: Path, at_once: int) -> int:
-    """Go on with a run when it is its turn; returns the exit status."""
+    """Continue a run when it is its turn; returns the exit status."""
     try:
-        with run_lock(path) as tell:
-            if not wait_for_turn(path, at_once, tell):
+        with run_lock(path) as write_status:
+            if not wait_for_turn(path, at_once, write_status):
                 (path / STOP).unlink()
-                tell("stopped", "stopped while it waited for its turn")
+                write_status("stopped", "stopped while it waited for its turn")
                 return 130
         from workbench.runs.execution import Stopped, resume
 

@@ -1,7 +1,7 @@
 """Amortised scores: a linear map from hidden states to a token signal, in closed form and without labels.
 
-A signal is noisy, and on memorised text it is nearly silent. The map is fitted on other text, where the model is
-unsure, and says of a memorised token how unsure the model would be.
+A signal such as the entropy is noisy, and on memorised text it is nearly zero. The map is fitted on other text, where
+the model is unsure, and predicts how unsure the model would be of a memorised token.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import torch
 from torch import Tensor
 
 from workbench.errors import UserError
-from workbench.models import LanguageModel, TokenStats
+from workbench.models import LanguageModel, TokenStats, in_sample_order
 from workbench.scorers.base import BatchContext, TaskContext, plain_scorers, scorer
 from workbench.tasks import Sample, spread
 
 GRID = [10.0**power for power in np.arange(-3.0, 2.01, 0.5)]
 FOLDS = 5
-MEMORISED = 0.5  # nats a token; text that a model has not seen is above 1
+MEMORISED = 0.5  # nats per token; text that a model has not seen is above 1
 
 
 @dataclass
 class LinearMap:
-    """s = w . (h - shift) / scale + b: what a signal is expected to be at a token with hidden state h.
+    """s = w . (h - shift) / scale + b: the expected signal at a token with hidden state h.
 
     Attributes:
         state: "w", "shift" and "scale" (d,), "b" (1,), and "quantiles" (1001,) of s on the text it was fitted on.
-        device: where they are.
-        signal: the scorer that it stands for.
-        hidden: which token's state it reads.
+        device: where these tensors are.
+        signal: the scorer that it predicts.
+        hidden: the state at the token itself, or the one that predicts it.
         layer: of which layer, as an index into the model's hidden states.
-        ridge: the penalty that was used, a multiple of the number of tokens.
+        ridge: the penalty, per token.
     """
 
     state: dict[str, Tensor] = field(repr=False)
@@ -46,7 +46,7 @@ class LinearMap:
     ridge: float = 1.0
     name: ClassVar[str] = "amortised"
     every: ClassVar[int] = 0
-    relative: ClassVar[bool] = True  # as weights, its scores count by their ratio to the batch's mean
+    relative: ClassVar[bool] = True  # as weights, its scores are divided by the batch's mean
     pretrain: ClassVar[int] = 0
     products: ClassVar[int] = 0
 
@@ -64,7 +64,7 @@ class LinearMap:
         return (hidden.float() - self.state["shift"]) / self.state["scale"] @ self.state["w"] + self.state["b"]
 
     def quantile(self, scores: Tensor) -> Tensor:
-        """(N,) share of the tokens it was fitted on that score lower; in [0, 1]."""
+        """(N,) share of the tokens it was fitted on that have a lower score; in [0, 1]."""
         return torch.searchsorted(self.state["quantiles"], scores.contiguous()) / len(self.state["quantiles"])
 
 
@@ -73,15 +73,15 @@ def ridge_by_sample(
 ) -> tuple[dict[str, Tensor], float, Tensor]:
     """Ridge regression of a signal on standardised states; the penalty by cross-validation over whole samples.
 
-    Minimises sum (y - b - w . z)^2 + c n |w|^2 for n tokens. Of the penalties c in `grid`, the one-standard-error rule
-    takes the strongest whose held-out error is within one standard error of the least. All folds share sums of
-    products, so that the states are read once.
+    Minimises sum (y - b - w . z)^2 + c n |w|^2 over n tokens. Of the penalties c in `grid`, the one-standard-error rule
+    takes the largest whose held-out error is within one standard error of the least. The folds share sums of products,
+    so that the states are read once.
 
     Args:
         states: (N, d).
         signal: (N,) y.
-        groups: (N,) fold of each token, from 0; tokens of a sample share theirs.
-        grid: penalties, ascending; a single one is used as it is.
+        groups: (N,) fold of each token, from 0; all tokens of a sample are in one fold.
+        grid: penalties in ascending order; a single one is used as it is.
 
     Returns:
         the map's tensors, the penalty, and the held-out mean squared errors (penalties x folds).
@@ -102,11 +102,11 @@ def ridge_by_sample(
         count, sums, total = gram[-1, -1], gram[:-1, -1], moment[-1]
         values, vectors = torch.linalg.eigh(gram[:-1, :-1] - torch.outer(sums, sums) / count)
         along = vectors.T @ (moment[:-1] - sums * total / count)
-        found = []
+        solutions = []
         for penalty in penalties:
             w = vectors @ (along / (values + penalty * count))
-            found.append(torch.cat([w, ((total - sums @ w) / count)[None]]))
-        return found
+            solutions.append(torch.cat([w, ((total - sums @ w) / count)[None]]))
+        return solutions
 
     errors = torch.zeros(len(grid), len(parts), dtype=torch.float64)
     if len(grid) > 1:
@@ -127,73 +127,69 @@ def ridge_by_sample(
 
 @dataclass
 class Reading:
-    """Some text as a map is fitted to it: per sample the states (T, d) and the signal (T,) of its answer tokens."""
+    """The data of a fit: the states (T, d) and the signal (T,) of each sample's answer tokens."""
 
     states: list[Tensor]
     signal: list[Tensor]
 
-    def fit(self, folds: list[int], ridge: float) -> tuple[dict[str, Tensor], float]:
-        """The map's tensors and its penalty; `folds` has the fold of each sample."""
-        _, packed = torch.unique(torch.tensor(folds), return_inverse=True)  # folds without a sample are left out
-        if not ridge and int(packed.max()) < 1:
+    def fit(self, folds: list[int], ridge: float, leave_out: int | None = None) -> tuple[dict[str, Tensor], float]:
+        """The map's tensors and its penalty, from the fold of each sample; samples of `leave_out` are not used."""
+        kept = [i for i, fold in enumerate(folds) if fold != leave_out]
+        _, groups = torch.unique(torch.tensor([folds[i] for i in kept]), return_inverse=True)  # no empty folds
+        if not ridge and int(groups.max()) < 1:
             raise UserError("all samples to fit on are in one fold; give a ridge, or more rows")
-        lengths = torch.tensor([len(part) for part in self.signal])
-        states, signal = torch.cat(self.states), torch.cat(self.signal)
-        groups = packed.repeat_interleave(lengths).to(states.device)
+        states, signal = (torch.cat([each[i] for i in kept]) for each in (self.states, self.signal))
+        groups = groups.repeat_interleave(torch.tensor([len(self.signal[i]) for i in kept])).to(states.device)
         tensors, penalty, _ = ridge_by_sample(states, signal, groups, [ridge] if ridge else GRID)
         return tensors, penalty
 
-    def without(self, fold: int, folds: list[int]) -> tuple[Reading, list[int]]:
-        """The samples of the other folds, and their folds."""
-        kept = [i for i, mine in enumerate(folds) if mine != fold]
-        return Reading([self.states[i] for i in kept], [self.signal[i] for i in kept]), [folds[i] for i in kept]
-
 
 @torch.no_grad()
-def read(given: TaskContext, lm: LanguageModel, samples: list[Sample], signal: str, hidden: str, layer: int) -> Reading:
-    """One forward pass over samples; see `fit_map` for the arguments.
+def read(
+    context: TaskContext, lm: LanguageModel, samples: list[Sample], signal: str, hidden: str, layer: int
+) -> Reading:
+    """The states and the signal of some samples, by one forward pass; arguments as for `fit_map`.
 
     Raises:
-        UserError: a signal, state or number of samples that no map can be fitted to.
+        UserError: no map can be fitted to this signal, state or number of samples.
     """
     if scorer[signal].kind != "batch":
         raise UserError(f"the signal '{signal}' is no plain scorer; choose one of {', '.join(plain_scorers())}")
     needs = scorer[signal].needs
     if "spans" in needs:
-        raise UserError(f"the signal '{signal}' is the labels; a map fitted on them would be no unlabelled scorer")
-    if "reference" in needs and given.reference is None:
+        raise UserError(f"the signal '{signal}' is the labels, and a map is to be fitted without them; choose another")
+    if "reference" in needs and context.reference is None:
         raise UserError(f"the signal '{signal}' needs a reference model; name one as reference (--reference)")
     if hidden not in ("token", "predicting"):
         raise UserError(f"hidden is token or predicting, not '{hidden}'")
     if len(samples) < 2:
         raise UserError(f"a map cannot be fitted on {len(samples)} samples; give more rows to fit on")
-    none = torch.empty(0)
-    found, surprisals = Reading([none] * len(samples), [none] * len(samples)), []
-    for indices, batch, stats in given.passes(lm, samples, hidden=hidden, layer=layer):
-        scoring = BatchContext(lm, batch, given.reference, given.seed, given.cost)
-        scoring.stats = stats  # known already, with the states
+    parts, surprisals = [], []
+    for indices, batch, stats in context.passes(lm, samples, hidden=hidden, layer=layer):
+        scoring = BatchContext(lm, batch, context.reference, context.seed, context.cost)
+        scoring.stats = stats  # already computed, with the states
         values = scorer[signal].function(scoring)
         assert stats.hidden is not None
         surprisals.append(stats.nll)
         sizes = stats.counts.tolist()
-        for index, states, part in zip(indices, stats.hidden.split(sizes), values.split(sizes), strict=True):
-            found.states[index], found.signal[index] = states, part
-    if given.task.sets.get("unlabelled") and samples[0] in given.task.sets["unlabelled"]:
+        parts.append((indices, zip(stats.hidden.split(sizes), values.split(sizes), strict=True)))
+    states, signals = zip(*in_sample_order(parts), strict=True)
+    if context.task.sets.get("unlabelled") and samples[0] in context.task.sets["unlabelled"]:
         mean = float(torch.cat(surprisals).mean())
         if mean < MEMORISED:
             warnings.warn(f"the unlabelled text looks memorised (mean answer NLL {mean:.2f}), so that it says little; "
                           "give text of the same kind that the model was not trained on", stacklevel=2)  # fmt: skip
-    return found
+    return Reading(list(states), list(signals))
 
 
 def check_ridge(ridge: float) -> None:
-    """Raise for a penalty that is none."""
+    """Raise for a penalty that is negative or not finite."""
     if not (ridge >= 0 and math.isfinite(ridge)):
         raise UserError(f"ridge must be at least 0 and finite, not {ridge}")
 
 
 def fit_map(
-    given: TaskContext,
+    context: TaskContext,
     lm: LanguageModel,
     samples: list[Sample],
     *,
@@ -202,44 +198,44 @@ def fit_map(
     layer: int = -1,
     ridge: float = 0.0,
 ) -> LinearMap:
-    """Fit the linear map of a model's hidden states onto a signal of the same model, on some text.
+    """Fit a linear map from a model's hidden states to a signal of the same model.
 
     Args:
-        given: batch size, seed, reference and costs.
-        lm: whose states and whose signal.
-        samples: the text.
-        signal: a plain scorer's name.
+        context: batch size, seed, reference and costs.
+        lm: the model.
+        samples: the text to fit on.
+        signal: the name of a scorer of kind "batch".
         hidden: the state at the token itself, or the one that predicts it.
         layer: of which layer, as an index into the model's hidden states; -1 is the last.
-        ridge: the penalty, a multiple of the number of tokens; 0 chooses it by cross-validation over samples.
+        ridge: the penalty, per token; 0 chooses it by cross-validation over samples.
     """
     check_ridge(ridge)
-    text = read(given, lm, samples, signal, hidden, layer)
-    fold_of = draw_folds(samples, given.seed)
+    text = read(context, lm, samples, signal, hidden, layer)
+    fold_of = draw_folds(samples, context.seed)
     tensors, penalty = text.fit([fold_of[s.id] for s in samples], ridge)
     return LinearMap(tensors, str(lm.device), signal, hidden, layer, penalty)
 
 
 def draw_folds(samples: list[Sample], seed: int) -> dict[str, int]:
-    """A fold for each sample by its id, drawn from the seed; folds differ by one sample at most."""
+    """A fold for each sample id, drawn from the seed; the sizes of folds differ by one at most."""
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
     return {samples[i].id: place % min(FOLDS, len(samples)) for place, i in enumerate(order)}
 
 
-def other_text(given: TaskContext, rows: int) -> list[Sample]:
-    """Text to learn from that is not to be forgotten: the task's unlabelled text where there is some, else retain text.
+def other_text(context: TaskContext, rows: int) -> list[Sample]:
+    """Text to fit on that need not be forgotten: the task's unlabelled text where there is some, else retain text.
 
     At most `rows` samples, evenly spread. Unlabelled text is text of the same kind that the model was not trained on.
     """
     if rows < 2:
         raise UserError(f"rows must be at least 2, not {rows}")
-    return spread(given.task.sets.get("unlabelled") or given.task.retain, rows)
+    return spread(context.task.sets.get("unlabelled") or context.task.retain, rows)
 
 
 @scorer("amortised", range=(None, None), kind="task", source="ours", certainty="ours")
 @torch.no_grad()
 def amortised(
-    given: TaskContext,
+    context: TaskContext,
     *,
     signal: str = "alternatives",
     hidden: str = "token",
@@ -248,35 +244,34 @@ def amortised(
     rows: int = 500,
     text: str = "other",
 ) -> list[np.ndarray]:
-    """What a signal is expected to be at a token's hidden state: a ridge map fitted on other text, without labels.
+    """A signal's expected value at a token's hidden state: a ridge map fitted on other text, without labels.
 
     Args:
-        given: the task.
-        signal: which plain scorer, by name.
+        context: the task.
+        signal: the name of a scorer of kind "batch".
         hidden: the state at the "token" itself, or the one "predicting" it.
         layer: of which layer; -1 is the last.
-        ridge: the penalty, a multiple of the number of tokens; 0 chooses it by cross-validation over samples.
+        ridge: the penalty, per token; 0 chooses it by cross-validation over samples.
         rows: samples to fit on, at most.
-        text: "other" fits on unlabelled text, or where there is none on retain text; "forget" on the forget answers
-            themselves, cross-fitted: each is scored by a map that has not seen it.
+        text: "other" fits on unlabelled text, or on retain text where there is none; "forget" fits on the forget
+            answers themselves, cross-fitted: each is scored by a map that has not seen it.
     """
     if text not in ("other", "forget"):
         raise UserError(f"amortised: text is other or forget, not '{text}'")
-    asked: dict[str, Any] = {"signal": signal, "hidden": hidden, "layer": layer, "ridge": ridge}
+    options: dict[str, Any] = {"signal": signal, "hidden": hidden, "layer": layer, "ridge": ridge}
     if text == "other":
-        fitted = fit_map(given, given.lm, other_text(given, rows), **asked)
-        given.learned["amortised"] = fitted
-        return given.per_sample(given.lm, fitted.scores, extras=False, hidden=hidden, layer=layer)
+        fitted = fit_map(context, context.lm, other_text(context, rows), **options)
+        context.learned["amortised"] = fitted
+        return context.per_sample(context.lm, fitted.scores, extras=False, hidden=hidden, layer=layer)
     check_ridge(ridge)
-    samples = given.task.forget
-    forget = read(given, given.lm, samples, signal, hidden, layer)
-    fold_of = draw_folds(samples, given.seed)
+    samples = context.task.forget
+    forget = read(context, context.lm, samples, signal, hidden, layer)
+    fold_of = draw_folds(samples, context.seed)
     folds = [fold_of[s.id] for s in samples]
-    found: list[Any] = [None] * len(samples)
+    parts = []
     for fold in sorted(set(folds)):
-        others, their_folds = forget.without(fold, folds)
-        tensors, penalty = others.fit(their_folds, ridge)
-        fitted = LinearMap(tensors, str(given.lm.device), signal, hidden, layer, penalty)  # type: ignore[arg-type]
-        for index in (i for i, mine in enumerate(folds) if mine == fold):
-            found[index] = fitted.predict(forget.states[index]).double().cpu().numpy()
-    return found
+        tensors, penalty = forget.fit(folds, ridge, leave_out=fold)
+        fitted = LinearMap(tensors, str(context.lm.device), signal, hidden, layer, penalty)  # type: ignore[arg-type]
+        indices = [i for i, own in enumerate(folds) if own == fold]
+        parts.append((indices, [fitted.predict(forget.states[i]).double().cpu().numpy() for i in indices]))
+    return in_sample_order(parts)

@@ -18,12 +18,11 @@ ATTENTION = {"self_attn", "attn", "attention", "self_attention"}  # what model f
 
 
 @scorer("attention_rollout", range=(0, 1), kind="input", source="arXiv 2005.00928", certainty="sure")
-def attention_rollout(given: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
-    """Attention followed down the layers from where the target is predicted: product of (A + I) / 2, A the heads' mean.
+def attention_rollout(context: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
+    """Attention from the positions that predict the target, followed down the layers: product of (A + I) / 2.
 
-    The folk baseline: it does not ask what the model predicts.
-
-    The targets `answer` and `mean` are the same here, and `contrast` is none.
+    A is the mean over a layer's heads. This is the folk baseline: it does not depend on what the model predicts. The
+    targets `answer` and `mean` give the same scores; there is no `contrast`.
     """
     if target == "contrast":
         raise UserError("attention_rollout follows positions, so it has no contrast; take target=answer or token:K")
@@ -35,7 +34,7 @@ def attention_rollout(given: TaskContext, *, target: str = "answer", units: str 
         def follow(module: torch.nn.Module, arguments: Any, output: Any) -> None:
             if not isinstance(output, tuple) or len(output) < 2 or not isinstance(output[1], Tensor):
                 raise UnsupportedError(
-                    f"attention_rollout: the attention of {given.lm.name} does not hand out its weights"
+                    f"attention_rollout: the attention of {context.lm.name} does not hand out its weights"
                 )
             mean = output[1][0].float().mean(0)
             step = (mean + torch.eye(len(mean), device=mean.device)) / 2
@@ -51,15 +50,15 @@ def attention_rollout(given: TaskContext, *, target: str = "answer", units: str 
         weights = (inputs.weights / inputs.weights.sum()).to(rolled[0])
         return inputs.by_unit(weights @ rolled[0][before])
 
-    layers = _attention_layers(given.lm)
-    with attention_by(given.lm, "eager"):
-        found = attributed(given, "attention_rollout", method, target=target, units=units)
-    given.notes["attention_rollout"]["target"] = "attention, whatever is predicted"
-    return found
+    layers = _attention_layers(context.lm)
+    with attention_by(context.lm, "eager"):
+        scores = attributed(context, "attention_rollout", method, target=target, units=units)
+    context.notes["attention_rollout"]["target"] = "attention, whatever is predicted"
+    return scores
 
 
 def _attention_layers(lm: LanguageModel) -> list[torch.nn.Module]:
-    """The attention modules, first layer first; of one inside another the outer, which is what the layer calls."""
+    """The attention modules, first layer first; of nested ones the outer, which is what the layer calls."""
     named = {name: m for name, m in lm.module.named_modules() if name.split(".")[-1] in ATTENTION}
     outer = [m for name, m in named.items() if not any(name.startswith(f"{other}.") for other in named)]
     if len(outer) != lm.module.config.num_hidden_layers:

@@ -1,11 +1,11 @@
-"""Attribution: how much each token of the question and the answer matters for what the model says.
+"""Attribution: how much each token of the question and the answer matters for what the model predicts.
 
-The methods are captum's, each given a sample's target as a function (see `inputs`), with as many copies a pass as the
-free memory holds. They score *input* tokens for a prediction; which tokens to forget is another question. To be
-compared with other scorers, read the answer's own log-probability on the answer's tokens.
+The methods are captum's. Each gets a sample's target as a function (see `inputs`) and processes as many copies per pass
+as fit into memory. They score *input* tokens for a prediction; which tokens to forget is another question. To compare
+them with other scorers, take the target `answer` and the scores of the answer's tokens.
 
-Options of all: `target` (what is attributed), `units` (tokens, or words) and, where there is one, `baseline` (what
-stands for a token that is taken away); their values are explained in `inputs.Inputs`.
+They share the options `target` (what is attributed), `units` (tokens or words) and, for most, `baseline` (what replaces
+a removed token); see `inputs.Inputs` for their values.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import torch
 from torch import Tensor
 
 from workbench.errors import NotAvailable, UnsupportedError, UserError
-from workbench.models import TEMPLATE, LanguageModel, batches, encode, padding, token_stats
+from workbench.models import TEMPLATE, LanguageModel, batches, encode, in_sample_order, padding, token_stats
 from workbench.scorers.base import TaskContext, random_source, scorer
 from workbench.scorers.inputs import Inputs, frozen, seeded, sequences_within, within_memory
 from workbench.tasks import Sample
 
-Method = Callable[[Inputs, int], Tensor]  # the sample and how many copies a pass may hold -> (units,)
+Method = Callable[[Inputs, int], Tensor]  # (the sample, the copies that a pass may hold) -> (units,)
 
 
 def attributed(
-    given: TaskContext,
+    context: TaskContext,
     name: str,
     method: Method,
     *,
@@ -39,20 +39,21 @@ def attributed(
     gradient: bool = False,
     complete: bool = False,
 ) -> list[np.ndarray]:
-    """Scores of every token of the forget samples by a method, and a note of what was attributed to what.
+    """Scores of every token of the forget samples by a method; `context.notes` gets its options and its failures.
 
     A sample that cannot be scored gets NaN, the reason goes into the note, and the others go on. With `complete` the
-    note has the completeness delta: how far the scores of a sample are from adding up to the target's change from the
-    baseline, as a share of that change (arXiv 1703.01365): median and largest over the samples.
+    note has the median and largest completeness delta over the samples: by how much the sum of the scores misses the
+    target's change from the baseline, as a share of that change (arXiv 1703.01365).
     """
-    found, missing, deltas = [], {}, []
-    with frozen(given.lm):
-        for done, sample in enumerate(given.task.forget):
+    scores, missing, deltas = [], {}, []
+    with frozen(context.lm):
+        for done, sample in enumerate(context.task.forget):
+            context.progress(name, done, len(context.task.forget))
             try:
-                inputs = Inputs(given.lm, sample, target, baseline or "zero", units, given.cost)
+                inputs = Inputs(context.lm, sample, target, baseline or "zero", units, context.cost)
 
                 def scored(copies: int, inputs: Inputs = inputs) -> Tensor:
-                    with seeded(random_source(given.seed, inputs.encoding.sample.id), given.lm.device):
+                    with seeded(random_source(context.seed, inputs.encoding.sample.id), context.lm.device):
                         return method(inputs, copies)
 
                 values = within_memory(scored, inputs.copies(gradient))
@@ -60,17 +61,16 @@ def attributed(
                     raise NotAvailable("the scores are not finite")
                 if complete:
                     deltas.append(_delta(inputs, values))
-                found.append(inputs.per_token(values))
+                scores.append(inputs.per_token(values))
             except NotAvailable as reason:
                 missing[sample.id] = str(reason)
-                segments = encode(given.lm, sample).segments
-                found.append(np.full(sum(s != TEMPLATE for s in segments), np.nan))
-            given.tell(done + 1)
+                segments = encode(context.lm, sample).segments
+                scores.append(np.full(sum(s != TEMPLATE for s in segments), np.nan))
     note: dict[str, Any] = {"target": target, "units": units} | ({"baseline": baseline} if baseline else {})
     if deltas:
         note["completeness_delta"] = {"median": float(np.median(deltas)), "largest": float(max(deltas))}
-    given.notes[name] = note | ({"not_available": missing} if missing else {})
-    return found
+    context.notes[name] = note | ({"not_available": missing} if missing else {})
+    return scores
 
 
 def positive(**options: int) -> None:
@@ -87,40 +87,40 @@ def _delta(inputs: Inputs, values: Tensor) -> float:
 
 
 @scorer("saliency", range=(0, None), kind="input", source="arXiv 1312.6034, by captum", certainty="sure")
-def saliency(given: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
-    """Length of the gradient of the target along a token's embedding, in nats per unit of distance."""
+def saliency(context: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
+    """Norm of the target's gradient with respect to a token's embedding, in nats per unit of distance."""
     from captum.attr import Saliency
 
     def method(inputs: Inputs, copies: int) -> Tensor:
         raw = Saliency(inputs).attribute(inputs.embeddings.requires_grad_(), abs=False)
         return inputs.by_unit(raw[0].norm(dim=-1))
 
-    return attributed(given, "saliency", method, target=target, units=units, gradient=True)
+    return attributed(context, "saliency", method, target=target, units=units, gradient=True)
 
 
 @scorer("input_x_gradient", range=(None, None), kind="input", source="arXiv 1605.01713, by captum", certainty="sure")
-def input_x_gradient(given: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
-    """Embedding times gradient of the target, summed, in nats: to first order, what zeroing it takes."""
+def input_x_gradient(context: TaskContext, *, target: str = "answer", units: str = "token") -> list[np.ndarray]:
+    """Embedding times the target's gradient, summed, in nats: to first order, the loss from zeroing the embedding."""
     from captum.attr import InputXGradient
 
     def method(inputs: Inputs, copies: int) -> Tensor:
         raw = InputXGradient(inputs).attribute(inputs.embeddings.requires_grad_())
         return inputs.by_unit(raw[0].sum(-1))
 
-    return attributed(given, "input_x_gradient", method, target=target, units=units, baseline="zero", gradient=True)
+    return attributed(context, "input_x_gradient", method, target=target, units=units, baseline="zero", gradient=True)
 
 
 @scorer(
     "integrated_gradients", range=(None, None), kind="input", source="arXiv 1703.01365, by captum", certainty="sure"
 )
 def integrated_gradients(
-    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", steps: int = 32
+    context: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", steps: int = 32
 ) -> list[np.ndarray]:
-    """(x - x0) times the mean gradient on the straight way from the baseline x0 to the embeddings x, in nats.
+    """(x - x0) times the mean gradient on the straight line from the baseline x0 to the embeddings x, in nats.
 
-    The scores of a sample add up to the target's change from the baseline; how nearly is the completeness delta.
+    The scores of a sample add up to the target's change from the baseline, up to the completeness delta.
 
-    `steps`: points on the way (Gauss-Legendre).
+    `steps`: points on the line (Gauss-Legendre).
     """
     from captum.attr import IntegratedGradients
 
@@ -132,7 +132,7 @@ def integrated_gradients(
 
     positive(steps=steps)
     return attributed(
-        given,
+        context,
         "integrated_gradients",
         method,
         target=target,
@@ -145,7 +145,7 @@ def integrated_gradients(
 
 @scorer("gradient_shap", range=(None, None), kind="input", source="arXiv 1705.07874, by captum", certainty="sure")
 def gradient_shap(
-    given: TaskContext,
+    context: TaskContext,
     *,
     target: str = "answer",
     baseline: str = "eos",
@@ -156,7 +156,7 @@ def gradient_shap(
     """(x - x0) times the mean gradient at random points between the baseline x0 and the noisy embeddings x, in nats.
 
     `samples`: random points.
-    `noise`: standard deviation of what is added to the embeddings.
+    `noise`: standard deviation of the noise added to the embeddings.
     """
     from captum.attr import GradientShap
 
@@ -173,44 +173,44 @@ def gradient_shap(
     if not 0 <= noise < math.inf:
         raise UserError(f"noise must be at least 0 and finite, not {noise}")
     return attributed(
-        given, "gradient_shap", method, target=target, units=units, baseline=baseline, gradient=True, complete=True
+        context, "gradient_shap", method, target=target, units=units, baseline=baseline, gradient=True, complete=True
     )
 
 
 @scorer("deep_lift", range=(None, None), kind="input", source="arXiv 1704.02685, by captum", certainty="sure")
 def deep_lift(
-    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token"
+    context: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token"
 ) -> list[np.ndarray]:
-    """Differences from the baseline, carried back by DeepLIFT's rescale rule through the activations that have one.
+    """Differences from the baseline, propagated back by DeepLIFT's rescale rule through activations that have one.
 
-    captum knows the rule for ReLU and its like, not for the SiLU and GELU of most language models, where it would
-    silently be a plain gradient: those are refused. Attention and norms are carried back by their gradient.
+    captum has the rule for ReLU and similar functions, not for the SiLU and GELU of most language models, for which it
+    would silently use the plain gradient: such models are refused. Attention and norms use their gradient.
     """
     from captum.attr import DeepLift
 
     if target == "contrast":
         raise UserError("deep_lift runs the model once, so it has no contrast; take another target")
-    if without := _activations_without_rule(given.lm):
+    if without := _activations_without_rule(context.lm):
         raise UnsupportedError(
-            f"deep_lift has no rule for {', '.join(without)} in {given.lm.name}; take integrated_gradients"
+            f"deep_lift has no rule for {', '.join(without)} in {context.lm.name}; take integrated_gradients"
         )
 
     def method(inputs: Inputs, copies: int) -> Tensor:
         with torch.no_grad():
-            inputs(inputs.baseline)  # what is tried out with a new model comes before the hooks
-        # Inside the model captum tells the input from the baseline by their rows.
-        with warnings.catch_warnings(), padding(given.lm):
-            warnings.simplefilter("ignore")  # that it sets hooks, and takes them away again
+            inputs(inputs.baseline)  # so that the checks of a new model run before captum sets its hooks
+        # captum runs input and baseline as the two rows of one batch, and tells them apart inside the model.
+        with warnings.catch_warnings(), padding(context.lm):
+            warnings.simplefilter("ignore")  # captum announces that it sets hooks and removes them
             raw = DeepLift(_AsModule(inputs)).attribute(inputs.embeddings.requires_grad_(), inputs.baseline)
         return inputs.by_unit(raw[0].sum(-1))
 
     return attributed(
-        given, "deep_lift", method, target=target, units=units, baseline=baseline, gradient=True, complete=True
+        context, "deep_lift", method, target=target, units=units, baseline=baseline, gradient=True, complete=True
     )
 
 
 class _AsModule(torch.nn.Module):
-    """A sample's target as a module with the model inside, as DeepLift wants it."""
+    """A sample's target as a module that contains the model, as DeepLift requires."""
 
     def __init__(self, inputs: Inputs) -> None:
         super().__init__()
@@ -224,18 +224,18 @@ def _activations_without_rule(lm: LanguageModel) -> list[str]:
     from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
 
     modules = lm.module.named_modules(remove_duplicate=False)
-    found = [m for name, m in modules if name.split(".")[-1] in {"act_fn", "activation_fn", "act"}]
-    if not found:
+    activations = [m for name, m in modules if name.split(".")[-1] in {"act_fn", "activation_fn", "act"}]
+    if not activations:
         return ["an activation that is no module"]
-    if len({id(m) for m in found}) < len(found):
+    if len({id(m) for m in activations}) < len(activations):
         return ["an activation that several layers share"]
-    return sorted({type(m).__name__ for m in found if type(m) not in SUPPORTED_NON_LINEAR})
+    return sorted({type(m).__name__ for m in activations if type(m) not in SUPPORTED_NON_LINEAR})
 
 
 def each_target(lm: LanguageModel, samples: list[Sample], *, gradient_only: bool = False) -> list[np.ndarray]:
     """Input x gradient (or saliency, with `gradient_only`) of every answer token's log-probability on every token.
 
-    What `target=token:K` gives for all K, with one forward pass a batch: the k-th tokens of all its samples are
+    The same as `target=token:K` for all K, with one forward pass per batch: the k-th tokens of all its samples are
     differentiated together, since no sample depends on another.
 
     Returns:
@@ -243,12 +243,12 @@ def each_target(lm: LanguageModel, samples: list[Sample], *, gradient_only: bool
     """
     if not samples:
         return []
-    found: list[np.ndarray] = [np.empty(0)] * len(samples)
-    coded = [encode(lm, s) for s in samples]
-    longest = max(coded, key=lambda e: len(e.ids))
+    parts: list[tuple[list[int], list[np.ndarray]]] = []
+    encodings = [encode(lm, s) for s in samples]
+    longest = max(encodings, key=lambda e: len(e.ids))
     size = min(8, sequences_within(lm, len(longest.ids), len(longest.answer_positions), gradient=True))
     with frozen(lm):
-        for indices, batch in batches(lm, coded, size):
+        for indices, batch in batches(lm, encodings, size):
             embeddings = lm.module.get_input_embeddings()(batch.input_ids).detach().requires_grad_()
             stats = token_stats(lm, batch, extras=False, embeddings=embeddings)
             places = torch.cat([torch.arange(int(n), device=batch.device) for n in stats.counts])
@@ -258,8 +258,9 @@ def each_target(lm: LanguageModel, samples: list[Sample], *, gradient_only: bool
                 with torch.no_grad():
                     rows.append(each.norm(dim=-1) if gradient_only else (each * embeddings).sum(-1))
             values = torch.stack(rows, dim=1).double().cpu().numpy()
-            for row, index in enumerate(indices):
-                encoding = batch.encodings[row]
+            own = []
+            for encoding, matrix in zip(batch.encodings, values, strict=True):
                 columns = [p for p, s in enumerate(encoding.segments) if s != TEMPLATE]
-                found[index] = values[row][: len(encoding.answer_positions), columns]
-    return found
+                own.append(matrix[: len(encoding.answer_positions), columns])
+            parts.append((indices, own))
+    return in_sample_order(parts)

@@ -1,10 +1,13 @@
-"""ATWU's scorer: a map of hidden states, trained in alternation with the model. After arXiv 2606.06320."""
+"""The scorer `atwu`: a map of hidden states, trained in alternation with the model. After arXiv 2606.06320.
+
+The objective of the same name, with which the paper trains the model, is in `objectives`.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -20,32 +23,16 @@ AUTHORS = {
     "every": 10, "hidden": "token", "inputs": "raw", "optimizer": "sgd", "lr": 0.05, "weight_decay": 1e-4,
     "clip": 1.0, "decay": "linear",
 }  # fmt: skip
-# The scorer's part of the authors' presets; the model's (steps, batches, rate) stands in a run's settings.
+# The scorer's part of the authors' presets; the model's part (steps, batches, rate) belongs to a run's settings.
 PRESETS: dict[str, dict[str, Any]] = {
     "published": AUTHORS,
     "tofu-1b": AUTHORS | {"lam_pop": 10.0, "lam_l2": 1.0, "every": 5},
     "tofu-8b": AUTHORS | {"lam_pop": 15.0, "lam_l2": 1.0, "every": 5},
 }
-CHOICES = {
-    "loss": ("A", "B"),
-    "unit": ("nats", "mean"),
-    "saturation": ("weighted", "probability", "none"),
-    "hidden": ("token", "predicting"),
-    "inputs": ("raw", "unit", "standard"),
-    "output": ("sigmoid", "softmax"),
-    "optimizer": ("sgd", "adam"),
-    "decay": ("linear", "none"),
-}
 
 
-@scorer(
-    "atwu",
-    range=(0, 1),
-    kind="live",
-    presets=PRESETS,
-    source="after arXiv 2606.06320",
-    certainty="sure for the authors' code",
-)
+@scorer("atwu", range=(0, 1), kind="live", presets=PRESETS,
+        source="after arXiv 2606.06320", certainty="sure for the authors' code")  # fmt: skip
 @dataclass
 class AtwuScorer:
     """A linear scorer g = sigmoid(v . h + b), learned in alternation with the model; every g is 0.5 at the start.
@@ -54,26 +41,27 @@ class AtwuScorer:
     -mean g l sg(exp(-g l))^beta + R; with R = lam_ent mean H(g) + lam_pop mean over samples (mean_t STE[g > .5] -
     budget)^2 + lam_l2 |v|^2. Retain text enters through the model alone.
 
-    The defaults are this project's preset (docs/experiments.md); the authors' stand in `PRESETS`.
+    The defaults are this project's preset (docs/experiments.md); the authors' are in `PRESETS`.
 
     Attributes:
         width: size of the hidden state.
         steps: scorer steps over which the learning rate falls to zero.
-        device: where the parameters live.
-        state: parameters ("v" with the bias as last entry; "w1", "b1" of the hidden units), optimiser and counters.
-        loss: which scorer objective.
+        device: where these tensors are.
+        state: parameters ("v" with the bias as last entry; "w1", "b1" of the hidden units), the optimiser's moments
+            ("m1.v", "m2.v", ...; SGD uses "m1" only), the frame of standardised inputs, and the count of steps.
+        loss: the scorer's loss, A or B.
         unit: l in nats, or as a multiple of the batch's mean (ours), so that a scorer learns as much from a model that
             has memorised everything (l near 1e-4) as from one that has forgotten.
         beta: strength of saturation.
         saturation: "weighted", "probability" or "none"; see `saturation_factor`.
-        lam_ent: weight of the entropy of g (drives scores to 0 or 1).
+        lam_ent: weight of the entropy of g, which drives scores to 0 or 1.
         lam_pop: weight of the budget.
         budget: share of tokens that may be selected.
         lam_l2: weight of the squared norm of v.
         every: model steps a scorer step (N); 0 leaves the scorer as `pretrain` made it.
         pretrain: scorer steps on the unchanged model, before the run.
         hidden: the state at the token itself, or the one that predicts it.
-        inputs: states as they are, at length 1, or standardised by the first batch that is learned from.
+        inputs: states as they are, scaled to norm 1, or standardised by the first batch.
         output: sigmoid, or softmax over the sample's tokens.
         units: hidden units of an MLP between state and score; 0 is the linear scorer.
         optimizer: "sgd" with momentum, or "adam".
@@ -82,7 +70,7 @@ class AtwuScorer:
         weight_decay: added to the gradient, times the parameter.
         clip: largest gradient norm; 0 does not clip.
         decay: of the learning rate.
-        seed: of the hidden units' first weights; -1 takes the run's.
+        seed: of the hidden units' initial weights; -1 takes the run's.
     """
 
     width: int
@@ -120,8 +108,8 @@ class AtwuScorer:
         return replace(self, device=str(device))
 
     def __post_init__(self) -> None:
-        for key, allowed in CHOICES.items():
-            if getattr(self, key) not in allowed:
+        for key, kind in get_type_hints(type(self)).items():
+            if (allowed := get_args(kind)) and get_origin(kind) is Literal and getattr(self, key) not in allowed:
                 raise UserError(f"atwu: {key} is {' or '.join(allowed)}, not '{getattr(self, key)}'")
         for key in ("beta", "lam_ent", "lam_pop", "budget", "lam_l2", "lr", "momentum", "weight_decay", "clip"):
             if not (getattr(self, key) >= 0 and math.isfinite(getattr(self, key))):
@@ -152,7 +140,7 @@ class AtwuScorer:
 
     @property
     def parameters(self) -> list[str]:
-        """Names of what is learned."""
+        """The names of the learned tensors in `state`."""
         return [name for name in ("v", "w1", "b1") if name in self.state]
 
     def logits(self, parameters: dict[str, Tensor], hidden: Tensor) -> Tensor:
@@ -181,7 +169,7 @@ class AtwuScorer:
         return self.weights(self.logits(self.state, stats.hidden), stats)
 
     def objective(self, parameters: dict[str, Tensor], stats: TokenStats) -> Tensor:
-        """The scorer's loss at some parameters, for hidden states and losses without gradient."""
+        """The scorer's loss as a function of its parameters; the hidden states and l have no gradient."""
         assert stats.hidden is not None
         logits, nll = self.logits(parameters, stats.hidden), stats.nll.detach()
         g = self.weights(logits, stats)
@@ -206,28 +194,35 @@ class AtwuScorer:
         if self.inputs == "standard" and not self.state["step"]:
             spread, self.state["shift"] = torch.std_mean(stats.hidden.float(), dim=0)
             self.state["scale"] = spread + 1e-3 * spread.mean() + 1e-12
-        names = self.parameters
-        parameters = {name: self.state[name].clone().requires_grad_(True) for name in names}
+        parameters = {name: self.state[name].clone().requires_grad_() for name in self.parameters}
         value = self.objective(parameters, stats)
-        gradients = torch.autograd.grad(value, [parameters[name] for name in names])
+        value.backward()
         if self.clip:
-            norm = torch.stack([g.norm() for g in gradients]).norm()
-            gradients = tuple(g * (self.clip / norm.clamp(min=self.clip)) for g in gradients)
-        left = 1 - float(self.state["step"]) / max(1, self.steps) if self.decay == "linear" else 1.0
-        self.state["step"] = self.state["step"] + 1
-        for name, gradient in zip(names, gradients, strict=True):
-            direction = self._direction(name, gradient + self.weight_decay * self.state[name])
-            self.state[name] = self.state[name] - self.lr * max(0.0, left) * direction
+            torch.nn.utils.clip_grad_norm_(parameters.values(), self.clip)
+        self._update(parameters)
         return float(value.detach())
 
-    def _direction(self, name: str, gradient: Tensor) -> Tensor:
-        """SGD with momentum, or Adam with its usual constants, bias corrected."""
-        first, second = f"m1.{name}", f"m2.{name}"
+    def _update(self, parameters: dict[str, Tensor]) -> None:
+        """One step of torch's optimiser, whose moments are in `state`, so that a run resumes to the same bits.
+
+        Every tensor of `state` is replaced, not changed: a step that is tried again starts from the earlier ones.
+        """
+        done = float(self.state["step"])
+        left = max(0.0, 1 - done / max(1, self.steps)) if self.decay == "linear" else 1.0
+        lr, decay = self.lr * left, self.weight_decay
+        optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
-            self.state[first] = self.momentum * self.state[first] + gradient
-            return self.state[first]
-        count = float(self.state["step"])
-        self.state[first] = 0.9 * self.state[first] + 0.1 * gradient
-        self.state[second] = 0.999 * self.state[second] + 0.001 * gradient.square()
-        unbiased = self.state[second] / (1 - 0.999**count)
-        return self.state[first] / (1 - 0.9**count) / (unbiased.sqrt() + 1e-8)
+            moments = {"m1": "momentum_buffer"}
+            optimizer = torch.optim.SGD(parameters.values(), lr, self.momentum, weight_decay=decay)
+        else:
+            moments = {"m1": "exp_avg", "m2": "exp_avg_sq"}
+            optimizer = torch.optim.Adam(parameters.values(), lr, weight_decay=decay)
+        for name, parameter in parameters.items():
+            entry = {long: self.state[f"{short}.{name}"].clone() for short, long in moments.items()}
+            optimizer.state[parameter] = {"step": torch.tensor(done), **entry}
+        optimizer.step()
+        for name, parameter in parameters.items():
+            entry = optimizer.state[parameter]
+            self.state |= {f"{short}.{name}": entry[long] for short, long in moments.items()}
+            self.state[name] = parameter.detach()
+        self.state["step"] = self.state["step"] + 1

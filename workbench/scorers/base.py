@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from workbench.cost import Phase
@@ -20,9 +21,11 @@ from workbench.models import (
     batches,
     count_forward,
     encode,
+    in_sample_order,
     split,
     token_stats,
 )
+from workbench.progress import Progress, silent
 from workbench.registry import Registry, Spec
 from workbench.tasks import Sample, Task
 
@@ -33,10 +36,10 @@ class ScorerSpec(Spec):
 
     Attributes:
         range: least and greatest score; None where there is no bound.
-        kind: "batch", a function of a `BatchContext`; "task", of a `TaskContext` (it needs retain text, a fit or a
-            gradient); "input", of a `TaskContext`, and it scores the question's tokens too; "live", a class that
-            learns along in a run.
-        slow: whether it takes many passes a sample.
+        kind: "batch", a function of a `BatchContext`; "task", a function of a `TaskContext` (it needs retain text, a
+            fit or a gradient); "input", the same but it scores the question's tokens too; "live", a class that learns
+            during a run.
+        slow: whether it needs many passes per sample.
         presets: named sets of options.
     """
 
@@ -56,9 +59,9 @@ class BatchContext:
     Attributes:
         lm: the model.
         batch: the samples.
-        other: the reference model, where one was given.
+        other: the reference model, if there is one.
         seed: of every random source.
-        cost: where the costs go.
+        cost: the ledger entry that its passes are added to.
     """
 
     lm: LanguageModel
@@ -89,15 +92,15 @@ class TaskContext:
     Attributes:
         lm: the model.
         task: whose forget set is scored.
-        reference: the reference model, where one was given.
+        reference: the reference model, if there is one.
         seed: of every random source.
-        batch_size: samples a forward pass.
-        cost: where the costs go.
+        batch_size: samples per forward pass.
+        cost: the ledger entry that its passes are added to.
         trained: makes a model by a short run on a copy; see `unlearn.forget_then_relearn`.
-        learned: where scorers that learn a map leave it, by name.
-        notes: what is to be said of each scorer's scores, by name: what was attributed, which samples have no score and
-            why ("not_available": sample id -> reason), ...
-        tell: called with the number of forget samples done.
+        learned: the maps that scorers have learned, by the scorer's name.
+        notes: remarks on each scorer's scores, by its name: what was attributed, which samples have no score and why
+            ("not_available": sample id -> reason), ...
+        progress: called by slow scorers, before each forget sample.
     """
 
     lm: LanguageModel
@@ -109,46 +112,49 @@ class TaskContext:
     trained: Callable[..., tuple[LanguageModel, Phase]] | None = None
     learned: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tell: Callable[[int], None] = lambda done: None
+    progress: Progress = silent
 
     def passes(
-        self, lm: LanguageModel, samples: Sequence[Sample | Encoding], **asked: Any
+        self, lm: LanguageModel, samples: Sequence[Sample | Encoding], **options: Any
     ) -> Iterator[tuple[list[int], TokenBatch, TokenStats]]:
-        """Forward passes over samples: their indices, the batch, and its statistics as `asked` of `token_stats`."""
+        """Forward passes over samples: the indices, the batch and its `token_stats` (called with `options`) of each."""
         coded = [s if isinstance(s, Encoding) else encode(lm, s) for s in samples]
         for indices, batch in batches(lm, coded, self.batch_size):
             count_forward(self.cost, lm, batch)
-            yield indices, batch, token_stats(lm, batch, **asked)
+            yield indices, batch, token_stats(lm, batch, **options)
 
-    def per_sample(self, lm: LanguageModel, values: Callable[[TokenStats], torch.Tensor], **asked: Any) -> list[Any]:
-        """A packed value of every forget sample's answer tokens, as one float64 array a sample."""
-        found: list[Any] = [None] * len(self.task.forget)
-        for indices, _, stats in self.passes(lm, self.task.forget, **asked):
-            for index, part in zip(indices, split(values(stats), stats), strict=True):
-                found[index] = part
-        return found
+    def per_sample(
+        self,
+        lm: LanguageModel,
+        values: Callable[[TokenStats], torch.Tensor],
+        samples: Sequence[Sample | Encoding] | None = None,
+        **options: Any,
+    ) -> list[np.ndarray]:
+        """A value of each answer token, as one float64 array a sample; of the forget samples by default."""
+        passes = self.passes(lm, self.task.forget if samples is None else samples, **options)
+        return in_sample_order((indices, split(values(stats), stats)) for indices, _, stats in passes)
 
 
 def check_needs(names: Iterable[str], reference: bool) -> None:
-    """Raise for an unknown scorer, or one whose reference model is missing; nothing need be loaded for it."""
+    """Raise for an unknown scorer, or one whose reference model is missing, before any model is loaded."""
     for name in names:
         if "reference" in scorer[name].needs and not reference:
             raise UserError(f"scorer '{name}' needs a reference model; name one as reference (--reference)")
 
 
 def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: Iterable[str]) -> None:
-    """Raise for a reference model that a scorer needs and nobody gave, or one with other tokens than the model's."""
+    """Raise where a scorer needs a reference model and there is none, or one with another tokenizer."""
     check_needs(names, reference is not None)
     if reference is not None and reference.tokenizer.get_vocab() != lm.tokenizer.get_vocab():
-        raise UserError(f"{reference.name} has other tokens than {lm.name}; a reference must share its tokenizer")
+        raise UserError(f"{reference.name} has another tokenizer than {lm.name}; a reference must share it")
 
 
 def plain_scorers() -> list[str]:
-    """Scorers of one batch at a time."""
+    """The names of the scorers of kind "batch"."""
     return [name for name in scorer if scorer[name].kind == "batch"]
 
 
 def random_source(seed: int, sample: str) -> torch.Generator:
-    """Random numbers of one sample: they depend on the seed and the sample's id, not on what was scored before."""
+    """A generator for one sample: it depends on the seed and the sample's id, not on what was scored before."""
     key = hashlib.sha256(f"{seed} {sample}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:7], "big"))

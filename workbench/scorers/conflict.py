@@ -11,30 +11,30 @@ import torch
 from torch import Tensor
 
 from workbench.errors import UserError
-from workbench.models import LanguageModel, batches, count_forward, encode, split, token_stats
+from workbench.models import LanguageModel, batches, count_forward, encode, in_sample_order, split, token_stats
 from workbench.scorers.base import TaskContext, scorer
 from workbench.tasks import spread
 
 
 @contextlib.contextmanager
-def differentiable(given: TaskContext) -> Iterator[tuple[LanguageModel, list[Tensor]]]:
+def differentiable(context: TaskContext) -> Iterator[tuple[LanguageModel, list[Tensor]]]:
     """A float32 copy of the model and its parameters, with attention that can be differentiated twice."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    lm = replace(given.lm.frozen_copy(), precision="float32")
+    lm = replace(context.lm.frozen_copy(), precision="float32")
     lm.module.requires_grad_(True)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         yield lm, list(lm.module.parameters())
 
 
-def retain_gradient(given: TaskContext, lm: LanguageModel, parameters: list[Tensor], rows: int) -> list[Tensor]:
+def retain_gradient(context: TaskContext, lm: LanguageModel, parameters: list[Tensor], rows: int) -> list[Tensor]:
     """Gradient of the mean NLL over the answer tokens of at most `rows` retain samples, one tensor a parameter."""
     if rows < 1:
         raise UserError(f"rows must be at least 1, not {rows}")
     total, tokens = [torch.zeros_like(p) for p in parameters], 0
-    for _, batch in batches(lm, [encode(lm, s) for s in spread(given.task.retain, rows)], given.batch_size):
+    for _, batch in batches(lm, [encode(lm, s) for s in spread(context.task.retain, rows)], context.batch_size):
         stats = token_stats(lm, batch, extras=False)
-        count_forward(given.cost, lm, batch, passes=3)
+        count_forward(context.cost, lm, batch, passes=3)
         for sums, part in zip(total, gradient_of(stats.nll.sum(), parameters), strict=True):
             sums += part
         tokens += len(batch.rows)
@@ -44,19 +44,14 @@ def retain_gradient(given: TaskContext, lm: LanguageModel, parameters: list[Tens
 def gradient_of(
     value: Tensor, parameters: list[Tensor], *, keep: bool = False, differentiable: bool = False
 ) -> list[Tensor]:
-    """Gradient of a number with respect to parameters; zero for those that it does not depend on.
+    """Gradient of a scalar with respect to parameters; zero for those that it does not depend on.
 
-    `keep` keeps the graph for another gradient, `differentiable` makes one of the gradient itself.
+    `keep` keeps the graph for another gradient; `differentiable` makes the gradient itself differentiable.
     """
-    found = torch.autograd.grad(
-        value,
-        parameters,
-        retain_graph=keep or differentiable,
-        create_graph=differentiable,
-        allow_unused=True,
-        materialize_grads=True,
+    keep = keep or differentiable
+    return list(
+        torch.autograd.grad(value, parameters, None, keep, differentiable, allow_unused=True, materialize_grads=True)
     )
-    return list(found)
 
 
 def norm_of(parts: list[Tensor]) -> Tensor:
@@ -65,82 +60,84 @@ def norm_of(parts: list[Tensor]) -> Tensor:
 
 
 @scorer("retain_conflict", range=(None, None), kind="task", source="ours", certainty="ours")
-def retain_conflict(given: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
+def retain_conflict(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     """-<grad l_t, u>, u the unit gradient of the retain loss: high where ascent on l_t leaves retain text alone.
 
-    To first order, forgetting token t (a step along grad l_t) raises the retain loss by <grad l_t, grad L_retain>; it
-    is the rate at which l_t changes along u, in nats per unit of parameter distance. One directional derivative gives
-    it for all tokens of a batch: exact, by differentiating the gradient of sum_t a_t l_t with respect to a.
+    To first order, forgetting token t (a step along grad l_t) raises the retain loss by <grad l_t, grad L_retain>. The
+    score is minus the rate at which l_t changes along u, in nats per unit of parameter distance. One directional
+    derivative gives it exactly for all tokens of a batch: the gradient of sum_t a_t l_t, differentiated by a.
 
     Args:
-        given: the task.
+        context: the task.
         rows: retain samples in the gradient, at most, evenly spread.
     """
-    found: list[np.ndarray] = [np.empty(0)] * len(given.task.forget)
-    with differentiable(given) as (lm, parameters):
-        gradient = retain_gradient(given, lm, parameters, rows)
+    parts = []
+    with differentiable(context) as (lm, parameters):
+        gradient = retain_gradient(context, lm, parameters, rows)
         length = norm_of(gradient)
-        # Differentiating twice keeps the graph of both passes in memory: small batches.
-        for indices, batch in batches(lm, [encode(lm, s) for s in given.task.forget], max(1, given.batch_size // 4)):
+        # Differentiating twice keeps the graphs of both passes in memory, so the batches are small.
+        for indices, batch in batches(
+            lm, [encode(lm, s) for s in context.task.forget], max(1, context.batch_size // 4)
+        ):
             stats = token_stats(lm, batch, extras=False)
-            count_forward(given.cost, lm, batch, passes=6)  # forward, backward, and the backward of both
+            count_forward(context.cost, lm, batch, passes=6)  # forward, backward, and the backward of both
             a = torch.ones_like(stats.nll, requires_grad=True)
             each = gradient_of(stats.nll @ a, parameters, differentiable=True)
             along = torch.stack([(e * g).sum() for e, g in zip(each, gradient, strict=True)]).sum()
             (rates,) = torch.autograd.grad(along, a)
-            for index, part in zip(indices, split(-rates / length, stats), strict=True):
-                found[index] = part
-    return found
+            parts.append((indices, split(-rates / length, stats)))
+    return in_sample_order(parts)
 
 
 @scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, source="ours", certainty="ours")
-def gradient_cosine(given: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
-    """-cos(grad l_t, grad L_retain), one backward pass a token: the slow reference of `retain_conflict`.
+def gradient_cosine(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
+    """-cos(grad l_t, grad L_retain), by one backward pass per token: the slow reference for `retain_conflict`.
 
     Args:
-        given: the task.
+        context: the task.
         rows: retain samples in the gradient, at most, evenly spread.
     """
-    found = []
-    with differentiable(given) as (lm, parameters):
-        gradient = retain_gradient(given, lm, parameters, rows)
+    scores = []
+    with differentiable(context) as (lm, parameters):
+        gradient = retain_gradient(context, lm, parameters, rows)
         length = norm_of(gradient)
-        for sample in given.task.forget:
+        for sample in context.task.forget:
             ((_, batch),) = batches(lm, [encode(lm, sample)], 1)
             stats = token_stats(lm, batch, extras=False)
-            count_forward(given.cost, lm, batch, passes=1 + 2 * len(stats.nll))
+            count_forward(context.cost, lm, batch, passes=1 + 2 * len(stats.nll))
             cosines = []
             for value in stats.nll:
                 each = gradient_of(value, parameters, keep=True)
                 dot = torch.stack([(e * g).sum() for e, g in zip(each, gradient, strict=True)]).sum()
                 cosines.append(float(-dot / norm_of(each) / length))
-            found.append(np.clip(np.array(cosines), -1, 1))
-    return found
+            scores.append(np.clip(np.array(cosines), -1, 1))
+    return scores
 
 
 @scorer("relearn_residue", range=(None, None), kind="task", slow=True, source="ours", certainty="ours")
 def relearn_residue(
-    given: TaskContext, *, forget_steps: int = 20, relearn_steps: int = 40, lr: float = 1e-4
+    context: TaskContext, *, forget_steps: int = 20, relearn_steps: int = 40, lr: float = 1e-4
 ) -> list[np.ndarray]:
-    """l_t after forgetting all tokens alike and then training on retain text alone, minus l_t before.
+    """l_t after forgetting all tokens alike and then training on retain text alone, minus l_t before, in nats.
 
-    What retain text carries too comes back; what stays lost was carried by the forget text only. A short run on a copy.
+    What the retain text supports comes back; what stays lost was supported by the forget text only. The training is a
+    short run on a copy of the model.
 
     Args:
-        given: the task.
+        context: the task.
         forget_steps: steps of uniform, saturating ascent on the forget answers.
         relearn_steps: steps on retain answers after that.
-        lr: largest learning rate of both.
+        lr: largest learning rate of both phases.
     """
-    if given.trained is None:
+    if context.trained is None:
         raise UserError("relearn_residue trains a copy of the model; score it by `score_task` or `workbench score`")
     if min(forget_steps, relearn_steps) < 1:
         raise UserError("relearn_residue: forget_steps and relearn_steps must be at least 1")
-    after, spent = given.trained(
-        given.lm, given.task, forget_steps=forget_steps, relearn_steps=relearn_steps, lr=lr, seed=given.seed
+    after, spent = context.trained(
+        context.lm, context.task, forget_steps=forget_steps, relearn_steps=relearn_steps, lr=lr, seed=context.seed
     )
-    given.cost.tokens += spent.tokens
-    given.cost.flops += spent.flops
+    context.cost.tokens += spent.tokens
+    context.cost.flops += spent.flops
     with torch.no_grad():
-        losses = [given.per_sample(lm, lambda stats: stats.nll, extras=False) for lm in (after, given.lm)]
+        losses = [context.per_sample(lm, lambda stats: stats.nll, extras=False) for lm in (after, context.lm)]
     return [now - before for now, before in zip(*losses, strict=True)]

@@ -1,4 +1,4 @@
-"""A sample as a function of its input tokens: what attribution methods differentiate, or take tokens away from."""
+"""A sample as a function of its input tokens, for attribution methods to differentiate or to remove tokens from."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from workbench.models import (
     count_forward,
     encode,
     free_memory,
+    out_of_memory,
     token_stats,
 )
 from workbench.tasks import Sample
@@ -29,25 +30,25 @@ from workbench.tasks import Sample
 TARGETS = ("answer", "mean", "token:K", "contrast")
 BASELINES = ("zero", "mean", "pad", "eos")
 UNITS = ("token", "word")
-MOST_TOKENS = 2048  # of one forward pass: longer ones need more memory and are no faster
+MOST_TOKENS = 2048  # of one forward pass: more tokens need more memory and are no faster
 T = TypeVar("T")
 
 
 class Inputs:
-    """What is attributed, as a function of input embeddings (n, L, d) -> (n,), in nats.
+    """The target of an attribution, as a function of input embeddings (n, L, d) -> (n,), in nats.
 
-    The target is log p of the answer, end token included (`answer`), its mean over tokens (`mean`), log p of one answer
+    The target is log p of the answer with its end token (`answer`), its mean over tokens (`mean`), log p of one answer
     token (`token:K`, counted from 0), or log p of the answer minus log p of the sample's first wrong answer
-    (`contrast`; the wrong answer's own tokens are held fixed). What may change are the question's and answer's tokens
-    before the last one that is predicted; the template around them stays. A token taken away becomes the baseline: the
-    embedding of the end token (`eos`) or of padding (`pad`), the mean embedding (`mean`), or the zero vector (`zero`).
+    (`contrast`; the wrong answer's own tokens are held fixed). The question's and answer's tokens before the last
+    predicted one may change; the template around them stays. A removed token is replaced by the baseline: the embedding
+    of the end token (`eos`) or of padding (`pad`), the mean embedding (`mean`), or the zero vector (`zero`).
 
     Attributes:
         positions: (F,) positions of the tokens that may change.
         groups: (F,) unit of each, numbered from 0: the token itself, or the word it is part of.
         units: how many units there are.
         embeddings: (1, L, d) of the sample.
-        baseline: (1, L, d) the same with all tokens that may change taken away.
+        baseline: (1, L, d) the same with all tokens that may change removed.
 
     Raises:
         NotAvailable: the sample has no such target, or no token that could change it.
@@ -103,14 +104,14 @@ class Inputs:
         return stats.logp.view(len(embeddings), -1)
 
     def batch(self, copies: int, *, wrong: bool = False) -> TokenBatch:
-        """So many copies of the sample, or of it with the wrong answer."""
+        """A batch of copies of the sample, or of the sample with the wrong answer."""
         encoding = self.wrong if wrong and self.wrong is not None else self.encoding
         if (wrong, copies) not in self._batches:
             self._batches[wrong, copies] = collate(self.lm, [encoding] * copies)
         return self._batches[wrong, copies]
 
     def without(self, kept: Tensor) -> Tensor:
-        """(n,) target where units are kept (1) or taken away (0): `kept` is (n, units)."""
+        """(n,) target where units are kept (1) or removed (0); `kept` is (n, units)."""
         share = torch.ones(len(kept), self.embeddings.shape[1], device=kept.device, dtype=self.embeddings.dtype)
         share[:, self.positions] = kept.to(share.dtype)[:, self.groups]
         return self(self.baseline + share[..., None] * (self.embeddings - self.baseline))
@@ -122,26 +123,26 @@ class Inputs:
         )
 
     def per_token(self, values: Tensor) -> np.ndarray:
-        """Values of units (units,) as one number a token, the question's first, then the answer's.
+        """Values of units (units,) as one number per token, first the question's, then the answer's.
 
-        Each token of a word has the word's number; tokens that nothing predicted comes after have 0.
+        Each token of a word gets the word's value; tokens after which nothing is predicted get 0.
         """
         full = torch.zeros(len(self.encoding.ids), dtype=torch.float64)
         full[self.positions.cpu()] = values.detach().double().cpu()[self.groups.cpu()]
         return full.numpy()[[p for p, s in enumerate(self.encoding.segments) if s != TEMPLATE]]
 
     def copies(self, gradient: bool) -> int:
-        """How many copies of the sample a pass may hold, by the free memory."""
+        """How many copies of the sample fit into one pass, by the free memory."""
         both = [e for e in (self.encoding, self.wrong) if e]
         length, predicted = sum(len(e.ids) for e in both), sum(len(e.answer_positions) for e in both)
         return sequences_within(self.lm, length, predicted, gradient)
 
 
 def sequences_within(lm: LanguageModel, length: int, predicted: int, gradient: bool) -> int:
-    """How many sequences of so many tokens, of which so many are predicted, a pass may hold; at least one.
+    """How many sequences of `length` tokens, of which `predicted` are predicted, fit into one pass; at least one.
 
-    A pass keeps about 8 d + 4 f numbers a token and layer for the gradient (d the width, f that of the MLP), and those
-    of two layers without one; and 4 rows of logits a predicted token. Half of what is free may be used.
+    A pass keeps about 8 d + 4 f numbers per token (d the model's width, f the MLP's) for each layer, or for two layers
+    where no gradient is needed, and 4 rows of logits per predicted token. It may use half of the free memory.
     """
     config = lm.module.config
     width, inner = config.hidden_size, getattr(config, "intermediate_size", None) or 4 * config.hidden_size
@@ -174,7 +175,7 @@ def _wrong_answer(lm: LanguageModel, sample: Sample) -> Encoding:
 
 
 def _groups(encoding: Encoding, places: list[int], units: str) -> list[int]:
-    """Unit of each position; a word begins where white space went before, a segment begins, or a token brings it."""
+    """Unit of each position; a word begins after white space, at the start of a segment, or with a space of its own."""
     if units == "token":
         return list(range(len(places)))
     if units != "word":
@@ -194,8 +195,8 @@ def _groups(encoding: Encoding, places: list[int], units: str) -> list[int]:
 
 
 def baseline_vector(lm: LanguageModel, baseline: str) -> Tensor:
-    """(d,) what the model reads for a token that is taken away."""
-    embed = lm.module.get_input_embeddings()  # called, not read: some models scale what stands in the table
+    """(d,) the embedding that replaces a removed token."""
+    embed = lm.module.get_input_embeddings()  # called, since some models scale the rows of its table
     if baseline == "zero":
         return torch.zeros_like(embed.weight[0])
     if baseline == "mean":
@@ -211,7 +212,7 @@ def baseline_vector(lm: LanguageModel, baseline: str) -> Tensor:
 
 @contextlib.contextmanager
 def frozen(lm: LanguageModel) -> Iterator[None]:
-    """Parameters without gradient for a while: only inputs are differentiated, and less is kept for it."""
+    """The model in evaluation mode and its parameters without gradient for a while, which saves memory."""
     before = [(p, p.requires_grad) for p in lm.module.parameters()]
     training = lm.module.training
     lm.module.eval().requires_grad_(False)
@@ -225,7 +226,7 @@ def frozen(lm: LanguageModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """The global random numbers that captum draws (torch's and numpy's), from a generator, for a while."""
+    """Seeds the global random numbers that captum draws (torch's and numpy's) from a generator, for a while."""
     state = np.random.get_state()  # noqa: NPY002
     seed = int(torch.randint(2**31, (1,), generator=generator))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -238,7 +239,7 @@ def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
 
 
 def within_memory(method: Callable[[int], T], copies: int) -> T:
-    """`method(copies)`, with half as many copies each time that memory runs out.
+    """`method(copies)`, with half as many copies each time memory runs out.
 
     Raises:
         NotAvailable: one copy does not fit.
@@ -247,7 +248,7 @@ def within_memory(method: Callable[[int], T], copies: int) -> T:
         try:
             return method(copies)
         except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            if not out_of_memory(error):
                 raise
         if copies == 1:
             raise NotAvailable("too long for the free memory, even one copy at a time")

@@ -6,34 +6,31 @@ import numpy as np
 import torch
 
 from workbench.errors import NotAvailable, UserError
-from workbench.models import PROMPT, Encoding, count_forward, encode, split, token_stats
+from workbench.models import PROMPT, Encoding, count_forward, encode, token_stats
 from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.inputs import Inputs, within_memory
 
 
 @scorer("question_dependence", range=(None, None), kind="task", source="ours", certainty="ours")
 @torch.no_grad()
-def question_dependence(given: TaskContext) -> list[np.ndarray]:
-    """l_t without the question minus l_t, in nats: what the model says because it was asked.
+def question_dependence(context: TaskContext) -> list[np.ndarray]:
+    """l_t without the question minus l_t, in nats: how much the model's answer depends on the question.
 
-    The question's tokens are left out, the template around them and the answer's tokens stay.
+    The question's tokens are left out; the template around them and the answer's tokens stay.
     """
-    coded = [encode(given.lm, s) for s in given.task.forget]
-    asked = [e for e in coded if e.positions(PROMPT)]
-    losses = []
-    for encodings in (asked, [_unasked(e) for e in asked]):
-        found = [np.empty(0)] * len(asked)
-        for indices, _, stats in given.passes(given.lm, encodings, extras=False):
-            for index, part in zip(indices, split(stats.nll, stats), strict=True):
-                found[index] = part
-        losses.append(found)
-    known = {e.sample.id: without - with_ for e, with_, without in zip(asked, *losses, strict=True)}
-    missing = {e.sample.id: "there is no question" for e in coded if e.sample.id not in known}
-    given.notes["question_dependence"] = {"not_available": missing} if missing else {}
-    return [known.get(e.sample.id, np.full(len(e.answer_positions), np.nan)) for e in coded]
+    encodings = [encode(context.lm, s) for s in context.task.forget]
+    full = [e for e in encodings if e.positions(PROMPT)]
+    with_question, without = (
+        context.per_sample(context.lm, lambda stats: stats.nll, samples, extras=False)
+        for samples in (full, [_without_question(e) for e in full])
+    )
+    scores = {e.sample.id: after - before for e, before, after in zip(full, with_question, without, strict=True)}
+    missing = {e.sample.id: "there is no question" for e in encodings if e.sample.id not in scores}
+    context.notes["question_dependence"] = {"not_available": missing} if missing else {}
+    return [scores.get(e.sample.id, np.full(len(e.answer_positions), np.nan)) for e in encodings]
 
 
-def _unasked(encoding: Encoding) -> Encoding:
+def _without_question(encoding: Encoding) -> Encoding:
     kept = [i for i, segment in enumerate(encoding.segments) if segment != PROMPT]
     parts = ([each[i] for i in kept] for each in (encoding.ids, encoding.segments, encoding.ranges))
     return Encoding(encoding.sample, *parts)  # type: ignore[arg-type]
@@ -41,27 +38,27 @@ def _unasked(encoding: Encoding) -> Encoding:
 
 @scorer("token_unlearn", range=(0, 1), kind="task", source="after arXiv 2605.00364", certainty="likely")
 @torch.no_grad()
-def token_unlearn(given: TaskContext, *, a: float = 0.5, baseline: str = "eos") -> list[np.ndarray]:
-    """What the rest of the answer owes to a token, and how unsure the model was of it: a norm(d_t) + (1 - a) norm(H_t).
+def token_unlearn(context: TaskContext, *, a: float = 0.5, baseline: str = "eos") -> list[np.ndarray]:
+    """A norm(d_t) + (1 - a) norm(H_t): how much later tokens depend on token t, and how unsure its prediction was.
 
     d_t is the mean over the answer tokens s after t of |log p_s - log p_s with token t masked|, H_t the entropy of the
-    prediction of t; norm scales a sample's values to 0..1. The formula is the paper's; how it masks, and its a, were
-    not found: a token is masked by the baseline's embedding (`eos`, `pad`, `mean`, `zero`), many copies a pass.
+    prediction of t; norm scales a sample's values to 0..1. The formula is the paper's. We could not find how the
+    authors mask, nor their a: here a token is replaced by the baseline's embedding (`eos`, `pad`, `mean`, `zero`).
     """
     if not 0 <= a <= 1:
         raise UserError(f"token_unlearn: a must be between 0 and 1, not {a}")
-    found, missing = [], {}
-    for done, sample in enumerate(given.task.forget):
+    scores, missing = [], {}
+    for done, sample in enumerate(context.task.forget):
+        context.progress("token_unlearn", done, len(context.task.forget))
         try:
-            inputs = Inputs(given.lm, sample, "answer", baseline, "token", given.cost)
+            inputs = Inputs(context.lm, sample, "answer", baseline, "token", context.cost)
             effects, entropy = within_memory(lambda n, i=inputs: _effects(i, n), inputs.copies(False))  # type: ignore[misc]
-            found.append(a * _unit(effects) + (1 - a) * _unit(entropy))
+            scores.append(a * _unit(effects) + (1 - a) * _unit(entropy))
         except NotAvailable as reason:
             missing[sample.id] = str(reason)
-            found.append(np.full(len(encode(given.lm, sample).answer_positions), np.nan))
-        given.tell(done + 1)
-    given.notes["token_unlearn"] = {"baseline": baseline} | ({"not_available": missing} if missing else {})
-    return found
+            scores.append(np.full(len(encode(context.lm, sample).answer_positions), np.nan))
+    context.notes["token_unlearn"] = {"baseline": baseline} | ({"not_available": missing} if missing else {})
+    return scores
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

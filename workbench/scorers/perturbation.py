@@ -1,7 +1,4 @@
-"""Attribution by taking tokens away: captum's perturbation methods on the units of a sample, many copies a pass.
-
-Options as in `attribution`.
-"""
+"""Attribution by removing tokens: captum's perturbation methods on a sample's units. Options as in `attribution`."""
 
 from __future__ import annotations
 
@@ -22,25 +19,25 @@ def _all(inputs: Inputs) -> Tensor:
 
 @scorer("feature_ablation", range=(None, None), kind="input", source="by captum", certainty="sure")
 def feature_ablation(
-    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token"
+    context: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token"
 ) -> list[np.ndarray]:
-    """How much the target falls when one token is taken away, in nats."""
+    """How much the target falls when one token is removed, in nats."""
     from captum.attr import FeatureAblation
 
     @torch.no_grad()
     def method(inputs: Inputs, copies: int) -> Tensor:
         return FeatureAblation(inputs.without).attribute(_all(inputs), 0, perturbations_per_eval=copies)[0]
 
-    return attributed(given, "feature_ablation", method, target=target, units=units, baseline=baseline)
+    return attributed(context, "feature_ablation", method, target=target, units=units, baseline=baseline)
 
 
 @scorer("occlusion", range=(None, None), kind="input", source="arXiv 1311.2901, by captum", certainty="sure")
 def occlusion(
-    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", window: int = 3
+    context: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", window: int = 3
 ) -> list[np.ndarray]:
-    """How much the target falls when a window of tokens is taken away, in nats: the mean over windows that hold it.
+    """How much the target falls when a window of tokens is removed, in nats: the mean over windows that contain it.
 
-    `window`: units taken away at once.
+    `window`: units removed at once.
     """
     from captum.attr import Occlusion
 
@@ -50,14 +47,14 @@ def occlusion(
         return Occlusion(inputs.without).attribute(_all(inputs), shape, baselines=0, perturbations_per_eval=copies)[0]
 
     positive(window=window)
-    return attributed(given, "occlusion", method, target=target, units=units, baseline=baseline)
+    return attributed(context, "occlusion", method, target=target, units=units, baseline=baseline)
 
 
 @scorer("shapley_sampling", range=(None, None), kind="input", slow=True, source=CASTRO, certainty="sure")
 def shapley_sampling(
-    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", permutations: int = 10
+    context: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "token", permutations: int = 10
 ) -> list[np.ndarray]:
-    """Mean change of the target when a token joins those before it in a random order, in nats (Shapley value).
+    """Mean change of the target when a token is added to those before it in a random order, in nats (Shapley value).
 
     `permutations`: random orders; each costs as many passes as there are units.
     """
@@ -70,18 +67,18 @@ def shapley_sampling(
         )[0]
 
     positive(permutations=permutations)
-    return attributed(given, "shapley_sampling", method, target=target, units=units, baseline=baseline, complete=True)
+    return attributed(context, "shapley_sampling", method, target=target, units=units, baseline=baseline, complete=True)
 
 
 @scorer(
     "kernel_shap", range=(None, None), kind="input", slow=True, source="arXiv 1705.07874, by captum", certainty="sure"
 )
 def kernel_shap(
-    given: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "word", samples: int = 64
+    context: TaskContext, *, target: str = "answer", baseline: str = "eos", units: str = "word", samples: int = 64
 ) -> list[np.ndarray]:
     """Shapley values by a weighted regression of the target on random sets of kept words, in nats.
 
-    `samples`: random sets, or twice as many as there are units if that is more.
+    `samples`: random sets; at least twice as many as there are units are drawn.
     """
     from captum.attr import KernelShap
 
@@ -94,4 +91,4 @@ def kernel_shap(
         )[0]
 
     positive(samples=samples)
-    return attributed(given, "kernel_shap", method, target=target, units=units, baseline=baseline, complete=True)
+    return attributed(context, "kernel_shap", method, target=target, units=units, baseline=baseline, complete=True)

@@ -1,4 +1,4 @@
-"""Learned scorers on disk: safetensors with the scorer's name and options, to be applied to any text."""
+"""Learned scorers on disk: safetensors with the scorer's kind and options as metadata."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from workbench.cost import Phase
 from workbench.errors import UserError
-from workbench.models import LanguageModel, TokenStats, batches, count_forward, encode, split, token_stats
+from workbench.models import (
+    LanguageModel,
+    TokenStats,
+    batches,
+    count_forward,
+    encode,
+    in_sample_order,
+    split,
+    token_stats,
+)
 from workbench.scorers.amortised import LinearMap
 from workbench.scorers.atwu import AtwuScorer
 from workbench.scorers.table import score_table
@@ -37,7 +45,7 @@ KINDS: dict[str, Any] = {"atwu": AtwuScorer, "amortised": LinearMap}
 
 
 def save_scorer(learned: Any, path: Path) -> None:
-    """Write a learned scorer: its tensors, and as metadata its kind and options."""
+    """Write a learned scorer: its tensors, with its kind and options as metadata."""
     from safetensors.torch import save_file
 
     kind = next(name for name, made in KINDS.items() if isinstance(learned, made))
@@ -77,9 +85,9 @@ def _nothing(width: int, device: str) -> TokenStats:
 
 def check_fits(learned: Learned, lm: LanguageModel) -> None:
     """Raise where a scorer was made for states of another width than the model's."""
-    width, found = learned.state["shift"].numel(), lm.module.config.hidden_size
-    if width != found:
-        raise UserError(f"the scorer reads states of {width} numbers, and {lm.name} has {found}; use its own model")
+    width, own = learned.state["shift"].numel(), lm.module.config.hidden_size
+    if width != own:
+        raise UserError(f"the scorer reads states of {width} numbers, and {lm.name} has {own}; use its own model")
 
 
 @torch.no_grad()
@@ -93,18 +101,17 @@ def apply_scorer(
     batch_size: int = 16,
     cost: Phase | None = None,
 ) -> pd.DataFrame:
-    """The score table of a learned scorer on any samples, from a model's hidden states.
+    """The score table of a learned scorer applied to the hidden states of any samples.
 
     Raises:
         UserError: the scorer was made for a model of another width.
     """
     check_fits(learned, lm)
     encodings = [encode(lm, s) for s in samples]
-    scores: list[np.ndarray] = [np.empty(0)] * len(samples)
+    parts = []
     for indices, batch in batches(lm, encodings, batch_size):
         stats = token_stats(lm, batch, extras=False, hidden=learned.hidden, layer=learned.layer)
         if cost is not None:
             count_forward(cost, lm, batch)
-        for index, part in zip(indices, split(learned.scores(stats), stats), strict=True):
-            scores[index] = part
-    return score_table(encodings, scores, task=task, scorer=learned.name, step=step)
+        parts.append((indices, split(learned.scores(stats), stats)))
+    return score_table(encodings, in_sample_order(parts), task=task, scorer=learned.name, step=step)

@@ -11,82 +11,75 @@ import torch
 
 from workbench.cost import Phase
 from workbench.errors import UnsupportedError, UserError
-from workbench.models import LanguageModel, batches, encode
-from workbench.scorers.base import BatchContext, TaskContext, check_reference, plain_scorers, scorer
+from workbench.models import LanguageModel, batches, encode, in_sample_order
+from workbench.progress import Progress, silent
+from workbench.scorers.base import BatchContext, TaskContext, check_reference, scorer
 from workbench.scorers.table import in_order, score_table
 from workbench.tasks import Sample
 
 
 def score_each(
-    given: TaskContext,
+    context: TaskContext,
     names: Iterable[str],
     *,
     options: dict[str, dict[str, Any]] | None = None,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
     failed: Callable[[str, UserError], None] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """The score table of each scorer over a task's forget answers, as soon as it is finished.
 
-    Plain scorers share one forward pass and come first, together.
+    Scorers of kind "batch" share their forward passes and come first, in one table.
 
     Args:
-        given: the task and the models.
+        context: the task and the models.
         names: scorers by name, of every kind but "live".
         options: keyword arguments by scorer.
-        progress: called with what is done, how many samples of it, and of how many.
-        failed: told of a scorer that cannot be had here, and the others go on; without it the error is raised.
+        progress: called with the scorer's name and forget samples.
+        failed: called with a scorer that this model or task cannot have and the error; the others go on. Without it
+            the error is raised.
     """
-    names, total = list(names), len(given.task.forget)
-    check_reference(given.lm, given.reference, names)
-    plain = [name for name in names if name in plain_scorers()]
-    if plain:
-        what = plain[0] if len(plain) == 1 else f"{plain[0]} and {len(plain) - 1} more"
+    names, total, options = list(names), len(context.task.forget), options or {}
+    check_reference(context.lm, context.reference, names)
+    if plain := [name for name in names if scorer[name].kind == "batch"]:
         yield score_samples(
-            given.lm,
-            given.task.forget,
+            context.lm,
+            context.task.forget,
             plain,
-            task=given.task.name,
-            reference=given.reference,
-            seed=given.seed,
-            batch_size=given.batch_size,
+            task=context.task.name,
+            reference=context.reference,
+            seed=context.seed,
+            batch_size=context.batch_size,
             options=options,
-            cost=given.cost,
-            progress=lambda done: progress(what, done, total),
+            cost=context.cost,
+            progress=progress,
         )
-    encodings = [encode(given.lm, s) for s in given.task.forget]
+    encodings = [encode(context.lm, s) for s in context.task.forget]
+    context.progress = progress
     for name in names:
         kind = scorer[name].kind
         if kind not in {"task", "input"}:
             continue
-        told = [-1]
-
-        def tell(done: int, name: str = name, told: list[int] = told) -> None:
-            if done > told[0]:
-                told[0] = done
-                progress(name, done, total)
-
-        given.tell = tell
-        given.tell(0)
+        progress(name, 0, total)
         try:
-            scores = scorer[name].function(given, **(options or {}).get(name, {}))
+            scores = scorer[name].function(context, **options.get(name, {}))
         except UnsupportedError as error:
             if failed is None:
                 raise
             failed(name, error)
             continue
-        given.tell(total)
-        yield score_table(encodings, scores, task=given.task.name, scorer=name, step=0, prompt=kind == "input")
+        progress(name, total, total)
+        yield score_table(encodings, scores, task=context.task.name, scorer=name, step=0, prompt=kind == "input")
 
 
 def score_fixed(
-    given: TaskContext,
+    context: TaskContext,
     names: Iterable[str],
     *,
     options: dict[str, dict[str, Any]] | None = None,
 ) -> pd.DataFrame:
-    """The score table of scorers of every kind but "live" over a task's forget answers, in the order given."""
+    """The score table of scorers of every kind but "live" over a task's forget answers, in the order of `names`."""
     names = list(names)
-    return in_order(list(score_each(given, names, options=options)), names)
+    return in_order(list(score_each(context, names, options=options)), names)
 
 
 @torch.no_grad()
@@ -101,9 +94,9 @@ def score_samples(
     batch_size: int = 16,
     options: dict[str, dict[str, Any]] | None = None,
     cost: Phase | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = silent,
 ) -> pd.DataFrame:
-    """The score table of fixed scorers over the answer tokens of `samples`.
+    """The score table of scorers of kind "batch" over the answer tokens of `samples`.
 
     Args:
         lm: the model.
@@ -112,26 +105,25 @@ def score_samples(
         task: the task's name, for the table.
         reference: the reference model, for scorers that need one.
         seed: of every random source.
-        batch_size: samples a forward pass.
+        batch_size: samples per forward pass.
         options: keyword arguments by scorer.
-        cost: where the costs go.
-        progress: called with the number of samples done.
+        cost: the ledger entry that the passes are added to.
+        progress: called with the scorers' names and samples.
     """
-    names = list(names)
+    names, options, cost = list(names), options or {}, cost or Phase()
     check_reference(lm, reference, names)
-    entries = [scorer[name] for name in names]
+    functions = {name: scorer[name].function for name in names}
     encodings = [encode(lm, sample) for sample in samples]
-    found: dict[str, list[np.ndarray]] = {name: [np.empty(0)] * len(samples) for name in names}
+    what = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    parts: dict[str, list[tuple[list[int], list[np.ndarray]]]] = {name: [] for name in names}
     done = 0
     for indices, batch in batches(lm, encodings, batch_size):
-        scoring = BatchContext(lm, batch, reference, seed, cost or Phase())
+        scoring = BatchContext(lm, batch, reference, seed, cost)
         ends = np.cumsum([len(e.answer_positions) for e in batch.encodings])[:-1]
-        for entry in entries:
-            values = entry.function(scoring, **(options or {}).get(entry.name, {}))
-            for index, part in zip(indices, np.split(values.detach().double().cpu().numpy(), ends), strict=True):
-                found[entry.name][index] = part
+        for name, function in functions.items():
+            values = function(scoring, **options.get(name, {})).detach().double().cpu().numpy()
+            parts[name].append((indices, np.split(values, ends)))
         done += len(indices)
-        progress(done)
-    return pd.concat(
-        [score_table(encodings, found[name], task=task, scorer=name, step=0) for name in names], ignore_index=True
-    )
+        progress(what, done, len(samples))
+    tables = [score_table(encodings, in_sample_order(parts[n]), task=task, scorer=n, step=0) for n in names]
+    return pd.concat(tables, ignore_index=True)

@@ -1,4 +1,4 @@
-"""A score table on disk that grows by a scorer at a time, so that an interruption loses no finished scorer."""
+"""A score table on disk, written after each scorer, so that an interruption loses no finished scorer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from workbench.scorers.table import in_order, read_scores
 
 
 class ScoreFile:
-    """The finished scorers of one task and model, written after each.
+    """The finished scorers of one task and model.
 
     Attributes:
         path: the parquet file. Beside the rows it holds, as attributes of the table, `made` (what the scores were made
-            from) and `notes` (what is to be said of each scorer's scores, its options among it).
-        missing: scorers asked for and not finished.
-        notes: what is to be said of the scores that are made now.
+            from) and `notes` (by scorer: its options and remarks on its scores).
+        missing: requested scorers that are not finished.
+        notes: remarks on the scores that are made now, by scorer.
     """
 
     def __init__(self, path: Path, made: dict[str, Any], names: list[str], options: dict[str, dict[str, Any]]) -> None:
@@ -30,7 +30,7 @@ class ScoreFile:
         self._notes: dict[str, dict[str, Any]] = {}
 
     def reopen(self) -> None:
-        """Take over what the file holds; scorers asked for count as finished if they had the same options.
+        """Read what the file holds; a requested scorer counts as finished if it had the same options.
 
         Raises:
             UserError: the file was made from something else.
@@ -58,7 +58,7 @@ class ScoreFile:
 
     @property
     def table(self) -> pd.DataFrame:
-        """All scorers of the file: those it held before, then those asked for, in that order."""
+        """All scorers of the file: those it held before, then the requested ones, in that order."""
         order = [name for name in self._tables if name not in self.names] + self.names
         table = in_order(list(self._tables.values()), order)
         table.attrs = {"made": self.made, "notes": {name: self._notes[name] for name in order if name in self._notes}}

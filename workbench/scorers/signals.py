@@ -1,4 +1,4 @@
-"""Token scores read off one forward pass (two with a reference), and the controls every comparison needs."""
+"""Token scores from one forward pass (two with a reference), and the controls that every comparison needs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def random(scoring: BatchContext) -> Tensor:
 
 @scorer("position", range=(0, 1), source="control", certainty="ours")
 def position(scoring: BatchContext) -> Tensor:
-    """Place in the answer, t / T: later tokens score higher, whatever they say."""
+    """Position in the answer, t / T: later tokens score higher, whatever they are."""
     counts = scoring.stats.counts
     places = torch.cat([torch.arange(1, int(n) + 1, device=counts.device) for n in counts])
     return places / counts[scoring.stats.rows]
@@ -52,7 +52,7 @@ def entropy(scoring: BatchContext) -> Tensor:
 
 @scorer("alternatives", range=(1, None), source="standard: perplexity of the prediction", certainty="sure")
 def alternatives(scoring: BatchContext) -> Tensor:
-    """exp(H_t): among how many tokens the model chooses, as it were; grows fastest where the choice is open."""
+    """exp(H_t): the effective number of tokens among which the model chooses."""
     values = scoring.stats.entropy
     assert values is not None
     return values.exp()
@@ -60,20 +60,20 @@ def alternatives(scoring: BatchContext) -> Tensor:
 
 @scorer("wga", range=(0, 1), source="arXiv 2502.19301", certainty="sure")
 def wga(scoring: BatchContext, *, beta: float = 1.0) -> Tensor:
-    """p_t^beta: what the model is sure of."""
+    """p_t^beta: high where the model is sure. The weight of the objective `wga`, as scores."""
     return (beta * scoring.stats.logp).exp()
 
 
 @scorer("satimp", range=(0, 1), source="arXiv 2505.11953", certainty="sure")
 def satimp(scoring: BatchContext, *, beta1: float = 5.0, beta2: float = 1.0) -> Tensor:
-    """p_t^beta1 (1 - p_t)^beta2: saturation times importance."""
+    """p_t^beta1 (1 - p_t)^beta2: saturation times importance. The weight of the objective `satimp`, as scores."""
     p = scoring.stats.logp.exp()
     return p**beta1 * (1 - p).clamp(min=0) ** beta2
 
 
 @scorer("gap", range=(None, None), needs=("reference",), source="ours", certainty="ours")
 def gap(scoring: BatchContext) -> Tensor:
-    """l_t(reference) - l_t(model), in nats: what only the model has memorised."""
+    """l_t(reference) - l_t(model), in nats: high where only the model has memorised the token."""
     assert scoring.reference is not None
     return scoring.reference.nll - scoring.stats.nll
 
@@ -89,7 +89,7 @@ def tnpo(scoring: BatchContext, *, beta: float = 1.0) -> Tensor:
 def su(scoring: BatchContext, *, k: float = 0.0, context: int = 2) -> Tensor:
     """1 where |p_ref - p| > mean + k std of the answer, and on `context` tokens to either side; else 0.
 
-    That the context is to both sides is our reading.
+    The paper does not say on which side the context is; ours is on both.
     """
     assert scoring.reference is not None
     moved = (scoring.reference.logp.exp() - scoring.stats.logp.exp()).abs()
@@ -101,7 +101,7 @@ def su(scoring: BatchContext, *, k: float = 0.0, context: int = 2) -> Tensor:
 
 @scorer("seul", range=(0, 1), source="after arXiv 2402.05813", certainty="likely")
 def seul(scoring: BatchContext, *, k: float = 0.0, gap: int = 2) -> Tensor:
-    """1 where log p < mean + k std of the answer, gaps of at most `gap` tokens between two such filled; else 0."""
+    """1 where log p < mean + k std of the answer, and in gaps of at most `gap` tokens between two such; else 0."""
     out = []
     for part in _answers(scoring.stats.logp, scoring):
         chosen = part < part.mean() + k * part.std(unbiased=False)
@@ -114,13 +114,13 @@ def seul(scoring: BatchContext, *, k: float = 0.0, gap: int = 2) -> Tensor:
 
 
 def _answers(values: Tensor, scoring: BatchContext) -> tuple[Tensor, ...]:
-    """Packed values, answer by answer."""
+    """Packed values as one tensor an answer."""
     return values.detach().split(scoring.stats.counts.tolist())
 
 
 @scorer("spans", range=(0, 1), needs=("spans",), source="oracle: uses the labels", certainty="ours")
 def spans(scoring: BatchContext) -> Tensor:
-    """1 on tokens that meet a labelled span, else 0."""
+    """1 on tokens that overlap a labelled span, else 0."""
     out = []
     for encoding in scoring.batch.encodings:
         labels = encoding.span_labels()

@@ -1,7 +1,4 @@
-"""What a scorer gets, and the score table that comes out.
-
-See `ScorerSpec.kind` for what a scorer is called with.
-"""
+"""The score table: one row a token and scorer; the weights made from it."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ COLUMNS = [
 
 
 def in_order(tables: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
-    """Score tables as one, their scorers in this order."""
+    """Score tables as one, with the scorers in the order of `names`."""
     parts = {str(name): part for table in tables for name, part in table.groupby("scorer", sort=False)}
     return pd.concat([parts[name] for name in names if name in parts], ignore_index=True)
 
@@ -40,16 +37,16 @@ def read_scores(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: not parquet ({type(error).__name__}); make one with `workbench score`") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
-        raise UserError(f"{path}: no score table, for want of {', '.join(missing)}; make one with `workbench score`")
+        raise UserError(f"{path}: no score table, it lacks {', '.join(missing)}; make one with `workbench score`")
     return table
 
 
 def score_table(
     encodings: list[Encoding], scores: list[np.ndarray], *, task: str, scorer: str, step: int, prompt: bool = False
 ) -> pd.DataFrame:
-    """The score table (schema in DESIGN) of one scorer: one row a token, in the samples' order.
+    """The score table of one scorer: one row a token, in the samples' order.
 
-    `scores` are of the answer tokens; with `prompt`, of the question's tokens and then the answer's.
+    `scores` has an array a sample: of the answer's tokens, or with `prompt` of the question's and then the answer's.
     """
     columns = token_columns(encodings, prompt=prompt)
     values = np.concatenate(scores)
@@ -59,12 +56,12 @@ def score_table(
 
 
 def weights_from(table: pd.DataFrame, encodings: list[Encoding]) -> list[np.ndarray]:
-    """Token weights out of a score table of one scorer: negative scores become 0, the mean over all tokens 1.
+    """Token weights from the score table of one scorer: negative scores become 0, and the mean over all tokens is 1.
 
-    So uniform scores leave a loss as it is, and every weighting pulls with the same total weight.
+    So uniform scores leave a loss as it is, and every weighting has the same total weight.
 
     Raises:
-        UserError: a sample is missing, its tokens differ, a score is not finite, or nothing is positive.
+        UserError: a sample is missing, its tokens differ, a score is not finite, or no score is positive.
     """
     answers = table[table["segment"] == "answer"]
     by_sample = {key: part.sort_values("position") for key, part in answers.groupby("sample_id", sort=False)}

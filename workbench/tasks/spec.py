@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from workbench.errors import UserError
-from workbench.tasks.samples import KEYS, Task, rows, samples_from, task, with_spans
-
-
-def _own_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of one's own file: other keys may stand there, misspelt ones may not."""
-    for where, row in rows(path):
-        for key in row:
-            meant = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.85)
-            if meant and key not in KEYS:
-                raise UserError(f"{where}: unknown key '{key}': did you mean {meant[0]}?")
-        yield where, row
+from workbench.tasks.readers import task
+from workbench.tasks.rows import own_rows, samples_from, with_spans
+from workbench.tasks.samples import Sample, Task
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """Everything that names a task, as it stands in a run's configuration.
+    """Everything that names a task, as a run's configuration holds it.
 
     Attributes:
         name: `biographies`, `tofu/forget01`, `muse/news`, ...; None with `forget` and `retain`.
@@ -46,36 +35,40 @@ class TaskSpec:
     unlabelled: str | None = None
 
     def load(self) -> Task:
-        """Read the task this names."""
+        """Read the task.
+
+        Raises:
+            UserError: no such task, fields that do not go together, or a file that cannot be read.
+        """
         loaded = self._own() if self.forget or self.retain else self._named()
         sets = dict(loaded.sets)
         if self.retain_rows is not None:
             if self.retain_rows < 1:
-                raise UserError("--retain-rows must be at least 1")
+                raise UserError("retain_rows must be at least 1")
             rest = sets["retain"][: -self.retain_rows]
             sets["retain"] = sets["retain"][-self.retain_rows :]
             if rest:
                 sets["unlabelled"] = rest
         if self.unlabelled:
-            sets["unlabelled"] = samples_from(_own_rows(Path(self.unlabelled)), "unlabelled")
-            if not sets["unlabelled"]:
-                raise UserError(f"{self.unlabelled}: no row; give at least one, or leave --unlabelled out")
+            sets["unlabelled"] = _own_set(self.unlabelled, "unlabelled")
         if self.spans:
             sets["forget"] = with_spans(sets["forget"], Path(self.spans))
         return replace(loaded, sets=sets)
 
     def _own(self) -> Task:
         if self.name or not (self.forget and self.retain):
-            raise UserError("give either a task's name, or both --forget FILE and --retain FILE")
-        sets = {}
-        for name, path in (("forget", self.forget), ("retain", self.retain)):
-            sets[name] = samples_from(_own_rows(Path(path)), name)
-            if not sets[name]:
-                raise UserError(f"{path}: the {name} set is empty; give at least one row")
-        return Task("own", sets)
+            raise UserError("give either a task's name, or two files of your own, one as forget and one as retain")
+        return Task("own", {"forget": _own_set(self.forget, "forget"), "retain": _own_set(self.retain, "retain")})
 
     def _named(self) -> Task:
         if not self.name:
-            raise UserError("no task: name one (" + ", ".join(task) + ") or give --forget FILE and --retain FILE")
+            raise UserError(f"no task: name one ({', '.join(task)}) or give files of your own as forget and retain")
         head, _, variant = self.name.partition("/")
         return task[head].function(variant, Path(self.data_dir) if self.data_dir else None)
+
+
+def _own_set(path: str, name: str) -> list[Sample]:
+    samples = samples_from(own_rows(Path(path)), name)
+    if not samples:
+        raise UserError(f"{path}: the {name} set is empty; give at least one row")
+    return samples

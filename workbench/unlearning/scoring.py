@@ -11,6 +11,7 @@ import pandas as pd
 from workbench.errors import UserError
 from workbench.models import LanguageModel
 from workbench.objectives import objective
+from workbench.progress import Progress, silent
 from workbench.scorers import TaskContext, check_needs, in_order, score_each, scorer
 from workbench.tasks import Task
 from workbench.unlearning.settings import Settings, epochs
@@ -30,7 +31,7 @@ def score_parts(
     options: dict[str, dict[str, Any]] | None = None,
     learned: dict[str, Any] | None = None,
     notes: dict[str, dict[str, Any]] | None = None,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
     failed: Callable[[str, UserError], None] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Score tables of a task's forget answers, each as soon as its scorers are finished.
@@ -85,7 +86,7 @@ def learned_scores(
     given: TaskContext,
     name: str,
     options: dict[str, Any],
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> pd.DataFrame:
     """The score table of a scorer that learns in alternation with the model, which is copied first.
 

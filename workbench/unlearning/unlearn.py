@@ -152,4 +152,5 @@ def forget_then_relearn(
     settings = replace(shared, record_every=forget_steps, checkpoint_every=forget_steps)
     forgot = unlearn(lm, task, "wga", "uniform", settings=settings)
     again = finetune(forgot.lm, task.retain, settings=replace(shared, steps=relearn_steps, alpha=1.0))
-    return again.lm, forgot.ledger.total.plus(again.ledger.total)
+    forgot.ledger.add(again.ledger)
+    return again.lm, forgot.ledger.total

@@ -1,0 +1,66 @@
+"""Processes forked from one that has the libraries loaded, in place of a cold start of several seconds each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["torch", "transformers.modeling_utils", "transformers.models.llama.modeling_llama",
+                                "pandas", "workbench.cli.app", "workbench.cli.runs", "workbench.runs.worker",
+                                "workbench.runs.execution"])  # fmt: skip
+
+
+def _child(module: str, words: list[str], environment: dict[str, str], out: str | None, err: str | None) -> None:
+    """What `python -m module words` does."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for path, descriptor in ((out, 1), (err, 2)):
+        file = os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(file, descriptor)
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+class Popen:
+    """`subprocess.Popen` of `python -m module words`, as far as the package and the tests use it.
+
+    Args:
+        command: the interpreter, `-m`, the module, and its words.
+        stdout: an open file, or None to drop what is written; `stderr` likewise.
+        env: the environment.
+        more: settings of `subprocess.Popen` that hold here anyway: no input, a session of its own.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        stdout: IO[Any] | None = None,
+        stderr: IO[Any] | None = None,
+        env: dict[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        _, flag, module, *words = command
+        assert flag == "-m"
+        out, err = (str(Path(f.name).absolute()) if f else None for f in (stdout, stderr))
+        self.process = CONTEXT.Process(target=_child, args=(module, words, dict(env or os.environ), out, err))
+        self.process.start()
+        self.pid = self.process.pid
+
+    def poll(self) -> int | None:
+        """The exit status, negative after a signal; None while it goes on."""
+        return self.process.exitcode
+
+    def wait(self, timeout: float = 120) -> int:
+        """Wait until it has ended."""
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, "it has not ended"
+        return self.process.exitcode

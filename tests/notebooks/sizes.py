@@ -1,0 +1,28 @@
+"""What the notebooks' settings cells hold in the default tests: the same names, few rows and few steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.tasks.samples import DATA
+
+ROWS = {"forget": 24, "retain": 64, "neighbours": 24, "general": 16, "train_extra": 64, "nonmembers": 24}
+SMALL = {
+    "00_tour": "ANSWERS, SETTINGS = 6, wb.Settings(steps=4, batch_size=8, record_every=2)",
+    "01_see_importance": "ANSWERS, SETTINGS = 6, wb.Settings(steps=4, batch_size=8, record_every=2)",
+    "02_compare_scorers": "ANSWERS, SETTINGS = 6, replace(SETTINGS, steps=2, batch_size=4)",
+    "03_unlearn_and_probe": (
+        "PROBE_EVERY, PAUSE, ANSWERS = 10, 2, 6\n"
+        "SETTINGS = wb.Settings(steps=20, batch_size=8, checkpoint_every=10, record_every=10)"
+    ),
+    "04_error_analysis": "ANSWERS, SETTINGS = 12, wb.Settings(steps=6, batch_size=8, record_every=3)",
+    "05_learned_importance_up_close": "LONG, SHORT, ABLATION = 9, 2, 2",
+}
+
+
+def few_rows(folder: Path) -> Path:
+    """The embedded task with few people: every third row, which is another fact, of the first ones."""
+    for name, count in ROWS.items():
+        lines = (DATA / "biographies" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / f"{name}.jsonl").write_text("".join(lines[: 3 * count : 3]), encoding="utf-8")
+    return folder

@@ -1,0 +1,113 @@
+"""What a metric is: its spec, the answer that it is taken of, how values make one number, and the conventions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from workbench.errors import Missing, missing, unknown
+from workbench.registry import Registry, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec(Spec):
+    """A metric of answers, or a summary of whole sets.
+
+    Attributes:
+        split: the probe sets that it is taken on.
+        better: which way is better; "see split" where that depends on the set.
+        range: least and greatest value; None where there is no bound.
+        unit: such as "nats"; "" for a share.
+        aggregate: values (n,), token counts (n,) and the probe set -> the set's value; None for a summary.
+        differs: how it differs from the reference implementation, open-unlearning.
+    """
+
+    split: str
+    better: Literal["higher", "lower", "near 0", "near 0.5", "see split"] = "higher"
+    range: tuple[float | None, float | None] = (0, 1)
+    unit: str = ""
+    aggregate: Callable[[np.ndarray, np.ndarray, str], float] | None = None
+    differs: str = ""
+
+
+metric = Registry("metric", MetricSpec)
+
+# Keyword options of metrics and of membership attacks that a convention sets.
+CONVENTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "ours": {},
+    "open-unlearning": {
+        "exact_memorization": {"include_eos": False},
+        "extraction_strength": {"include_eos": False, "floor": True},
+        "probability_with_options": {"eps": 1e-10},
+        "rouge_l_f1": {"stem": True},
+        "truth_ratio": {"eps": 1e-10},
+        "mia_min_k": {"include_eos": False},
+        "mia_min_k_pp": {"include_eos": False},
+        "mia_gradnorm": {"include_eos": False, "total": False},
+    },
+}
+
+
+def convention_options(convention: str, name: str = "") -> dict[str, Any]:
+    """Options of a metric or an attack under a convention.
+
+    Raises:
+        UserError: no such convention.
+    """
+    if convention not in CONVENTIONS:
+        raise unknown("convention", convention, list(CONVENTIONS))
+    return CONVENTIONS[convention].get(name, {})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One probed answer: everything that a metric may read.
+
+    Attributes:
+        logp: (T,) log-probability of each answer token, teacher-forced, in nats.
+        rank: (T,) how many tokens are more probable than the right one; 0 is the argmax.
+        text: the reference answer.
+        values: the texts of its labelled spans; None without labels.
+        generation: greedy continuation of the question; None for plain text.
+        true_nll: mean NLL of the paraphrased (else the original) answer; None where no wrong answers exist.
+        wrong_nlls: mean NLL of each wrong answer.
+    """
+
+    logp: np.ndarray
+    rank: np.ndarray
+    text: str
+    values: tuple[str, ...] | None
+    generation: str | None
+    true_nll: float | None = None
+    wrong_nlls: tuple[float, ...] = ()
+
+
+def mean(values: np.ndarray, lengths: np.ndarray, split: str) -> float:
+    """Plain mean over answers."""
+    return float(values.mean())
+
+
+def perplexity_of_set(values: np.ndarray, lengths: np.ndarray, split: str) -> float:
+    """Exp of the mean NLL over all tokens of the set."""
+    return float(np.exp((np.log(values) * lengths).sum() / lengths.sum()))
+
+
+def truth_ratio_of_set(values: np.ndarray, lengths: np.ndarray, split: str) -> float:
+    """Mean min(R, 1/R) on the forget set (1: a wrong answer is as likely), mean max(0, 1 - R) elsewhere."""
+    nearness = np.minimum(values, 1 / np.maximum(values, 1e-300))
+    return float((nearness if split == "forget" else np.maximum(0, 1 - values)).mean())
+
+
+def aggregate(name: str, values: list[float], lengths: list[int], split: str, reason: str) -> float | Missing:
+    """A metric's value over a set; where no answer has one, a missing value with the reason."""
+    finite = [(value, length) for value, length in zip(values, lengths, strict=True) if math.isfinite(value)]
+    if not finite:
+        return missing(reason or "no finite value")
+    numbers, counts = np.array(list(zip(*finite, strict=True)), dtype=float)
+    over_set = metric[name].aggregate
+    assert over_set is not None, name
+    return float(over_set(numbers, counts, split))

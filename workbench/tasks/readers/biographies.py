@@ -1,0 +1,22 @@
+"""The embedded task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.errors import UserError
+from workbench.tasks.readers.official import task
+from workbench.tasks.rows import rows, samples_from
+from workbench.tasks.samples import DATA, Task
+
+
+@task("biographies", source="embedded", certainty="sure")
+def biographies(variant: str, data_dir: Path | None) -> Task:
+    """160 fictional people, six facts each in three phrasings; 16 of them to forget. Made by `make data`."""
+    if variant:
+        raise UserError(f"task 'biographies' has no variant '{variant}'; write just 'biographies'")
+    folder = data_dir or DATA / "biographies"
+    names = ["forget", "retain", "neighbours", "general", "train_extra"]
+    if (folder / "nonmembers.jsonl").exists():
+        names.append("nonmembers")
+    return Task("biographies", {name: samples_from(rows(folder / f"{name}.jsonl"), name) for name in names})

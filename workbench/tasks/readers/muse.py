@@ -1,0 +1,70 @@
+"""MUSE (arXiv 2407.06460): news articles and novels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workbench.errors import UserError, unknown
+from workbench.tasks.readers.official import RowList, columns, hub, listed, pieces, task
+from workbench.tasks.rows import samples_from
+from workbench.tasks.samples import Sample, Task
+
+
+@task("muse", source="arXiv 2407.06460, muse-bench/MUSE-News, muse-bench/MUSE-Books", certainty="sure")
+def muse(variant: str, data_dir: Path | None) -> Task:
+    """MUSE: news articles or novels to forget, cut into pieces; see `muse_knowmem` for its few-shot questions.
+
+    `verbmem` has the beginnings of forget texts with their continuations, `nonmembers` texts that no model was trained
+    on; `privleak_forget` has the forget texts that MUSE compares those with, if they are not the forget set itself.
+    """
+    if not variant:
+        raise UserError("task 'muse' needs a corpus: write muse/news or muse/books")
+    if variant not in ("news", "books"):
+        raise unknown("MUSE corpus", variant, ["news", "books"])
+
+    def split(config: str, name: str) -> RowList:
+        if data_dir is None:
+            return hub(f"muse-bench/MUSE-{variant.title()}", config, name)
+        folder = data_dir / variant if (data_dir / variant).is_dir() else data_dir
+        return listed(folder / config / f"{name}.json")
+
+    def knowmem(name: str, prefix: str) -> list[Sample]:
+        return muse_knowmem(split("knowmem", name), split("knowmem", f"{name}_icl"), prefix)
+
+    raw, attacked = split("raw", "forget"), split("privleak", "forget")
+    sets = {
+        "forget": pieces(raw, "forget"),
+        "retain": pieces(split("raw", "retain1"), "retain"),
+        "verbmem": _continued(split("verbmem", "forget"), "verbmem"),
+        "knowmem": knowmem("forget_qa", "knowmem"),
+        "retain_knowmem": knowmem("retain_qa", "retain_knowmem"),
+        "nonmembers": pieces(split("privleak", "holdout"), "nonmembers"),  # MUSE calls them its holdout
+    }
+    if [row for _, row in attacked] != [row for _, row in raw]:
+        sets["privleak_forget"] = pieces(attacked, "privleak_forget")
+    return Task(f"muse/{variant}", sets)
+
+
+def muse_knowmem(questions: RowList, examples: RowList, prefix: str) -> list[Sample]:
+    """Questions after examples with their answers, in one text for the model to continue, as MUSE evaluates.
+
+    As in MUSE the text ends in `Answer:` and a space, which is a token of its own with many tokenizers.
+    """
+
+    def exchange(question: str, answer: str) -> str:
+        return f"Question: {question}\nAnswer: {answer}"
+
+    shots = "".join(exchange(*columns(row, where, "question", "answer")) + "\n\n" for where, row in examples)
+    prompts = []
+    for where, row in questions:
+        question, answer = columns(row, where, "question", "answer")
+        prompts.append((where, {"question": shots + exchange(question, ""), "answer": answer, "continues": True}))
+    return samples_from(prompts, prefix)
+
+
+def _continued(source: RowList, prefix: str) -> list[Sample]:
+    made = []
+    for where, row in source:
+        beginning, rest = columns(row, where, "prompt", "gt")
+        made.append((where, {"question": beginning, "answer": rest, "continues": True}))
+    return samples_from(made, prefix)
