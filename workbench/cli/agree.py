@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from workbench.cli.console import table_line
-from workbench.cli.options import command
+from workbench.cli.options import command, flag, option
 from workbench.errors import is_missing, missing
 from workbench.runs import uninterrupted
 
@@ -17,13 +17,9 @@ from workbench.runs import uninterrupted
 def agree(
     file: Annotated[Path, typer.Argument(metavar="FILE.parquet")],
     measure: Annotated[Literal["spearman", "kendall", "top_k_overlap"], typer.Option()] = "spearman",
-    per_sample: Annotated[
-        bool, typer.Option("--per-sample", help="the mean over answers, not all tokens at once")
-    ] = False,
-    top: Annotated[float, typer.Option(metavar="SHARE", help="of the tokens, for top_k_overlap")] = 0.2,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="the matrix, and the answers of most disagreement")
-    ] = None,
+    per_sample: Annotated[bool, flag("--per-sample", "the mean over answers, not all tokens at once")] = False,
+    top: Annotated[float, option("SHARE", "of the tokens, for top_k_overlap")] = 0.2,
+    html: Annotated[Path | None, option("FILE.html", "the matrix, and the answers of most disagreement")] = None,
 ) -> dict[str, Any]:
     """Scores against each other.
 

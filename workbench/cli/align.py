@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.console import number, table_line
-from workbench.cli.options import command
+from workbench.cli.options import command, option
 from workbench.errors import is_missing
 from workbench.runs import uninterrupted
 
@@ -16,7 +16,7 @@ from workbench.runs import uninterrupted
 @command
 def align(
     file: Annotated[Path, typer.Argument(metavar="FILE.parquet")],
-    spans: Annotated[Path | None, typer.Option(metavar="FILE.jsonl", help="labels, where the table has none")] = None,
+    spans: Annotated[Path | None, option("FILE.jsonl", "labels, where the table has none")] = None,
 ) -> dict[str, Any]:
     """Scores against span labels.
 

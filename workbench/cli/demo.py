@@ -5,24 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from workbench.cli.console import number, table_line
-from workbench.cli.options import command
+from workbench.cli.options import command, flag, option
 from workbench.errors import UserError
 from workbench.runs import uninterrupted
 
 
 @command
 def demo(
-    real: Annotated[bool, typer.Option("--real", help="TOFU forget01 and SmolLM2-135M (fetched once)")] = False,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="for the report, the scores and the run")] = Path("demo"),
-    data_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="with --real: the official TOFU files, instead of the hub")
-    ] = None,
-    spans: Annotated[
-        str | None, typer.Option(metavar="FILE", help="with --real: span labels of the forget rows (JSONL)")
-    ] = None,
+    real: Annotated[bool, flag("--real", "TOFU forget01 and SmolLM2-135M (fetched once)")] = False,
+    out: Annotated[Path, option("DIR", "for the report, the scores and the run")] = Path("demo"),
+    data_dir: Annotated[str | None, option("DIR", "with --real: the official TOFU files, instead of the hub")] = None,
+    spans: Annotated[str | None, option("FILE", "with --real: span labels of the forget rows (JSONL)")] = None,
 ) -> dict[str, Any]:
     """The whole story, on embedded data.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.console import Progress, number, table_line
-from workbench.cli.options import ModelOptions, TaskOptions, command, settings
+from workbench.cli.options import ModelOptions, TaskOptions, command, flag, option, settings
 from workbench.cli.sweep import seeds_of
 from workbench.runs import uninterrupted
 
@@ -22,11 +22,11 @@ def faithfulness(
     file: Annotated[Path, typer.Argument(metavar="FILE.parquet")],
     task: TaskOptions,
     model: ModelOptions,
-    top: Annotated[float, typer.Option(metavar="SHARE", help="of an answer's tokens")] = 0.2,
-    baseline: Annotated[str, typer.Option(metavar="B", help="what masks a token: eos, pad, mean or zero")] = "eos",
-    unlearn: Annotated[bool, typer.Option("--unlearn", help="also a short run with each scorer as weights")] = False,
-    objective: Annotated[str, typer.Option(metavar="X", help="with --unlearn")] = "wga",
-    seeds: Annotated[str, typer.Option(metavar="A,B", help="with --unlearn: a run each")] = "0,1,2",
+    top: Annotated[float, option("SHARE", "of an answer's tokens")] = 0.2,
+    baseline: Annotated[str, option("B", "what masks a token: eos, pad, mean or zero")] = "eos",
+    unlearn: Annotated[bool, flag("--unlearn", "also a short run with each scorer as weights")] = False,
+    objective: Annotated[str, option("X", "with --unlearn")] = "wga",
+    seeds: Annotated[str, option("A,B", "with --unlearn: a run each")] = "0,1,2",
     pairs: Annotated[list[str], settings("of the runs, e.g. steps=60 lr=3e-4")] = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Do the scores do what they say?

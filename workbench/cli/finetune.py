@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from workbench.cli.console import Progress
-from workbench.cli.options import ModelOptions, TaskOptions, command, count, settings
+from workbench.cli.options import ModelOptions, TaskOptions, command, count, flag, option, settings
 from workbench.errors import UserError
 from workbench.runs import uninterrupted
 
@@ -17,11 +15,9 @@ from workbench.runs import uninterrupted
 def finetune(
     task: TaskOptions,
     model: ModelOptions,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="where the model is saved")],
+    out: Annotated[Path, option("DIR", "where the model is saved")],
     epochs: Annotated[int, count("passes over the samples")] = 8,
-    retain_only: Annotated[
-        bool, typer.Option("--retain-only", help="leave the forget set out: a model to compare with")
-    ] = False,
+    retain_only: Annotated[bool, flag("--retain-only", "leave the forget set out: a model to compare with")] = False,
     pairs: Annotated[list[str], settings("e.g. lr=1e-4 batch_size=16")] = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Plant a task's facts into a model."""
@@ -35,7 +31,7 @@ def finetune(
     loaded = task.spec().load()
     names = ("retain", "train_extra") if retain_only else ("forget", "retain", "train_extra")
     samples = [s for name in names for s in loaded.sets.get(name, [])]
-    defaults = {"batch_size": 16, "lr": 1e-4, "warmup": 10}
+    defaults: dict[str, Any] = {"batch_size": 16, "lr": 1e-4, "warmup": 10}
     chosen = settings_from(pairs, {}, **defaults)
     if not any(pair.startswith("steps=") for pair in pairs):
         steps = steps_of(epochs, len(samples), chosen.batch_size)

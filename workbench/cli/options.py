@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from workbench.tasks import TaskSpec
 
 Prompt = Literal["chat", "plain"]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object on the last line of standard output")]
 
 
 def command(function: Callable[..., Any]) -> Callable[..., None]:
@@ -61,6 +60,16 @@ def at_least_one(value: str | int) -> int:
     return number
 
 
+def option(metavar: str, help: str | None = None) -> Any:
+    """An option that takes a value."""
+    return typer.Option(metavar=metavar, help=help)
+
+
+def flag(name: str, help: str) -> Any:
+    """An option that takes none."""
+    return typer.Option(name, help=help)
+
+
 def count(help: str, metavar: str = "N") -> Any:
     """An option that takes a whole number of at least 1."""
     return typer.Option(parser=at_least_one, metavar=metavar, help=help)
@@ -71,9 +80,10 @@ def settings(help: str) -> Any:
     return typer.Option("--set", metavar="K=V ...", help=help)
 
 
+Json = Annotated[bool, flag("--json", "one JSON object on the last line of standard output")]
 ProbeLimit = Annotated[int | None, count("probe at most N samples a set")]
-Reference = Annotated[str | None, typer.Option(metavar="MODEL", help="for scorers and losses that compare with it")]
-Background = Annotated[bool, typer.Option("--background", help="in a process of its own; returns at once")]
+Reference = Annotated[str | None, option("MODEL", "for scorers and losses that compare with it")]
+Background = Annotated[bool, flag("--background", "in a process of its own; returns at once")]
 AtOnce = Annotated[int | None, count("with --background: wait while N runs go on in the same directory")]
 
 
@@ -82,14 +92,12 @@ class TaskOptions:
     """The options that name a task."""
 
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="biographies, tofu/forget01, ...")] = None
-    data_dir: Annotated[str | None, typer.Option(metavar="DIR", help="directory with the official files")] = None
-    forget: Annotated[str | None, typer.Option(metavar="F.jsonl", help="your own rows to forget")] = None
-    retain: Annotated[str | None, typer.Option(metavar="R.jsonl", help="your own rows to keep")] = None
-    spans: Annotated[str | None, typer.Option(metavar="FILE.jsonl", help="span labels of the forget rows")] = None
+    data_dir: Annotated[str | None, option("DIR", "directory with the official files")] = None
+    forget: Annotated[str | None, option("F.jsonl", "your own rows to forget")] = None
+    retain: Annotated[str | None, option("R.jsonl", "your own rows to keep")] = None
+    spans: Annotated[str | None, option("FILE.jsonl", "span labels of the forget rows")] = None
     retain_rows: Annotated[int | None, count("only the last N retain rows")] = None
-    unlabelled: Annotated[
-        str | None, typer.Option(metavar="U.jsonl", help="text of the same kind that the model has not seen")
-    ] = None
+    unlabelled: Annotated[str | None, option("U.jsonl", "text of the same kind that the model has not seen")] = None
 
     def spec(self) -> TaskSpec:
         """The task that the options name."""
@@ -103,9 +111,9 @@ class TaskOptions:
 class ModelOptions:
     """The options that name a model and how to use it."""
 
-    model: Annotated[str, typer.Option(metavar="M", help="built-in or hub name, directory, .gguf file")]
+    model: Annotated[str, option("M", "built-in or hub name, directory, .gguf file")]
     prompt: Annotated[Prompt | None, typer.Option(help="default: as recorded, else chat if it can")] = None
-    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:1, ...")] = None
+    device: Annotated[str | None, option("DEVICE", "cpu, cuda, cuda:1, ...")] = None
     precision: Annotated[Literal["float32", "bfloat16"] | None, typer.Option(help="default: what is fastest")] = None
 
     def load(self) -> LanguageModel:
@@ -113,4 +121,5 @@ class ModelOptions:
         with uninterrupted():
             from workbench.models import load
 
-        return load(self.model, device=self.device, precision=self.precision, prompt=self.prompt)
+        options = asdict(self)
+        return load(options.pop("model"), **options)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.console import Progress
-from workbench.cli.options import Prompt, TaskOptions, command, count
+from workbench.cli.options import Prompt, TaskOptions, command, count, option
 from workbench.errors import UserError
 from workbench.files import writable, write_json, write_table
 from workbench.runs import uninterrupted
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class ProbedTask(TaskOptions):
     """The options that name a task, where what stands first is the model."""
 
-    task: Annotated[str | None, typer.Option(metavar="TASK", help="biographies, tofu/forget01, ...")] = None
+    task: Annotated[str | None, option("TASK", "biographies, tofu/forget01, ...")] = None
 
 
 @command
@@ -35,19 +35,16 @@ def probe(
     task: ProbedTask,
     prompt: Annotated[Prompt | None, typer.Option(help="default: as recorded, else chat if it can")] = None,
     probe_limit: Annotated[int | None, count("at most N samples a set")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="every answer with its metrics")] = None,
-    suite: Annotated[str, typer.Option(metavar="S", help="basic, tofu, muse or rwku: set-level metrics")] = "basic",
+    out: Annotated[Path | None, option("FILE.parquet", "every answer with its metrics")] = None,
+    suite: Annotated[str, option("S", "basic, tofu, muse or rwku: set-level metrics")] = "basic",
     reference: Annotated[
         str | None,
-        typer.Option(
-            metavar="RUN_OR_MODEL",
-            help="a retain-only model to compare with, or an earlier suite's results (RUN/suites/tofu.json)",
-        ),
+        option("RUN_OR_MODEL", "a retain-only model, or RUN/suites/tofu.json, to compare with"),
     ] = None,
     relearn: Annotated[int | None, count("fine-tune a copy on part of the forget set", "STEPS")] = None,
-    relearn_share: Annotated[float, typer.Option(metavar="SHARE", help="of the forget rows")] = 0.5,
-    convention: Annotated[str, typer.Option(metavar="C", help="ours, or open-unlearning where it differs")] = "ours",
-    general: Annotated[str, typer.Option(metavar="TASK,...", help="tasks of lm-eval, by name or FILE.yaml")] = "",
+    relearn_share: Annotated[float, option("SHARE", "of the forget rows")] = 0.5,
+    convention: Annotated[str, option("C", "ours, or open-unlearning where it differs")] = "ours",
+    general: Annotated[str, option("TASK,...", "tasks of lm-eval, by name or FILE.yaml")] = "",
 ) -> dict[str, Any]:
     """Probe a model or the model of a run."""
     with uninterrupted():

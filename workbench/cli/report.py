@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.options import command
+from workbench.cli.options import command, option
 from workbench.runs import uninterrupted
 
 
 @command
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN")],
-    out: Annotated[Path, typer.Option(metavar="FILE.html")] = Path("report.html"),
+    out: Annotated[Path, option("FILE.html")] = Path("report.html"),
 ) -> dict[str, Any]:
     """One self-contained HTML page of a run."""
     with uninterrupted():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from workbench.cli.console import Progress, number, table_line
-from workbench.cli.options import AtOnce, Background, command
+from workbench.cli.options import AtOnce, Background, command, flag, option
 from workbench.errors import UserError, is_missing
 from workbench.runs import uninterrupted
 
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
 def manage_runs(
     action: Annotated[Literal["list", "show", "stop", "resume", "remove"], typer.Argument(metavar="ACTION")] = "list",
     run: Annotated[str | None, typer.Argument(metavar="RUN", help="with all but list")] = None,
-    root: Annotated[Path, typer.Option(metavar="DIR", help="with list: the directory of the runs")] = Path("runs"),
-    follow: Annotated[
-        bool, typer.Option("--follow", help="with show: until it ends; Ctrl-C leaves it running")
-    ] = False,
-    reach: Annotated[
-        str | None, typer.Option(metavar="SET.METRIC<=X", help="with show: what it cost to get there (or >=)")
-    ] = None,
+    root: Annotated[Path, option("DIR", "with list: the directory of the runs")] = Path("runs"),
+    follow: Annotated[bool, flag("--follow", "with show: until it ends; Ctrl-C leaves it running")] = False,
+    reach: Annotated[str | None, option("SET.METRIC<=X", "with show: what it cost to get there (or >=)")] = None,
     background: Background = False,
     at_once: AtOnce = None,
 ) -> dict[str, Any]:

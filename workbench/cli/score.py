@@ -9,10 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from workbench.cli.console import Progress
-from workbench.cli.options import ModelOptions, TaskOptions, command, settings
+from workbench.cli.options import ModelOptions, TaskOptions, command, flag, option, settings
 from workbench.errors import UserError
 from workbench.files import writable, write_text, writing
 from workbench.runs import uninterrupted
@@ -27,18 +25,13 @@ if TYPE_CHECKING:
 def score(
     task: TaskOptions,
     model: ModelOptions,
-    scorer: Annotated[str, typer.Option(metavar="A,B,C", help="names, 'all', or a saved FILE.safetensors")],
-    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="the score table")],
-    reference: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="for scorers that compare with a second model")
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="of what is drawn at random")] = 0,
-    html: Annotated[Path | None, typer.Option(metavar="FILE.html", help="the same as highlighted text")] = None,
-    save: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.safetensors", help="keep the learned scorer (amortised, atwu) for other text"),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="keep the scorers that --out holds already")] = False,
+    scorer: Annotated[str, option("A,B,C", "names, 'all', or a saved FILE.safetensors")],
+    out: Annotated[Path, option("FILE.parquet", "the score table")],
+    reference: Annotated[str | None, option("MODEL", "for scorers that compare with a second model")] = None,
+    seed: Annotated[int, option("N", "of what is drawn at random")] = 0,
+    html: Annotated[Path | None, option("FILE.html", "the same as highlighted text")] = None,
+    save: Annotated[Path | None, option("FILE.safetensors", "keep the learned scorer, for other text")] = None,
+    resume: Annotated[bool, flag("--resume", "keep the scorers that --out holds already")] = False,
     pairs: Annotated[list[str], settings("options of the scorers, e.g. signal=entropy preset=published")] = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Score the answer tokens of the forget set."""

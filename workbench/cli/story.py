@@ -23,51 +23,38 @@ from workbench.view import run_report
 
 @dataclass(frozen=True)
 class Story:
-    """What one demo runs.
+    """What one demo runs: a run, the reference model of its scorers, and the metric that is shown first."""
 
-    Attributes:
-        task: what to forget.
-        model: the model that knows it.
-        reference: model for the scorers that need one.
-        objective: forget loss of the run.
-        weights: its token weights.
-        settings: its numbers.
-        probe_limit: samples probed a set.
-        judged_by: the metric shown first.
-    """
-
-    task: TaskSpec
-    model: str
+    config: Config
     reference: str
-    objective: str
-    weights: str
-    settings: Settings
-    probe_limit: int
     judged_by: str
 
 
 EMBEDDED = Story(
-    TaskSpec("biographies"),
-    model="bio-full",
+    Config(
+        task=TaskSpec(name="biographies"),
+        model="bio-full",
+        objective="wga",
+        weights="surprisal",
+        settings=Settings(steps=80, batch_size=32, lr=3e-4, alpha=2.0, record_every=10),
+        probe_limit=96,
+    ),
     reference="bio-retain",
-    objective="wga",
-    weights="surprisal",
-    settings=Settings(steps=80, batch_size=32, lr=3e-4, alpha=2.0, record_every=10),
-    probe_limit=96,
     judged_by="fact_accuracy",
 )
 REAL = Story(
-    TaskSpec("tofu/forget01", retain_rows=160),
-    model="planted",
+    Config(
+        task=TaskSpec(name="tofu/forget01", retain_rows=160),
+        model="planted",
+        objective="wga",
+        weights="surprisal",
+        settings=Settings(steps=30, batch_size=8, lr=1e-4, record_every=10),
+        probe_limit=40,
+    ),
     reference=SMOLLM2,
-    objective="wga",
-    weights="surprisal",
-    settings=Settings(steps=30, batch_size=8, lr=1e-4, record_every=10),
-    probe_limit=40,
     judged_by="probability",
 )
 SHOWN = ("specificity", "surprisal", "entropy", "gap", "wga", "satimp", "atwu", "uniform", "random", "spans")
-PLANT = Settings(steps=1, batch_size=16, lr=2e-4, warmup=10)
 PLANT_EPOCHS = 5
 
 
@@ -82,28 +69,21 @@ def tell(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
     """
     started = time.perf_counter()
     story = REAL if real else EMBEDDED
+    config = story.config
     if real:
-        story = replace(story, task=replace(story.task, data_dir=data_dir, spans=spans))
-    task = story.task.load()
+        config = config.model_copy(update={"task": replace(config.task, data_dir=data_dir, spans=spans)})
+    task = config.task.load()
     if real:
-        story = replace(story, model=plant(out, task))
-    lm = load(story.model)
+        config = config.model_copy(update={"model": plant(out, task)})
+    lm = load(config.model)
     reference = load(story.reference, **lm.like())
     labelled = all(s.spans is not None for s in task.forget)
     names = [n for n in SHOWN if labelled or "spans" not in scorer[n].needs]
-    scores = score_task(lm, task, names, reference=reference, seed=story.settings.seed, progress=Progress())
+    scores = score_task(lm, task, names, reference=reference, seed=config.settings.seed, progress=Progress())
     write_table(out / "scores.parquet", scores)
-    aligned = alignment(scores) if labelled else missing("needs span labels: give them with --spans")
-    config = Config(
-        task=story.task,
-        model=story.model,
-        objective=story.objective,
-        weights=story.weights,
-        settings=story.settings,
-        probe_limit=story.probe_limit,
-    )
+    aligned = alignment(scores) if labelled else missing("needs span labels: name their file with --spans")
     progress = Progress()
-    on_step = progress.of_steps(story.settings.steps)
+    on_step = progress.of_steps(config.settings.steps)
     directory = start(config, new_path(config, out / "runs"), on_step=on_step, progress=progress)
     run_report(
         directory.path,
@@ -116,7 +96,7 @@ def tell(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
     return {
         "seconds": time.perf_counter() - started,
         "task": task.name,
-        "model": story.model,
+        "model": config.model,
         "alignment": aligned,
         "before": metrics["before"],
         "after": metrics["after"],
@@ -131,7 +111,7 @@ def tell(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
 def plant(out: Path, task: Task) -> str:
     """SmolLM2 with the task's facts, planted once into a directory below `out`."""
     samples = [*task.forget, *task.retain]
-    settings = replace(PLANT, steps=epochs(PLANT_EPOCHS, len(samples), PLANT.batch_size))
+    settings = Settings(steps=epochs(PLANT_EPOCHS, len(samples), 16), batch_size=16, lr=2e-4, warmup=10)
     made_of = hashlib.sha256(repr((settings, [(s.question, s.answer) for s in samples])).encode()).hexdigest()
     folder = out / f"{SMOLLM2}-planted-{made_of[:8]}"
     if (folder / "workbench.json").exists():

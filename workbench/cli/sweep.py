@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from workbench.cli.console import Progress, table_line
-from workbench.cli.options import ModelOptions, ProbeLimit, Reference, TaskOptions, command, count, settings
+from workbench.cli.options import ModelOptions, ProbeLimit, Reference, TaskOptions, command, count, option, settings
 from workbench.errors import UserError
 from workbench.runs import uninterrupted
 
@@ -21,16 +20,16 @@ if TYPE_CHECKING:
 def sweep(
     task: TaskOptions,
     model: ModelOptions,
-    objective: Annotated[str, typer.Option(metavar="A,B")],
-    weights: Annotated[str, typer.Option(metavar="C,D", help="names of scorers, or files")],
-    seeds: Annotated[str, typer.Option(metavar="A,B,C")] = "0",
+    objective: Annotated[str, option("A,B")],
+    weights: Annotated[str, option("C,D", "names of scorers, or files")],
+    seeds: Annotated[str, option("A,B,C")] = "0",
     reference: Reference = None,
     pairs: Annotated[list[str], settings("of all runs, or options of those that take them")] = [],  # noqa: B006
     probe_limit: ProbeLimit = None,
-    engine: Annotated[str, typer.Option(metavar="E", help="local (a pool of processes), or ray")] = "local",
+    engine: Annotated[str, option("E", "local (a pool of processes), or ray")] = "local",
     workers: Annotated[int, count("runs at once, with --engine local")] = 1,
-    address: Annotated[str | None, typer.Option(metavar="ADDRESS", help="of a Ray cluster")] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="the directory of the runs and their table")] = Path("sweep"),
+    address: Annotated[str | None, option("ADDRESS", "of a Ray cluster")] = None,
+    out: Annotated[Path, option("DIR", "the directory of the runs and their table")] = Path("sweep"),
 ) -> dict[str, Any]:
     """Many runs in one table.
 
@@ -42,11 +41,8 @@ def sweep(
     objectives, scorers = objective.split(","), weights.split(",")
     base = Config(
         task=task.spec(),
-        model=model.model,
+        **asdict(model),
         reference=reference,
-        prompt=model.prompt,
-        device=model.device,
-        precision=model.precision,
         probe_limit=probe_limit,
     )
     settings_for(pairs, objectives, scorers)  # refuses what none of them takes

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
-
-import typer
 
 from workbench.cli.options import (
     AtOnce,
@@ -16,6 +15,7 @@ from workbench.cli.options import (
     TaskOptions,
     command,
     count,
+    option,
     settings,
 )
 from workbench.runs import uninterrupted
@@ -25,17 +25,15 @@ from workbench.runs import uninterrupted
 def unlearn(
     task: TaskOptions,
     model: ModelOptions,
-    objective: Annotated[str, typer.Option(metavar="X", help="the forget loss")],
-    weights: Annotated[str, typer.Option(metavar="Y", help="a scorer's name, a score table, or a saved scorer")],
+    objective: Annotated[str, option("X", "the forget loss")],
+    weights: Annotated[str, option("Y", "a scorer's name, a score table, or a saved scorer")],
     reference: Reference = None,
     pairs: Annotated[list[str], settings("e.g. steps=60 lr=3e-4")] = [],  # noqa: B006
     probe_limit: ProbeLimit = None,
     probe_every: Annotated[int | None, count("also every N steps, a few samples")] = None,
-    stop_at: Annotated[
-        str, typer.Option(metavar="SET.METRIC<=X,...", help="end the run where a probe finds all of it (or >=)")
-    ] = "",
-    track: Annotated[str, typer.Option(metavar="A,B", help="tensorboard, trackio, wandb, mlflow")] = "",
-    out: Annotated[Path | None, typer.Option(metavar="RUN", help="default: a new directory in runs/")] = None,
+    stop_at: Annotated[str, option("SET.METRIC<=X,...", "end the run where a probe finds all of it (or >=)")] = "",
+    track: Annotated[str, option("A,B", "tensorboard, trackio, wandb, mlflow")] = "",
+    out: Annotated[Path | None, option("RUN", "default: a new directory in runs/")] = None,
     background: Background = False,
     at_once: AtOnce = None,
 ) -> dict[str, Any]:
@@ -47,14 +45,11 @@ def unlearn(
     chosen = settings_for(pairs, [objective], [weights])
     config = Config(
         task=task.spec(),
-        model=model.model,
+        **asdict(model),
         objective=objective,
         weights=weights,
         settings=chosen,
         reference=reference,
-        prompt=model.prompt,
-        device=model.device,
-        precision=model.precision,
         probe_limit=probe_limit,
         probe_every=probe_every or 0,
         stop_at=stop_at,
