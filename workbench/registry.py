@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -44,11 +45,31 @@ S = TypeVar("S", bound=Spec)
 
 
 class Registry(Generic[S]):
-    """Name -> spec, in the order of registration."""
+    """Name -> spec, in the order of registration.
 
-    def __init__(self, kind: str, spec: type[S]) -> None:
-        self.kind, self.spec = kind, spec
+    Args:
+        kind: what is registered, for errors.
+        spec: the type of its entries.
+        modules: where functions are registered; loaded when the first entry is read. Entries come in their order.
+    """
+
+    def __init__(self, kind: str, spec: type[S], modules: Sequence[str] = ()) -> None:
+        self.kind, self.spec, self.modules = kind, spec, modules
         self.entries: dict[str, S] = {}
+        self.loaded = not modules
+
+    def load(self) -> dict[str, S]:
+        """The entries, after loading the modules that register them."""
+        if not self.loaded:
+            self.loaded = True
+            for module in self.modules:
+                importlib.import_module(module)
+            places = {module: place for place, module in enumerate(self.modules)}
+            last = len(places)
+            self.entries = dict(
+                sorted(self.entries.items(), key=lambda entry: places.get(entry[1].function.__module__, last))
+            )
+        return self.entries
 
     def __call__(self, name: str, **fields: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Decorator that registers a function under `name`; `fields` are those of the registry's spec."""
@@ -62,9 +83,10 @@ class Registry(Generic[S]):
         return register
 
     def __getitem__(self, name: str) -> S:
-        if name not in self.entries:
-            raise unknown(self.kind, name, list(self.entries))
-        return self.entries[name]
+        entries = self.load()
+        if name not in entries:
+            raise unknown(self.kind, name, list(entries))
+        return entries[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.entries)
+        return iter(self.load())

@@ -49,7 +49,18 @@ class ScorerSpec(Spec):
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-scorer = Registry("scorer", ScorerSpec)
+FAMILIES = (
+    "amortised",
+    "attribution",
+    "attention",
+    "atwu",
+    "conflict",
+    "masked",
+    "perturbation",
+    "signals",
+    "specificity",
+)
+scorer = Registry("scorer", ScorerSpec, [f"workbench.scorers.{family}" for family in FAMILIES])
 
 
 @dataclass

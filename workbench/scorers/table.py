@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from workbench.errors import UserError
-from workbench.models import Encoding, token_columns
+
+if TYPE_CHECKING:
+    from workbench.models import Encoding
 
 COLUMNS = [
     *("task", "sample_id", "position", "token_id", "token", "start", "end"),
@@ -48,6 +51,8 @@ def score_table(
 
     `scores` has an array a sample: of the answer's tokens, or with `prompt` of the question's and then the answer's.
     """
+    from workbench.models import token_columns  # loads torch, which reading a table does without
+
     columns = token_columns(encodings, prompt=prompt)
     values = np.concatenate(scores)
     if len(values) != len(columns["token_id"]):
