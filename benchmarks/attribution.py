@@ -49,9 +49,9 @@ def each(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
 
 
 def _full(values: np.ndarray, encoding: Encoding) -> np.ndarray:
-    found = np.full((len(values), len(encoding.ids)), np.nan)
-    found[:, [i for i, s in enumerate(encoding.segments) if s != TEMPLATE]] = values
-    return found
+    table = np.full((len(values), len(encoding.ids)), np.nan)
+    table[:, [i for i, s in enumerate(encoding.segments) if s != TEMPLATE]] = values
+    return table
 
 
 def captum(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
@@ -59,17 +59,17 @@ def captum(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
     from captum.attr import LayerGradientXActivation, LLMGradientAttribution, TextTokenInput
 
     method = LLMGradientAttribution(LayerGradientXActivation(lm.module, lm.module.get_input_embeddings()), lm.tokenizer)
-    found = []
+    scores = []
     for encoding in codes:
         first = encoding.answer_positions[0]
-        given = TextTokenInput("", lm.tokenizer)
-        given.inp_tensor = given.itp_tensor = torch.tensor([encoding.ids[:first]])
-        given.itp_mask, given.values = None, [str(i) for i in encoding.ids[:first]]
-        rows = method.attribute(given, target=torch.tensor(encoding.ids[first:])).token_attr.numpy()
+        args = TextTokenInput("", lm.tokenizer)
+        args.inp_tensor = args.itp_tensor = torch.tensor([encoding.ids[:first]])
+        args.itp_mask, args.values = None, [str(i) for i in encoding.ids[:first]]
+        rows = method.attribute(args, target=torch.tensor(encoding.ids[first:])).token_attr.numpy()
         full = np.full((len(rows), len(encoding.ids)), np.nan)
         full[:, :first] = rows
-        found.append(full)
-    return found
+        scores.append(full)
+    return scores
 
 
 def inseq(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
@@ -82,7 +82,7 @@ def inseq(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
 
     library.register_step_function(log_probability, "log_probability", overwrite=True)
     model = library.load_model(lm.module, "input_x_gradient", tokenizer=lm.tokenizer)
-    found = []
+    scores = []
     for encoding in codes:
         parts = (encoding.ids[: encoding.answer_positions[0]], encoding.ids)
         texts = [lm.tokenizer.decode(ids) for ids in parts]
@@ -92,35 +92,35 @@ def inseq(lm: LanguageModel, task: Task, codes: list[Encoding]) -> Rows:
         values = out.target_attributions.sum(-1).T.numpy()
         full = np.full((len(encoding.answer_positions), len(encoding.ids)), np.nan)
         full[: len(values), : values.shape[1]] = values
-        found.append(full)
-    return found
+        scores.append(full)
+    return scores
 
 
 LIBRARIES = {"ours": ours, "each": each, "captum": captum, "inseq": inseq}
 
 
-def measure(name: str, given: argparse.Namespace) -> None:
+def measure(name: str, args: argparse.Namespace) -> None:
     """One library, in this process: the numbers into a file, seconds and peak memory onto the last line."""
     warnings.simplefilter("ignore")
-    lm = load(given.model, precision="float32", prompt="plain", device="cpu")
-    task = TaskSpec("tofu/forget01", data_dir=given.data_dir).load()
-    task = replace(task, sets={**task.sets, "forget": spread(task.forget, given.answers)})
+    lm = load(args.model, precision="float32", prompt="plain", device="cpu")
+    task = TaskSpec("tofu/forget01", data_dir=args.data_dir).load()
+    task = replace(task, sets={**task.sets, "forget": spread(task.forget, args.answers)})
     codes = [encode(lm, s) for s in task.forget]
     warm = replace(task, sets={**task.sets, "forget": task.forget[:1]})
     LIBRARIES[name](lm, warm, codes[:1])
     started = time.perf_counter()
     rows = LIBRARIES[name](lm, task, codes)
     seconds = time.perf_counter() - started
-    np.savez(given.numbers, *rows)
+    np.savez(args.numbers, *rows)
     tokens = sum(len(e.answer_positions) for e in codes)
     print(json.dumps({"seconds": seconds, "peak_memory_bytes": peak_memory(), "answer_tokens": tokens}))
 
 
-def apart(name: str, given: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Rows]:
+def apart(name: str, args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Rows]:
     """A library in a process of its own."""
     numbers = folder / f"{name}.npz"
-    command = [sys.executable, __file__, "--data-dir", given.data_dir, "--model", given.model]
-    command += ["--answers", str(given.answers), "--only", name, "--numbers", str(numbers)]
+    command = [sys.executable, __file__, "--data-dir", args.data_dir, "--model", args.model]
+    command += ["--answers", str(args.answers), "--only", name, "--numbers", str(numbers)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         return {"value": None, "reason": f"exit {done.returncode}; see above"}, []
@@ -145,25 +145,25 @@ def main() -> None:
     options.add_argument("--answers", type=int, default=40)
     options.add_argument("--only", choices=list(LIBRARIES), help=argparse.SUPPRESS)
     options.add_argument("--numbers", help=argparse.SUPPRESS)
-    given = options.parse_args()
-    if given.only:
-        measure(given.only, given)
+    args = options.parse_args()
+    if args.only:
+        measure(args.only, args)
         return
-    found: dict[str, dict[str, Any]] = {}
+    libraries: dict[str, dict[str, Any]] = {}
     rows: dict[str, Rows] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in LIBRARIES:
-            found[name], rows[name] = apart(name, given, Path(folder))
+            libraries[name], rows[name] = apart(name, args, Path(folder))
     for name in ("ours", "each"):
-        if "reason" in found[name]:
-            raise SystemExit(f"{name}: {found[name]['reason']}")
-    result: dict[str, Any] = {"libraries": found, "answers": given.answers, "torch": torch.__version__}
+        if "reason" in libraries[name]:
+            raise SystemExit(f"{name}: {libraries[name]['reason']}")
+    result: dict[str, Any] = {"libraries": libraries, "answers": args.answers, "torch": torch.__version__}
     result["same_each"] = difference([r.sum(0, keepdims=True) for r in rows["each"]], rows["ours"])
     for name in ("captum", "inseq"):
-        missing = found[name] if "reason" in found[name] else None
-        theirs = found[name].get("seconds", 0.0)
-        result[f"ratio_{name}"] = missing or theirs / found["ours"]["seconds"]
-        result[f"ratio_{name}_each"] = missing or theirs / found["each"]["seconds"]
+        missing = libraries[name] if "reason" in libraries[name] else None
+        theirs = libraries[name].get("seconds", 0.0)
+        result[f"ratio_{name}"] = missing or theirs / libraries["ours"]["seconds"]
+        result[f"ratio_{name}_each"] = missing or theirs / libraries["each"]["seconds"]
         result[f"same_{name}"] = missing or difference(rows[name], rows["each"])
     table_line(
         [["library", "seconds", "peak MiB"]]
@@ -171,7 +171,7 @@ def main() -> None:
             [name, f"{f['seconds']:.1f}", f"{f['peak_memory_bytes'] / 2**20:,.0f}"]
             if "seconds" in f
             else [name, "", ""]
-            for name, f in found.items()
+            for name, f in libraries.items()
         ]
     )
     print(json.dumps(result))

@@ -58,12 +58,12 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 def measure(lm: Any, task: Any, settings: Settings) -> dict[str, Any]:
     """AUROC and average precision by step, and the scorer's share of the time."""
     run = unlearn(lm, task, "atwu", "atwu", settings=settings)
-    found: dict[str, Any] = {"share": run.ledger.phases["scorer"].seconds / run.ledger.total.seconds}
+    row: dict[str, Any] = {"share": run.ledger.phases["scorer"].seconds / run.ledger.total.seconds}
     scores = run.scores[run.scores["scorer"] == "atwu"]
     for step, part in scores.groupby("step"):
         values = alignment(part)["atwu"]
-        found[str(step)] = {key: v if isinstance(v, float) else None for key, v in values.items()}
-    return found
+        row[str(step)] = {key: v if isinstance(v, float) else None for key, v in values.items()}
+    return row
 
 
 def main() -> None:
@@ -72,16 +72,16 @@ def main() -> None:
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--only", default="", help="variations whose name has this in it")
     options.add_argument("--set", action="append", default=[], metavar="K=V")
-    given = options.parse_args()
+    args = options.parse_args()
     task, lm = TaskSpec("biographies").load(), load("bio-full")
     rows, table = [], [["", "step 30", "step 90", "step 180", "scorer's share of the time"]]
     for name, changed in VARIATIONS.items():
-        if given.only not in name:
+        if args.only not in name:
             continue
         mine = []
-        for seed in map(int, given.seeds.split(",")):
+        for seed in map(int, args.seeds.split(",")):
             settings = settings_from(
-                [*given.set, f"seed={seed}"], {}, steps=180, batch_size=8, lr=1e-5, warmup=0, record_every=30,
+                [*args.set, f"seed={seed}"], {}, steps=180, batch_size=8, lr=1e-5, warmup=0, record_every=30,
                 checkpoint_every=10**6,
             )  # fmt: skip
             settings = settings.replace(options=both_parts(changed))

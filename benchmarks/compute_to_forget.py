@@ -36,7 +36,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from many_runs import Rows, hardware, placeless, pool, task_options
+from many_runs import Rows, hardware, placeless, task_options
+
+from workbench.runs.scheduler import Workers
 
 TUNING_SEED = 1000
 FULL = ("grad_diff", "npo", "simnpo", "rmu", "wga")
@@ -65,34 +67,34 @@ def goal_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--limit", type=int, default=36, help="answers checked, a set")
 
 
-def goal(given: argparse.Namespace) -> dict[str, Any]:
+def goal(args: argparse.Namespace) -> dict[str, Any]:
     """The options on which a run's row depends."""
     names = ("task", "data_dir", "spans", "retain_rows", "model", "retain_only", "unrehearsed", "keep", "every")
-    return {name: getattr(given, name) for name in (*names, "limit", "steps")}
+    return {name: getattr(args, name) for name in (*names, "limit", "steps")}
 
 
-def prepare(given: argparse.Namespace) -> None:
+def prepare(args: argparse.Namespace) -> None:
     """Load what every run of a worker needs, and measure where it starts and what it must reach."""
     import torch
 
     from workbench.models import load
     from workbench.tasks import TaskSpec, spread
 
-    torch.set_num_threads(given.threads)
-    task = TaskSpec(given.task, data_dir=given.data_dir, spans=given.spans, retain_rows=given.retain_rows).load()
-    if given.unrehearsed:
-        known, keep = task.retain[: given.unrehearsed], task.retain[given.unrehearsed :]
+    torch.set_num_threads(args.threads)
+    task = TaskSpec(args.task, data_dir=args.data_dir, spans=args.spans, retain_rows=args.retain_rows).load()
+    if args.unrehearsed:
+        known, keep = task.retain[: args.unrehearsed], task.retain[args.unrehearsed :]
         task = replace(task, sets=task.sets | {"neighbours": known, "retain": keep})
-    lm = load(given.model)
-    sets = {name: spread(task.sets[name], given.limit) for name in ("forget", "retain", "neighbours")}
+    lm = load(args.model)
+    sets = {name: spread(task.sets[name], args.limit) for name in ("forget", "retain", "neighbours")}
     sets["paraphrases"] = [
         replace(s, id=f"{s.id}-p", question=s.paraphrased_question or s.question,
                 answer=s.paraphrased_answer or s.answer, spans=None)
         for s in sets["forget"]
     ]  # fmt: skip
-    _loaded.update(given=given, task=task, lm=lm, sets=sets, keep=given.keep.split(","))
+    _loaded.update(args=args, task=task, lm=lm, sets=sets, keep=args.keep.split(","))
     _loaded["before"] = strengths(lm)
-    _loaded["never"] = strengths(load(given.retain_only, **lm.like()), ("forget", "paraphrases"))
+    _loaded["never"] = strengths(load(args.retain_only, **lm.like()), ("forget", "paraphrases"))
 
 
 def strengths(lm: Any, names: tuple[str, ...] = SETS, cost: Any = None) -> dict[str, float]:
@@ -102,7 +104,7 @@ def strengths(lm: Any, names: tuple[str, ...] = SETS, cost: Any = None) -> dict[
     from workbench.evals import Answer, metric
     from workbench.models import batches, count_forward, encode, token_stats
 
-    strength, found = metric["extraction_strength"].function, {}
+    strength, means = metric["extraction_strength"].function, {}
     for name in names:
         values, chances = [], []
         encodings = [encode(lm, s) for s in _loaded["sets"][name]]
@@ -114,8 +116,8 @@ def strengths(lm: Any, names: tuple[str, ...] = SETS, cost: Any = None) -> dict[
             for ranks in stats.rank.cpu().split(stats.counts.tolist()):
                 values.append(strength(Answer(ranks.float().numpy(), ranks.numpy(), "", None, None, None, ())))
             chances += stats.sample_mean(stats.logp).exp().tolist()
-        found[name], found[f"{name} probability"] = mean(values), mean(chances)
-    return found
+        means[name], means[f"{name} probability"] = mean(values), mean(chances)
+    return means
 
 
 def measure_of(name: str) -> str:
@@ -139,14 +141,14 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     from workbench.scorers import scorer
     from workbench.unlearning import Settings, needs_of, unlearn
 
-    given, lm = _loaded["given"], _loaded["lm"]
+    args, lm = _loaded["args"], _loaded["lm"]
     authors = objective[job["objective"]].settings
     layers = lm.module.config.num_hidden_layers
     half = (0, layers // 2 - 1) if job["objective"] == "rmu" else (layers // 2, layers - 1)
     train = f"layers:{half[0]}-{half[1]}" if job["train"] == "half" else job["train"]
     fixed = scorer[job["weights"]].kind != "live" and not needs_of(objective[job["objective"]]) & {"logits", "states"}
     picked = {k: job[k] for k in ("lr", "batch_size", "retain_batch", "retain_every", "skip", "seed")}
-    steps = job.get("steps", given.steps)
+    steps = job.get("steps", args.steps)
     settings = Settings(steps=steps, warmup=1, record_every=10**6, record_samples=1, checkpoint_every=10**6)
     settings = settings.replace(**{k: v for k, v in authors.items() if k != "lr"}, **picked, train=train)
     options = {"weights": job.get("options", {})}
@@ -160,7 +162,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
         if not ledger.phases.get("optimizer"):
             return False
         step = ledger.phases["optimizer"].calls
-        if step % given.every:
+        if step % args.every:
             return False
         cost = spent(ledger)
         now = strengths(model, cost=ruler)
@@ -188,7 +190,7 @@ def spent(ledger: Any) -> dict[str, float]:
     return {name: sum(getattr(p, name) for p in phases) for name in ("flops", "seconds")}
 
 
-def said(row: dict[str, Any]) -> str:
+def describe(row: dict[str, Any]) -> str:
     """A row in a line."""
     name = f"{row['objective']} {row['weights']} seed {row['seed']}"
     if "failed" in row:
@@ -200,13 +202,13 @@ def said(row: dict[str, Any]) -> str:
 
 def draws(budget: int) -> list[dict[str, Any]]:
     """The settings that every method is tried with."""
-    draw, found = random.Random(0), []
+    draw, settings = random.Random(0), []
     budget = min(budget, math.prod(len(values) for values in SPACE.values()))
-    while len(found) < budget:
+    while len(settings) < budget:
         setting = {name: draw.choice(values) for name, values in SPACE.items()}
-        if setting not in found:
-            found.append(setting)
-    return found
+        if setting not in settings:
+            settings.append(setting)
+    return settings
 
 
 def best_of(rows: list[dict[str, Any]], methods: list[list[str]]) -> list[dict[str, Any]]:
@@ -217,7 +219,7 @@ def best_of(rows: list[dict[str, Any]], methods: list[list[str]]) -> list[dict[s
 def how_tuning_went(rows: list[dict[str, Any]], best: dict[str, Any]) -> str:
     """A line on a method's settings."""
     mine = [r for r in rows if (r["objective"], r["weights"]) == (best["objective"], best["weights"])]
-    return f"- {said(best)}; {sum(r['reached'] for r in mine)} of {len(mine)} settings reached the goal"
+    return f"- {describe(best)}; {sum(r['reached'] for r in mine)} of {len(mine)} settings reached the goal"
 
 
 def refined(best: dict[str, Any], steps: int) -> list[dict[str, Any]]:
@@ -267,10 +269,10 @@ def ratio(cells: list[dict[str, Any]], by: str) -> dict[str, Any]:
     """
     sides = []
     for kind in ("full sample", "token-weighted"):
-        found = [c for c in cells if c["kind"] == kind and 2 * c["reached"] > c["seeds"]]
-        if not found:
+        candidates = [c for c in cells if c["kind"] == kind and 2 * c["reached"] > c["seeds"]]
+        if not candidates:
             return {"value": None, "reason": f"no {kind} method reached the goal with most seeds"}
-        sides.append(min(found, key=lambda c: c["spent"][by]))
+        sides.append(min(candidates, key=lambda c: c["spent"][by]))
     full, weighted = sides
     between = [f"{c['objective']} + {c['weights']} ({c['reached']} of {c['seeds']} reached it)" for c in sides]
     return {"value": full["spent"][by] / weighted["spent"][by], "between": between}
@@ -293,15 +295,15 @@ def line(c: dict[str, Any]) -> str:
         f"{', ' + str(c['steps']) + ' steps' if c['steps'] else ''}"
     )
     shares = ["" if c[n] is None else f"{c[n]['mean']:.0%}" for n in ("importance_flops", "importance_seconds")]
-    found = f"{c['reached']} of {c['seeds']}"
+    reached = f"{c['reached']} of {c['seeds']}"
     if not c["reached"]:
-        found += f" (missed by {c['missed_by']:.2f})"
+        reached += f" (missed by {c['missed_by']:.2f})"
     costs = [spread(c["flops"], 1e9), spread(c["seconds"], digits=1), spread(c["step"])]
     kept = ["" if c[n] is None else spread(c[n], digits=2) for n in ("retain", "neighbours")]
-    return "| " + " | ".join([c["objective"], c["weights"], c["kind"], setting, found, *costs, *shares, *kept]) + " |"
+    return "| " + " | ".join([c["objective"], c["weights"], c["kind"], setting, reached, *costs, *shares, *kept]) + " |"
 
 
-def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
+def page(args: argparse.Namespace, record: dict[str, Any]) -> str:
     """The Markdown page."""
     goal = ", ".join(f"{name} at most {record['never'][name] + 0.05:.2f}" for name in ("forget", "paraphrases"))
     before = ", ".join(f"{name} {value:.2f}" for name, value in record["before"].items())
@@ -312,18 +314,18 @@ def page(given: argparse.Namespace, record: dict[str, Any]) -> str:
         for name, r in record["ratios"].items()
     ]  # fmt: skip
     return "\n\n".join([
-        f"# Compute to forget: {given.task}",
-        f"`benchmarks/compute_to_forget.py {command}`, on {record['hardware']}, {given.seed_workers or given.workers} "
-        f"of the seeds' runs at a time, of {given.threads} thread(s).",
+        f"# Compute to forget: {args.task}",
+        f"`benchmarks/compute_to_forget.py {command}`, on {record['hardware']}, {args.seed_workers or args.workers} "
+        f"of the seeds' runs at a time, of {args.threads} thread(s).",
         f"Extraction strength (and answer probability) before: {before}. Goal: extraction strength of {goal}; "
         f"{' and '.join(record['kept_by'])} at least 95 % of before. Checked "
-        f"every {given.every} steps of at most {given.steps} or {2 * given.steps}, {given.limit} answers a set. "
-        f"{given.budget} + {given.second} settings a method, chosen by FLOPs with a seed of its own, then seeds "
-        f"{given.seeds}: mean (lowest-highest) over those "
+        f"every {args.every} steps of at most {args.steps} or {2 * args.steps}, {args.limit} answers a set. "
+        f"{args.budget} + {args.second} settings a method, chosen by FLOPs with a seed of its own, then seeds "
+        f"{args.seeds}: mean (lowest-highest) over those "
         "that reached the goal.",
         "\n".join([f"| {HEAD} |", "|---" * len(HEAD.split("|")) + "|", *map(line, record["cells"])]),
         "\n".join(ratios),
-        f"The best setting of each method while tuning (the best {given.best} of a kind were run with the seeds):",
+        f"The best setting of each method while tuning (the best {args.best} of a kind were run with the seeds):",
         "\n".join(record["tuning"]),
     ]) + "\n"  # fmt: skip
 
@@ -344,37 +346,37 @@ def main() -> None:
     options.add_argument("--fix", action="append", default=[], help="NAME=VALUE,... instead of the settings' values")
     options.add_argument("--steps", type=int, default=40)
     options.add_argument("--out", help="of .md and .json, by default docs/findings/compute-TASK")
-    options.add_argument("--seed-workers", type=int, help="as --workers, for the seeds' runs: their seconds are told")
+    options.add_argument("--seed-workers", type=int, help="as --workers, for the seeds' runs, whose seconds count")
     options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
-    given = options.parse_args()
-    given.out = given.out or f"docs/findings/compute-{given.task.replace('/', '-')}"
-    for pair in given.fix:
+    args = options.parse_args()
+    args.out = args.out or f"docs/findings/compute-{args.task.replace('/', '-')}"
+    for pair in args.fix:
         name, _, values = pair.partition("=")
         SPACE[name] = [type(SPACE[name][0])(value) for value in values.split(",")]
 
-    methods = [method.split("+") for method in given.methods.split(",")]
-    rows = Rows(Path(given.rows or f"{given.out}.jsonl"), one, said, goal(given))
-    prepare(given)
-    with pool(given.workers, prepare, given) as workers:
+    methods = [method.split("+") for method in args.methods.split(",")]
+    rows = Rows(Path(args.rows or f"{args.out}.jsonl"), one, describe, goal(args))
+    prepare(args)
+    with Workers(args.workers, prepare, args) as workers:
         jobs = [d | {"objective": o, "weights": w, "kind": kind_of(w), "seed": TUNING_SEED}
-                for o, w in methods for d in draws(given.budget)]  # fmt: skip
+                for o, w in methods for d in draws(args.budget)]  # fmt: skip
         tried = rows.run(workers, jobs)
         first = best_of(tried, methods)
-        tried += rows.run(workers, [job for row in first for job in refined(row, given.steps)[: given.second]])
+        tried += rows.run(workers, [job for row in first for job in refined(row, args.steps)[: args.second]])
         picked = best_of(tried, methods)
         tuning = [how_tuning_went(tried, row) for row in picked]
         picked = [row for kind in ("full sample", "token-weighted", "oracle")
-                  for row in sorted((r for r in picked if r["kind"] == kind), key=rank)[: given.best]]  # fmt: skip
+                  for row in sorted((r for r in picked if r["kind"] == kind), key=rank)[: args.best]]  # fmt: skip
         finals = [{k: row[k] for k in (*jobs[0], "steps") if k in row} | {"seed": seed}
-                  for row in picked for seed in map(int, given.seeds.split(","))]  # fmt: skip
-    with pool(given.seed_workers or given.workers, prepare, given) as workers:
+                  for row in picked for seed in map(int, args.seeds.split(","))]  # fmt: skip
+    with Workers(args.seed_workers or args.workers, prepare, args) as workers:
         shown = rows.run(workers, finals)
-    count = len(given.seeds.split(","))
+    count = len(args.seeds.split(","))
     cells = [cell(shown[i : i + count]) for i in range(0, len(shown), count)]
     cells.sort(key=lambda c: (-c["reached"], c["flops"]["mean"] if c["flops"] else c["missed_by"]))
     ratios = {f"ratio_full_sample_{by}": ratio(cells, by) for by in ("flops", "seconds")}
     record = {
-        **{name: found["value"] for name, found in ratios.items()},
+        **{name: each["value"] for name, each in ratios.items()},
         "ratios": ratios,
         "cells": cells,
         "tuning": tuning,
@@ -383,8 +385,8 @@ def main() -> None:
         "never": _loaded["never"],
         "hardware": hardware(),
     }
-    Path(f"{given.out}.md").write_text(page(given, record))
-    Path(f"{given.out}.json").write_text(json.dumps(record, indent=1) + "\n")
+    Path(f"{args.out}.md").write_text(page(args, record))
+    Path(f"{args.out}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps({k: record[k] for k in (*ratios, "ratios")}))
 
 

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/damage.py [--weights uniform,random,specificity,...] [--seeds 0,1,2] [--level 0.10]
 
-Each run goes on until greedy fact accuracy on the forget set is at most `--level`, asked every few steps. Then, per
+Each run goes on until greedy fact accuracy on the forget set is at most `--level`, checked every few steps. Then, per
 weights, mean and range over the seeds: steps, the rise of the NLL on the generic tokens of the forget answers (outside
 the labelled spans) and the share of them that is no longer the first choice, fact accuracy on neighbours and retain,
 and held-out perplexity. `closed` is the part of the gap in generic damage (NLL) between uniform and span weights that a
@@ -38,22 +38,22 @@ def measure(lm: Any, task: Any, limit: int) -> dict[str, float]:
     probed = probe(lm, task, limit=limit)
     tokens = probed.tokens[probed.tokens["probe_set"] == "forget"]
     generic = tokens[~tokens["span"].astype(bool) & (tokens["end"] > tokens["start"])]
-    found = {name: probed.metrics[name]["fact_accuracy"] for name in ("forget", "retain", "neighbours")}
-    return found | {
+    accuracy = {name: probed.metrics[name]["fact_accuracy"] for name in ("forget", "retain", "neighbours")}
+    return accuracy | {
         "generic_nll": float(-generic["logp"].mean()),
         "generic_lost": float((generic["rank"] != 0).mean()),
         "general_perplexity": probed.metrics["general"]["perplexity"],
     }
 
 
-def until(lm: Any, task: Any, named: str, given: argparse.Namespace, seed: int, reference: Any) -> dict[str, Any]:
+def until(lm: Any, task: Any, named: str, args: argparse.Namespace, seed: int, reference: Any) -> dict[str, Any]:
     """One run that stops at the level, and its figures."""
     weights, _, pairs = named.partition(":")
     options = scorer_options(pairs.split(":") if pairs else [], [weights])[weights]
     settings = settings_from(
-        [*given.set, f"seed={seed}"],
-        {"objective": registered[given.objective].options},
-        steps=given.steps,
+        [*args.set, f"seed={seed}"],
+        {"objective": registered[args.objective].options},
+        steps=args.steps,
         record_every=10**6,
         checkpoint_every=10**6,
         alpha=2.0,
@@ -64,16 +64,16 @@ def until(lm: Any, task: Any, named: str, given: argparse.Namespace, seed: int, 
     level = [1.0]
 
     def ask(event: dict[str, Any]) -> None:
-        if event["step"] % given.every == 0:
-            level[0] = probe(changed, only_forget, limit=given.limit).metrics["forget"]["fact_accuracy"]
+        if event["step"] % args.every == 0:
+            level[0] = probe(changed, only_forget, limit=args.limit).metrics["forget"]["fact_accuracy"]
 
     started = time.perf_counter()
-    run = unlearn(changed, task, given.objective, weights, settings=settings, reference=reference, in_place=True,
-                  on_step=ask, stop=lambda: level[0] <= given.level)  # fmt: skip
+    run = unlearn(changed, task, args.objective, weights, settings=settings, reference=reference, in_place=True,
+                  on_step=ask, stop=lambda: level[0] <= args.level)  # fmt: skip
     phases = run.ledger.as_dict()["phases"]
     seconds = {name: phase["seconds"] for name, phase in phases.items()}
-    row = {"weights": named, "seed": seed, "steps": len(run.events), "reached": level[0] <= given.level}
-    return row | measure(changed, task, given.limit) | {"seconds": time.perf_counter() - started, "phases": seconds}
+    row = {"weights": named, "seed": seed, "steps": len(run.events), "reached": level[0] <= args.level}
+    return row | measure(changed, task, args.limit) | {"seconds": time.perf_counter() - started, "phases": seconds}
 
 
 def main() -> None:
@@ -87,13 +87,13 @@ def main() -> None:
     options.add_argument("--every", type=int, default=4, help="steps between two looks at the level")
     options.add_argument("--limit", type=int, default=96, help="answers probed a set")
     options.add_argument("--set", action="append", default=[], metavar="K=V")
-    given = options.parse_args()
+    args = options.parse_args()
     task, lm, reference = TaskSpec("biographies").load(), load("bio-full"), load("bio-retain")
-    before = measure(lm, task, given.limit)
+    before = measure(lm, task, args.limit)
     rows = []
-    for named in given.weights.split(","):
-        for seed in map(int, given.seeds.split(",")):
-            row = until(lm, task, named, given, seed, reference)
+    for named in args.weights.split(","):
+        for seed in map(int, args.seeds.split(",")):
+            row = until(lm, task, named, args, seed, reference)
             row["generic_nll"] -= before["generic_nll"]
             row["reached"] = float(row["reached"])
             rows.append(row)

@@ -39,9 +39,9 @@ def shared(sample_id: str, people: Iterable[tuple[str, str]]) -> int:
     return (first in {f for f, _ in people}) + (surname in {s for _, s in people})
 
 
-def parted(found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def parted(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The answers to forget, and those to keep."""
-    return found[found["probe_set"] == "forget"], found[found["probe_set"].isin(["retain", "neighbours"])]
+    return rows[rows["probe_set"] == "forget"], rows[rows["probe_set"].isin(["retain", "neighbours"])]
 
 
 class Study:
@@ -73,16 +73,16 @@ class Study:
 
     def seed(self, seed: int) -> None:
         """All parts with one seed."""
-        rows = {"small steps": self.run(SETTINGS.replace(seed=seed)), "larger": self.run(replace(LARGER, seed=seed))}
-        for name, found in rows.items():
-            forget, kept = parted(found)
+        rows = {"small steps": self.run(SETTINGS.replace(seed=seed)), "larger": self.run(LARGER.replace(seed=seed))}
+        for name, each in rows.items():
+            forget, kept = parted(each)
             quarter = pd.qcut(self.sure.loc[forget.index], 4, labels=["1 surest", "2", "3", "4 least sure"])
             self.count(f"remembered, {name}", seed, forget["still remembered"], quarter)
             self.count(f"damaged, {name}", seed, kept["damaged"], [shared(i, self.people) for i in kept.index])
         for half in (0, 1):
             mine, other = self.people[half::2], self.people[1 - half :: 2]
-            found = self.run(replace(LARGER, seed=seed), [s for s in self.task.forget if person(s.id) in mine])
-            _, kept = parted(found)
+            half_forgotten = [s for s in self.task.forget if person(s.id) in mine]
+            _, kept = parted(self.run(replace(LARGER, seed=seed), half_forgotten))
             group = ["mine" if shared(i, mine) else "other" if shared(i, other) else "none" for i in kept.index]
             self.count("damaged, half forgotten", seed, kept["damaged"], group)
         forget, _ = parted(rows["small steps"])
@@ -97,9 +97,9 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--seeds", default="0,1,2")
     ask.add_argument("--probe-limit", type=int, default=192)
-    given = ask.parse_args()
-    study = Study(given.probe_limit)
-    for seed in map(int, given.seeds.split(",")):
+    args = ask.parse_args()
+    study = Study(args.probe_limit)
+    for seed in map(int, args.seeds.split(",")):
         study.seed(seed)
     table = pd.DataFrame(study.counts)
     total = table.groupby(["part", "group"], sort=False)[["held", "of"]].sum()

@@ -50,15 +50,15 @@ FORMS = {
 @torch.no_grad()
 def read(lm: Any, samples: list[Sample], layer: int) -> list[dict[str, torch.Tensor]]:
     """Per sample: states at the token and at the one that predicts it, l_t and the entropy, of the answer tokens."""
-    found: list[dict[str, torch.Tensor]] = [{}] * len(samples)
+    states: list[dict[str, torch.Tensor]] = [{}] * len(samples)
     for indices, batch in batches(lm, [encode(lm, s) for s in samples], 16):
         at = token_stats(lm, batch, hidden="token", layer=layer)
         before = token_stats(lm, batch, extras=False, hidden="predicting", layer=layer)
         for row, index in enumerate(indices):
             mine = at.rows == row
             parts = {"token": at.hidden, "predicting": before.hidden, "nll": at.nll, "entropy": at.entropy}
-            found[index] = {name: value[mine] for name, value in parts.items() if value is not None}
-    return found
+            states[index] = {name: value[mine] for name, value in parts.items() if value is not None}
+    return states
 
 
 def quantile_scores(
@@ -73,8 +73,8 @@ def quantile_scores(
     tensors, penalty, _ = ridge_by_sample(states, values, groups, grid)
     if len(grid) > 1:
         print(f"fit on {len(states)} tokens: {time.perf_counter() - started:.2f} s", file=sys.stderr)
-    asked = torch.cat([part[hidden] for part in forget])
-    fitted = ((asked - tensors["shift"]) / tensors["scale"]) @ tensors["w"] + tensors["b"]
+    states = torch.cat([part[hidden] for part in forget])
+    fitted = ((states - tensors["shift"]) / tensors["scale"]) @ tensors["w"] + tensors["b"]
     return (torch.searchsorted(tensors["quantiles"], fitted) / len(tensors["quantiles"])).numpy(), penalty
 
 
@@ -101,17 +101,17 @@ def main() -> None:
     options.add_argument("--rows", default="100,250,500,900")
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--layer", type=int, default=-1)
-    given = options.parse_args()
-    task, lm = spec(given).load(), load_model(given)
+    args = options.parse_args()
+    task, lm = spec(args).load(), load_model(args)
     known = task.sets.get("unlabelled") or task.retain
-    most = min(len(known), max(map(int, given.rows.split(","))))
+    most = min(len(known), max(map(int, args.rows.split(","))))
     chosen = [known[i] for i in np.random.default_rng(0).choice(len(known), most, replace=False)]
     encodings = [encode(lm, s) for s in task.forget]
     stands = np.concatenate([[a < b for a, b in (e.ranges[p] for p in e.answer_positions)] for e in encodings])
     labels = np.concatenate([np.array(e.span_labels(), dtype=bool) for e in encodings])[stands]
-    models = {"self": lm} | ({"reference": load(given.reference, **lm.like())} if given.reference else {})
-    text = {name: read(model, chosen, given.layer) for name, model in models.items()}
-    forget = {name: read(model, task.forget, given.layer) for name, model in models.items()}
+    models = {"self": lm} | ({"reference": load(args.reference, **lm.like())} if args.reference else {})
+    text = {name: read(model, chosen, args.layer) for name, model in models.items()}
+    forget = {name: read(model, task.forget, args.layer) for name, model in models.items()}
     rows: list[dict[str, Any]] = []
     started = time.perf_counter()
     r = np.concatenate(rarity(lm, task.forget, [*task.retain, *task.sets.get("unlabelled", [])]))
@@ -119,11 +119,11 @@ def main() -> None:
     print(f"rarity: {time.perf_counter() - started:.1f} s", file=sys.stderr)
 
     def note(count: int, seed: int, part: str, scores: np.ndarray, penalty: float = 0.0) -> None:
-        found = (roc_auc_score(labels, scores[stands]), average_precision_score(labels, scores[stands]))
-        rows.append({"rows": count, "seed": seed, "part": part, "auroc": found[0], "ap": found[1], "ridge": penalty})
+        auroc, ap = roc_auc_score(labels, scores[stands]), average_precision_score(labels, scores[stands])
+        rows.append({"rows": count, "seed": seed, "part": part, "auroc": auroc, "ap": ap, "ridge": penalty})
 
-    for count in sorted({min(most, int(n)) for n in given.rows.split(",")}):
-        for seed in map(int, given.seeds.split(",")):
+    for count in sorted({min(most, int(n)) for n in args.rows.split(",")}):
+        for seed in map(int, args.seeds.split(",")):
             places = np.random.default_rng(seed).choice(most, count, replace=False)
             samples = [chosen[i] for i in places]
             fold_of = draw_folds(samples, seed)
@@ -148,7 +148,7 @@ def main() -> None:
                 best = FORMS["q sqrt(r c)"](value, r, c)
                 note(count, seed, f"{name}: q sqrt(r c), mean over words", over_words(encodings, best))
     show(rows)
-    print(json.dumps({"task": task.name, "model": given.model, "layer": given.layer, "rows": rows}))
+    print(json.dumps({"task": task.name, "model": args.model, "layer": args.layer, "rows": rows}))
 
 
 def show(rows: list[dict[str, Any]]) -> None:

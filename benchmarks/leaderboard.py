@@ -25,7 +25,9 @@ from pathlib import Path
 from statistics import harmonic_mean, mean
 from typing import Any
 
-from many_runs import Rows, hardware, placeless, pool, task_options
+from many_runs import Rows, hardware, placeless, task_options
+
+from workbench.runs.scheduler import Workers
 
 TUNING_SEED = 1000
 UTILITY = ("probability", "rouge_l_recall", "truth_ratio")
@@ -33,18 +35,18 @@ KNOWN = 0.25  # what a part of the utility must have been before the runs
 _loaded: dict[str, Any] = {}
 
 
-def prepare(given: argparse.Namespace, tables: dict[str, str], known: list[str] | None = None) -> None:
-    """Load task and model in a worker; `known` are the parts of the utility, found by the first call of `figures`."""
+def prepare(args: argparse.Namespace, tables: dict[str, str], known: list[str] | None = None) -> None:
+    """Load task and model in a worker; `known` are the parts of the utility, chosen by the first call of `figures`."""
     import torch
 
     from workbench.models import load
     from workbench.scorers import read_scores
     from workbench.tasks import TaskSpec
 
-    torch.set_num_threads(given.threads)
-    task = TaskSpec(given.task, data_dir=given.data_dir, spans=given.spans, retain_rows=given.retain_rows).load()
+    torch.set_num_threads(args.threads)
+    task = TaskSpec(args.task, data_dir=args.data_dir, spans=args.spans, retain_rows=args.retain_rows).load()
     weights = {name: read_scores(Path(path)) for name, path in tables.items()}
-    _loaded.update(task=task, lm=load(given.model), weights=weights, given=given)
+    _loaded.update(task=task, lm=load(args.model), weights=weights, args=args)
     if known is not None:
         _loaded["known"] = known
 
@@ -54,18 +56,18 @@ def figures(lm: Any, limit: int) -> dict[str, float]:
     from workbench.evals import probe
 
     probed = probe(lm, _loaded["task"], limit=limit)
-    found = {
+    metrics = {
         name: {k: (float("nan") if isinstance(v, dict) else v) for k, v in values.items()}
         for name, values in probed.metrics.items()
     }
     tokens = probed.tokens[probed.tokens["probe_set"] == "forget"]
     generic = tokens[~tokens["span"].fillna(False).astype(bool) & (tokens["end"] > tokens["start"])]
-    parts = {f"{name}.{metric}": found[name][metric] for name in ("retain", "neighbours") for metric in UTILITY}
+    parts = {f"{name}.{metric}": metrics[name][metric] for name in ("retain", "neighbours") for metric in UTILITY}
     known = _loaded.setdefault("known", [name for name, value in parts.items() if value >= KNOWN])
     kept = [parts[name] for name in known]
-    forgetting = found["forget"]["truth_ratio"]
+    forgetting = metrics["forget"]["truth_ratio"]
     utility = harmonic_mean([max(value, 0.0) for value in kept])
-    return {name: answered(found[name]) for name in ("forget", "retain", "neighbours")} | {
+    return {name: answered(metrics[name]) for name in ("forget", "retain", "neighbours")} | {
         "generic": float((generic["rank"] == 0).mean()),
         "retain_nll": -float(probed.tokens[probed.tokens["probe_set"] == "retain"]["logp"].mean()),
         "forgetting": forgetting,
@@ -87,11 +89,11 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     from workbench.objectives import objective
     from workbench.unlearning import Settings, unlearn
 
-    given = _loaded["given"]
+    args = _loaded["args"]
     authors = objective[job["objective"]].settings
-    settings = Settings(steps=given.steps, batch_size=given.batch_size, record_every=10**6, checkpoint_every=10**6)
+    settings = Settings(steps=args.steps, batch_size=args.batch_size, record_every=10**6, checkpoint_every=10**6)
     settings = settings.replace(**{k: v for k, v in authors.items() if k != "lr"}, lr=job["lr"], seed=job["seed"])
-    settings = settings.replace(gamma=settings.gamma * job["gamma"], train=given.train)
+    settings = settings.replace(gamma=settings.gamma * job["gamma"], train=args.train)
     weights = _loaded["weights"].get(job["weights"], job["weights"])
     started = time.perf_counter()
     try:
@@ -100,23 +102,23 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
         return job | {"failed": str(error), "score": 0.0}
     seconds = time.perf_counter() - started
     flops = run.ledger.total.flops
-    limit = given.limit if job["seed"] != TUNING_SEED else given.tuning_limit
+    limit = args.limit if job["seed"] != TUNING_SEED else args.tuning_limit
     return job | figures(run.lm, limit) | {"seconds": seconds, "flops": flops}
 
 
-def told(row: dict[str, Any]) -> str:
+def describe(row: dict[str, Any]) -> str:
     """A row in a line."""
-    said = row.get("failed") or f"score {row['score']:.3f} forget {row['forget']:.2f} retain {row['retain']:.2f}"
+    result = row.get("failed") or f"score {row['score']:.3f} forget {row['forget']:.2f} retain {row['retain']:.2f}"
     setting = f"lr {row['lr']:g} x{row['gamma']:g} seed {row['seed']}"
-    return f"{row['objective']} {row['weights']} {setting}: {said}"
+    return f"{row['objective']} {row['weights']} {setting}: {result}"
 
 
-def scored(given: argparse.Namespace, folder: Path) -> dict[str, str]:
+def scored(args: argparse.Namespace, folder: Path) -> dict[str, str]:
     """Score tables of the weights that are fixed before a run, computed once; live scorers learn in each run."""
     from workbench.scorers import TaskContext, score_fixed, score_samples, scorer
 
     tables = {}
-    for name in given.weights.split(","):
+    for name in args.weights.split(","):
         if scorer[name].kind == "live":
             continue
         task, lm = _loaded["task"], _loaded["lm"]
@@ -135,10 +137,10 @@ def cells(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean, lowest and highest over the seeds, a row a pair of objective and weights, the best score first."""
     out = []
     for key, group in itertools.groupby(rows, key=lambda r: (r["objective"], r["weights"], r["lr"], r["gamma"])):
-        found = list(group)
+        runs = list(group)
         cell: dict[str, Any] = dict(zip(("objective", "weights", "lr", "gamma"), key, strict=True))
-        fine = [r for r in found if "failed" not in r]
-        cell |= {"seeds": len(fine), "failed": next((r["failed"] for r in found if "failed" in r), None)}
+        fine = [r for r in runs if "failed" not in r]
+        cell |= {"seeds": len(fine), "failed": next((r["failed"] for r in runs if "failed" in r), None)}
         for name in COLUMNS:
             values = [r[name] for r in fine]
             cell[name] = {"mean": mean(values), "low": min(values), "high": max(values)} if values else None
@@ -156,34 +158,34 @@ def meets(cell: dict[str, Any], before: dict[str, float]) -> bool:
     return bool(cell["forget"]) and cell["forget"]["mean"] <= 0.15 and before["retain"] - cell["retain"]["mean"] <= 0.05
 
 
-def verdict(found: list[dict[str, Any]]) -> str:
+def verdict(cells: list[dict[str, Any]]) -> str:
     """Who leads, which is nobody in particular where the seeds' ranges meet."""
-    best = next(c for c in found if c["score"])
-    near = [c for c in found if c["score"] and c["score"]["high"] >= best["score"]["low"]]
+    best = next(c for c in cells if c["score"])
+    near = [c for c in cells if c["score"] and c["score"]["high"] >= best["score"]["low"]]
     named = ", ".join(f"{c['objective']} + {c['weights']}" for c in near)
     if len(near) == 1:
         return f"{named} leads: its worst seed is above every other pair's best."
     return f"No single winner: the seeds' ranges of {len(near)} pairs meet the best one's ({named})."
 
 
-def against_uniform(found: list[dict[str, Any]]) -> list[str]:
+def against_uniform(cells: list[dict[str, Any]]) -> list[str]:
     """Per objective, what each weighting does to the score, where the seeds' ranges are apart."""
     lines = []
-    by = {(c["objective"], c["weights"]): c["score"] for c in found}
-    for name in dict.fromkeys(c["objective"] for c in found):
+    by = {(c["objective"], c["weights"]): c["score"] for c in cells}
+    for name in dict.fromkeys(c["objective"] for c in cells):
         base = by.get((name, "uniform"))
-        said = []
+        changes = []
         for (objective, weights), score in by.items():
             if objective == name and weights != "uniform" and score and base:
                 apart = score["low"] > base["high"] or score["high"] < base["low"]
                 sign = "better" if score["mean"] > base["mean"] else "worse"
-                said.append(
+                changes.append(
                     f"{weights} {sign} by {abs(score['mean'] - base['mean']):.3f}"
                     if apart
                     else f"{weights} within the noise"
                 )
-        if said:
-            lines.append(f"- `{name}`: " + ", ".join(sorted(said)))
+        if changes:
+            lines.append(f"- `{name}`: " + ", ".join(sorted(changes)))
     return lines
 
 
@@ -210,7 +212,7 @@ HEAD = (
 )
 
 
-def introduction(given: argparse.Namespace, before: dict[str, float], took: float) -> str:
+def introduction(args: argparse.Namespace, before: dict[str, float], took: float) -> str:
     """How the numbers came about and what they are."""
     return INTRODUCTION.format(
         command=" ".join(["benchmarks/leaderboard.py", *map(placeless, sys.argv[1:])]),
@@ -218,33 +220,33 @@ def introduction(given: argparse.Namespace, before: dict[str, float], took: floa
         minutes=took / 60,
         hardware=hardware(),
         versions=", ".join(f"{k} {v}" for k, v in facts().items()),
-        settings=len(given.lrs.split(",")) * len(given.gammas.split(",")),
-        lrs=given.lrs,
-        gammas=given.gammas,
-        steps=given.steps,
-        batch=given.batch_size,
-        seeds=given.seeds,
-        limit=given.limit,
+        settings=len(args.lrs.split(",")) * len(args.gammas.split(",")),
+        lrs=args.lrs,
+        gammas=args.gammas,
+        steps=args.steps,
+        batch=args.batch_size,
+        seeds=args.seeds,
+        limit=args.limit,
         known=", ".join(_loaded["known"]),
         before=", ".join(f"{k.replace('_', ' ')} {before[k]:.2f}" for k in COLUMNS if k in before),
     )
 
 
-def page(given: argparse.Namespace, found: list[dict[str, Any]], before: dict[str, float], took: float) -> str:
+def page(args: argparse.Namespace, cells: list[dict[str, Any]], before: dict[str, float], took: float) -> str:
     """The Markdown page."""
     lines = [f"| {HEAD} |", "|---" * len(HEAD.split("|")) + "|"]
-    for c in found:
+    for c in cells:
         first = [
             f"`{c['objective']}`",
             c["weights"],
-            (f"lr {c['lr']:g}, " if "," in given.lrs else "") + f"{c['gamma']:g}",
+            (f"lr {c['lr']:g}, " if "," in args.lrs else "") + f"{c['gamma']:g}",
         ]
-        cells = [*first, *(spread(c[n]) for n in COLUMNS), "yes" if meets(c, before) else "no"]
-        lines.append("| " + " | ".join(cells) + " |")
-    failed = [f"- {c['objective']} + {c['weights']}: {c['failed']}" for c in found if c["failed"]]
-    parts = [f"# Leaderboard: {given.task} on {given.name}", introduction(given, before, took), "\n".join(lines)]
-    parts += [f"![Forget against retain]({Path(given.out).name}.svg)", verdict(found)]
-    parts += ["Against uniform weights, in `score`:", "\n".join(against_uniform(found))]
+        columns = [*first, *(spread(c[n]) for n in COLUMNS), "yes" if meets(c, before) else "no"]
+        lines.append("| " + " | ".join(columns) + " |")
+    failed = [f"- {c['objective']} + {c['weights']}: {c['failed']}" for c in cells if c["failed"]]
+    parts = [f"# Leaderboard: {args.task} on {args.name}", introduction(args, before, took), "\n".join(lines)]
+    parts += [f"![Forget against retain]({Path(args.out).name}.svg)", verdict(cells)]
+    parts += ["Against uniform weights, in `score`:", "\n".join(against_uniform(cells))]
     parts += ["Failed:", "\n".join(failed)] if failed else []
     return "\n\n".join(parts) + "\n"
 
@@ -253,11 +255,11 @@ def facts() -> dict[str, str]:
     """Versions that the numbers depend on."""
     from workbench.runs import versions
 
-    found = versions()
-    return {name: found[name] for name in ("torch", "transformers", "python")} | {"commit": found["commit"][:10]}
+    every = versions()
+    return {name: every[name] for name in ("torch", "transformers", "python")} | {"commit": every["commit"][:10]}
 
 
-def draw(found: list[dict[str, Any]], before: dict[str, float], out: Path) -> None:
+def draw(cells: list[dict[str, Any]], before: dict[str, float], out: Path) -> None:
     """The trade-off: facts left of the forget set against facts lost of the retain set, with the seeds' ranges."""
     import matplotlib
 
@@ -265,12 +267,12 @@ def draw(found: list[dict[str, Any]], before: dict[str, float], out: Path) -> No
     import matplotlib.pyplot as plt
 
     matplotlib.rcParams["svg.hashsalt"] = "leaderboard"
-    weights = list(dict.fromkeys(c["weights"] for c in found))
-    names = sorted({c["objective"] for c in found})
+    weights = list(dict.fromkeys(c["weights"] for c in cells))
+    names = sorted({c["objective"] for c in cells})
     figure, axes = plt.subplots(1, len(weights), figsize=(3.6 * len(weights), 4.2), sharex=True, sharey=True)
     marks = "osD^v<>PX*hd8pH"
     for axis, weight in zip(axes if len(weights) > 1 else [axes], weights, strict=True):
-        for c in (c for c in found if c["weights"] == weight and c["forget"]):
+        for c in (c for c in cells if c["weights"] == weight and c["forget"]):
             x, y = c["retain"], c["forget"]
             axis.errorbar(
                 x["mean"], y["mean"], fmt=marks[names.index(c["objective"]) % len(marks)], ms=6, lw=1,
@@ -305,27 +307,27 @@ def main() -> None:
     options.add_argument("--tuning-limit", type=int, default=48)
     options.add_argument("--out", default="docs/findings/leaderboard", help="of .md, .json and .svg")
     options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
-    given = options.parse_args()
-    given.name = given.name or given.model
+    args = options.parse_args()
+    args.name = args.name or args.model
 
     from workbench.objectives import objective
 
     started = time.perf_counter()
-    folder = Path(given.out).parent
+    folder = Path(args.out).parent
     folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / ".leaderboard"
     scratch.mkdir(exist_ok=True)
-    prepare(given, {})
-    before = figures(_loaded["lm"], given.limit)
-    tables = scored(given, scratch)
+    prepare(args, {})
+    before = figures(_loaded["lm"], args.limit)
+    tables = scored(args, scratch)
     pairs = list(
-        itertools.product(given.objectives.split(",") if given.objectives else objective, given.weights.split(","))
+        itertools.product(args.objectives.split(",") if args.objectives else objective, args.weights.split(","))
     )
-    grid = list(itertools.product(map(float, given.lrs.split(",")), map(float, given.gammas.split(","))))
+    grid = list(itertools.product(map(float, args.lrs.split(",")), map(float, args.gammas.split(","))))
     names = ("task", "data_dir", "spans", "retain_rows", "model", "steps", "batch_size", "train", "limit")
-    options_of_a_row = {name: getattr(given, name) for name in (*names, "tuning_limit")}
-    rows = Rows(Path(given.rows or f"{given.out}.jsonl"), one, told, options_of_a_row)
-    with pool(given.workers, prepare, given, tables, _loaded["known"]) as workers:
+    options_of_a_row = {name: getattr(args, name) for name in (*names, "tuning_limit")}
+    rows = Rows(Path(args.rows or f"{args.out}.jsonl"), one, describe, options_of_a_row)
+    with Workers(args.workers, prepare, args, tables, _loaded["known"]) as workers:
         jobs = [{"objective": o, "weights": w, "lr": lr, "gamma": g, "seed": TUNING_SEED}
                 for (o, w), (lr, g) in itertools.product(pairs, grid)]  # fmt: skip
         tuned = rows.run(workers, jobs)
@@ -334,15 +336,15 @@ def main() -> None:
             for pair in pairs
         ]
         finals = [{k: row[k] for k in ("objective", "weights", "lr", "gamma")} | {"seed": seed}
-                  for row in best for seed in map(int, given.seeds.split(","))]  # fmt: skip
+                  for row in best for seed in map(int, args.seeds.split(","))]  # fmt: skip
         shown = rows.run(workers, finals)
-    found, took = cells(shown), time.perf_counter() - started
-    Path(f"{given.out}.md").write_text(page(given, found, before, took))
-    settings = {key: placeless(value) for key, value in vars(given).items()}
-    record = {"before": before, "cells": found, "seconds": took, "settings": settings, "versions": facts()}
-    Path(f"{given.out}.json").write_text(json.dumps(record, indent=1) + "\n")
-    draw(found, before, Path(f"{given.out}.svg"))
-    print(json.dumps({"page": f"{given.out}.md", "seconds": took, "pairs": len(found), "best": found[0]}))
+    table, took = cells(shown), time.perf_counter() - started
+    Path(f"{args.out}.md").write_text(page(args, table, before, took))
+    settings = {key: placeless(value) for key, value in vars(args).items()}
+    record = {"before": before, "cells": table, "seconds": took, "settings": settings, "versions": facts()}
+    Path(f"{args.out}.json").write_text(json.dumps(record, indent=1) + "\n")
+    draw(table, before, Path(f"{args.out}.svg"))
+    print(json.dumps({"page": f"{args.out}.md", "seconds": took, "pairs": len(table), "best": table[0]}))
 
 
 if __name__ == "__main__":

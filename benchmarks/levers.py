@@ -21,7 +21,9 @@ from statistics import mean
 from typing import Any
 
 import compute_to_forget as runs
-from many_runs import Rows, pool
+from many_runs import Rows
+
+from workbench.runs.scheduler import Workers
 
 BASE = {
     "objective": "wga", "weights": "surprisal", "kind": "token-weighted", "lr": 2e-3, "gamma": 0.3, "batch_size": 16,
@@ -116,26 +118,26 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=60)
     options.add_argument("--plot", default="docs/findings/skipped.svg")
     options.add_argument("--rows", default="levers.jsonl", help="finished rows; delete the file to begin anew")
-    given = options.parse_args()
-    seeds = [int(seed) for seed in given.seeds.split(",")]
-    rows = Rows(Path(given.rows), runs.one, runs.said, runs.goal(given))
-    with pool(given.workers, runs.prepare, given) as workers:
+    args = options.parse_args()
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    rows = Rows(Path(args.rows), runs.one, runs.describe, runs.goal(args))
+    with Workers(args.workers, runs.prepare, args) as workers:
         levers = {n: rows.run(workers, [BASE | change | {"seed": s} for s in seeds]) for n, change in LEVERS.items()}
         to_the_end = [BASE | {"skip": t, "seed": s, "to_the_end": True} for t in THRESHOLDS for s in seeds]
         skips = rows.run(workers, to_the_end)
         kinds = [("wga", "surprisal"), ("wga", "specificity"), ("atwu", "atwu")]
-        sizes = [
-            list(workers.map(size, [{"objective": o, "weights": w, "share": 2.0**-k} for k in (3, 2, 1, 0)]))
-            for o, w in kinds
-        ]
+        sizes = []
+        for objective, weights in kinds:
+            jobs = [{"objective": objective, "weights": weights, "share": 2.0**-k} for k in (3, 2, 1, 0)]
+            sizes.append(sorted((row for _, row in workers.run(size, jobs)), key=lambda row: row["samples"]))
     lines = []
-    for name, found in levers.items():
-        checked = [r["check_flops"] / r["flops"] for r in found]
-        fine = [r for r in found if r["reached"]]
+    for name, tried in levers.items():
+        checked = [r["check_flops"] / r["flops"] for r in tried]
+        fine = [r for r in tried if r["reached"]]
         cost = [spread([r[k] / scale for r in fine], digits) if fine else "never"
                 for k, scale, digits in (("flops", 1e9, 0), ("seconds", 1, 1), ("step", 1, 0))]  # fmt: skip
         lines.append(
-            [name, f"{len(fine)} of {len(found)}", *cost, spread([r["miss"] for r in found]), f"{mean(checked):.0%}"]
+            [name, f"{len(fine)} of {len(tried)}", *cost, spread([r["miss"] for r in tried]), f"{mean(checked):.0%}"]
         )
     print(
         table(
@@ -145,24 +147,24 @@ def main() -> None:
     )
     lines = []
     for threshold in THRESHOLDS:
-        found = [r for r in skips if r["skip"] == threshold]
-        ends = [spread([r[name] for r in found]) for name in runs.SETS]
-        skipped = spread([mean(r["skipped"]) if r["skipped"] else 0.0 for r in found])
-        lines.append([f"{threshold:g}", *ends, skipped, spread([r["flops"] / 1e9 for r in found], 0)])
+        tried = [r for r in skips if r["skip"] == threshold]
+        ends = [spread([r[name] for r in tried]) for name in runs.SETS]
+        skipped = spread([mean(r["skipped"]) if r["skipped"] else 0.0 for r in tried])
+        lines.append([f"{threshold:g}", *ends, skipped, spread([r["flops"] / 1e9 for r in tried], 0)])
     print(table(f"skip | {' | '.join(runs.SETS)} | tokens skipped | GFLOP", lines), end="\n\n")
-    draw(skips, Path(given.plot))
+    draw(skips, Path(args.plot))
     lines = [
         [f"{r['objective']} + {r['weights']}", str(r["samples"]), str(r["tokens"]), f"{r['flops'] / 1e9:.1f}",
          f"{r['seconds']:.2f}", f"{r['flops'] / r['tokens'] / 1e6:.1f}", f"{r['importance_flops'] / r['flops']:.0%}"]
-        for found in sizes for r in found
+        for tried in sizes for r in tried
     ]  # fmt: skip
     head = "method | forget answers | forget tokens | GFLOP | seconds | MFLOP a token | of it importance"
     print(table(head, lines), end="\n\n")
     exponents = {
-        f"{found[0]['objective']} + {found[0]['weights']}": {k: slope(found, k) for k in ("flops", "seconds")}
-        for found in sizes
+        f"{tried[0]['objective']} + {tried[0]['weights']}": {k: slope(tried, k) for k in ("flops", "seconds")}
+        for tried in sizes
     }
-    print(json.dumps({"exponents": exponents, "plot": given.plot}))
+    print(json.dumps({"exponents": exponents, "plot": args.plot}))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import platform
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from workbench.runs.scheduler import WorkerDied, Workers
 
 Job = dict[str, Any]
 
@@ -28,26 +28,20 @@ def task_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--threads", type=int, default=1, help="a worker")
 
 
-def pool(workers: int, prepare: Callable[..., None], *given: Any) -> ProcessPoolExecutor:
-    """Workers that are prepared once each. Not forked: a GPU serves only processes that began without it."""
-    spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=prepare, initargs=given)
-
-
 class Rows:
-    """Finished rows, kept in a file; a job that is there is not run again.
+    """Finished rows, kept in a file; a job whose row is there is not run again.
 
     Args:
         path: the file. Its first line holds the options.
         one: makes a job's row, in a worker.
-        said: a row in a line.
-        options: what a row depends on beside its job; rows made with others are refused.
+        describe: a row in one line.
+        options: what a row depends on beside its job; a file of rows with other options is refused.
     """
 
     def __init__(
-        self, path: Path, one: Callable[[Job], Job], said: Callable[[Job], str], options: dict[str, Any]
+        self, path: Path, one: Callable[[Job], Job], describe: Callable[[Job], str], options: dict[str, Any]
     ) -> None:
-        self.path, self.one, self.said = path, one, said
+        self.path, self.one, self.describe = path, one, describe
         options = {name: placeless(value) for name, value in options.items()}
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         made = lines.pop(0)["options"] if lines else options
@@ -56,19 +50,21 @@ class Rows:
             raise SystemExit(f"{path} has rows made with other options ({'; '.join(other)}); delete it or give --rows")
         if not path.exists():
             path.write_text(json.dumps({"options": options}) + "\n")
-        self.found = {row["key"]: row for row in lines}
+        self.rows = {row["key"]: row for row in lines}
 
-    def run(self, pool: ProcessPoolExecutor, jobs: list[Job]) -> list[Job]:
-        """The rows of all jobs."""
+    def run(self, workers: Workers, jobs: list[Job]) -> list[Job]:
+        """The rows of all jobs, in their order."""
         keys = [json.dumps(job, sort_keys=True) for job in jobs]
-        missing = [(key, job) for key, job in zip(keys, jobs, strict=True) if key not in self.found]
-        rows = pool.map(self.one, [job for _, job in missing])
-        for done, ((key, _), row) in enumerate(zip(missing, rows, strict=True), 1):
-            self.found[key] = row | {"key": key}
+        missing = {key: job for key, job in zip(keys, jobs, strict=True) if key not in self.rows}
+        for done, (job, row) in enumerate(workers.run(self.one, list(missing.values())), 1):
+            if isinstance(row, WorkerDied):
+                raise SystemExit(f"{json.dumps(job)}: {row}; the same command goes on with what is missing")
+            key = json.dumps(job, sort_keys=True)
+            self.rows[key] = row | {"key": key}
             with self.path.open("a") as stream:
-                stream.write(json.dumps(self.found[key]) + "\n")
-            print(f"{done}/{len(missing)} {self.said(row)}", file=sys.stderr, flush=True)
-        return [self.found[key] for key in keys]
+                stream.write(json.dumps(self.rows[key]) + "\n")
+            print(f"{done}/{len(missing)} {self.describe(row)}", file=sys.stderr, flush=True)
+        return [self.rows[key] for key in keys]
 
 
 def hardware() -> str:

@@ -5,7 +5,7 @@
 One run on TOFU forget01 and SmolLM2 (as it comes; nothing has to be planted for a timing) with the default batch and
 recording. `overhead` is the time of `recording` between the first and the last step and of `tracking`, plus the
 ledger's own (measured by the call, in the same process), as a share of the steps' time; at the start and at the end the
-whole forget set is recorded once, which is told apart (`ends`). `ledger_of_wall`: the ledger's total over the clock's.
+whole forget set is recorded once, which is `ends`. `ledger_of_wall`: the ledger's total over the clock's.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ def main() -> None:
     options.add_argument("--weights", default="atwu")
     options.add_argument("--steps", type=int, default=20)
     options.add_argument("--probe-limit", type=int, default=2)
-    given = options.parse_args()
+    args = options.parse_args()
 
     from workbench.runs import Config, start
     from workbench.tasks import TaskSpec
     from workbench.unlearning import Settings
 
-    task = TaskSpec(given.task, data_dir=given.data_dir, retain_rows=160)
-    settings = Settings(steps=given.steps, checkpoint_every=10**6)
+    task = TaskSpec(args.task, data_dir=args.data_dir, retain_rows=160)
+    settings = Settings(steps=args.steps, checkpoint_every=10**6)
     config = Config(
-        task=task, model=given.model, objective=given.objective, weights=given.weights, settings=settings,
-        probe_limit=given.probe_limit,
+        task=task, model=args.model, objective=args.objective, weights=args.weights, settings=settings,
+        probe_limit=args.probe_limit,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -73,9 +73,9 @@ def main() -> None:
         "ledger": own / steps,
         "ends": 2 * each / steps,
         "ledger_of_wall": cost["total"]["seconds"] / wall,
-        "step_seconds": steps / given.steps,
+        "step_seconds": steps / args.steps,
         "seconds": {name: round(p["seconds"], 2) for name, p in phases.items()},
-        "settings": vars(given),
+        "settings": vars(args),
     }
     print(json.dumps(result))
 

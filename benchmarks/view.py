@@ -47,40 +47,40 @@ SCROLL = """async () => {
 }"""
 
 
-def table(given: argparse.Namespace) -> pd.DataFrame:
-    """A random score table of the asked size, words of six letters."""
+def table(args: argparse.Namespace) -> pd.DataFrame:
+    """A random score table, its tokens words of six characters."""
     rng = np.random.default_rng(0)
-    count = given.samples * given.tokens
-    positions = np.tile(np.arange(given.tokens), given.samples)
+    count = args.samples * args.tokens
+    positions = np.tile(np.arange(args.tokens), args.samples)
     words = pd.Series([" " + "".join(w) for w in rng.choice(list("abcdefghijklmnop"), (count, 5))])
     one = pd.DataFrame(
         {
-            "sample_id": np.repeat([f"sample-{i}" for i in range(given.samples)], given.tokens),
+            "sample_id": np.repeat([f"sample-{i}" for i in range(args.samples)], args.tokens),
             "position": positions, "token": words, "start": positions * 6, "end": positions * 6 + 6,
             "segment": "answer", "span": rng.random(count) < 0.15,
         }
     )  # fmt: skip
     parts = [
         one.assign(scorer=f"scorer {k}", step=step * 5, score=rng.random(count).astype("float32"))
-        for k in range(given.scorers)
-        for step in range(given.steps)
+        for k in range(args.scorers)
+        for step in range(args.steps)
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def measure(page: Any, given: argparse.Namespace) -> dict[str, Any]:
+def measure(page: Any, args: argparse.Namespace) -> dict[str, Any]:
     """Times of the page, in milliseconds where the name says so."""
-    found: dict[str, Any] = {"first_paint_s": page.evaluate("window.painted - window.began") / 1000}
+    figures: dict[str, Any] = {"first_paint_s": page.evaluate("window.painted - window.began") / 1000}
     controls = {
-        "scorer_switch": (".wb-bar select", [f"scorer {i % given.scorers}" for i in range(1, 21)], "change"),
-        "step_change": (".wb-strip input", [str(i % given.steps) for i in range(20)], "input"),
+        "scorer_switch": (".wb-bar select", [f"scorer {i % args.scorers}" for i in range(1, 21)], "change"),
+        "step_change": (".wb-strip input", [str(i % args.steps) for i in range(20)], "input"),
         "threshold": (".wb-bar input[type=range]", [str(0.3 + i / 40) for i in range(20)], "input"),
     }
     for name, (selector, values, kind) in controls.items():
         times = [page.evaluate(CHANGE, [selector, value, kind]) for value in values]
-        found |= {f"{name}_ms": median(times), f"{name}_worst_ms": max(times)}
+        figures |= {f"{name}_ms": median(times), f"{name}_worst_ms": max(times)}
     frames = page.evaluate(SCROLL)
-    return found | {"frame_ms": median(frames), "frame_worst_ms": max(frames)}
+    return figures | {"frame_ms": median(frames), "frame_worst_ms": max(frames)}
 
 
 def main() -> None:
@@ -88,30 +88,30 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("samples", 200), ("tokens", 100), ("scorers", 8), ("steps", 20)):
         options.add_argument(f"--{name}", type=int, default=default)
-    given = options.parse_args()
+    args = options.parse_args()
     from widget_page import browser, open_widget
 
     from workbench.view import scores_page
     from workbench.view.widgets import TokenView
 
-    scores = table(given)
+    scores = table(args)
     texts = scores.drop_duplicates(["sample_id", "position"]).groupby("sample_id", sort=False)["token"].sum()
-    samples = {name: (f"What is said of {name}?", text) for name, text in texts.items()}
+    samples = {name: (f"What is written about {name}?", text) for name, text in texts.items()}
     began = time.perf_counter()
     view = TokenView(scores, samples)
     built = time.perf_counter() - began
     size = (
         len(json.dumps(view.head, ensure_ascii=False).encode()) + len(view.codes) + len(view.books) + len(view.details)
     )
-    found = {"build_s": built, "payload_mb": size / 1e6}
+    figures = {"build_s": built, "payload_mb": size / 1e6}
     with browser() as chromium, tempfile.TemporaryDirectory() as folder:
         page = open_widget(chromium, view, Path(folder))
-        found |= measure(page, given)
-        found["first_paint_with_python_s"] = built + found["first_paint_s"]
+        figures |= measure(page, args)
+        figures["first_paint_with_python_s"] = built + figures["first_paint_s"]
         if page.said:
             sys.exit("\n".join(page.said))
-    found["report_mb"] = len(scores_page(scores, samples, max_samples=given.samples).encode()) / 1e6
-    print(json.dumps({k: round(v, 4) for k, v in found.items()} | vars(given)))
+    figures["report_mb"] = len(scores_page(scores, samples, max_samples=args.samples).encode()) / 1e6
+    print(json.dumps({k: round(v, 4) for k, v in figures.items()} | vars(args)))
 
 
 if __name__ == "__main__":

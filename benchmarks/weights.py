@@ -34,9 +34,9 @@ def measure(lm: Any, task: Any, limit: int) -> dict[str, float]:
     probed = probe(lm, task, limit=limit)
     tokens = probed.tokens[probed.tokens["probe_set"] == "forget"]
     generic = tokens[~tokens["span"].astype(bool) & (tokens["end"] > tokens["start"])]
-    found = {name: probed.metrics[name]["fact_accuracy"] for name in ("forget", "retain", "neighbours")}
+    accuracy = {name: probed.metrics[name]["fact_accuracy"] for name in ("forget", "retain", "neighbours")}
     perplexity = probed.metrics["general"]["perplexity"]
-    return found | {"generic": float((generic["rank"] == 0).mean()), "general_perplexity": perplexity}
+    return accuracy | {"generic": float((generic["rank"] == 0).mean()), "general_perplexity": perplexity}
 
 
 def main() -> None:
@@ -47,18 +47,18 @@ def main() -> None:
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--limit", type=int, default=96, help="answers probed a set")
     options.add_argument("--set", action="append", default=[], metavar="K=V")
-    given = options.parse_args()
+    args = options.parse_args()
     task, model, reference = TaskSpec("biographies").load(), load("bio-full"), load("bio-retain")
     rows = []
-    grid = itertools.product(given.objectives.split(","), given.weights.split(","), map(int, given.seeds.split(",")))
+    grid = itertools.product(args.objectives.split(","), args.weights.split(","), map(int, args.seeds.split(",")))
     for objective, weights, seed in grid:
         started = time.perf_counter()
         parts = {"objective": registered[objective].options}
-        settings = settings_from([*given.set, f"seed={seed}"], parts, record_every=10**6)
+        settings = settings_from([*args.set, f"seed={seed}"], parts, record_every=10**6)
         run = unlearn(model, task, objective, weights, settings=settings, reference=reference)
         took = time.perf_counter() - started
-        found = measure(run.lm, task, given.limit) | {"seconds": took}
-        rows.append({"objective": objective, "weights": weights, "seed": seed} | found)
+        figures = measure(run.lm, task, args.limit) | {"seconds": took}
+        rows.append({"objective": objective, "weights": weights, "seed": seed} | figures)
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     groups = pd.DataFrame(rows).groupby(["objective", "weights"], sort=False)
     mean, low, high = (getattr(groups[list(COLUMNS)], name)() for name in ("mean", "min", "max"))
@@ -69,8 +69,8 @@ def main() -> None:
             for key in mean.index
         ]
     )
-    before = measure(model, task, given.limit)
-    print(json.dumps({"before": before, "settings": given.set, "rows": rows}))
+    before = measure(model, task, args.limit)
+    print(json.dumps({"before": before, "settings": args.set, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files written aside and renamed: whole or not at all, and one clear line where that fails."""
+"""Files written under a temporary name and renamed: whole or not at all, and one clear line where that fails."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def cannot_write(path: Path, error: Exception) -> UserError:
-    """The one line for a failed write; safetensors tells the system's error code in its text only."""
-    found = re.search(r"os error (\d+)|code: (\d+)", str(error))
-    code = getattr(error, "errno", None) or (int(found[1] or found[2]) if found else 0)
+    """The one-line error for a failed write; safetensors has the system's error code only in its text."""
+    match = re.search(r"os error (\d+)|code: (\d+)", str(error))
+    code = getattr(error, "errno", None) or (int(match[1] or match[2]) if match else 0)
     why = {errno.ENOSPC: "the disk is full", errno.EROFS: "the file system is read-only"}
     reason = why.get(code) or getattr(error, "strerror", None) or str(error)
     return UserError(f"cannot write {path}: {reason}; choose another place or make room")
@@ -33,7 +33,7 @@ def cannot_write(path: Path, error: Exception) -> UserError:
 def writing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it at the end; nothing is left behind by a failure.
 
-    An old file is replaced; a directory that holds something never is.
+    An old file is replaced; a directory is replaced only if it is empty.
     """
     aside = path.absolute().with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -54,7 +54,7 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def _to_disk(file: Path) -> None:
-    """Have a file's content on the disk before its name: a power cut must not leave a name without content."""
+    """Write a file's content to the disk before it is renamed: a power cut must not leave a name without content."""
     if file.is_file():
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -78,9 +78,9 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def writable(path: Path, *, folder: bool = False) -> Path:
-    """`path`, after making sure that a file (or folder) can be written there, before hours are spent on its content.
+    """`path`, after checking that a file (or folder) can be written there, before hours are spent on its content.
 
-    Nothing is left: what is tried is the nearest folder that exists.
+    The check writes a file to the nearest folder that exists, and removes it.
     """
     if path.exists() and path.is_dir() != folder:
         raise UserError(f"{path} is {'no' if folder else 'a'} directory; choose another name")

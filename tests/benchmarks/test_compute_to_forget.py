@@ -73,9 +73,9 @@ def test_the_ratio_is_of_the_best_of_each_kind_that_mostly_got_there() -> None:
     half = [row("token-weighted", 1.0, 1.0), row("token-weighted", 1.0, 1.0, reached=False)]
     weighted, oracle = [row("token-weighted", 2.0, 2.0)] * 2, [row("oracle", 0.1, 0.1)] * 2
     cells = [bench.cell(rows) for rows in (full, slow, half, weighted, oracle)]
-    found = bench.ratio(cells, "flops")
-    assert found["value"] == 3.0
-    assert found["between"] == [
+    ratio = bench.ratio(cells, "flops")
+    assert ratio["value"] == 3.0
+    assert ratio["between"] == [
         "npo + full sample (3 of 3 reached it)", "npo + token-weighted (2 of 2 reached it)"
     ]  # fmt: skip
     assert bench.ratio(cells, "seconds")["value"] == 2.0

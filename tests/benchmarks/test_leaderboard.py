@@ -27,14 +27,14 @@ def test_no_winner_within_the_noise() -> None:
 
 
 def test_weights_are_compared_with_uniform_by_their_ranges() -> None:
-    found = leaderboard.cells(
+    cells = leaderboard.cells(
         [
             *rows("npo", "uniform", [0.5, 0.6]),
             *rows("npo", "atwu", [0.7, 0.8]),
             *rows("npo", "spans", [0.55, 0.9]),
         ]
     )
-    assert leaderboard.against_uniform(found) == ["- `npo`: atwu better by 0.200, spans within the noise"]
+    assert leaderboard.against_uniform(cells) == ["- `npo`: atwu better by 0.200, spans within the noise"]
 
 
 def test_cells_hold_mean_and_range_and_failed_runs_have_none() -> None:
@@ -47,21 +47,21 @@ def test_cells_hold_mean_and_range_and_failed_runs_have_none() -> None:
 
 
 def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
-    asked: list[dict[str, Any]] = []
+    done: list[dict[str, Any]] = []
 
     class Pool:
-        def map(self, function: Any, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            asked.extend(jobs)
-            return [job | {"score": 0.5, "forget": 0.1, "retain": 1.0} for job in jobs]
+        def run(self, function: Any, jobs: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+            done.extend(jobs)
+            return [(job, job | {"score": 0.5, "forget": 0.1, "retain": 1.0}) for job in reversed(jobs)]
 
     jobs = [{"objective": "npo", "weights": "uniform", "lr": 1e-3, "gamma": 1.0, "seed": seed} for seed in range(3)]
     path = tmp_path / "rows.jsonl"
     options = {"model": "bio-full", "data_dir": "/somewhere/tofu"}
-    Rows(path, lambda job: job, leaderboard.told, options).run(Pool(), jobs[:2])
+    Rows(path, lambda job: job, leaderboard.describe, options).run(Pool(), jobs[:2])
     elsewhere = options | {"data_dir": "/elsewhere/tofu"}
-    found = Rows(path, lambda job: job, leaderboard.told, elsewhere).run(Pool(), jobs)
-    assert asked == jobs
-    assert [row["seed"] for row in found] == [0, 1, 2]
+    rows_again = Rows(path, lambda job: job, leaderboard.describe, elsewhere).run(Pool(), jobs)
+    assert done == jobs
+    assert [row["seed"] for row in rows_again] == [0, 1, 2]
     assert len([json.loads(line) for line in path.read_text().splitlines()]) == 1 + 3
     with pytest.raises(SystemExit, match="model bio-full, now smollm2"):
-        Rows(path, lambda job: job, leaderboard.told, options | {"model": "smollm2"})
+        Rows(path, lambda job: job, leaderboard.describe, options | {"model": "smollm2"})

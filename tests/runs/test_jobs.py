@@ -1,4 +1,4 @@
-"""Runs in processes of their own: followed, stopped, resumed, queued, and found again by whoever looks."""
+"""Runs in processes of their own: followed, stopped, resumed, queued, and visible to any process."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ def test_what_fails_says_why(own: dict[str, str], root: Path) -> None:
 
 
 def test_two_who_resume_one_run(own: dict[str, str], root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = iter([False] * 2)
+    stops = iter([False] * 2)
     with pytest.raises(execution.Stopped):
-        execution.start(config_of(own), root / "run", stop=lambda: next(asked, True))
-    with run_lock(root / "run") as tell:
-        tell("running")
+        execution.start(config_of(own), root / "run", stop=lambda: next(stops, True))
+    with run_lock(root / "run") as write_status:
+        write_status("running")
         line = refused(capsys, "runs", "resume", str(root / "run"))
         assert f"in use by process {os.getpid()} on " in line
         assert "in use by" in refused(capsys, "runs", "remove", str(root / "run"))
@@ -147,12 +147,12 @@ def test_a_run_outlives_its_notebook(own: dict[str, str], root: Path) -> None:
     manager, client = start_new_kernel(extra_arguments=["--HistoryManager.enabled=False"])
 
     def run(code: str) -> str:
-        said: list[str] = []
+        output: list[str] = []
         reply = client.execute_interactive(
-            code, timeout=120, output_hook=lambda m: said.append(m["content"].get("text", ""))
+            code, timeout=120, output_hook=lambda m: output.append(m["content"].get("text", ""))
         )
         assert reply["content"]["status"] == "ok", reply["content"]
-        return "".join(said)
+        return "".join(output)
 
     try:
         settings = QUICK.replace(steps=60, checkpoint_every=30)
@@ -166,8 +166,8 @@ def test_a_run_outlives_its_notebook(own: dict[str, str], root: Path) -> None:
         client.wait_for_ready(timeout=60)
         assert jobs.Job(root / "run").alive
         code = f"from workbench.runs import jobs; job = jobs.Job({str(root / 'run')!r})\n"
-        told = run(code + "print(len(list(job.follow())), job.status()['status'])")
-        assert told.split() == ["60", "finished"]
+        printed = run(code + "print(len(list(job.follow())), job.status()['status'])")
+        assert printed.split() == ["60", "finished"]
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

@@ -129,9 +129,9 @@ def test_a_run_ends_where_its_levels_are_reached(
     def cut_off(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    asked = iter([False] * 3)
+    stops = iter([False] * 3)
     with pytest.raises(execution.Stopped, match="step 3"):
-        execution.start(config.replace(stop_at=stop_at), tmp_path / "cut", stop=lambda: next(asked, True))
+        execution.start(config.replace(stop_at=stop_at), tmp_path / "cut", stop=lambda: next(stops, True))
     with monkeypatch.context() as patch:
         patch.setattr(stages.Stages, "_finish", cut_off)
         with pytest.raises(execution.Stopped, match=f"step {first}"):
@@ -141,7 +141,7 @@ def test_a_run_ends_where_its_levels_are_reached(
 
 def test_levels_that_cannot_be_reached_are_refused(own: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "run"
-    for stop_at, every, said in (
+    for stop_at, every, line in (
         ("forget.fact_accuracy<=0.2", 0, "set probe_every"),
         ("forget.fact_accuracy=0.2", 2, "takes SET.METRIC<=LEVEL"),
         ("forget.fact_accuracy<=0.2,", 2, "takes SET.METRIC<=LEVEL"),
@@ -152,7 +152,7 @@ def test_levels_that_cannot_be_reached_are_refused(own: dict[str, str], tmp_path
     ):
         with pytest.raises(UserError) as error:
             execution.start(config_of(own, probe_every=every, stop_at=stop_at), out)
-        assert said in str(error.value)
+        assert line in str(error.value)
         assert not out.exists()
 
 
@@ -163,9 +163,9 @@ def test_a_checkpoint_comes_back_whole_and_aligned(own: dict[str, str], tmp_path
         task=TaskSpec(**own), model="bio-full", objective="wga", weights="surprisal", settings=settings,
         device="cpu", probe_limit=2,
     )  # fmt: skip
-    asked = iter([False] * 4)
+    stops = iter([False] * 4)
     with pytest.raises(execution.Stopped, match="step 4"):
-        execution.start(config, tmp_path / "run", stop=lambda: next(asked, True))
+        execution.start(config, tmp_path / "run", stop=lambda: next(stops, True))
     directory = runs.RunDirectory(tmp_path / "run")
     folder = latest_checkpoint(directory.path)
     assert folder is not None

@@ -43,9 +43,9 @@ def test_a_grid_stands_in_one_table_and_is_not_repeated(
     words = options(
         own, tmp_path, "--set", "beta=2.5", "--objective", "wga,altpo", "--weights", "uniform,wga", "--seeds", "0,1"
     )
-    lines, found = told(capsys, *words)
-    table = pd.read_parquet(found["table"])
-    assert len(table) == len(found["runs"]) == 8
+    lines, result = told(capsys, *words)
+    table = pd.read_parquet(result["table"])
+    assert len(table) == len(result["runs"]) == 8
     assert not table.duplicated(["objective", "weights", "seed"]).any()
     done = table[table["status"] == "finished"]
     assert set(done["objective"]) == {"wga"}
@@ -58,7 +58,7 @@ def test_a_grid_stands_in_one_table_and_is_not_repeated(
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/run.json")}
     assert len(before) == 4
     _, again = told(capsys, *words)
-    assert again == found
+    assert again == result
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/run.json")} == before
 
 

@@ -1,4 +1,4 @@
-"""Trackers are told every step; one that is not here is refused before any work, one that fails ends no run."""
+"""Trackers get every step; one that is not installed is refused before any work, one that fails ends no run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def test_tensorboard_reads_what_the_run_wrote(bio: Task, tmp_path: Path) -> None
     config = config_of(own_files(bio, tmp_path), QUICK, probe_every=4, track=("tensorboard",))
     run = start(config, tmp_path / "run")
     folder = next((tmp_path / "run" / "trackers").rglob("events.out.tfevents.*")).parent
-    found = accumulator.EventAccumulator(str(folder))
-    found.Reload()
+    written = accumulator.EventAccumulator(str(folder))
+    written.Reload()
     events = run.events()
-    losses = [(scalar.step, scalar.value) for scalar in found.Scalars("loss")]
+    losses = [(scalar.step, scalar.value) for scalar in written.Scalars("loss")]
     assert losses == [(e["step"], pytest.approx(e["loss"], rel=1e-6)) for e in events]
-    assert [s.step for s in found.Scalars("probe/forget/fact_accuracy")] == [4, 8]
+    assert [s.step for s in written.Scalars("probe/forget/fact_accuracy")] == [4, 8]
 
 
 def test_a_tracker_that_is_not_here(bio: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ def test_with_a_reference(full: LanguageModel, retained: LanguageModel, small: T
     other = full.frozen_copy()
     other.tokenizer = copy.deepcopy(full.tokenizer)
     other.tokenizer.add_tokens(["unheard-of"])
-    with pytest.raises(UserError, match="has other tokens"):
+    with pytest.raises(UserError, match="has another tokenizer"):
         score_fixed(TaskContext(full, small, reference=other), ["specificity_ref"])
     with pytest.raises(UserError, match="--reference"):
         score_fixed(TaskContext(full, small), ["specificity_ref"])

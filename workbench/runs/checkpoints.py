@@ -1,4 +1,4 @@
-"""Checkpoints of a run: all that its next step depends on, whole or not at all, the newest few kept."""
+"""Checkpoints of a run: all that its next step depends on, written whole or not at all; the newest few are kept."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FOLDER = "checkpoints"
 def save_checkpoint(run: Path, state: Checkpoint, keep: int) -> None:
     """Write a checkpoint and drop all but the newest `keep`.
 
-    It holds what is trained (parameters or adapter), the scorer, the optimiser with its moments and the pulls by which
-    tokens are skipped as safetensors; the recorded scores; step, retain weight, micro-batch and costs as JSON. The rest
-    follows from the step and the settings: learning rate, place in the data, random state.
+    It holds, as safetensors, what is trained (parameters or adapter), the scorer, the optimiser's moments and the state
+    of skipping; the recorded scores; and as JSON the step, retain weight, micro-batch size and costs. The rest follows
+    from the step and the settings: learning rate, place in the data, random state.
     """
     from safetensors.torch import save_file
 
     target = run / FOLDER / f"step-{state.step:06d}"
-    if target.exists():  # resumed there, and stopped again before a step
+    if target.exists():  # resumed there, and stopped before the next step
         return
     with state.ledger.phase("checkpoint"), writing(target) as aside:
         aside.mkdir()
@@ -41,8 +41,7 @@ def save_checkpoint(run: Path, state: Checkpoint, keep: int) -> None:
 
 def latest_checkpoint(run: Path) -> Path | None:
     """The newest checkpoint."""
-    found = sorted((run / FOLDER).glob("step-*"))
-    return found[-1] if found else None
+    return max((run / FOLDER).glob("step-*"), default=None)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -50,8 +49,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     from safetensors.torch import load_file
 
     def tensors(name: str) -> dict[str, Tensor]:
-        # Copied: tensors of a file lie unaligned in memory, and AdamW's last bits depend on alignment.
-        if not (folder / f"{name}.safetensors").exists():  # of a version that had no such part
+        # Copied: a file's tensors are unaligned in memory, and AdamW's last bits depend on alignment.
+        if not (folder / f"{name}.safetensors").exists():  # an older version had no such part
             return {}
         return {key: value.clone() for key, value in load_file(folder / f"{name}.safetensors").items()}
 

@@ -5,129 +5,119 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from workbench.errors import UserError, unknown
 from workbench.objectives import objective
 from workbench.scorers import scorer
 from workbench.unlearning import Settings, current_name
 
+Options = dict[str, dict[str, Any]]
+OWN = {name: value for name, value in vars(Settings()).items() if name != "options"}  # the settings and their defaults
+KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
 
 def settings_for(pairs: list[str], objectives: list[str], weights: list[str], *, others_too: bool = False) -> Settings:
-    """Settings out of `key=value` pairs, on top of what the (first) objective's authors set.
+    """Settings from `key=value` pairs, on top of those of the (first) objective's authors.
 
     Args:
         pairs: key=value, each for a setting or an option of any of the objectives or weights.
         objectives: by name.
         weights: scorers by name, or files.
-        others_too: leave out what none of them takes (it is meant for others of a sweep) instead of refusing it.
+        others_too: the pairs are also meant for other runs of a sweep: leave out what these objectives and weights do
+            not take, instead of refusing it.
     """
-    named = []
+    scorers = []
     for each in weights:
-        a_file = each.endswith((".parquet", ".safetensors"))
-        if each not in scorer and Path(each).exists() and not a_file:
+        if each.endswith((".parquet", ".safetensors")):
+            continue
+        if each not in scorer and Path(each).exists():
             raise UserError(f"--weights takes a scorer's name, FILE.parquet or FILE.safetensors, not {each}")
-        named += [] if a_file else [each]
-    parts: dict[str, dict[str, Any]] = {"objective": {}, "weights": {}}
+        scorers.append(each)
+    parts: Options = {"objective": {}, "weights": {}}
     for name in objectives:
         parts["objective"] |= objective[name].options
-    for name in named:
+    for name in scorers:
         parts["weights"] |= scorer[name].options
-    presets = {key: value for name in named for key, value in presets_of(name).items()}
+    presets = {key: value for name in scorers for key, value in presets_of(name).items()}
     if others_too:
-        pairs = [pair for pair in pairs if takes(pair.split("=")[0], parts, bool(presets))]
+        pairs = [pair for pair in pairs if _takers(pair.partition("=")[0], parts, presets)]
     return settings_from(pairs, parts, presets=presets, **objective[objectives[0]].settings)
 
 
-def takes(key: str, parts: dict[str, dict[str, Any]], presets: bool) -> bool:
-    """Whether a key of `--set` is a setting of every run, or an option of these parts."""
-    part, _, option = key.partition(".")
-    own = set(Settings.model_fields)
-    return current_name(key) in own or option in parts.get(part, {}) or any(key in p for p in parts.values()) or (
-        key == "preset" and presets
-    )  # fmt: skip
+def settings_from(pairs: list[str], parts: Options, presets: Options | None = None, **defaults: Any) -> Settings:
+    """Settings from `key=value` pairs; a key may also be an option of the run's `objective` or `weights`.
 
-
-def settings_from(
-    pairs: list[str],
-    parts: dict[str, dict[str, Any]],
-    presets: dict[str, dict[str, Any]] | None = None,
-    **defaults: Any,
-) -> Settings:
-    """Settings out of `key=value` pairs; a key may also be an option of the run's `objective` or `weights`.
-
-    Where a setting and an option share a name, the setting is meant; `weights.lr=0.01` means the option.
+    If a setting and an option share a name, the name alone means the setting; `weights.lr=0.01` means the option.
 
     Args:
-        pairs: what `--set` was given.
+        pairs: key=value, as in `--set`.
         parts: "objective" and "weights" -> the options that these take, with their defaults.
         presets: named options of the weights, for `preset=NAME`.
         defaults: settings that differ from the class's own.
     """
-    own = set(Settings.model_fields) - {"options"}
-    values: dict[str, Any] = dict(defaults)
-    options: dict[str, dict[str, Any]] = {}
-    for name, text in split_pairs(pairs):
-        key = current_name(name)
-        if key == "preset" and presets:
-            options.setdefault("weights", {}).update(preset(text, presets))
-            continue
-        part, dot, option = key.partition(".")
-        if dot and option in parts.get(part, {}):
-            options.setdefault(part, {})[option] = _value(key, text, parts[part][option])
-            continue
-        takers = [part for part, known in parts.items() if key in known]
-        if key in own:
-            values[key] = _value(key, text, getattr(Settings(), key))
-        elif takers:
-            for part in takers:
-                options.setdefault(part, {})[key] = _value(key, text, parts[part][key])
-        else:
-            raise unknown("setting", key, [*sorted(own), *(k for known in parts.values() for k in known)])
-    return Settings(**values, options=options)
+    known, chosen = {"settings": OWN, **parts}, {"settings": dict(defaults)}
+    for key, text in split_pairs(pairs):
+        takers = _takers(key, parts, presets)
+        if not takers:
+            raise unknown("setting", key, [*sorted(OWN), *(name for options in parts.values() for name in options)])
+        for part, name in takers:
+            values = preset(text, presets or {}) if name == "preset" else {name: value_of(key, text, known[part][name])}
+            chosen.setdefault(part, {}).update(values)
+    return Settings(**chosen.pop("settings"), options=chosen)
 
 
-def _value(key: str, text: str, default: Any) -> Any:
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise UserError(f"{key}: '{text}' is not true or false")
-        return text.lower() == "true"
+def _takers(key: str, parts: Options, presets: Options | None) -> list[tuple[str, str]]:
+    """What a key means, as (part, option): a setting, a preset, or an option of each part that has it."""
+    if key == "preset" and presets:
+        return [("weights", key)]
+    if (name := current_name(key)) in OWN:
+        return [("settings", name)]
+    part, dot, option = key.partition(".")
+    if dot:
+        return [(part, option)] if option in parts.get(part, {}) else []
+    return [(part, key) for part, options in parts.items() if key in options]
+
+
+def value_of(key: str, text: str, default: Any) -> Any:
+    """The text as a value of the default's type."""
+    kind = type(default)
     try:
-        return type(default)(text)
-    except ValueError:
-        kind = {int: "a whole number", float: "a number"}.get(type(default), type(default).__name__)
-        raise UserError(f"{key}: '{text}' is not {kind}") from None
+        return TypeAdapter(kind).validate_python(text)
+    except ValidationError:
+        raise UserError(f"{key}: '{text}' is not {KINDS.get(kind, kind.__name__)}") from None
 
 
 def split_pairs(pairs: list[str]) -> list[tuple[str, str]]:
-    """(key, value) of each pair, presets in front, so that what is given beside a preset counts wherever it stands."""
+    """(key, value) of each pair, presets first, so that the other pairs override them wherever they stand."""
     for pair in pairs:
         if "=" not in pair:
             raise UserError(f"--set takes key=value, not '{pair}'")
-    found = [(key, text) for key, _, text in (pair.partition("=") for pair in pairs)]
-    return sorted(found, key=lambda each: each[0] != "preset")
+    parted = [pair.partition("=") for pair in pairs]
+    return sorted(((key, text) for key, _, text in parted), key=lambda each: each[0] != "preset")
 
 
-def scorer_options(pairs: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
-    """Options by scorer out of `key=value` pairs; each goes to every scorer that takes it."""
-    options: dict[str, dict[str, Any]] = {name: {} for name in names}
+def scorer_options(pairs: list[str], names: list[str]) -> Options:
+    """Options by scorer from `key=value` pairs; each goes to every scorer that takes it."""
+    options: Options = {name: {} for name in names}
     known = {name: scorer[name].options for name in names}
     for key, text in split_pairs(pairs):
         takers = [name for name in names if key in known[name] or (key == "preset" and presets_of(name))]
         if not takers:
             raise unknown("scorer option", key, sorted({k for name in names for k in known[name]}))
         for name in takers:
-            options[name].update(
-                preset(text, presets_of(name)) if key == "preset" else {key: _value(key, text, known[name][key])}
-            )
+            values = preset(text, presets_of(name)) if key == "preset" else {key: value_of(key, text, known[name][key])}
+            options[name].update(values)
     return options
 
 
-def presets_of(name: str) -> dict[str, dict[str, Any]]:
+def presets_of(name: str) -> Options:
     """A scorer's named presets."""
     return scorer[name].presets
 
 
-def preset(which: str, presets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def preset(name: str, presets: Options) -> dict[str, Any]:
     """The options of one of a scorer's presets."""
-    if which not in presets:
-        raise unknown("preset", which, list(presets))
-    return presets[which]
+    if name not in presets:
+        raise unknown("preset", name, list(presets))
+    return presets[name]

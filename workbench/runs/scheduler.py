@@ -54,25 +54,18 @@ def start_detached(module: str, *arguments: str, at_once: int, log: Path) -> sub
 
 
 class Workers:
-    """A pool of processes, prepared once each; a context manager. Not forked: a GPU serves no forked process.
+    """A pool of processes, prepared once each, each with its share of the cores. Not forked, which a GPU would refuse.
 
     Args:
         count: how many processes.
         prepare: called in each when it starts, with `arguments`.
         arguments: of `prepare`.
-        threads: CPU threads of each; by default its share of the cores.
     """
 
-    def __init__(
-        self,
-        count: int,
-        prepare: Callable[..., None] | None = None,
-        arguments: tuple[Any, ...] = (),
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, count: int, prepare: Callable[..., None] | None = None, *arguments: Any) -> None:
         self.count = count
         self._pool: ProcessPoolExecutor | None = None
-        self._setup = (threads or cores_each(count), prepare, arguments)
+        self._setup = (cores_each(count), prepare, arguments)
 
     def __enter__(self) -> Workers:
         return self
