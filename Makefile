@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo lab docs voila data test test-all test-browser leaderboard leaderboard-real clean
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
@@ -23,11 +23,11 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
-demo: $(VENV)/.installed  ## the whole story on embedded data; prints where the report lies
+demo: $(VENV)/.installed  ## the whole story on embedded data; prints where the report is
 	$(BIN)/workbench demo
 
 lab: $(VENV)/.installed  ## JupyterLab on the notebooks
-	$(BIN)/workbench lab
+	$(BIN)/workbench lab --dir notebooks
 
 voila: $(VENV)/.installed-demos  ## notebooks 01 and 03 as pages without code (ARGS=--port=...)
 	mkdir -p build/demos

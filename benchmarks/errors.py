@@ -82,7 +82,7 @@ class Study:
         for half in (0, 1):
             mine, other = self.people[half::2], self.people[1 - half :: 2]
             half_forgotten = [s for s in self.task.forget if person(s.id) in mine]
-            _, kept = parted(self.run(replace(LARGER, seed=seed), half_forgotten))
+            _, kept = parted(self.run(LARGER.replace(seed=seed), half_forgotten))
             group = ["mine" if shared(i, mine) else "other" if shared(i, other) else "none" for i in kept.index]
             self.count("damaged, half forgotten", seed, kept["damaged"], group)
         forget, _ = parted(rows["small steps"])

@@ -136,14 +136,11 @@ def settings() -> str:
 
 def help_texts() -> dict[str, str]:
     """Every command's help, by its name."""
-    from workbench.cli import app
+    from workbench.cli.app import COMMANDS
 
-    if not hasattr(app, "COMMANDS"):
-        parsers: Any = next(a for a in app.parser()._actions if a.dest == "command").choices
-        return {name: each.format_help() for name, each in parsers.items()}
     return {
         name: each.get_help(typer.Context(each, info_name=f"workbench {name}", terminal_width=100))
-        for name, each in app.COMMANDS.commands.items()
+        for name, each in vars(COMMANDS)["commands"].items()
     }
 
 

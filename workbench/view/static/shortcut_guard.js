@@ -1,5 +1,5 @@
-// Beside other widgets: keeps JupyterLab's hands off the keys that their controls need, such as arrows in a list.
-// JupyterLab takes a key for its own unless the focused element itself says that it must not.
+// Beside other widgets: keeps JupyterLab from taking the keys that their controls need, such as arrows in a list.
+// JupyterLab handles a key as a shortcut unless the focused element has the attribute set below.
 
 const CONTROLS = "select,input,textarea,button,summary,[tabindex]";
 
@@ -8,7 +8,7 @@ export default {
     el.style.display = "none";
     let watcher = null;
     const begin = requestAnimationFrame(() => {
-      const root = el.closest(".wb-keys");
+      const root = el.closest(".wb-guarded");
       if (!root) return;
       const guard = () => {
         for (const node of root.querySelectorAll(CONTROLS)) node.setAttribute("data-lm-suppress-shortcuts", "true");

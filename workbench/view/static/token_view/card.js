@@ -1,4 +1,4 @@
-// The card of one token: every scorer's number, and what the model thought of it before and after a run.
+// The card of one token: every scorer's number, and its probability before and after a run.
 
 class Card {
   constructor(root, scores) {

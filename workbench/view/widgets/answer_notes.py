@@ -12,16 +12,16 @@ FILE = "notes.json"
 Mark = dict[str, str]
 
 
-class Notes:
+class AnswerNotes:
     """`notes.json` of a run: "<probe set>/<sample id>" -> {"tags": "a, b", "note": "..."}.
 
-    What cannot be written is kept here, and goes along with the next that can.
+    What cannot be written is kept in memory and written with the next note that can.
 
     Args:
         folder: the run's directory.
 
     Raises:
-        UserError: a file that is no such JSON.
+        UserError: the file is not such JSON.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,8 +31,8 @@ class Notes:
 
     def _read(self) -> dict[str, Mark]:
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
-            return {str(key): {"tags": str(m["tags"]), "note": str(m["note"])} for key, m in found.items()}
+            marks = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+            return {str(key): {"tags": str(m["tags"]), "note": str(m["note"])} for key, m in marks.items()}
         except (ValueError, AttributeError, TypeError, KeyError):
             raise UserError(f"{self.path} does not hold tags and notes as JSON; mend it or move it away") from None
         except OSError as error:
@@ -43,10 +43,10 @@ class Notes:
         return self.marks.get(key, {"tags": "", "note": ""})
 
     def set(self, key: str, tags: str, note: str) -> None:
-        """Mark an answer, and write what is not written yet; what others have written meanwhile stays.
+        """Mark an answer, and write all marks that are not written yet; what others wrote meanwhile stays.
 
         Raises:
-            UserError: the file cannot be read or written; the mark is kept here.
+            UserError: the file cannot be read or written; the mark is kept in memory.
         """
         words = dict.fromkeys(word.strip() for word in tags.split(",") if word.strip())
         mark = {"tags": _clean(", ".join(words)), "note": _clean(note.strip())}
@@ -60,5 +60,5 @@ class Notes:
 
 
 def _clean(text: str) -> str:
-    """`text` as a file can hold it: half a character, as a browser may send one, becomes a question mark."""
+    """`text` as a file can hold it: a lone surrogate, as a browser may send one, becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")

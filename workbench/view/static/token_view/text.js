@@ -1,9 +1,9 @@
 // The text itself: one row a sample, coloured by the numbers. Rows out of sight wait until they are scrolled to.
 
 class Text {
-  constructor(scores, tell) {
+  constructor(scores, on) {
     this.scores = scores;
-    this.tell = tell; // {hover(token, mark), leave(), choose(token)}
+    this.on = on; // {hover(token, mark), leave(), choose(token)}
     this.current = -1;
     this.chosen = -1;
     this.marks = new Array(scores.count);
@@ -89,10 +89,10 @@ class Text {
 
   /** Show the samples that hold `words`, in the order of `values` (largest first) or in their own. */
   arrange(words, values) {
-    const asked = words.trim().toLowerCase();
+    const search = words.trim().toLowerCase();
     let shown = 0;
     for (const row of this.rows) {
-      row.node.hidden = asked !== "" && !row.words.includes(asked);
+      row.node.hidden = !row.words.includes(search);
       shown += !row.node.hidden;
     }
     const order = [...this.rows];
@@ -122,7 +122,7 @@ class Text {
     mark.id ||= `wb-t${Math.random().toString(36).slice(2)}`;
     this.box.setAttribute("aria-activedescendant", mark.id);
     mark.scrollIntoView({ block: "nearest" });
-    this.tell.hover(token, mark);
+    this.on.hover(token, mark);
   }
 
   neighbour(step, byRow) {
@@ -142,15 +142,15 @@ class Text {
     const tokenAt = (event) => event.target.closest?.("[role=option]");
     this.box.addEventListener("mouseover", (event) => {
       const mark = tokenAt(event);
-      if (mark) this.tell.hover(mark.wbToken, mark);
-      else this.tell.leave();
+      if (mark) this.on.hover(mark.wbToken, mark);
+      else this.on.leave();
     });
-    this.box.addEventListener("mouseleave", () => this.tell.leave());
-    this.box.addEventListener("scroll", () => this.tell.leave(), { passive: true });
-    this.box.addEventListener("blur", () => this.tell.leave());
+    this.box.addEventListener("mouseleave", () => this.on.leave());
+    this.box.addEventListener("scroll", () => this.on.leave(), { passive: true });
+    this.box.addEventListener("blur", () => this.on.leave());
     this.box.addEventListener("click", (event) => {
       const mark = tokenAt(event);
-      if (mark && getSelection().isCollapsed) this.tell.choose(mark.wbToken === this.chosen ? -1 : mark.wbToken);
+      if (mark && getSelection().isCollapsed) this.on.choose(mark.wbToken === this.chosen ? -1 : mark.wbToken);
     });
     const moves = { ArrowRight: [1, false], ArrowLeft: [-1, false], ArrowDown: [1, true], ArrowUp: [-1, true] };
     this.box.addEventListener("keydown", (event) => {
@@ -159,10 +159,10 @@ class Text {
         const token = this.neighbour(...moves[event.key]);
         if (token !== undefined && token >= 0) this.go(token);
       } else if ((event.key === "Enter" || event.key === " ") && this.current >= 0) {
-        this.tell.choose(this.current === this.chosen ? -1 : this.current);
+        this.on.choose(this.current === this.chosen ? -1 : this.current);
       } else if (event.key === "Escape") {
-        this.tell.leave();
-        this.tell.choose(-1);
+        this.on.leave();
+        this.on.choose(-1);
       } else return;
       event.preventDefault();
     });

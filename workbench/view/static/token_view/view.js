@@ -15,13 +15,13 @@ class View {
     this.text.box.setAttribute("aria-describedby", this.card.node.id);
     this.save = throttled(() => model.save_changes(), 80);
     this.build();
-    // JupyterLab takes keys for its own, such as moving between cells, unless the focused element itself says this.
+    // JupyterLab handles keys as shortcuts, such as for moving between cells, unless the focused element has this.
     for (const node of root.querySelectorAll("select,input,button,[tabindex]")) {
       node.setAttribute("data-lm-suppress-shortcuts", "true");
     }
     const traits = ["scorer", "step", "threshold", "unit", "sort", "search", "chosen"];
-    this.heard = traits.map((name) => [`change:${name}`, () => this.update(name)]);
-    for (const [name, call] of this.heard) model.on(name, call);
+    this.listeners = traits.map((name) => [`change:${name}`, () => this.update(name)]);
+    for (const [name, call] of this.listeners) model.on(name, call);
     this.update(this.foreign() ? "scorer" : "all");
   }
 
@@ -54,7 +54,7 @@ class View {
     const threshold = el("span", { class: "wb-control" }, "threshold ", this.slider, this.limit);
     const bar = el("div", { class: "wb-bar" }, labelled("scorer", this.scorer), this.legend, threshold, this.summary);
     this.unit = choice([["token", "tokens"], ["word", "words"]], model.get("unit"), (unit) => this.set("unit", unit));
-    const sorts = [["order", "as given"], ["score", "score"]];
+    const sorts = [["order", "table order"], ["score", "score"]];
     for (const name of Object.keys(scores.head.orders)) sorts.push([name, name]);
     this.sort = choice(sorts, model.get("sort"), (sort) => this.set("sort", sort));
     this.search = el("input", { type: "search", placeholder: "find a text", "aria-label": "search" });
@@ -133,7 +133,7 @@ class View {
   remove() {
     this.replay?.stop();
     this.text.watcher.disconnect();
-    for (const [name, call] of this.heard) this.model.off(name, call);
+    for (const [name, call] of this.listeners) this.model.off(name, call);
   }
 }
 

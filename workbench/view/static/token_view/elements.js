@@ -20,7 +20,7 @@ const plainText = (parts) => (typeof parts === "string" ? parts : parts.join("")
 
 const NOT_AVAILABLE = "not available";
 
-/** A number for people, as `view.text.number` writes it. */
+/** A number for people, as `view.html.number` writes it. */
 const number = (value, digits = 2) => {
   if (value === null || value === undefined || !Number.isFinite(value)) return NOT_AVAILABLE;
   const size = Math.abs(value);
@@ -30,7 +30,7 @@ const number = (value, digits = 2) => {
   return text.replaceAll("-", "−");
 };
 
-/** Calls `what` at once, and then at most once in so many milliseconds, the last call never being lost. */
+/** Calls `what` at once and then at most once in `wait` milliseconds; the last call is never lost. */
 const throttled = (what, wait) => {
   let timer = null;
   let again = false;

@@ -1,11 +1,11 @@
-// The numbers of a token view: every scorer at every step. A 16-bit code names a place in the scorer's book of values.
+// The numbers of a token view: every scorer at every step. A 16-bit code is an index into the scorer's book of values.
 
 const TOP = 65534; // a probability of 1
 const NONE = 65535; // no score
 
 const bytesOf = (view) => view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
 
-/** Where in a sorted array the first entry stands that is not below `value`, or (`after`) that is above it. */
+/** The index of the first entry of a sorted array that is not below `value`, or (`after`) that is above it. */
 const bisect = (sorted, value, after = false) => {
   let [low, high] = [0, sorted.length];
   while (low < high) {
@@ -70,7 +70,7 @@ class Scores {
     return layer.row + Math.max(0, bisect(layer.steps, step, true) - 1);
   }
 
-  /** A score a unit: tokens as they are, words as the mean of their tokens. What was asked for last is kept. */
+  /** A score a unit: tokens as they are, words as the mean of their tokens. The last result is kept. */
   values(layer, step, unit) {
     const key = `${this.row(layer, step)} ${unit}`;
     if (this.kept?.key !== key) this.kept = { key, values: this.decoded(layer, step, unit) };
@@ -103,7 +103,7 @@ class Scores {
     return low < 0 ? value / high : (value - low) / (high - low || 1);
   }
 
-  /** The score at a place of the scale: where the threshold's slider stands. */
+  /** The score at a place of the scale, as the threshold's slider needs it. */
   at(layer, place) {
     const { low, high, quantiles } = layer.scale;
     if (quantiles.length) return quantiles[Math.round(place * (quantiles.length - 1))];
@@ -127,19 +127,19 @@ class Scores {
   matches(layer, step, unit, threshold) {
     const values = this.values(layer, step, unit);
     const { spans, count } = this.units[unit];
-    const found = { count, known: 0, selected: 0, both: 0, picked: 0, labelled: 0, auroc: NaN };
+    const counts = { count, known: 0, selected: 0, both: 0, picked: 0, labelled: 0, auroc: NaN };
     for (let i = 0; i < count; i++) {
       if (Number.isNaN(values[i])) continue;
       const on = this.selects(layer, values[i], threshold);
-      found.known++;
-      found.selected += on;
+      counts.known++;
+      counts.selected += on;
       if (spans[i] < 0) continue;
-      found.picked += on;
-      found.labelled += spans[i];
-      found.both += on && spans[i] === 1;
+      counts.picked += on;
+      counts.labelled += spans[i];
+      counts.both += on && spans[i] === 1;
     }
-    if (found.labelled) found.auroc = this.auroc(values, spans, layer.falls);
-    return found;
+    if (counts.labelled) counts.auroc = this.auroc(values, spans, layer.falls);
+    return counts;
   }
 
   /** Probability that a labelled unit scores above another (below, where it is the fall that counts), ties half. */

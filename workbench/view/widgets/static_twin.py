@@ -1,4 +1,4 @@
-"""What all widgets share: their scripts and style sheets out of static/, and the twin that stands in for them."""
+"""What all widgets share: their style sheets, and the static twin that stands in where no widget can run."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ from workbench.view.html import STATIC
 FEW = {"max_samples": 12}  # answers in the copy that a saved notebook keeps of a long view
 
 
-def script(folder: str) -> str:
-    """The parts of a widget's script, in the order of their names, as one module."""
-    return "\n".join(path.read_text(encoding="utf-8") for path in sorted((STATIC / folder).glob("*.js")))
-
-
 def styles(*names: str) -> str:
     """Style sheets of static/, one after the other."""
     return "\n".join((STATIC / f"{name}.css").read_text(encoding="utf-8") for name in names)
 
 
 class Twin:
-    """Mixed into a widget, it puts the widget's static twin into the notebook, shown where no widget can run."""
+    """Mixed into a widget: puts its static twin into the notebook, shown where no widget can run."""
 
     twin_of: Mapping[str, Any] = {}  # arguments of `to_html` for the copy that a saved notebook keeps
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The widget; where none can run (an untrusted or exported notebook) its twin, else a line of text."""
-        found = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
-        data, extra = found if isinstance(found, tuple) else (found, {})
+        bundle = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         twin = self.to_html(**self.twin_of)  # type: ignore[attr-defined]
-        return {**(data or {}), "text/plain": repr(self), "text/html": twin}, extra
+        return {**(data or {}), "text/plain": repr(self), "text/html": twin}, metadata

@@ -35,21 +35,21 @@ const legend = (scores, layer, threshold) => {
 /** "selected: n of m tokens", and precision, recall and AUROC where spans are known. */
 const summary = (scores, state) => {
   const { layer, step, unit, threshold } = state;
-  const found = scores.matches(layer, step, unit, threshold);
+  const counts = scores.matches(layer, step, unit, threshold);
   const bold = (text) => el("b", {}, text);
   const node = el("span", { class: "wb-last" });
-  const share = found.known ? ` (${Math.round((100 * found.selected) / found.known)} %)` : "";
-  node.append("selected: ", bold(String(found.selected)), ` of ${found.count} ${unit}s${share}`);
-  if (found.labelled) {
-    node.append(" · precision ", bold(found.picked ? number(found.both / found.picked) : NOT_AVAILABLE));
-    node.append(" recall ", bold(number(found.both / found.labelled)));
-    node.append(" · AUROC ", bold(number(found.auroc)));
+  const share = counts.known ? ` (${Math.round((100 * counts.selected) / counts.known)} %)` : "";
+  node.append("selected: ", bold(String(counts.selected)), ` of ${counts.count} ${unit}s${share}`);
+  if (counts.labelled) {
+    node.append(" · precision ", bold(counts.picked ? number(counts.both / counts.picked) : NOT_AVAILABLE));
+    node.append(" recall ", bold(number(counts.both / counts.labelled)));
+    node.append(" · AUROC ", bold(number(counts.auroc)));
   }
-  if (found.known < found.count) node.append(` · ${NOT_AVAILABLE}: ${found.count - found.known}`);
+  if (counts.known < counts.count) node.append(` · ${NOT_AVAILABLE}: ${counts.count - counts.known}`);
   return node;
 };
 
-/** Forget and retain NLL over a run, and a line where the slider stands. */
+/** Forget and retain NLL over a run, and a line at the slider's step. */
 class Curve {
   constructor(curve) {
     this.curve = curve;
@@ -106,8 +106,8 @@ class Replay {
       this.stop();
       move(this.steps[this.slider.value]);
     });
-    this.said = el("span", { class: "wb-step-now" });
-    this.node = el("div", { class: "wb-strip" }, this.button, this.said, this.slider);
+    this.now = el("span", { class: "wb-step-now" });
+    this.node = el("div", { class: "wb-strip" }, this.button, this.now, this.slider);
     if (scores.head.curve.step.length > 1) {
       this.curve = new Curve(scores.head.curve);
       this.node.append(this.curve.node, this.curve.legend);
@@ -134,7 +134,7 @@ class Replay {
   show(step) {
     this.slider.value = this.steps.findLastIndex((s) => s <= step);
     this.slider.setAttribute("aria-valuetext", `step ${step}`);
-    this.said.textContent = `step ${step} of ${this.steps.at(-1)}`;
+    this.now.textContent = `step ${step} of ${this.steps.at(-1)}`;
     this.curve?.show(step);
   }
 }
