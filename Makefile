@@ -35,7 +35,7 @@ voila: $(VENV)/.installed-demos  ## notebooks 01 and 03 as pages without code (A
 	JUPYTER_PATH=$(CURDIR)/docs $(BIN)/voila build/demos --template=workbench $(ARGS)
 
 docs: $(VENV)/.installed-docs  ## the site, into build/site; a broken link fails
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo build/site/index.html
 
 data: $(VENV)/.installed  ## rebuild the embedded data and models
