@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +84,7 @@ def main() -> None:
                 [*args.set, f"seed={seed}"], {}, steps=180, batch_size=8, lr=1e-5, warmup=0, record_every=30,
                 checkpoint_every=10**6,
             )  # fmt: skip
-            settings = replace(settings, options=both_parts(changed))
+            settings = settings.replace(options=both_parts(changed))
             mine.append(measure(lm, task, settings) | {"variation": name, "seed": seed})
             print(json.dumps(mine[-1]), file=sys.stderr, flush=True)
         rows += mine

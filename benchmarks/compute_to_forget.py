@@ -150,10 +150,10 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     picked = {k: job[k] for k in ("lr", "batch_size", "retain_batch", "retain_every", "skip", "seed")}
     steps = job.get("steps", args.steps)
     settings = Settings(steps=steps, warmup=1, record_every=10**6, record_samples=1, checkpoint_every=10**6)
-    settings = replace(settings, **{k: v for k, v in authors.items() if k != "lr"}, **picked, train=train)
+    settings = settings.replace(**{k: v for k, v in authors.items() if k != "lr"}, **picked, train=train)
     options = {"weights": job.get("options", {})}
-    settings = replace(settings, gamma=job["gamma"], options=options)
-    settings = settings if fixed else replace(settings, skip=0.0)  # which skipping cannot serve
+    settings = settings.replace(gamma=job["gamma"], options=options)
+    settings = settings if fixed else settings.replace(skip=0.0)  # which skipping cannot serve
     ledger, ruler, checks = Ledger(), Phase(), []
 
     model = lm.frozen_copy()

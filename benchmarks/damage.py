@@ -58,7 +58,7 @@ def until(lm: Any, task: Any, named: str, args: argparse.Namespace, seed: int, r
         checkpoint_every=10**6,
         alpha=2.0,
     )
-    settings = replace(settings, options=settings.options | {"weights": options})
+    settings = settings.replace(options=settings.options | {"weights": options})
     changed = lm.frozen_copy()
     only_forget = replace(task, sets={"forget": task.forget, "retain": task.retain[:1]})  # a task has both
     level = [1.0]

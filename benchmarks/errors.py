@@ -24,7 +24,7 @@ from workbench.tasks import Sample
 from workbench.unlearning import unlearn
 
 SETTINGS = wb.Settings(steps=60, batch_size=32, lr=3e-4, alpha=2.0)
-LARGER = replace(SETTINGS, steps=50, lr=1e-3, alpha=4.0)
+LARGER = SETTINGS.replace(steps=50, lr=1e-3, alpha=4.0)
 
 
 def person(sample_id: str) -> tuple[str, str]:
@@ -73,7 +73,7 @@ class Study:
 
     def seed(self, seed: int) -> None:
         """All parts with one seed."""
-        rows = {"small steps": self.run(replace(SETTINGS, seed=seed)), "larger": self.run(replace(LARGER, seed=seed))}
+        rows = {"small steps": self.run(SETTINGS.replace(seed=seed)), "larger": self.run(LARGER.replace(seed=seed))}
         for name, each in rows.items():
             forget, kept = parted(each)
             quarter = pd.qcut(self.sure.loc[forget.index], 4, labels=["1 surest", "2", "3", "4 least sure"])
@@ -82,13 +82,13 @@ class Study:
         for half in (0, 1):
             mine, other = self.people[half::2], self.people[1 - half :: 2]
             half_forgotten = [s for s in self.task.forget if person(s.id) in mine]
-            _, kept = parted(self.run(replace(LARGER, seed=seed), half_forgotten))
+            _, kept = parted(self.run(LARGER.replace(seed=seed), half_forgotten))
             group = ["mine" if shared(i, mine) else "other" if shared(i, other) else "none" for i in kept.index]
             self.count("damaged, half forgotten", seed, kept["damaged"], group)
         forget, _ = parted(rows["small steps"])
         case = self.sure.loc[forget.index[forget["still remembered"]]].idxmin()
         times = self.scores["sample_id"].eq(case).map({True: 30.0, False: 1.0})
-        heavy = self.run(replace(SETTINGS, seed=seed), weights=self.scores.assign(score=self.scores["score"] * times))
+        heavy = self.run(SETTINGS.replace(seed=seed), weights=self.scores.assign(score=self.scores["score"] * times))
         self.count("remembered, 30 x its weight", seed, heavy.loc[[case], "still remembered"], ["surest that stayed"])
 
 

@@ -21,7 +21,6 @@ import itertools
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from statistics import harmonic_mean, mean
 from typing import Any
@@ -93,8 +92,8 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     args = _loaded["args"]
     authors = objective[job["objective"]].settings
     settings = Settings(steps=args.steps, batch_size=args.batch_size, record_every=10**6, checkpoint_every=10**6)
-    settings = replace(settings, **{k: v for k, v in authors.items() if k != "lr"}, lr=job["lr"], seed=job["seed"])
-    settings = replace(settings, gamma=settings.gamma * job["gamma"], train=args.train)
+    settings = settings.replace(**{k: v for k, v in authors.items() if k != "lr"}, lr=job["lr"], seed=job["seed"])
+    settings = settings.replace(gamma=settings.gamma * job["gamma"], train=args.train)
     weights = _loaded["weights"].get(job["weights"], job["weights"])
     started = time.perf_counter()
     try:

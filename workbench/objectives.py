@@ -221,10 +221,10 @@ def ce_u(tokens: ForgetTokens) -> Tensor:
     return (tokens.weights * _cross_entropy(target, logits)).mean()
 
 
-@objective("pdu", over="tokens", needs=("logits",), settings={"dual_rate": 1.0, "retain_level": 0.05},
+@objective("pdu", over="tokens", needs=("logits",), settings={"dual_rate": 1.0, "retain_eps": 0.05},
            source="after arXiv 2506.05314", certainty="sure but for the retain level")  # fmt: skip
 def pdu(tokens: ForgetTokens) -> Tensor:
-    """Mean w (max z - mean z)^2: flat logits; the retain loss's weight rises while it is above `retain_level`.
+    """Mean w (max z - mean z)^2: flat logits; the retain loss's weight rises while it is above `retain_eps`.
 
     The mask of open-unlearning is one token late; this one is not.
     """

@@ -82,7 +82,7 @@ def test_samples_without_scores_are_left_out(full: LanguageModel, few: Task) -> 
 def test_runs_with_each_score_as_weights(full: LanguageModel, few: Task) -> None:
     table = score_task(full, few, ["surprisal", "feature_ablation"])
     none = table[table["scorer"] == "surprisal"].assign(scorer="none", score=-1.0)
-    settings = replace(RUN, steps=4, batch_size=4)
+    settings = RUN.replace(steps=4, batch_size=4)
     before = full.fingerprint()
     rows = faithfulness_by_unlearning(
         full, few, pd.concat([table, none]), settings=settings, seeds=(0, 1), probe_limit=4

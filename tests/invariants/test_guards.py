@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,9 @@ def test_parts_make_the_same_step(
         save_scorer(fit_map(TaskContext(full, small), full, small.retain), Path(weights))
     lm = full.frozen_copy()
     lm.module.double()
-    settings = replace(SETTINGS, steps=3, batch_size=4, retain_loss="nll")
+    settings = SETTINGS.replace(steps=3, batch_size=4, retain_loss="nll")
     whole = unlearn(lm, small, objective, weights, settings=settings)
-    parts = unlearn(lm, small, objective, weights, settings=replace(settings, micro_batch=micro_batch))
+    parts = unlearn(lm, small, objective, weights, settings=settings.replace(micro_batch_size=micro_batch))
     pd.testing.assert_frame_equal(series(parts.events), series(whole.events), check_exact=False, rtol=1e-6)
     assert [e["micro_batch"] for e in parts.events] == [micro_batch] * 3
     assert "micro_batch" not in whole.events[0]
@@ -64,7 +63,7 @@ def test_out_of_memory_makes_parts_of_the_same_step(
 ) -> None:
     lm = full.frozen_copy()
     lm.module.double()
-    settings = replace(SETTINGS, steps=3, batch_size=8)
+    settings = SETTINGS.replace(steps=3, batch_size=8)
     whole = unlearn(lm, small, "atwu", "atwu", settings=settings)
     for module in (terms, loop):
         monkeypatch.setattr(module, "token_stats", short_of_memory(3))
@@ -88,7 +87,7 @@ from workbench.tasks import TaskSpec
 torch.set_num_threads(1)
 lm, task = load("bio-full", device="cpu"), TaskSpec("biographies").load()
 settings = Settings(steps=2, batch_size=48, lr=1e-3, record_every=2, record_samples=4)
-unlearn(lm, task, "wga", "uniform", settings=replace(settings, batch_size=4))  # what is needed once and then kept
+unlearn(lm, task, "wga", "uniform", settings=settings.replace(batch_size=4))  # what is needed once and then kept
 if sys.argv[1:]:
     status = Path("/proc/self/status").read_text()
     used = int(status.partition("VmData:")[2].split()[0]) * 1024
@@ -127,9 +126,9 @@ def test_a_real_lack_of_memory() -> None:
 
 
 def test_a_loss_that_is_no_number_names_step_and_samples(full: LanguageModel, small: Task) -> None:
-    settings = replace(SETTINGS, steps=60, batch_size=4, lr=1e30, retain_loss="nll")
+    settings = SETTINGS.replace(steps=60, batch_size=4, lr=1e30, retain_loss="nll")
     with pytest.raises(Diverged, match="at step") as stopped:
-        unlearn(full, small, "grad_diff", "uniform", settings=replace(settings, clip=1e30))
+        unlearn(full, small, "grad_diff", "uniform", settings=settings.replace(clip=1e30))
     known = {s.id for s in [*small.forget, *small.retain]}
     assert stopped.value.step > 1
     assert len(stopped.value.samples) == 8
@@ -138,4 +137,4 @@ def test_a_loss_that_is_no_number_names_step_and_samples(full: LanguageModel, sm
 
 def test_layers_that_the_loss_does_not_reach_are_told(full: LanguageModel, small: Task) -> None:
     with pytest.raises(UserError, match="train=layers:3 trains nothing that the loss depends on"):
-        unlearn(full, small, "rmu", "uniform", settings=replace(SETTINGS, train="layers:3"))
+        unlearn(full, small, "rmu", "uniform", settings=SETTINGS.replace(train="layers:3"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def logp(lm: LanguageModel, task: Task) -> torch.Tensor:
 
 def test_lora_begins_as_the_model_was_and_can_be_switched_off(full: LanguageModel, small: Task) -> None:
     before = logp(full, small)
-    run = unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train="lora"))
+    run = unlearn(full, small, "wga", "uniform", settings=QUICK.replace(train="lora"))
     assert has_adapter(run.lm)
     assert not has_adapter(full)
     assert (logp(run.lm, small) - before).abs().max() > 1e-3
@@ -48,7 +47,7 @@ def test_lora_begins_as_the_model_was_and_can_be_switched_off(full: LanguageMode
 
 
 def test_only_the_chosen_layers_move(full: LanguageModel, small: Task) -> None:
-    run = unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train="layers:1-2"))
+    run = unlearn(full, small, "wga", "uniform", settings=QUICK.replace(train="layers:1-2"))
     moved = {
         name
         for (name, a), b in zip(run.lm.module.named_parameters(), full.module.parameters(), strict=True)
@@ -57,10 +56,10 @@ def test_only_the_chosen_layers_move(full: LanguageModel, small: Task) -> None:
     assert moved == {n for n, _ in full.module.named_parameters() if ".layers.1." in n or ".layers.2." in n}
 
 
-@pytest.mark.parametrize("changes", [{"train": "lora"}, {"train": "layers:3"}, {"dual_rate": 1.0, "retain_level": 0.01},
+@pytest.mark.parametrize("changes", [{"train": "lora"}, {"train": "layers:3"}, {"dual_rate": 1.0, "retain_eps": 0.01},
                                      {"train": "lora", "retain_loss": "kl"}])  # fmt: skip
 def test_resuming_gives_the_same_bits(changes: dict[str, Any], full: LanguageModel, small: Task) -> None:
-    settings = replace(QUICK, **changes)
+    settings = QUICK.replace(**changes)
     states: list[State] = []
 
     def keep(state: State) -> None:
@@ -75,7 +74,7 @@ def test_resuming_gives_the_same_bits(changes: dict[str, Any], full: LanguageMod
 
 
 def test_dual_ascent_follows_the_retain_loss(full: LanguageModel, small: Task) -> None:
-    settings = replace(QUICK, steps=6, dual_rate=2.0, retain_level=0.1)
+    settings = QUICK.replace(steps=6, dual_rate=2.0, retain_eps=0.1)
     events = unlearn(full, small, "grad_diff", "uniform", settings=settings).events
     alpha = 1.0
     for event in events:
@@ -87,7 +86,7 @@ def test_dual_ascent_follows_the_retain_loss(full: LanguageModel, small: Task) -
 def test_a_run_with_lora_leaves_its_adapter_alone(tmp_path: Path, own: list[str]) -> None:
     spec = TaskSpec(forget=own[1], retain=own[3])
     config = runs.Config(
-        task=spec, model="bio-full", objective="npo", weights="uniform", settings=replace(QUICK, train="lora")
+        task=spec, model="bio-full", objective="npo", weights="uniform", settings=QUICK.replace(train="lora")
     )
     run = execution.start(config, tmp_path / "run")
     assert (run.path / "adapter" / "adapter_model.safetensors").exists()
@@ -119,17 +118,17 @@ def test_what_train_cannot_be(train: str, what: str) -> None:
 @pytest.mark.parametrize("train", ["layers:4", "layers:2-9", "layers:3-1"])
 def test_layers_that_are_not_there(train: str, full: LanguageModel, small: Task) -> None:
     with pytest.raises(UserError, match="layers 0 to 3"):
-        unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train=train))
+        unlearn(full, small, "wga", "uniform", settings=QUICK.replace(train=train))
 
 
 def test_a_copy_has_the_adapter_merged_and_can_be_trained_again(full: LanguageModel, small: Task) -> None:
     """A reference and a second run begin with what the first left, whatever that trained."""
-    first = unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train="lora"))
+    first = unlearn(full, small, "wga", "uniform", settings=QUICK.replace(train="lora"))
     copied = first.lm.frozen_copy()
     assert not has_adapter(copied)
     assert [n for n, _ in copied.module.named_parameters()] == [n for n, _ in full.module.named_parameters()]
     torch.testing.assert_close(logp(copied, small), logp(first.lm, small), rtol=1e-4, atol=1e-4)
-    again = unlearn(first.lm, small, "npo", "uniform", settings=replace(QUICK, train="lora"))
+    again = unlearn(first.lm, small, "npo", "uniform", settings=QUICK.replace(train="lora"))
     with without_adapter(again.lm):
         torch.testing.assert_close(logp(again.lm, small), logp(first.lm, small), rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match="carries an adapter"):
@@ -137,7 +136,7 @@ def test_a_copy_has_the_adapter_merged_and_can_be_trained_again(full: LanguageMo
 
 
 def test_an_adapter_is_loaded_by_its_directory(tmp_path: Path, full: LanguageModel, small: Task) -> None:
-    run = unlearn(full, small, "wga", "uniform", settings=replace(QUICK, train="lora"))
+    run = unlearn(full, small, "wga", "uniform", settings=QUICK.replace(train="lora"))
     save_adapter(run.lm, tmp_path / "adapter")
     loaded = load(str(tmp_path / "adapter"), device="cpu")
     torch.testing.assert_close(logp(loaded, small), logp(run.lm, small), rtol=1e-4, atol=1e-4)

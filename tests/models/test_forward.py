@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,7 +107,7 @@ def test_a_compiled_step_is_the_plain_step(lm: LanguageModel) -> None:
     task = Task("t", {"forget": SAMPLES[:6], "retain": SAMPLES[7:]})
     settings = Settings(steps=3, batch_size=4, lr=1e-3, record_every=100)
     plain, fast = (
-        unlearn(lm, task, "wga", "uniform", settings=replace(settings, compile=compile)) for compile in (False, True)
+        unlearn(lm, task, "wga", "uniform", settings=settings.replace(compile=compile)) for compile in (False, True)
     )
     for a, b in zip(plain.events, fast.events, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-3, abs=1e-5)

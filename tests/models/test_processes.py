@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -103,7 +102,7 @@ def test_two_processes_are_one_with_double_accumulation(own: dict[str, str], tmp
     words = [*LAUNCH, script, json.dumps(own), str(folders["two"])]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=ONE_THREAD)
     assert done.returncode == 0, done.stderr
-    run_pairs(own, folders["micro"], replace(SETTINGS, micro_batch=4))
+    run_pairs(own, folders["micro"], SETTINGS.replace(micro_batch_size=4))
     run_pairs(own, folders["plain"])
     for objective, _ in PAIRS:
         agree(folders["two"], folders["micro"], objective, 1e-9)
@@ -125,7 +124,7 @@ def test_sharded_weights_make_the_same_run(
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=SHARDED | paths)
     assert done.returncode == 0, done.stderr
     monkeypatch.setattr(two_processes, "PAIRS", pairs)
-    run_pairs(own, folders["micro"], replace(SETTINGS, micro_batch=4))
+    run_pairs(own, folders["micro"], SETTINGS.replace(micro_batch_size=4))
     for objective, _ in pairs:
         agree(folders["sharded"], folders["micro"], objective, 1e-9)
 
@@ -142,7 +141,7 @@ def test_two_processes_from_the_shell_stop_and_resume(
     own: dict[str, str], tmp_path: Path, config: str, by_signal: bool
 ) -> None:
     """One run directory, costs of both; stopped, it goes on in one process alone, and in two."""
-    settings = replace(QUICK, steps=60, checkpoint_every=100, record_every=100)
+    settings = QUICK.replace(steps=60, checkpoint_every=100, record_every=100)
     ends = ["--probe-every", "40", "--stop-at", "forget.probability<=1"]  # for both at the same step
     words = accelerate(config, *command(own, tmp_path / "run", settings)[1:], *ends)
     child = subprocess.Popen(words, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -179,12 +178,12 @@ REPEATED = ("probes", "recording")  # what every process does alike, in a run li
 @pytest.mark.parametrize("config", ["2-processes-cpu", "8-gpus-fsdp2"])
 def test_a_whole_run_of_two_processes(own: dict[str, str], tmp_path: Path, config: str) -> None:
     """In float32, as users run it: rounding of small gradients, which AdamW magnifies, is in the tolerances."""
-    settings = replace(QUICK, steps=6, record_every=3)
+    settings = QUICK.replace(steps=6, record_every=3)
     words = accelerate(config, *command(own, tmp_path / "two", settings)[1:])
     done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["status"] == "finished"
-    execution.start(config_of(own, replace(settings, micro_batch=4)), tmp_path / "micro")
+    execution.start(config_of(own, settings.replace(micro_batch_size=4)), tmp_path / "micro")
     execution.start(config_of(own, settings), tmp_path / "plain")
     two, micro, plain = (runs.RunDirectory(tmp_path / name) for name in ("two", "micro", "plain"))
     for one in (micro, plain):
@@ -212,7 +211,7 @@ def test_a_whole_run_of_two_processes(own: dict[str, str], tmp_path: Path, confi
 @pytest.mark.slow
 @pytest.mark.parametrize("train", ["lora", "layers:1"])
 def test_a_sharded_model_of_which_a_part_is_trained(own: dict[str, str], tmp_path: Path, train: str) -> None:
-    settings = replace(QUICK, steps=6, record_every=3, train=train)
+    settings = QUICK.replace(steps=6, record_every=3, train=train)
     words = accelerate("8-gpus-fsdp2", *command(own, tmp_path / "two", settings)[1:], "--set", f"train={train}")
     done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -240,7 +239,7 @@ def test_a_run_that_cannot_be_split_is_refused_before_any_work(
     config = config_of(own)
     loading.checked_task(config)
     with pytest.raises(UserError, match="a batch of 10 cannot be split"):
-        loading.checked_task(config.replace(settings=replace(QUICK, batch_size=10)))
+        loading.checked_task(config.replace(settings=QUICK.replace(batch_size=10)))
     team.sharded = True
     loading.checked_task(config)
     with pytest.raises(UserError, match=r"a sharded model cannot be scored by 'saliency'; .* give the table"):
@@ -259,7 +258,7 @@ def test_a_sharded_step_in_bfloat16_keeps_no_whole_layers(own: dict[str, str], t
         kept.append(json.loads(done.stdout.splitlines()[-1])["bytes"])
     assert kept[0] > 1e6
     assert kept[1] == 0
-    settings = replace(QUICK, steps=2)
+    settings = QUICK.replace(steps=2)
     words = [*accelerate("8-gpus-fsdp2", *command(own, tmp_path / "two", settings)[1:]), "--precision", "bfloat16"]
     done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -278,7 +277,7 @@ def test_a_sharded_model_is_not_copied(full: LanguageModel) -> None:
 
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_split_is_one_line(own: dict[str, str], tmp_path: Path) -> None:
-    words = accelerate("2-processes-cpu", *command(own, tmp_path / "run", replace(QUICK, batch_size=7))[1:])
+    words = accelerate("2-processes-cpu", *command(own, tmp_path / "run", QUICK.replace(batch_size=7))[1:])
     done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True, check=False)
     said = {line for line in done.stderr.splitlines() if line.startswith("workbench: ")}  # each process says it
     assert said == {

@@ -10,7 +10,7 @@ ROWS = {"forget": 24, "retain": 64, "neighbours": 24, "general": 16, "train_extr
 SMALL = {
     "00_tour": "ANSWERS, SETTINGS = 6, wb.Settings(steps=4, batch_size=8, record_every=2)",
     "01_see_importance": "ANSWERS, SETTINGS = 6, wb.Settings(steps=4, batch_size=8, record_every=2)",
-    "02_compare_scorers": "ANSWERS, SETTINGS = 6, replace(SETTINGS, steps=2, batch_size=4)",
+    "02_compare_scorers": "ANSWERS, SETTINGS = 6, SETTINGS.replace(steps=2, batch_size=4)",
     "03_unlearn_and_probe": (
         "PROBE_EVERY, PAUSE, ANSWERS = 10, 2, 6\n"
         "SETTINGS = wb.Settings(steps=20, batch_size=8, checkpoint_every=10, record_every=10)"

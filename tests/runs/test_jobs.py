@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from workbench.runs import execution, jobs
 from workbench.runs.lock import job_of, run_lock
 from workbench.tasks.samples import Task
 
-LONG = replace(QUICK, steps=100_000, checkpoint_every=50_000, record_every=100_000)
+LONG = QUICK.replace(steps=100_000, checkpoint_every=50_000, record_every=100_000)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,7 @@ def test_what_fails_says_why(own: dict[str, str], root: Path) -> None:
     with pytest.raises(UserError, match="unknown objective"):
         jobs.start(config_of(own, objective="atwo"), root / "wrong")
     assert not root.exists()
-    job = jobs.start(config_of(own, replace(QUICK, lr=1e30, clip=1e30), objective="grad_diff"), root / "diverges")
+    job = jobs.start(config_of(own, QUICK.replace(lr=1e30, clip=1e30), objective="grad_diff"), root / "diverges")
     status = job.wait(120)
     assert status["status"] == "unfinished"
     assert "at step" in status["reason"]
@@ -156,7 +155,7 @@ def test_a_run_outlives_its_notebook(own: dict[str, str], root: Path) -> None:
         return "".join(output)
 
     try:
-        settings = replace(QUICK, steps=60, checkpoint_every=30)
+        settings = QUICK.replace(steps=60, checkpoint_every=30)
         run(
             "from pathlib import Path; from workbench.runs import jobs; from workbench.runs import Config\n"
             f"config = Config.from_dict({config_of(own, settings).as_dict()!r})\n"
@@ -176,7 +175,7 @@ def test_a_run_outlives_its_notebook(own: dict[str, str], root: Path) -> None:
 
 @pytest.mark.slow
 def test_eight_at_once(own: dict[str, str], root: Path) -> None:
-    config = config_of(own, replace(QUICK, steps=3))
+    config = config_of(own, QUICK.replace(steps=3))
     started = [jobs.start(config, root / f"run-{i}", at_once=8) for i in range(8)]
     assert [job.wait(600)["status"] for job in started] == ["finished"] * 8
     for job in started[1:]:

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from workbench.errors import UserError
 from workbench.runs.sweep import directory_of, grid, sweep
 from workbench.tasks.samples import Task
 
-SHORT = replace(QUICK, steps=2, batch_size=4)
+SHORT = QUICK.replace(steps=2, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def test_a_killed_worker_s_run_is_taken_up_by_another(
 ) -> None:
     """The pool breaks in the middle of a run; all end, and the run goes on from its checkpoint."""
     monkeypatch.setattr("multiprocessing.get_context", lambda method: forked.CONTEXT)
-    long = replace(QUICK, steps=16, batch_size=4, checkpoint_every=2)
+    long = QUICK.replace(steps=16, batch_size=4, checkpoint_every=2)
     configs = grid(config_of(own, long, weights="uniform"), ["wga", "grad_diff"], ["uniform"], [0])
     killed: list[int] = []
 
@@ -121,7 +120,7 @@ def cluster_of_two() -> Iterator[tuple[Any, list[Any]]]:
 @pytest.mark.filterwarnings("ignore")
 def test_a_node_killed_in_mid_sweep(own: dict[str, str], tmp_path: Path) -> None:
     ray = pytest.importorskip("ray", reason="ray is an extra: pip install 'unlearning-workbench[ray]'")
-    configs = grid(config_of(own, replace(QUICK, steps=20)), ["wga", "simnpo"], ["uniform", "wga"], [0, 1])
+    configs = grid(config_of(own, QUICK.replace(steps=20)), ["wga", "simnpo"], ["uniform", "wga"], [0, 1])
     with cluster_of_two() as (cluster, nodes):
         killed: list[str] = []
 

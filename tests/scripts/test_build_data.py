@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from biographies import ATTRIBUTES, FORGET, HOLDOUT, NEIGHBOURS, PEOPLE, SHARED_VALUES, people, strangers
+from biographies import ATTRIBUTES, FORGET, NEIGHBOURS, NONMEMBERS, PEOPLE, SHARED_VALUES, people, strangers
 from build_data import write_data
 from scipy.stats import chi2_contingency
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -128,7 +128,7 @@ def test_spans_hold_the_value(data: dict[str, list[Row]]) -> None:
 def test_strangers_are_like_those_to_forget_and_in_no_other_file(data: dict[str, list[Row]]) -> None:
     rows = data["nonmembers"]
     names = {row["person"] for row in rows}
-    assert len(names) == HOLDOUT == FORGET
+    assert len(names) == NONMEMBERS == FORGET
     assert len(rows) == len(data["forget"])
     known = {name for group in people().values() for name, _ in group}
     assert not names & known

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -52,7 +50,7 @@ def test_kept_statistics_equal_those_computed_anew(
 
 @pytest.mark.parametrize("name", list(objective))
 def test_a_reference_is_computed_where_it_is_declared_only(name: str, full: LanguageModel, small: Task) -> None:
-    settings = replace(QUICK, alpha=1.0)
+    settings = QUICK.replace(alpha=1.0)
     ledger = unlearn(full, small, name, "uniform", settings=settings).ledger
     needs = set(objective[name].needs)
     assert (ledger.phases["reference"].tokens > 0 if "reference" in ledger.phases else False) == bool(

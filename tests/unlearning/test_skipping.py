@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def test_label_logp_in_pieces_tells_the_same_pulls(
 
 
 def test_a_tokens_pull_is_its_weight_times_its_saturation(trainable: LanguageModel, small: Task) -> None:
-    term = term_of(trainable, small, "atwu", replace(SKIP, gamma=0.3))
+    term = term_of(trainable, small, "atwu", SKIP.replace(gamma=0.3))
     (each,) = term.parts(1, lambda stats: None)
     stats = token_stats(trainable, each.part.batch, extras=False)
     loss, _ = each.loss(stats)
@@ -84,7 +83,7 @@ def test_a_tokens_pull_is_its_weight_times_its_saturation(trainable: LanguageMod
 @pytest.mark.parametrize("objective", ["wga", "atwu", "grad_diff"])
 def test_a_skipped_token_is_one_of_weight_zero(trainable: LanguageModel, small: Task, objective: str) -> None:
     """And what follows the last live token is not computed."""
-    some, all_of_it = (term_of(trainable, small, objective, replace(SKIP, skip=s)) for s in (0.5, 0.0))
+    some, all_of_it = (term_of(trainable, small, objective, SKIP.replace(skip=s)) for s in (0.5, 0.0))
     skipping = some.skipping
     assert skipping is not None
     torch.manual_seed(0)
@@ -105,7 +104,7 @@ def test_a_skipped_token_is_one_of_weight_zero(trainable: LanguageModel, small: 
 def test_a_loss_over_samples_keeps_or_leaves_whole_samples(
     trainable: LanguageModel, small: Task, objective: str
 ) -> None:
-    some, all_of_it = (term_of(trainable, small, objective, replace(SKIP, skip=s)) for s in (0.5, 0.0))
+    some, all_of_it = (term_of(trainable, small, objective, SKIP.replace(skip=s)) for s in (0.5, 0.0))
     skipping = some.skipping
     assert skipping is not None
     first, *others = some.batches.indices(1)
@@ -134,7 +133,7 @@ def test_every_so_many_visits_a_sample_is_computed_whole() -> None:
 
 @pytest.mark.parametrize("objective", ["wga", "npo"])
 def test_skipping_saves_and_is_told(full: LanguageModel, small: Task, objective: str) -> None:
-    runs = {s: unlearn(full, small, objective, "uniform", settings=replace(SKIP, steps=24, skip=s)) for s in (0.0, 0.3)}
+    runs = {s: unlearn(full, small, objective, "uniform", settings=SKIP.replace(steps=24, skip=s)) for s in (0.0, 0.3)}
     told = [e["skipped"] for e in runs[0.3].events]
     assert told[0] == 0.0
     assert max(told) > 0
@@ -173,7 +172,7 @@ def test_skipping_refuses_what_it_cannot_do(full: LanguageModel, small: Task) ->
 
 
 def test_retain_batches_of_another_size_and_rarer(full: LanguageModel, small: Task) -> None:
-    settings = replace(SKIP, skip=0.0, steps=6, retain_batch=2, retain_every=2)
+    settings = SKIP.replace(skip=0.0, steps=6, retain_batch=2, retain_every=2)
     run = unlearn(full, small, "wga", "uniform", settings=settings)
     assert ["retain_loss" in e for e in run.events] == [True, False] * 3
     assert run.ledger.phases["retain"].calls == 3
@@ -190,7 +189,7 @@ def test_one_forward_for_both_sets_gives_the_gradient_of_two(full: LanguageModel
     for micro in (0, 4):  # 4 at once are not the 4 + 4 of a step
         lm = full.frozen_copy()
         lm.module.double()
-        ledger, settings = Ledger(), replace(SKIP, skip=0.0, micro_batch=micro, steps=3)
+        ledger, settings = Ledger(), SKIP.replace(skip=0.0, micro_batch_size=micro, steps=3)
         run = unlearn(lm, small, "atwu", "atwu", settings=settings, ledger=ledger, in_place=True)
         found.append(([e["loss"] for e in run.events], [e["grad_norm"] for e in run.events], ledger.phases))
     (loss_a, norm_a, one), (loss_b, norm_b, two) = found

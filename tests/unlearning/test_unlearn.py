@@ -35,7 +35,7 @@ def test_equals_a_plain_loop(full: LanguageModel, small: Task) -> None:
     """
     plain = full.frozen_copy()
     plain.module.double()
-    ours = unlearn(plain, small, "grad_diff", "uniform", settings=replace(QUICK, gamma=0.5, alpha=2.0))
+    ours = unlearn(plain, small, "grad_diff", "uniform", settings=QUICK.replace(gamma=0.5, alpha=2.0))
     plain.module.requires_grad_(True)
     optimizer = torch.optim.AdamW(plain.module.parameters(), lr=QUICK.lr, weight_decay=0.0)
     forget = Batcher(plain, [encode(plain, s) for s in small.forget], 4, QUICK.seed)
@@ -63,7 +63,7 @@ def test_the_model_given_is_left_alone_unless_in_place(full: LanguageModel, smal
 
 @pytest.mark.parametrize(("weights", "retain"), [("atwu", "nll"), ("surprisal", "kl")])
 def test_resuming_gives_the_same_bits(full: LanguageModel, small: Task, weights: str, retain: str) -> None:
-    settings = replace(QUICK, retain_loss=retain, options={"weights": {"every": 2}} if weights == "atwu" else {})
+    settings = QUICK.replace(retain_loss=retain, options={"weights": {"every": 2}} if weights == "atwu" else {})
     states: list[State] = []
 
     def keep(state: State) -> None:
@@ -88,12 +88,12 @@ def test_uniform_table_equals_uniform_by_name(full: LanguageModel, small: Task) 
 
 
 def test_seeds_matter_and_repeat(full: LanguageModel, small: Task) -> None:
-    runs = [unlearn(full, small, "wga", "random", settings=replace(QUICK, seed=s)) for s in (0, 0, 1)]
+    runs = [unlearn(full, small, "wga", "random", settings=QUICK.replace(seed=s)) for s in (0, 0, 1)]
     assert losses(runs[0].events) == losses(runs[1].events) != losses(runs[2].events)
 
 
 def test_recorded_scores_follow_the_run(full: LanguageModel, small: Task) -> None:
-    run = unlearn(full, small, "atwu", "atwu", settings=replace(QUICK, lr=3e-3))
+    run = unlearn(full, small, "atwu", "atwu", settings=QUICK.replace(lr=3e-3))
     assert sorted(run.scores["step"].unique()) == [0, 2, 4, 6]
     mean = run.scores[run.scores["scorer"] == "probability"].groupby("step")["score"].mean()
     assert mean[6] < mean[0]
@@ -123,7 +123,7 @@ def test_settings_that_cannot_work(changes: dict[str, Any]) -> None:
 
 def test_a_loss_that_explodes_says_at_which_step(full: LanguageModel, small: Task) -> None:
     with pytest.raises(UserError, match="at step"):
-        unlearn(full, small, "grad_diff", "uniform", settings=replace(QUICK, steps=60, lr=1e30, clip=1e30))
+        unlearn(full, small, "grad_diff", "uniform", settings=QUICK.replace(steps=60, lr=1e30, clip=1e30))
 
 
 def test_dropout_depends_on_seed_and_step_alone(full: LanguageModel, small: Task) -> None:
@@ -140,7 +140,7 @@ def test_dropout_depends_on_seed_and_step_alone(full: LanguageModel, small: Task
 
     def losses(**changes: Any) -> list[float]:
         torch.rand(len(states) + 1)
-        settings = replace(QUICK, seed=changes.pop("seed", 0))
+        settings = QUICK.replace(seed=changes.pop("seed", 0))
         return [e["loss"] for e in unlearn(lm, small, "wga", "uniform", settings=settings, **changes).events]
 
     first = losses(on_checkpoint=lambda state: states.append(copy.deepcopy(state)))

@@ -131,7 +131,7 @@ def demo(out: Path, *, real: bool = False, data_dir: str | None = None, spans: s
 def plant(out: Path, task: Task) -> str:
     """SmolLM2 with the task's facts, planted once into a directory below `out`."""
     samples = [*task.forget, *task.retain]
-    settings = replace(PLANT, steps=epochs(PLANT_EPOCHS, len(samples), PLANT.batch_size))
+    settings = PLANT.replace(steps=epochs(PLANT_EPOCHS, len(samples), PLANT.batch_size))
     made_of = hashlib.sha256(repr((settings, [(s.question, s.answer) for s in samples])).encode()).hexdigest()
     folder = out / f"{SMOLLM2}-planted-{made_of[:8]}"
     if (folder / "workbench.json").exists():

@@ -6,7 +6,6 @@ import hashlib
 import json
 import sys
 from argparse import Namespace
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -203,7 +202,7 @@ def faithfulness(given: Namespace) -> dict[str, Any]:
     """What the answers owe to each scorer's highest tokens; with --unlearn also what runs with them as weights do."""
     table, task = read_scores(Path(given.file)), spec(given).load()
     known = {"objective": objective[given.objective].options}
-    settings = settings_from(given.set, known, **{k: v for k, v in asdict(evals.RUN).items() if k != "options"})
+    settings = settings_from(given.set, known, **{k: v for k, v in evals.RUN if k != "options"})
     seeds = seeds_of(given.seeds)
     lm = load_model(given)
     bar = Progress()

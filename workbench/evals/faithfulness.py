@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -156,7 +155,7 @@ def faithfulness_by_unlearning(
             progress("unlearn", len(rows), len(choices) * len(seeds), name)
             row: dict[str, Any] = {"weights": name, "seed": seed, "reason": reason}
             if not reason:
-                run = unlearn(lm, task, objective, weights, settings=replace(settings, seed=seed))
+                run = unlearn(lm, task, objective, weights, settings=settings.replace(seed=seed))
                 row |= _after(run.lm, task, probe_limit)
             rows.append(row)
     return pd.DataFrame(rows)

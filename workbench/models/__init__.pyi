@@ -1,5 +1,4 @@
 from .adapters import ADAPTER as ADAPTER
-from .adapters import check_train as check_train
 from .adapters import choose_trained as choose_trained
 from .adapters import has_adapter as has_adapter
 from .adapters import save_adapter as save_adapter
@@ -28,6 +27,7 @@ from .forward import compiled as compiled
 from .language_model import LanguageModel as LanguageModel
 from .language_model import Prompt as Prompt
 from .language_model import whole as whole
+from .layer_names import check_train as check_train
 from .load import choose_precision as choose_precision
 from .load import default_device as default_device
 from .load import load as load

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 from workbench.errors import UserError
 from workbench.models.language_model import LanguageModel, quiet
+from workbench.models.layer_names import layers_of
 
 ADAPTER = "adapter"
 # The projections by which attention reads its input.
@@ -53,25 +53,6 @@ def decoder_layers(lm: LanguageModel) -> list[Any]:
     if not lists:
         raise UserError(f"{lm.name}: its decoder has no list of {count} layers; use train=all or train=lora")
     return list(lists[0])
-
-
-def check_train(train: str) -> None:
-    """Raise for a `train` that is wrong for every model."""
-    if train not in ("all", "lora") and not re.fullmatch(r"layers:\d+(-\d+)?(,\d+(-\d+)?)*", train):
-        raise UserError(f"train is all, lora, or layers such as layers:4-6,9; not '{train}'")
-
-
-def layers_of(train: str, count: int) -> list[int]:
-    """Decoder layers (from 0) that "layers:4-6,9" names, of `count`.
-
-    Raises:
-        UserError: not of that form, or out of range.
-    """
-    check_train(train)
-    ends = [[int(n) for n in part.split("-")] for part in train.removeprefix("layers:").split(",")]
-    if any(not each[0] <= each[-1] < count for each in ends):
-        raise UserError(f"train={train}: the model has layers 0 to {count - 1}")
-    return sorted({layer for each in ends for layer in range(each[0], each[-1] + 1)})
 
 
 def _add_lora(lm: LanguageModel, rank: int, scale: float, seed: int) -> None:

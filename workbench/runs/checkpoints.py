@@ -11,12 +11,12 @@ from torch import Tensor
 
 from workbench.cost import Ledger
 from workbench.files import writing
-from workbench.unlearning import State
+from workbench.unlearning import Checkpoint
 
 FOLDER = "checkpoints"
 
 
-def save_checkpoint(run: Path, state: State, keep: int) -> None:
+def save_checkpoint(run: Path, state: Checkpoint, keep: int) -> None:
     """Write a checkpoint and drop all but the newest `keep`.
 
     It holds, as safetensors, what is trained (parameters or adapter), the scorer, the optimiser's moments and the state
@@ -33,7 +33,7 @@ def save_checkpoint(run: Path, state: State, keep: int) -> None:
         for name in ("parameters", "optimizer", "scorer", "skipping"):
             save_file(getattr(state, name), aside / f"{name}.safetensors")
         state.scores.to_parquet(aside / "scores.parquet", index=False)
-        record = {"step": state.step, "alpha": state.alpha, "micro_batch": state.micro_batch}
+        record = {"step": state.step, "alpha": state.alpha, "micro_batch": state.micro_batch_size}
         (aside / "state.json").write_text(json.dumps(record | {"cost": state.ledger.as_dict()}))
     for old in sorted((run / FOLDER).glob("step-*"))[:-keep]:
         shutil.rmtree(old)
@@ -44,7 +44,7 @@ def latest_checkpoint(run: Path) -> Path | None:
     return max((run / FOLDER).glob("step-*"), default=None)
 
 
-def read_checkpoint(folder: Path) -> State:
+def read_checkpoint(folder: Path) -> Checkpoint:
     """The state that a checkpoint holds."""
     from safetensors.torch import load_file
 
@@ -55,10 +55,10 @@ def read_checkpoint(folder: Path) -> State:
         return {key: value.clone() for key, value in load_file(folder / f"{name}.safetensors").items()}
 
     record = json.loads((folder / "state.json").read_text())
-    return State(
+    return Checkpoint(
         step=record["step"],
         alpha=record["alpha"],
-        micro_batch=record["micro_batch"],
+        micro_batch_size=record["micro_batch"],
         parameters=tensors("parameters"),
         optimizer=tensors("optimizer"),
         scorer=tensors("scorer"),

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from workbench.errors import UserError, unknown
 from workbench.objectives import objective
 from workbench.scorers import scorer
-from workbench.unlearning import Settings
+from workbench.unlearning import Settings, current_name
 
 Options = dict[str, dict[str, Any]]
 OWN = {name: value for name, value in vars(Settings()).items() if name != "options"}  # the settings and their defaults
@@ -71,8 +71,8 @@ def _takers(key: str, parts: Options, presets: Options | None) -> list[tuple[str
     """What a key means, as (part, option): a setting, a preset, or an option of each part that has it."""
     if key == "preset" and presets:
         return [("weights", key)]
-    if key in OWN:
-        return [("settings", key)]
+    if current_name(key) in OWN:
+        return [("settings", current_name(key))]
     part, dot, option = key.partition(".")
     if dot:
         return [(part, option)] if option in parts.get(part, {}) else []

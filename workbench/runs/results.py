@@ -17,7 +17,7 @@ from workbench.runs.checkpoints import FOLDER, latest_checkpoint, read_checkpoin
 from workbench.runs.directory import METRICS, RunDirectory
 from workbench.scorers import save_scorer
 from workbench.tasks import Task
-from workbench.unlearning import Run, State
+from workbench.unlearning import Checkpoint, Run
 
 
 def record_inputs(directory: RunDirectory, task: Task, lm: LanguageModel) -> None:
@@ -35,7 +35,7 @@ def record_inputs(directory: RunDirectory, task: Task, lm: LanguageModel) -> Non
         write_json(directory.path / "config.json", record)
 
 
-def restore(directory: RunDirectory, ledger: Ledger) -> State | None:
+def restore(directory: RunDirectory, ledger: Ledger) -> Checkpoint | None:
     """The newest checkpoint. Adds to the ledger what the run cost up to there, and the steps that are done again."""
     checkpoint = latest_checkpoint(directory.path)
     state = read_checkpoint(checkpoint) if checkpoint else None
@@ -48,7 +48,7 @@ def restore(directory: RunDirectory, ledger: Ledger) -> State | None:
     return replace(state, ledger=ledger) if state else None
 
 
-def checkpoint(directory: RunDirectory, state: State, keep: int) -> None:
+def checkpoint(directory: RunDirectory, state: Checkpoint, keep: int) -> None:
     """Write a checkpoint, with the costs of all processes."""
     state = replace(state, ledger=total_cost(state.ledger))
     if processes().main:

@@ -21,7 +21,7 @@ from workbench.runs.stopping import all_reached, levels
 from workbench.runs.trackers import Trackers
 from workbench.scorers import read_scores
 from workbench.tasks import Task
-from workbench.unlearning import Run, State, unlearn
+from workbench.unlearning import Checkpoint, Run, unlearn
 
 PROBED_DURING = 32  # samples a set, of probes during a run
 Event = dict[str, Any]
@@ -75,7 +75,7 @@ class Stages:
             level.check(before.metrics)
         return before
 
-    def _unlearn(self, state: State | None) -> Run:
+    def _unlearn(self, state: Checkpoint | None) -> Run:
         config, weights = self.config, self.directory.weights
         self.latest = processes().gather(next(reversed(self.directory.events()), {}))[0]
         return unlearn(

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,9 @@ def grid(
     """
     configs = []
     for name, chosen, seed in itertools.product(objectives, weights, seeds):
-        authors = replace(base.settings, **objective[name].settings)
+        authors = base.settings.replace(**objective[name].settings)
         numbers = settings(name, chosen) if settings else authors
-        configs.append(base.replace(objective=name, weights=chosen, settings=replace(numbers, seed=seed)))
+        configs.append(base.replace(objective=name, weights=chosen, settings=numbers.replace(seed=seed)))
     return configs
 
 

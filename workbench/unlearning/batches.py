@@ -1,4 +1,4 @@
-"""A step's batch: which samples, in which parts, and which of their answer tokens."""
+"""A step's batch: its samples, its micro-batches, and which answer tokens are computed."""
 
 from __future__ import annotations
 
@@ -9,78 +9,80 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.models import Encoding, LanguageModel, TokenBatch, collate, processes
+from workbench.models import Encoding, LanguageModel, TokenBatch, TokenStats, collate, processes
 
 
 @dataclass(frozen=True)
-class Part:
-    """What of a step's batch is computed at once: its samples, and its shares of the whole batch.
+class MicroBatch:
+    """The samples of a batch that are computed at once.
 
     Attributes:
-        lm: for whose tokenizer and device the batch is made.
+        lm: the model, whose tokenizer and device the batch is made for.
         indices: of the samples in their set.
-        encodings: of these samples; the answer tokens of an encoding are those that are computed.
-        of_tokens: its computed answer tokens, as a share of all of the whole batch's, computed or not.
-        of_samples: share of its samples.
-        kept: for each sample the places of its computed answer tokens among all of its; None where all are.
+        encodings: of these samples; only the answer tokens of an encoding are computed.
+        token_share: its computed answer tokens over all answer tokens of the batch, skipped ones included.
+        sample_share: its samples over all samples of the batch.
+        places: for each sample, which of its answer tokens are computed, as indices; None where all are.
     """
 
     lm: LanguageModel
     indices: list[int]
     encodings: list[Encoding]
-    of_tokens: float
-    of_samples: float
-    kept: list[Tensor] | None = None
+    token_share: float
+    sample_share: float
+    places: list[Tensor] | None = None
 
     @property
     def tokens(self) -> int:
-        """Tokens that are computed."""
+        """Tokens that are computed, those of the questions included."""
         return sum(len(e.ids) for e in self.encodings)
 
     @functools.cached_property
     def batch(self) -> TokenBatch:
-        """The samples as a batch."""
+        """The samples as one padded batch."""
         return collate(self.lm, self.encodings)
 
 
-class Batcher:
-    """Batches of a set of samples in an order that depends on the seed and the epoch alone.
+class BatchSampler:
+    """Batches of a set of samples, in an order that depends on the seed and the epoch only.
 
     Attributes:
-        most: samples computed at once in a process; the loop halves it where memory runs out.
-        kept: for a sample, which of its answer tokens (T,) are computed; by default all are.
+        micro_batch_size: samples computed at once in a process; the trainer halves it when memory runs out.
+        token_mask: for a sample, which of its answer tokens (T,) are computed; None computes all.
     """
 
-    def __init__(self, lm: LanguageModel, encodings: list[Encoding], size: int, seed: int, most: int = 0) -> None:
-        self.lm, self.encodings, self.size, self.seed = lm, encodings, min(size, len(encodings)), seed
-        self.most = most or self.size
-        self.kept: Callable[[int], Tensor] | None = None
+    def __init__(
+        self, lm: LanguageModel, encodings: list[Encoding], batch_size: int, seed: int, micro_batch_size: int = 0
+    ) -> None:
+        self.lm, self.encodings, self.seed = lm, encodings, seed
+        self.batch_size = min(batch_size, len(encodings))
+        self.micro_batch_size = micro_batch_size or self.batch_size
+        self.token_mask: Callable[[int], Tensor] | None = None
         self.tokens = [len(e.answer_positions) for e in encodings]
         self._orders: dict[int, list[int]] = {}
 
-    def parts(self, step: int) -> list[Part]:
-        """A step's batch in parts of at most `most` samples: those of this process."""
-        whole = self.indices(step)
-        masks = {i: self.kept(i) for i in set(whole)} if self.kept is not None else {}
-        own = [i for i in processes().part(whole) if not masks or bool(masks[i].any())]
-        found = []
-        for start in range(0, len(own), self.most):
-            chosen = list(own[start : start + self.most])
-            if all(bool(masks[i].all()) for i in chosen if masks):
-                encodings, kept = [self.encodings[i] for i in chosen], None
-                computed = sum(self.tokens[i] for i in chosen)
-            else:
-                encodings = [self.encodings[i].only(masks[i].tolist()) for i in chosen]
-                kept = [masks[i].nonzero()[:, 0] for i in chosen]
-                computed = sum(len(k) for k in kept)
-            of_tokens = computed / sum(self.tokens[i] for i in whole)
-            found.append(Part(self.lm, chosen, encodings, of_tokens, len(chosen) / len(whole), kept))
-        return found
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """This process's share of a step's batch, in micro-batches; samples without a computed token are left out."""
+        batch = self.indices(step)
+        masks = {i: self.token_mask(i) for i in set(batch)} if self.token_mask is not None else {}
+        own = [i for i in processes().part(batch) if not masks or bool(masks[i].any())]
+        starts = range(0, len(own), self.micro_batch_size)
+        return [self._micro_batch(batch, own[start : start + self.micro_batch_size], masks) for start in starts]
+
+    def _micro_batch(self, batch: list[int], indices: list[int], masks: dict[int, Tensor]) -> MicroBatch:
+        places = None
+        encodings = [self.encodings[i] for i in indices]
+        if masks and not all(bool(masks[i].all()) for i in indices):
+            places = [masks[i].nonzero()[:, 0] for i in indices]
+            encodings = [e.only(masks[i].tolist()) for e, i in zip(encodings, indices, strict=True)]
+        computed = sum(len(e.answer_positions) for e in encodings)
+        token_share = computed / sum(self.tokens[i] for i in batch)
+        return MicroBatch(self.lm, indices, encodings, token_share, len(indices) / len(batch), places)
 
     def indices(self, step: int) -> list[int]:
         """Sample indices of a step."""
         count = len(self.encodings)
-        places = range((step - 1) * self.size, step * self.size)
+        places = range((step - 1) * self.batch_size, step * self.batch_size)
         return [self._order(place // count)[place % count] for place in places]
 
     def seen(self, steps: int) -> set[int]:
@@ -94,3 +96,19 @@ class Batcher:
                 epoch: torch.randperm(len(self.encodings), generator=generator).tolist()
             }
         return self._orders[epoch]
+
+
+def gather_stats(parts: list[TokenStats]) -> TokenStats:
+    """Statistics of a whole batch, from those of its micro-batches here and in the other processes."""
+    team = processes()
+    samples = [part.samples for part in parts]
+    starts = [team.rank * sum(samples) + sum(samples[:i]) for i in range(len(parts))]
+    values = {
+        "rows": torch.cat([part.rows + start for part, start in zip(parts, starts, strict=True)]),
+        "labels": torch.cat([part.labels for part in parts]),
+        "logp": torch.cat([part.logp.detach() for part in parts]),
+    }
+    if parts[0].hidden is not None:
+        values["hidden"] = torch.cat([part.hidden for part in parts if part.hidden is not None])
+    values = {name: team.concatenated(value) for name, value in values.items()}
+    return TokenStats(**values, samples=sum(samples) * team.world)

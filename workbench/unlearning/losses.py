@@ -1,10 +1,10 @@
-"""The two terms of a run's loss: what is forgotten and what is kept, each on its own batches."""
+"""The two terms of a run's loss, the forget loss and the retain loss, each on its own batches."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,18 +15,18 @@ from workbench.errors import UserError
 from workbench.models import (
     Encoding,
     LanguageModel,
+    TokenBatch,
     TokenStats,
     collate,
     count_forward,
     encode,
-    out_of_memory,
     processes,
     token_stats,
 )
 from workbench.objectives import REFUSALS, ForgetTokens, objective, retain_loss
 from workbench.registry import Spec
 from workbench.tasks import Sample
-from workbench.unlearning.batches import Batcher, Part
+from workbench.unlearning.batches import BatchSampler, MicroBatch
 from workbench.unlearning.reference import KINDS, Reference
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.skipping import Skipping
@@ -41,10 +41,10 @@ def needs_of(entry: Spec) -> set[str]:
 
 
 def preferred_answers(entry: Spec, samples: list[Sample]) -> list[Sample] | None:
-    """The answers that an objective prefers to those it forgets, one a sample; None where it prefers none.
+    """For each sample, the answer that an objective prefers to the forgotten one; None if the objective has none.
 
     Raises:
-        UserError: a sample cannot have one.
+        UserError: a sample lacks the question or the wrong answer that this takes.
     """
     needs = needs_of(entry)
     if not needs & {"refusals", "alternates"}:
@@ -58,16 +58,22 @@ def preferred_answers(entry: Spec, samples: list[Sample]) -> list[Sample] | None
 
 
 def steered_layer(lm: LanguageModel, options: dict[str, Any]) -> int:
-    """The layer whose states a run steers or holds, as an index into the model's hidden states."""
+    """The layer whose states a run steers or preserves, as an index into the model's hidden states."""
     return int(options.get("layer", 0)) or max(1, round(RMU_DEPTH * lm.module.config.num_hidden_layers))
 
 
 class ForgetLoss:
-    """Gamma times an objective, on the forget set: its batches, its token weights, and what the objective needs.
+    """An objective on the forget set, with its batches, its token weights, and what the objective needs.
+
+    Called with a micro-batch and its statistics, it returns the micro-batch's share of the loss. The trainer multiplies
+    that by gamma.
 
     Attributes:
-        skipped: share of the answer tokens of the last step's batch that were not computed.
+        batches: the sampler of the forget set.
+        computed: share of the answer tokens of the current step's batch that are computed.
     """
+
+    name = "forget"
 
     def __init__(
         self,
@@ -84,16 +90,19 @@ class ForgetLoss:
         self.needs = needs_of(self.entry)
         self.layer = steered_layer(lm, self.options) if "states" in self.needs else None
         encodings = [encode(lm, s) for s in samples]
-        self.batches = Batcher(lm, encodings, settings.batch_size, settings.seed, settings.micro_batch)
-        self.skipping, self.skipped = self._skipping() if settings.skip else None, 0.0
+        size, micro_batch_size = settings.batch_size, settings.micro_batch_size
+        self.batches = BatchSampler(lm, encodings, size, settings.seed, micro_batch_size)
+        self.skipping, self.computed = self._skipping() if settings.skip else None, 1.0
         preferred = preferred_answers(self.entry, samples)
         self.preferred = None if preferred is None else [encode(lm, s) for s in preferred]
-        # An objective's states are steered to a fixed vector: what they were before is the retain term's affair.
-        asked = self.needs & {"reference", "teacher"}
-        self.reference = self._reference(self.batches.encodings, asked) if asked else None
+        # An objective steers states to a fixed vector. Only a retain loss reads the states from before the run.
+        needs = self.needs & {"reference", "teacher"}
+        self.reference = self._reference(encodings, needs) if needs else None
         self.preferred_reference = None if self.preferred is None else self._reference(self.preferred, {"reference"})
         ids = lm.tokenizer(REFUSALS[-1], add_special_tokens=False).input_ids
         self.refusal = torch.tensor(ids, device=lm.device) if "refusal" in self.needs else None
+        self._mean: Tensor | None = None  # of the whole batch's live scores
+        self._learns = False  # whether the live scorer learns from the next micro-batch, which is the whole batch
 
     def _skipping(self) -> Skipping:
         if self.needs & {"logits", "states"}:
@@ -103,104 +112,111 @@ class ForgetLoss:
         if processes().world > 1:
             raise UserError("skip is for runs of one process; use skip=0")
         skipping = Skipping(self.batches.tokens, self.settings.skip, whole=self.entry.over == "samples")
-        self.batches.kept = skipping.kept
+        self.batches.token_mask = skipping.mask
         return skipping
 
     def _reference(self, encodings: list[Encoding], needs: set[str]) -> Reference:
         seen = self.batches.seen(self.settings.steps)
-        size = self.settings.micro_batch or self.settings.batch_size
+        size = self.settings.micro_batch_size or self.settings.batch_size
         with self.ledger.phase("reference") as phase:
             return Reference(self.lm, encodings, needs, phase, seen=seen, layer=None, batch_size=size)
 
     @property
     def reads(self) -> dict[str, Any]:
-        """What `token_stats` is asked for: all that the objective and a live scorer read."""
+        """Arguments of `token_stats`: all that the objective and a live scorer read."""
         return {"logits": "logits" in self.needs, "states": self.layer, **states_of(self.weights.learner)}
 
-    def whole_stats(self, parts: list[Part]) -> TokenStats:
-        """Statistics of the whole batch that parts (here and in other processes) make up; without gradient."""
-        found, short = [], False
+    def local_stats(self, step: int) -> list[TokenStats]:
+        """What a live scorer reads of this process's micro-batches, without gradient."""
+        stats = []
         with self.ledger.phase("scorer", calls=0) as phase, torch.no_grad():
-            try:
-                for part in parts:
-                    found.append(token_stats(self.lm, part.batch, extras=False, **states_of(self.weights.learner)))
-                    count_forward(phase, self.lm, part.batch)
-            except RuntimeError as error:
-                if processes().sharded or not out_of_memory(error):
-                    raise
-                short = True
-            if processes().any(short):  # all of them, or those with memory would wait for the others for ever
-                raise torch.OutOfMemoryError("a process is out of memory")
-            return gather_stats(found)
+            for micro_batch in self.batches.micro_batches(step):
+                batch = micro_batch.batch
+                stats.append(token_stats(self.lm, batch, extras=False, **states_of(self.weights.learner)))
+                count_forward(phase, self.lm, batch)
+        return stats
 
-    def parts(self, step: int, learn: Callable[[TokenStats], None]) -> list[ForgetMicroBatch]:
-        """A step's batch in parts.
+    def learn(self, stats: TokenStats) -> None:
+        """Let the live scorer take one step on a batch."""
+        with self.ledger.phase("scorer") as phase, torch.enable_grad():
+            self.weights.learner.learn(stats)
+            phase.tokens += len(stats.labels)
+            phase.flops += 6.0 * len(stats.labels) * self.weights.learner.products
+
+    def micro_batches(self, step: int, whole_stats: Callable[[int], TokenStats]) -> list[MicroBatch]:
+        """A step's micro-batches.
 
         Args:
             step: from 1.
-            learn: called with the whole batch's statistics when it is a live scorer's turn to learn.
+            whole_stats: computes the statistics of the step's whole batch. It is called where a live scorer needs
+                them before the first micro-batch's gradient.
         """
-        parts, learner = self.batches.parts(step), self.weights.learner
+        learner = self.weights.learner
         if self.skipping is not None:
             self.skipping.begin()
-        turn = learner is not None and learner.every and (step - 1) % learner.every == 0
-        mean: Tensor | None = None
-        apart = len(parts) > 1 or processes().world > 1
-        if apart and (turn or (learner is not None and learner.relative)):
-            whole = self.whole_stats(parts)  # the scorer sees the whole batch before any part's gradient
-            if turn:
-                learn(whole)
-                turn = False
-            mean = self.weights.mean_of(whole)
-        computed = sum(part.of_tokens for part in parts) if self.skipping is not None else 1.0
-        self.skipped = 1 - computed
-        return [
-            ForgetMicroBatch(self, part, part.of_tokens / computed, learn if turn else None, mean) for part in parts
-        ]
+        self._mean = None
+        self._learns = learner is not None and learner.every > 0 and (step - 1) % learner.every == 0
+        split = len(self.batches.micro_batches(step)) > 1 or processes().world > 1
+        if split and (self._learns or (learner is not None and learner.relative)):
+            stats = whole_stats(step)
+            if self._learns:
+                self.learn(stats)
+                self._learns = False
+            self._mean = self.weights.mean_of(stats)
+        micro_batches = self.batches.micro_batches(step)
+        if self.skipping is not None:
+            self.computed = sum(m.token_share for m in micro_batches)
+        return micro_batches
 
+    def __call__(
+        self, micro_batch: MicroBatch, stats: TokenStats
+    ) -> tuple[Tensor, dict[str, Tensor], list[TokenBatch]]:
+        """The loss of a micro-batch, as its share of the batch's loss.
 
-@dataclass(frozen=True)
-class ForgetMicroBatch:
-    """A part of the forget batch, and what its loss depends on beside its statistics."""
-
-    term: ForgetLoss
-    part: Part
-    of_computed: float  # share of the batch's tokens that are computed
-    learn: Callable[[TokenStats], None] | None
-    mean: Tensor | None
-
-    def loss(self, stats: TokenStats) -> tuple[Tensor, dict[str, Any]]:
-        """The objective's value with gradient, and what an event says of it: both are shares to be added."""
-        term, part, fact = self.term, self.part, self.term.entry.over
-        if self.learn is not None:
+        Returns:
+            the loss with gradient; shares of an event's values; further batches that were computed with gradient.
+        """
+        if self._learns:
             self.learn(stats)
-        if part.kept is not None:
-            stats = replace(stats, _counts=torch.tensor([term.batches.tokens[i] for i in part.indices]).to(stats.rows))
-        weights = term.weights.of(part.indices, stats, self.mean, part.kept)
-        tokens = ForgetTokens(stats, weights, refusal=term.refusal, seed=term.settings.seed)
-        computed = []
-        if term.reference is not None:
-            with term.ledger.phase("reference"):
-                tokens.reference = term.reference.of(part.indices, part.batch, part.kept)
-        if term.preferred is not None and term.preferred_reference is not None:
-            other = collate(term.lm, [term.preferred[i] for i in part.indices])
-            with term.ledger.phase("forget", calls=0) as phase:
-                tokens.preferred = token_stats(term.lm, other, extras=False)
-                count_forward(phase, term.lm, other)
-            with term.ledger.phase("reference", calls=0):
-                tokens.preferred_reference = term.preferred_reference.of(part.indices, other)
-            computed.append(other)
-        share = part.of_tokens if fact == "tokens" else part.of_samples
-        loss = share * term.entry.function(tokens, **term.options)
-        if term.skipping is not None:
-            count = len(part.batch.rows) / part.of_tokens if fact == "tokens" else len(part.indices) / part.of_samples
-            term.skipping.watch(part, count / term.settings.gamma, stats.logp, stats.logit)
-        nll = self.of_computed * stats.nll.detach().mean()
-        return loss, {"forget_loss": loss.detach(), "forget_nll": nll, "computed": computed}
+        indices, places = micro_batch.indices, micro_batch.places
+        if places is not None:
+            counts = torch.tensor([self.batches.tokens[i] for i in indices])
+            stats = replace(stats, _counts=counts.to(stats.rows))
+        weights = self.weights.of(indices, stats, self._mean, places)
+        tokens = ForgetTokens(stats, weights, refusal=self.refusal, seed=self.settings.seed)
+        if self.reference is not None:
+            with self.ledger.phase("reference"):
+                tokens.reference = self.reference.of(indices, micro_batch.batch, places)
+        others = self._prefer(tokens, indices)
+        share = micro_batch.token_share if self.entry.over == "tokens" else micro_batch.sample_share
+        loss = share * self.entry.function(tokens, **self.options)
+        if self.skipping is not None:
+            count = len(stats.labels) if self.entry.over == "tokens" else len(indices)
+            self.skipping.watch(micro_batch, count / share / self.settings.gamma, stats.logp, stats.logit)
+        nll = micro_batch.token_share / self.computed * stats.nll.detach().mean()
+        return loss, {"forget_loss": loss.detach(), "forget_nll": nll}, others
+
+    def _prefer(self, tokens: ForgetTokens, indices: list[int]) -> list[TokenBatch]:
+        """Give the objective the statistics of the preferred answers, if it has any; returns their batch."""
+        if self.preferred is None or self.preferred_reference is None:
+            return []
+        batch = collate(self.lm, [self.preferred[i] for i in indices])
+        with self.ledger.phase("forget", calls=0) as phase:
+            tokens.preferred = token_stats(self.lm, batch, extras=False)
+            count_forward(phase, self.lm, batch)
+        with self.ledger.phase("reference", calls=0):
+            tokens.preferred_reference = self.preferred_reference.of(indices, batch)
+        return [batch]
 
 
 class RetainLoss:
-    """Alpha times a retain loss, on the retain set. Without a forget term it is plain fine-tuning."""
+    """A retain loss on the retain set; a run without a forget loss is plain fine-tuning.
+
+    Called with a micro-batch and its statistics, it returns the micro-batch's share of the loss. The trainer multiplies
+    that by alpha.
+    """
+
+    name = "retain"
 
     def __init__(
         self, lm: LanguageModel, samples: list[Sample], settings: Settings, ledger: Ledger, layer: int | None = None
@@ -208,60 +224,38 @@ class RetainLoss:
         self.lm, self.ledger = lm, ledger
         self.entry = retain_loss[settings.retain_loss]
         self.needs = needs_of(self.entry)
+        self.every = settings.retain_every
         encodings = [encode(lm, s) for s in samples]
         size = settings.retain_batch or settings.batch_size
-        self.every = settings.retain_every
-        self.batches = Batcher(lm, encodings, size, settings.seed + 7919, settings.micro_batch)
+        self.batches = BatchSampler(lm, encodings, size, settings.seed + 7919, settings.micro_batch_size)
         self.layer = (layer or steered_layer(lm, {})) if "states" in self.needs else None
         self.reference: Reference | None = None
         if self.needs & set(KINDS):
             seen = self.batches.seen(math.ceil(settings.steps / self.every))
+            size = settings.micro_batch_size or settings.batch_size
             with ledger.phase("reference") as phase:
                 self.reference = Reference(
-                    lm, self.batches.encodings, self.needs, phase, seen=seen, layer=self.layer,
-                    batch_size=settings.micro_batch or settings.batch_size,
-                )  # fmt: skip
+                    lm, encodings, self.needs, phase, seen=seen, layer=self.layer, batch_size=size
+                )
 
     @property
     def reads(self) -> dict[str, Any]:
-        """What `token_stats` is asked for."""
+        """Arguments of `token_stats`."""
         return {"logits": "teacher" in self.needs, "states": self.layer}
 
-    def parts(self, step: int) -> list[RetainMicroBatch]:
-        """A step's batch in parts; none in the steps that leave the retain set out."""
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """A step's micro-batches; none in a step without a retain loss."""
         turn, rest = divmod(step - 1, self.every)
-        return [] if rest else [RetainMicroBatch(self, part) for part in self.batches.parts(turn + 1)]
+        return [] if rest else self.batches.micro_batches(turn + 1)
 
-
-@dataclass(frozen=True)
-class RetainMicroBatch:
-    """A part of the retain batch."""
-
-    term: RetainLoss
-    part: Part
-
-    def loss(self, stats: TokenStats) -> tuple[Tensor, dict[str, Any]]:
-        """The retain loss with gradient, and what an event says of it: both are shares to be added."""
-        term, part, known = self.term, self.part, None
-        if term.reference is not None:
-            with term.ledger.phase("reference"):
-                known = term.reference.of(part.indices, part.batch)
-        loss = part.of_tokens * term.entry.function(stats, known)
-        nll = part.of_tokens * stats.nll.detach().mean()
-        return loss, {"retain_loss": loss.detach(), "retain_nll": nll, "computed": []}
-
-
-def gather_stats(parts: list[TokenStats]) -> TokenStats:
-    """Statistics of a whole batch out of its parts, here and in the other processes; without gradient."""
-    team = processes()
-    samples = [part.samples for part in parts]
-    starts = [team.rank * sum(samples) + sum(samples[:i]) for i in range(len(parts))]
-    values = {
-        "rows": torch.cat([part.rows + start for part, start in zip(parts, starts, strict=True)]),
-        "labels": torch.cat([part.labels for part in parts]),
-        "logp": torch.cat([part.logp.detach() for part in parts]),
-    }
-    if parts[0].hidden is not None:
-        values["hidden"] = torch.cat([part.hidden for part in parts if part.hidden is not None])
-    values = {name: team.concatenated(value) for name, value in values.items()}
-    return TokenStats(**values, samples=sum(samples) * team.world)
+    def __call__(
+        self, micro_batch: MicroBatch, stats: TokenStats
+    ) -> tuple[Tensor, dict[str, Tensor], list[TokenBatch]]:
+        """The loss of a micro-batch, as its share of the batch's loss; returns the same as `ForgetLoss`."""
+        reference = None
+        if self.reference is not None:
+            with self.ledger.phase("reference"):
+                reference = self.reference.of(micro_batch.indices, micro_batch.batch)
+        loss = micro_batch.token_share * self.entry.function(stats, reference)
+        nll = micro_batch.token_share * stats.nll.detach().mean()
+        return loss, {"retain_loss": loss.detach(), "retain_nll": nll}, []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -94,8 +93,7 @@ def learned_scores(
     every table outside a run.
     """
     steps = epochs(EPOCHS, len(given.task.forget), RUN.batch_size)
-    settings = replace(
-        RUN,
+    settings = RUN.replace(
         steps=steps,
         seed=given.seed,
         record_every=steps,

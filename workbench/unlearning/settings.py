@@ -1,91 +1,113 @@
-"""The numbers of a run, and what follows from them alone: its learning rates, and steps in an epoch."""
+"""The numbers of a run, and what follows from them alone: learning rates, and the steps of an epoch."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+import warnings
+from typing import Annotated, Any
 
-from workbench.errors import UserError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
+
+from workbench.errors import UserError, unknown
 from workbench.models import check_train
 
+RENAMED = {"micro_batch": "micro_batch_size", "retain_level": "retain_eps"}  # old names, accepted for one version
+BOUNDS = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "above {gt:g}",
+    "less_than": "below {lt:g}",
+    "finite_number": "finite",
+}
 
-@dataclass(frozen=True)
-class Settings:
-    """All numbers of a run; options of the objective and the scorer stand in `options`.
 
-    Attributes:
-        steps: optimiser steps.
-        batch_size: forget samples a step, and as many retain samples; over all processes, if there are several.
-        retain_batch: retain samples a step; 0 is as many as forget samples.
-        retain_every: the retain loss is computed in every so-manieth step, from the first on.
-        skip: forget tokens whose pull has fallen below this share of the run's greatest leave the batch (`Skipping`);
-            0 keeps all.
-        micro_batch: samples computed at once in a process, their gradients being added up; 0 takes all. Halved by the
-            run itself where memory runs out: a step stays the same step.
-        lr: largest learning rate of AdamW.
-        warmup: steps of linear warm-up; linear decay to a tenth follows.
-        weight_decay: of AdamW.
-        clip: largest gradient norm.
-        train: "all" parameters, "lora" (adapters, peft), or decoder layers such as "layers:4-6".
-        compile: whether training steps run, padded, through `torch.compile`, which takes minutes to begin with
-            (on the CPU where it was timed no step was faster for it).
-        lora_rank: rank of LoRA's factors.
-        lora_alpha: LoRA's scale: the product of its factors is multiplied by lora_alpha / lora_rank.
-        gamma: weight of the forget loss.
-        alpha: weight of the retain loss; at 0 it is not computed.
-        retain_loss: `nll`, or `kl`, `jsd`, `states` against the model before the run.
-        dual_rate: after each step alpha rises by this times (retain loss - retain_level), never below 0: dual ascent.
-        retain_level: the retain loss that dual ascent allows.
-        seed: of every random source.
-        record_every: steps between two records of the token scores.
-        record_samples: forget samples recorded each time, evenly spread; all at the start and at the end.
-        checkpoint_every: steps between two checkpoints.
-        keep_checkpoints: so many of the newest are kept.
-        options: keyword arguments, under "objective" and "weights".
+class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """All numbers of a run; `Settings.model_fields` describes each.
+
+    Raises:
+        UserError: a name is unknown, or a value is out of its range.
     """
 
-    steps: int = 60
-    batch_size: int = 32
-    retain_batch: int = 0
-    retain_every: int = 1
-    skip: float = 0.0
-    micro_batch: int = 0
-    lr: float = 3e-4
-    warmup: int = 5
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    train: str = "all"
-    compile: bool = False
-    lora_rank: int = 8
-    lora_alpha: float = 16.0
-    gamma: float = 1.0
-    alpha: float = 1.0
-    retain_loss: str = "nll"
-    dual_rate: float = 0.0
-    retain_level: float = 0.0
-    seed: int = 0
-    record_every: int = 10
-    record_samples: int = 32
-    checkpoint_every: int = 20
-    keep_checkpoints: int = 2
-    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    steps: int = Field(60, ge=1, description="Optimiser steps.")
+    batch_size: int = Field(
+        32, ge=1, description="Forget samples in a step, over all processes; also retain samples, unless retain_batch."
+    )
+    retain_batch: int = Field(0, ge=0, description="Retain samples in a step; 0 means as many as forget samples.")
+    retain_every: int = Field(1, ge=1, description="Compute the retain loss every N steps, beginning with the first.")
+    skip: float = Field(
+        0.0, ge=0, lt=1, description="Leave out forget tokens whose gradient is below this share of the run's largest; "
+        "0 keeps all.",
+    )  # fmt: skip
+    micro_batch_size: int = Field(
+        0, ge=0, description="Samples computed at once in a process; gradients are added up. 0 means all. "
+        "Halved automatically when memory runs out, which leaves the step the same.",
+    )  # fmt: skip
+    lr: float = Field(3e-4, gt=0, description="Peak learning rate of AdamW.")
+    warmup: int = Field(5, ge=0, description="Steps of linear warm-up; then the rate decays linearly to a tenth.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
+    clip: float = Field(1.0, gt=0, description="Largest gradient norm; longer gradients are scaled down to it.")
+    train: Annotated[str, AfterValidator(check_train)] = Field(
+        "all", description='What is trained: "all" parameters, "lora" adapters, or layers such as "layers:4-6".'
+    )
+    compile: bool = Field(
+        False, description="Run training steps, padded, through torch.compile. It takes minutes to begin with, and "
+        "no step was faster on the CPU where it was timed.",
+    )  # fmt: skip
+    lora_rank: int = Field(8, ge=1, description="Rank of LoRA's factors.")
+    lora_alpha: float = Field(16.0, gt=0, description="LoRA's update is scaled by lora_alpha / lora_rank.")
+    gamma: float = Field(1.0, ge=0, description="Weight of the forget loss.")
+    alpha: float = Field(1.0, ge=0, description="Weight of the retain loss, which is not computed at 0.")
+    retain_loss: str = Field(
+        "nll", description="nll on the retain set, or kl, jsd or states against the model before the run."
+    )
+    dual_rate: float = Field(
+        0.0, ge=0, description="Dual ascent: after each step alpha rises by dual_rate * (retain loss - retain_eps), "
+        "but stays at least 0. 0 keeps alpha fixed.",
+    )  # fmt: skip
+    retain_eps: float = Field(0.0, ge=0, description="The retain loss that dual ascent tolerates.")
+    seed: int = Field(0, description="Seed of every random source.")
+    record_every: int = Field(10, ge=1, description="Steps between two records of the token scores.")
+    record_samples: int = Field(
+        32, ge=1, description="Forget samples in each record, evenly spread; the first and last record hold all."
+    )
+    checkpoint_every: int = Field(20, ge=1, description="Steps between two checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="How many of the newest checkpoints are kept.")
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description='Keyword arguments of the objective and the scorer: "objective", "weights".'
+    )
 
-    def __post_init__(self) -> None:
-        whole = ("record_every", "record_samples", "checkpoint_every", "keep_checkpoints", "lora_rank", "retain_every")
-        for name in ("steps", "batch_size", *whole):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "clip", "lora_alpha"):
-            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
-                raise UserError(f"{name} must be above 0 and finite, not {getattr(self, name)}")
-        at_least_0 = ("micro_batch", "retain_batch", "skip", "warmup", "weight_decay", "gamma", "alpha")
-        for name in (*at_least_0, "dual_rate", "retain_level"):
-            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise UserError(f"{name} must be at least 0 and finite, not {getattr(self, name)}")
-        if self.skip >= 1:
-            raise UserError(f"skip is a share below 1, not {self.skip}")
-        check_train(self.train)
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**{current_name(name): value for name, value in values.items()})
+        except ValidationError as error:
+            raise _user_error(error) from None
+
+    def replace(self, **changes: Any) -> Settings:
+        """A copy with some settings changed, validated like any other."""
+        return Settings(**{**dict(self), **changes})
+
+    @property
+    def uses_retain(self) -> bool:
+        """Whether the retain loss enters the run's loss."""
+        return self.alpha > 0 or self.dual_rate > 0
+
+
+def current_name(name: str) -> str:
+    """The name of a setting today; an old name gives a warning."""
+    if name in RENAMED:
+        warnings.warn(f"the setting {name} is now called {RENAMED[name]}", FutureWarning, stacklevel=4)
+    return RENAMED.get(name, name)
+
+
+def _user_error(error: ValidationError) -> UserError:
+    """The first thing that is wrong, in one line that names the setting."""
+    first = error.errors()[0]
+    name, kind, context = ".".join(map(str, first["loc"])), first["type"], first.get("ctx", {})
+    if kind == "extra_forbidden":
+        return unknown("setting", name, list(Settings.model_fields))
+    if kind == "value_error":
+        return UserError(str(context["error"]))
+    bound = BOUNDS[kind].format(**context) if kind in BOUNDS else first["msg"].removeprefix("Input should be ")
+    return UserError(f"{name} must be {bound}, not {first['input']!r}")
 
 
 def schedule(step: int, settings: Settings) -> float:
@@ -97,5 +119,5 @@ def schedule(step: int, settings: Settings) -> float:
 
 
 def epochs(count: int, samples: int, batch_size: int) -> int:
-    """Steps in so many passes over so many samples."""
+    """Steps that `count` passes over so many samples take."""
     return math.ceil(count * samples / min(batch_size, samples))

@@ -1,27 +1,27 @@
-"""Saturation skipping: forget tokens that pull no more leave the batch, and whole samples with them."""
+"""Saturation skipping: forget tokens with a small gradient leave the batch, and whole samples with them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from workbench.unlearning.batches import Part
+from workbench.unlearning.batches import MicroBatch
 
-AGAIN = 4  # every so-manieth visit a sample is computed whole: what repair brought back pulls again
+AGAIN = 4  # compute a sample whole every 4th visit: the retain loss may have brought a token back
 
 
 class Skipping:
     """Which answer tokens of the forget set are computed.
 
     A token's pull is |d loss / d log p|, times the batch's tokens (or samples): its weight times how far it is from
-    saturation, whatever the objective's form. Tokens whose pull, when last computed, was below `threshold` times the
-    greatest pull seen in the run are left out, and what follows a sample's last pulling token is not computed at all.
-    A loss over samples (`whole`) needs all of a sample's tokens: there a sample stays or leaves.
+    saturation, whatever the objective's form. A token is skipped if its pull, when last computed, was below `threshold`
+    times the largest pull seen in the run. Tokens after a sample's last computed one are not even read.
+    A loss over samples (`whole`) needs all tokens of a sample, so that samples are computed or skipped as a whole.
 
     Attributes:
         pulls: (tokens of the set,) when last computed.
         due: (samples,) visits until a sample is computed whole again.
-        greatest: (1,) greatest pull seen.
+        greatest: (1,) largest pull seen.
     """
 
     def __init__(self, tokens: list[int], threshold: float, whole: bool) -> None:
@@ -29,48 +29,49 @@ class Skipping:
         self.starts = [sum(tokens[:i]) for i in range(len(tokens))]
         self.tokens = tokens
         self.pulls, self.due, self.greatest = torch.zeros(sum(tokens)), torch.zeros(len(tokens)), torch.zeros(1)
-        self._seen: list[tuple[Part, float, list[Tensor]]] = []
+        self._watched: list[tuple[MicroBatch, float, list[Tensor]]] = []
 
-    def kept(self, index: int) -> Tensor:
+    def mask(self, index: int) -> Tensor:
         """(T,) which answer tokens of a sample are computed."""
         mask = self._of(index) >= self.threshold * self.greatest
         if self.due[index] <= 0 or (self.whole and bool(mask.any())):
             return torch.ones_like(mask)
         return mask
 
-    def watch(self, part: Part, scale: float, *values: Tensor | None) -> None:
-        """Learn a part's pulls when its loss goes backward through these (N,) statistics of its tokens."""
-        found: list[Tensor] = []
-        self._seen.append((part, scale, found))
+    def watch(self, micro_batch: MicroBatch, scale: float, *values: Tensor | None) -> None:
+        """Record the pulls of a micro-batch when its loss goes backward through these (N,) statistics."""
+        gradients: list[Tensor] = []
+        self._watched.append((micro_batch, scale, gradients))
 
-        def note(gradient: Tensor | None) -> None:
-            if gradient is not None:  # as it is where a loss does not read what was computed along with the rest
-                found.append(gradient.detach().abs())
+        def record(gradient: Tensor | None) -> None:
+            if gradient is not None:  # None where the loss does not read this statistic
+                gradients.append(gradient.detach().abs())
 
         for value in values:
             if value is not None and value.requires_grad:
-                value.register_hook(note)
+                value.register_hook(record)
 
     def begin(self) -> None:
-        """A step begins, or is computed anew: what was watched before does not count."""
-        self._seen.clear()
+        """Forget what was watched before: a step begins, or is computed again."""
+        self._watched.clear()
 
     def step_done(self, visited: list[int]) -> None:
-        """Take over what a step's parts pulled; `visited` are the samples of its batch, computed or not."""
+        """Take over a step's pulls; `visited` are the samples of its batch, computed or not."""
         for index in set(visited):
             self.due[index] -= 1
-        for part, scale, found in self._seen:
-            pulls = scale * torch.stack(found).sum(0).cpu() if found else torch.zeros(len(part.batch.rows))
+        for micro_batch, scale, gradients in self._watched:
+            encodings, places = micro_batch.encodings, micro_batch.places
+            counts = [len(e.answer_positions) for e in encodings]
+            pulls = scale * torch.stack(gradients).sum(0).cpu() if gradients else torch.zeros(sum(counts))
             self.greatest = torch.maximum(self.greatest, pulls.max())
-            counts = [len(e.answer_positions) for e in part.encodings]
-            for place, (index, values) in enumerate(zip(part.indices, pulls.split(counts), strict=True)):
+            for row, (index, values) in enumerate(zip(micro_batch.indices, pulls.split(counts), strict=True)):
                 if len(values) == self.tokens[index]:
                     self._of(index).copy_(values)
                     if self.due[index] < 0:
                         self.due[index] = AGAIN - 1
-                elif part.kept is not None:
-                    self._of(index)[part.kept[place]] = values
-        self._seen.clear()
+                elif places is not None:
+                    self._of(index)[places[row]] = values
+        self._watched.clear()
 
     @property
     def state(self) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""The step that every run repeats: batches in, gradients, one move of the optimiser.
+"""The step that every run repeats: micro-batches, gradients, one update of the parameters.
 
-Every step depends on the settings, its number and the state only, so that a run that is resumed from a checkpoint gives
-the numbers of an undisturbed one.
+A step depends on the settings, its number and the checkpointed state only, so that a run resumed from a checkpoint
+gives the numbers of an undisturbed one.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from workbench.cost import Ledger
 from workbench.errors import UserError
@@ -33,29 +31,17 @@ from workbench.models import (
     token_stats,
     whole,
 )
-from workbench.tasks import Sample
-from workbench.unlearning.losses import ForgetLoss, ForgetMicroBatch, RetainLoss, RetainMicroBatch
+from workbench.unlearning.batches import MicroBatch, gather_stats
+from workbench.unlearning.checkpoint import Checkpoint
+from workbench.unlearning.losses import ForgetLoss, RetainLoss
 from workbench.unlearning.settings import Settings, schedule
 from workbench.unlearning.skipping import Skipping
 
-
-@dataclass
-class State:
-    """What a checkpoint holds: all that the next step depends on, and what was recorded so far."""
-
-    step: int
-    alpha: float
-    micro_batch: int
-    parameters: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-    scorer: dict[str, Tensor]
-    skipping: dict[str, Tensor]
-    scores: pd.DataFrame
-    ledger: Ledger
+T = TypeVar("T")
 
 
 class Diverged(UserError):
-    """A loss or gradient that is no number any more: at which step, and the samples of its batch."""
+    """The loss or the gradient is not finite: at which step, and with which samples in the batch."""
 
     def __init__(self, what: str, value: float, step: int, samples: list[str]) -> None:
         named = ", ".join(samples[:4]) + (f" and {len(samples) - 4} more" if len(samples) > 4 else "")
@@ -63,11 +49,20 @@ class Diverged(UserError):
         self.step, self.samples = step, samples
 
 
-class Loop:
-    """Model, optimiser, data and costs of one run, and the step that moves them on.
+def prepare(lm: LanguageModel, settings: Settings) -> None:
+    """Make a model ready for training, in place: choose what is trained, attach LoRA, compile."""
+    choose_trained(lm, settings.train, rank=settings.lora_rank, scale=settings.lora_alpha, seed=settings.seed)
+    lm.compiled = compiled(lm) if settings.compile else None
 
-    The loss is gamma x forget loss + alpha x retain loss; without an objective there is only the retain part, and the
-    loop is plain fine-tuning.
+
+class Trainer:
+    """A prepared model, its losses and its optimiser.
+
+    The loss is gamma x forget loss + alpha x retain loss. Without a forget loss this is plain fine-tuning.
+
+    Attributes:
+        steps_done: optimiser steps so far.
+        alpha: weight of the retain loss, which dual ascent changes.
     """
 
     def __init__(
@@ -75,178 +70,165 @@ class Loop:
         lm: LanguageModel,
         settings: Settings,
         ledger: Ledger,
-        keep: list[Sample],
-        forget: Callable[[], ForgetLoss] | None = None,
+        forget: ForgetLoss | None,
+        retain: RetainLoss | None,
     ) -> None:
-        from accelerate import Accelerator
-
-        self.lm, self.settings, self.ledger = lm, settings, ledger
-        self.step, self.alpha, self.processes = 0, settings.alpha, processes()
-        # The model stays where it is: accelerate's own choice of device holds for a whole process.
-        self.accelerator = Accelerator(device_placement=False)
-        self._gpus = [lm.device] if lm.device.type == "cuda" else []
-        choose_trained(lm, settings.train, rank=settings.lora_rank, scale=settings.lora_alpha, seed=settings.seed)
-        lm.compiled = compiled(lm) if settings.compile else None
-        self.parameters = [p for p in lm.module.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-        self.optimizer = self.accelerator.prepare(optimizer)
-        self.forget = None if forget is None else forget()
-        needs_retain = settings.alpha > 0 or settings.dual_rate > 0
-        layer = None if self.forget is None else self.forget.layer
-        self.keep = RetainLoss(lm, keep, settings, ledger, layer) if needs_retain else None
-        if self.forget is None and self.keep is None:
+        if forget is None and retain is None:
             raise UserError("alpha is 0, so that nothing is trained; give it a value above 0")
-        self.batchers = [term.batches for term in (self.forget, self.keep) if term is not None]
+        self.lm, self.settings, self.ledger, self.forget, self.retain = lm, settings, ledger, forget, retain
+        self.steps_done, self.alpha, self.processes = 0, settings.alpha, processes()
+        self.parameters = [p for p in lm.module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        )
+        self.samplers = [loss.batches for loss in (forget, retain) if loss is not None]
         self.backward_share = backward_share(lm)
-
-    def advance(self) -> dict[str, Any]:
-        """One optimiser step; returns its event."""
-        started = time.perf_counter()
-        self.step += 1
-        with torch.random.fork_rng(self._gpus):  # dropout depends on the seed and the step alone
-            torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
-            return self._advance(started)
+        self._gpus = [lm.device] if lm.device.type == "cuda" else []
 
     def pretrain_scorer(self) -> None:
-        """Let a live scorer learn from the unchanged model first, as many steps as it asks for."""
-        if self.forget is None or self.forget.weights.learner is None:
-            return
-        for step in range(1, self.forget.weights.learner.pretrain + 1):
-            self._learn(self.forget.whole_stats(self.forget.batches.parts(step)))
+        """Let a live scorer learn from the unchanged model first, for as many steps as its `pretrain` says."""
+        if self.forget is not None and self.learner is not None:
+            for step in range(1, self.learner.pretrain + 1):
+                self.forget.learn(self._whole_stats(step))
 
-    def _learn(self, stats: TokenStats) -> None:
-        learner = self.learner
-        with self.ledger.phase("scorer") as phase, torch.enable_grad():
-            learner.learn(stats)
-            phase.tokens += len(stats.labels)
-            phase.flops += 6.0 * len(stats.labels) * learner.products
-
-    def _advance(self, started: float) -> dict[str, Any]:
-        self.lm.module.train()
-        rate = schedule(self.step, self.settings)
+    def step(self) -> dict[str, Any]:
+        """One optimiser step; returns its event."""
+        started, flops, step = time.perf_counter(), self.ledger.total.flops, self.steps_done + 1
+        rate = schedule(step, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        flops = self.ledger.total.flops
-        said = self._gradients()
-        said = self.processes.total(said | {"flops": self.ledger.total.flops - flops})
-        self._check("loss", said["loss"])
-        with self.ledger.phase("optimizer"):
-            self.processes.add_gradients(self.parameters)
-            norm = float(whole(self.accelerator.clip_grad_norm_(self.parameters, self.settings.clip)))
-            self._check("gradient's norm", norm)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        if self.skipping is not None:
-            self.skipping.step_done(self.batchers[0].indices(self.step))
+        self.lm.module.train()
+        with torch.random.fork_rng(self._gpus):  # dropout depends on the seed and the step only
+            torch.manual_seed(self.settings.seed * 1_000_003 + step)
+            values = self._within_memory(lambda: self._gradients(step))
+        values = self.processes.total(values | {"flops": self.ledger.total.flops - flops})
+        self._check("loss", values["loss"], step)
+        norm = self._update(step)
         self.lm.module.eval()
-        event: dict[str, Any] = {"step": self.step, **said, "tokens": int(said["tokens"])}
-        if self.micro_batch:
-            event["micro_batch"] = self.micro_batch
+        self.steps_done = step
+        event: dict[str, Any] = {"step": step, **values, "tokens": int(values["tokens"])}
+        if self.micro_batch_size:
+            event["micro_batch"] = self.micro_batch_size
         if self.settings.dual_rate and "retain_loss" in event:
             event["alpha"] = self.alpha
-            rise = self.settings.dual_rate * (event["retain_loss"] - self.settings.retain_level)
+            rise = self.settings.dual_rate * (event["retain_loss"] - self.settings.retain_eps)
             self.alpha = max(0.0, self.alpha + rise)
         return event | {"lr": rate, "grad_norm": norm, "seconds": time.perf_counter() - started}
 
-    def _check(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            samples = [b.encodings[i].sample.id for b in self.batchers for i in b.indices(self.step)]
-            raise Diverged(what, value, self.step, samples)
+    def _update(self, step: int) -> float:
+        """Clip the gradient and move the parameters; returns the gradient's norm before clipping."""
+        with self.ledger.phase("optimizer"):
+            self.processes.add_gradients(self.parameters)
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)))
+            self._check("gradient's norm", norm, step)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if self.skipping is not None:
+            self.skipping.step_done(self.samplers[0].indices(step))
+        return norm
 
-    def _gradients(self) -> dict[str, float]:
-        """Adds up the loss's gradient over this process's parts; where memory runs out, again with smaller parts."""
+    def _check(self, what: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            raise Diverged(
+                what, value, step, [s.encodings[i].sample.id for s in self.samplers for i in s.indices(step)]
+            )
+
+    def _within_memory(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns. If memory runs out in any process, all try again with micro-batches half as large."""
         while True:
             scorer = dict(self.learner.state) if self.learner is not None else {}
+            result: list[T] = []
             try:
-                short, said = False, self._accumulate()
+                result.append(compute())
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
-                if self.processes.sharded:  # the others wait for this one's shares in the middle of their forward
-                    raise UserError("a process of a sharded run is out of memory; set micro_batch") from error
-                short, said = True, {}
-            if not self.processes.any(short):
-                return said
+                if self.processes.sharded:  # the others already wait for this one's weights, within their forward
+                    raise UserError("a process of a sharded run is out of memory; set micro_batch_size") from error
+            if not self.processes.any(not result):
+                return result[0]
             if self.learner is not None:
-                self.learner.state = scorer  # what it learned in this attempt, it will learn again
+                self.learner.state = scorer  # undo what it learned in this attempt
             self._halve()
-
-    def _accumulate(self) -> dict[str, float]:
-        said: dict[str, list[Any]] = {"loss": [], "tokens": []}
-        forget: list[ForgetMicroBatch] = [] if self.forget is None else self.forget.parts(self.step, self._learn)
-        keep: list[RetainMicroBatch] = [] if self.keep is None else self.keep.parts(self.step)
-        if len(forget) == len(keep) == 1 and self._together(forget[0], keep[0]):
-            self._add(said, forget[0], keep[0])
-        else:
-            for part in forget:
-                self._add(said, part)
-            for other in keep:
-                self._add(said, other)
-        # Here at the latest a GPU is waited for. Added up in float64, so that parts are the whole to the last bits.
-        sums = {name: float(sum(map(float, values))) for name, values in said.items()}
-        return sums | (
-            {"skipped": self.forget.skipped} if self.forget is not None and self.skipping is not None else {}
-        )
-
-    def _together(self, forget: ForgetMicroBatch, keep: RetainMicroBatch) -> bool:
-        """Whether one forward serves both: it reads the same, and both are what may be computed at once."""
-        a, b = forget.term.reads, keep.term.reads
-        samples = len(forget.part.indices) + len(keep.part.indices)
-        return (
-            not (a["logits"] or b["logits"])
-            and a["states"] == b["states"]
-            and samples <= (self.settings.micro_batch or samples)
-            and all(b.most >= b.size for b in self.batchers)
-        )
-
-    def _add(self, said: dict[str, list[Any]], *parts: ForgetMicroBatch | RetainMicroBatch) -> None:
-        """Add the gradient of some parts' loss to the parameters, and what is said of them."""
-        batch = parts[0].part.batch
-        if len(parts) > 1:
-            batch = collate(self.lm, [e for each in parts for e in each.part.encodings])
-        names = ["forget" if isinstance(each, ForgetMicroBatch) else "retain" for each in parts]
-        reads = parts[0].term.reads | parts[-1].term.reads
-        with self.ledger.shared({n: each.part.tokens for n, each in zip(names, parts, strict=True)}) as phase:
-            stats = token_stats(self.lm, batch, extras=False, **reads)
-            count_forward(phase, self.lm, batch)
-        split = [stats] if len(parts) == 1 else stats.split(len(parts[0].part.indices))
-        total, computed = torch.zeros((), device=self.lm.device), [batch]
-        for name, each, own in zip(names, parts, split, strict=True):
-            factor = self.settings.gamma if name == "forget" else self.alpha
-            loss, found = each.loss(own)
-            total = total + factor * loss
-            said["loss"].append((factor * loss).detach())
-            computed += found.pop("computed")
-            for key, value in found.items():
-                said.setdefault(key, []).append(value)
-        if not total.requires_grad:
-            raise UserError(
-                f"train={self.settings.train} trains nothing that the loss depends on; train lower layers too"
-            )
-        said["tokens"].append(batch.tokens)
-        with self.ledger.phase("backward") as phase:
-            self.accelerator.backward(total)
-            for done in computed:
-                count_forward(phase, self.lm, done, passes=self.backward_share)
-
-    @property
-    def micro_batch(self) -> int:
-        """Samples computed at once, where that is less than a process's share of the batch; else 0."""
-        split = [b.most for b in self.batchers if b.most < b.size // self.processes.world]
-        return max(split, default=0)
 
     def _halve(self) -> None:
         self.optimizer.zero_grad()
         if self._gpus:
             torch.cuda.empty_cache()
-        most = max(min(b.most, b.size // self.processes.world) for b in self.batchers)
-        if most == 1:
+        size = max(min(s.micro_batch_size, s.batch_size // self.processes.world) for s in self.samplers)
+        if size == 1:
             raise UserError(
                 f"the memory of {self.lm.device} does not hold one sample at a time; train=lora or shorter texts "
                 "take less"
             )
-        for batcher in self.batchers:
-            batcher.most = (most + 1) // 2
+        for sampler in self.samplers:
+            sampler.micro_batch_size = (size + 1) // 2
+
+    def _whole_stats(self, step: int) -> TokenStats:
+        """Statistics of a step's whole forget batch, over micro-batches and processes; without gradient."""
+        assert self.forget is not None
+        forget = self.forget
+        return gather_stats(self._within_memory(lambda: forget.local_stats(step)))
+
+    def _gradients(self, step: int) -> dict[str, float]:
+        """Add up the gradient of the step's loss over this process's micro-batches; returns the event's values."""
+        pairs: list[tuple[ForgetLoss | RetainLoss, MicroBatch]] = []
+        if self.forget is not None:
+            pairs += [(self.forget, each) for each in self.forget.micro_batches(step, self._whole_stats)]
+        if self.retain is not None:
+            pairs += [(self.retain, each) for each in self.retain.micro_batches(step)]
+        values: dict[str, list[Any]] = {"loss": [], "tokens": []}
+        for group in [pairs] if self._one_forward(pairs) else [[pair] for pair in pairs]:
+            self._backward(group, values)
+        # This waits for a GPU at the latest. Sums are float64, so that micro-batches add up to the whole precisely.
+        sums = {name: float(sum(map(float, shares))) for name, shares in values.items()}
+        return sums | ({} if self.skipping is None or self.forget is None else {"skipped": 1 - self.forget.computed})
+
+    def _one_forward(self, pairs: list[tuple[ForgetLoss | RetainLoss, MicroBatch]]) -> bool:
+        """Whether one forward serves both losses: they read the same, and all samples may be computed at once."""
+        if len(pairs) != 2 or self.forget is None or self.retain is None:
+            return False
+        forget, retain, samples = self.forget.reads, self.retain.reads, sum(len(each.indices) for _, each in pairs)
+        return (
+            not (forget["logits"] or retain["logits"])
+            and forget["states"] == retain["states"]
+            and samples <= (self.settings.micro_batch_size or samples)
+            and all(s.micro_batch_size >= s.batch_size for s in self.samplers)
+        )
+
+    def _backward(self, pairs: list[tuple[ForgetLoss | RetainLoss, MicroBatch]], values: dict[str, list[Any]]) -> None:
+        """One forward and backward for some micro-batches; appends their shares of the event's values."""
+        batch = pairs[0][1].batch
+        if len(pairs) > 1:
+            batch = collate(self.lm, [e for _, each in pairs for e in each.encodings])
+        reads = pairs[0][0].reads | pairs[-1][0].reads
+        with self.ledger.shared({loss.name: each.tokens for loss, each in pairs}) as phase:
+            stats = token_stats(self.lm, batch, extras=False, **reads)
+            count_forward(phase, self.lm, batch)
+        split = [stats] if len(pairs) == 1 else stats.split(len(pairs[0][1].indices))
+        total, batches = torch.zeros((), device=self.lm.device), [batch]
+        for (loss, each), own in zip(pairs, split, strict=True):
+            value, shares, others = loss(each, own)
+            value = (self.settings.gamma if loss is self.forget else self.alpha) * value
+            total = total + value
+            batches += others
+            for name, share in ({"loss": value.detach()} | shares).items():
+                values.setdefault(name, []).append(share)
+        if not total.requires_grad:
+            raise UserError(
+                f"train={self.settings.train} trains nothing that the loss depends on; train lower layers too"
+            )
+        values["tokens"].append(batch.tokens)
+        with self.ledger.phase("backward") as phase:
+            total.backward()
+            for each_batch in batches:
+                count_forward(phase, self.lm, each_batch, passes=self.backward_share)
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples computed at once, where that is less than a process's share of the batch; else 0."""
+        sizes = [s.micro_batch_size for s in self.samplers if s.micro_batch_size < s.batch_size // self.processes.world]
+        return max(sizes, default=0)
 
     @property
     def learner(self) -> Any:
@@ -255,43 +237,43 @@ class Loop:
 
     @property
     def skipping(self) -> Skipping | None:
-        """What the run knows of tokens that pull no more, if it skips them."""
+        """Saturation skipping, if the run uses it."""
         return None if self.forget is None else self.forget.skipping
 
-    def optimizer_tensors(self) -> dict[str, Tensor]:
-        """AdamW's state as flat names, `<parameter>.<entry>`."""
-        states = self.optimizer.state_dict()["state"]
-        return {f"{i}.{k}": v for i, entry in states.items() for k, v in entry.items()}
+    def checkpoint(self, scores: pd.DataFrame) -> Checkpoint:
+        """The present state, with the scores recorded so far; its tensors are valid until the next step.
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Trained parameters, optimiser and scorer as they are now, on the CPU; valid until the next step.
-
-        All processes must ask for them; of sharded ones the main process alone gets them.
+        All processes must call it. In a sharded run only the main process gets the tensors.
         """
-        parts = {
-            "parameters": {n: p for n, p in self.lm.module.named_parameters() if p.requires_grad},
-            "optimizer": self.optimizer_tensors(),
-            "scorer": self.learner.state if self.learner is not None else {},
-            "skipping": self.skipping.state if self.skipping is not None else {},
-        }
-        return {part: collected(tensors) for part, tensors in parts.items()}
+        moments = self.optimizer.state_dict()["state"]
+        return Checkpoint(
+            self.steps_done,
+            self.alpha,
+            self.micro_batch_size,
+            parameters=collected({n: p for n, p in self.lm.module.named_parameters() if p.requires_grad}),
+            optimizer=collected({f"{i}.{k}": v for i, entry in moments.items() for k, v in entry.items()}),
+            scorer=collected(self.learner.state if self.learner is not None else {}),
+            skipping=collected(self.skipping.state if self.skipping is not None else {}),
+            scores=scores,
+            ledger=self.ledger,
+        )
 
-    def load(self, state: State) -> None:
+    def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
         with torch.no_grad():
             for name, parameter in self.lm.module.named_parameters():
                 if parameter.requires_grad:
-                    parameter.copy_(split_like(state.parameters[name], parameter))
+                    parameter.copy_(split_like(checkpoint.parameters[name], parameter))
         record = self.optimizer.state_dict()
         record["state"] = {}
-        for name, tensor in state.optimizer.items():
+        for name, tensor in checkpoint.optimizer.items():
             index, key = name.split(".", 1)
             record["state"].setdefault(int(index), {})[key] = split_like(tensor, self.parameters[int(index)])
         self.optimizer.load_state_dict(record)
-        self.step, self.alpha = state.step, state.alpha
-        for batcher in self.batchers:
-            batcher.most = state.micro_batch or batcher.most
+        self.steps_done, self.alpha = checkpoint.step, checkpoint.alpha
+        for sampler in self.samplers:
+            sampler.micro_batch_size = checkpoint.micro_batch_size or sampler.micro_batch_size
         if self.learner is not None:
-            self.learner.state = {k: v.to(self.lm.device) for k, v in state.scorer.items()}
+            self.learner.state = {k: v.to(self.lm.device) for k, v in checkpoint.scorer.items()}
         if self.skipping is not None:
-            self.skipping.load(state.skipping)
+            self.skipping.load(checkpoint.skipping)

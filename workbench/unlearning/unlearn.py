@@ -1,9 +1,9 @@
-"""The one training loop: plant a task into a model, or make the model forget part of it."""
+"""The one training loop: it teaches a model a task, or makes it forget a part of one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,17 +12,25 @@ from workbench.cost import Ledger, Phase
 from workbench.models import LanguageModel
 from workbench.objectives import objective as registered
 from workbench.tasks import Sample, Task
-from workbench.unlearning.losses import ForgetLoss, preferred_answers
+from workbench.unlearning.checkpoint import Checkpoint
+from workbench.unlearning.losses import ForgetLoss, RetainLoss, preferred_answers
 from workbench.unlearning.settings import Settings
-from workbench.unlearning.trainer import Loop, State
-from workbench.unlearning.weights import prepare_weights, record_scores, recorded_weights
+from workbench.unlearning.trainer import Trainer, prepare
+from workbench.unlearning.weights import Weights, prepare_weights, record_scores, recorded_weights
 
 
 @dataclass
 class Run:
-    """What a run leaves: the model, one event a step, the recorded token scores, the costs, and the live scorer.
+    """What a run leaves.
 
-    `steps` counts those done, in an earlier process too.
+    Attributes:
+        lm: the trained model.
+        events: one a step, of this process's steps only.
+        scores: recorded token scores.
+        ledger: the costs.
+        steps: steps done, in earlier processes too.
+        finished: whether the run came to its end.
+        scorer: the live scorer, if the run had one.
     """
 
     lm: LanguageModel
@@ -43,38 +51,85 @@ def unlearn(
     settings: Settings | None = None,
     reference: LanguageModel | None = None,
     in_place: bool = False,
-    on_step: Callable[[dict[str, Any]], None] = lambda event: None,
-    on_checkpoint: Callable[[State], None] = lambda state: None,
-    stop: Callable[[], bool] = lambda: False,
-    reached: Callable[[], bool] = lambda: False,
-    resume: State | None = None,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+    on_checkpoint: Callable[[Checkpoint], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    reached: Callable[[], bool] | None = None,
+    resume: Checkpoint | None = None,
     ledger: Ledger | None = None,
 ) -> Run:
     """Make a model forget: minimise gamma x forget loss + alpha x retain loss by AdamW.
 
     Args:
-        lm: the model to change; copied first unless `in_place`.
-        task: what to forget and what to keep.
-        objective: forget loss by name.
-        weights: scorer by name (scored before the run, or learning along), the path of a saved scorer (applied to the
-            model's states as they change), or a score table of one scorer.
-        settings: the numbers; by default those that the objective's authors set, and ours for the rest.
-        reference: for scorers that need one.
+        lm: the model; a copy of it is changed unless `in_place`.
+        task: its forget set is forgotten, its retain set is retained.
+        objective: the forget loss by name.
+        weights: a scorer by name (it scores before the run, or learns during it), the path of a saved scorer (it is
+            applied to the model's states as they change), or a score table of one scorer.
+        settings: by default those of the objective's authors, and ours for the rest.
+        reference: a second model, for scorers that compare with one.
         in_place: change `lm` itself.
         on_step: called with each step's event.
-        on_checkpoint: called with the state at checkpoints, after the last step, and when stopped.
-        stop: asked before each step; the run is then not finished.
-        reached: asked when `on_step` has been called: whether that step was the last one; the run is then finished.
-        resume: the state to go on from; `lm` is the model as it was before the run.
-        ledger: where the costs go; by default that of `resume`, or a new one.
+        on_checkpoint: called with a checkpoint every `checkpoint_every` steps, after the last step, and when stopped.
+        stop: called before each step; if true, the run stops unfinished.
+        reached: called after `on_step`; if true, the run ends, finished.
+        resume: the checkpoint to go on from; `lm` must be the model from before the run.
+        ledger: where the costs are recorded; by default the checkpoint's ledger, or a new one.
     """
     settings = settings or Settings(**registered[objective].settings)
-    preferred_answers(registered[objective], task.forget)  # refuses what cannot be
+    preferred_answers(registered[objective], task.forget)  # raises before any work where a sample lacks one
     if not in_place:
         lm = lm.frozen_copy()
     ledger = ledger or (resume.ledger if resume else Ledger())
+    token_weights = _weights(lm, task, weights, settings, reference, resume, ledger)
+    prepare(lm, settings)
+    forget = ForgetLoss(lm, task.forget, objective, token_weights, settings, ledger)
+    retain = RetainLoss(lm, task.retain, settings, ledger, forget.layer) if settings.uses_retain else None
+    trainer = Trainer(lm, settings, ledger, forget, retain)
+    records = [resume.scores] if resume else []
+    events: list[dict[str, Any]] = []
+
+    def ended() -> bool:
+        return trainer.steps_done >= settings.steps or (reached is not None and reached())
+
+    def record(samples: int | None) -> None:
+        with ledger.phase("recording") as cost:
+            size = trainer.micro_batch_size or settings.batch_size
+            records.append(record_scores(lm, task, token_weights, trainer.steps_done, size, cost, samples))
+
+    def scores() -> pd.DataFrame:
+        return pd.concat(records, ignore_index=True)
+
+    if resume:
+        trainer.load(resume)
+    else:
+        trainer.pretrain_scorer()
+        record(None)
+    while not ended() and not (stop is not None and stop()):
+        events.append(trainer.step())
+        if on_step is not None:
+            on_step(events[-1])
+        if ended() or trainer.steps_done % settings.record_every == 0:
+            record(None if ended() else settings.record_samples)
+        if on_checkpoint is not None and (ended() or trainer.steps_done % settings.checkpoint_every == 0):
+            on_checkpoint(trainer.checkpoint(scores()))
+    if on_checkpoint is not None and not ended():
+        on_checkpoint(trainer.checkpoint(scores()))
+    return Run(lm, events, scores(), ledger, trainer.steps_done, ended(), token_weights.learner)
+
+
+def _weights(
+    lm: LanguageModel,
+    task: Task,
+    weights: str | pd.DataFrame,
+    settings: Settings,
+    reference: LanguageModel | None,
+    resume: Checkpoint | None,
+    ledger: Ledger,
+) -> Weights:
+    """The run's token weights; a resumed run takes fixed ones from its record."""
     with ledger.phase("scoring") as cost:
-        token_weights = prepare_weights(
+        return prepare_weights(
             lm,
             task,
             weights if resume is None else recorded_weights(resume.scores, weights),
@@ -85,43 +140,6 @@ def unlearn(
             cost=cost,
             trained=forget_then_relearn,
         )
-    loop = Loop(
-        lm, settings, ledger, task.retain,
-        forget=lambda: ForgetLoss(lm, task.forget, objective, token_weights, settings, ledger),
-    )  # fmt: skip
-    records = [resume.scores] if resume else []
-    events: list[dict[str, Any]] = []
-
-    def ended() -> bool:
-        return loop.step >= settings.steps or reached()
-
-    def note(step: int) -> None:
-        with ledger.phase("recording") as cost:
-            some = None if step == 0 or ended() else settings.record_samples
-            size = loop.micro_batch or settings.batch_size
-            records.append(record_scores(lm, task, token_weights, step, size, cost, some))
-
-    def state() -> State:
-        recorded = pd.concat(records, ignore_index=True)
-        return State(
-            loop.step, loop.alpha, loop.micro_batch, **loop.tensors(), scores=recorded, ledger=ledger
-        )  # fmt: skip
-
-    if resume:
-        loop.load(resume)
-    else:
-        loop.pretrain_scorer()
-        note(0)
-    while not ended() and not stop():
-        events.append(loop.advance())
-        on_step(events[-1])
-        if ended() or loop.step % settings.record_every == 0:
-            note(loop.step)
-        if ended() or loop.step % settings.checkpoint_every == 0:
-            on_checkpoint(state())
-    if not ended():
-        on_checkpoint(state())
-    return Run(lm, events, pd.concat(records, ignore_index=True), ledger, loop.step, ended(), token_weights.learner)
 
 
 def finetune(
@@ -129,28 +147,32 @@ def finetune(
     samples: list[Sample],
     *,
     settings: Settings,
-    on_step: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
-    """Plant samples into a model, in place: mean NLL of the answer tokens, by the same loop."""
-    loop = Loop(lm, settings, Ledger(), samples)
-    events: list[dict[str, Any]] = []
-    while loop.step < settings.steps:
-        events.append(loop.advance())
-        on_step(events[-1])
-    return Run(lm, events, pd.DataFrame(), loop.ledger, loop.step, finished=True)
+    """Teach a model some samples, in place: minimise the mean NLL of the answer tokens, by the same trainer."""
+    ledger, events = Ledger(), []
+    prepare(lm, settings)
+    trainer = Trainer(
+        lm, settings, ledger, None, RetainLoss(lm, samples, settings, ledger) if settings.uses_retain else None
+    )
+    while trainer.steps_done < settings.steps:
+        events.append(trainer.step())
+        if on_step is not None:
+            on_step(events[-1])
+    return Run(lm, events, pd.DataFrame(), ledger, trainer.steps_done, finished=True)
 
 
 def forget_then_relearn(
     lm: LanguageModel, task: Task, *, forget_steps: int, relearn_steps: int, lr: float, seed: int
 ) -> tuple[LanguageModel, Phase]:
-    """A copy that forgot all tokens of the forget set alike, without a retain loss, and then saw retain text alone.
+    """A copy that forgot the forget set, all tokens alike and without a retain loss, and was then taught retain text.
 
     Returns:
-        the copy, and what both runs cost.
+        the copy, and the costs of both runs.
     """
     shared = Settings(steps=forget_steps, lr=lr, alpha=0.0, batch_size=16, seed=seed)
-    settings = replace(shared, record_every=forget_steps, checkpoint_every=forget_steps)
+    settings = shared.replace(record_every=forget_steps, checkpoint_every=forget_steps)
     forgot = unlearn(lm, task, "wga", "uniform", settings=settings)
-    again = finetune(forgot.lm, task.retain, settings=replace(shared, steps=relearn_steps, alpha=1.0))
-    forgot.ledger.add(again.ledger)
-    return again.lm, forgot.ledger.total
+    relearned = finetune(forgot.lm, task.retain, settings=shared.replace(steps=relearn_steps, alpha=1.0))
+    forgot.ledger.add(relearned.ledger)
+    return relearned.lm, forgot.ledger.total

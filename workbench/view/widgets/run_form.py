@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets as widgets
@@ -20,7 +20,7 @@ from workbench.unlearning import Settings
 from workbench.view.html import plain
 
 MAIN = ("steps", "batch_size", "lr", "alpha", "gamma", "train", "seed")
-OTHER = tuple(f.name for f in fields(Settings) if f.name not in (*MAIN, "options"))
+OTHER = tuple(name for name in Settings.model_fields if name not in (*MAIN, "options"))
 PROBES = {"probe_every": "10", "probe_limit": "24", "stop_at": ""}
 FEW = 6  # options of the weights that are shown at once; more are folded away
 VARIANTS = {"tofu": ("forget01", "forget05", "forget10"), "muse": ("news", "books")}

@@ -131,7 +131,7 @@ def config_html(config: Config) -> str:
     named = {name: getattr(config, name) for name in ("model", "objective", "weights", "reference")}
     named |= {f"task {f.name}".removesuffix(" name"): getattr(config.task, f.name) for f in fields(config.task)}
     named |= {name: getattr(config, name) for name in ("probe_every", "probe_limit", "stop_at")}
-    settings = {f.name: getattr(config.settings, f.name) for f in fields(config.settings) if f.name != "options"}
+    settings = {name: value for name, value in config.settings if name != "options"}
     for part, options in config.settings.options.items():
         settings |= {f"{part} {name}": value for name, value in options.items()}
     told = {name: value for name, value in (named | settings).items() if value not in (None, "")}
