@@ -71,8 +71,8 @@ def _takers(key: str, parts: Options, presets: Options | None) -> list[tuple[str
     """What a key means, as (part, option): a setting, a preset, or an option of each part that has it."""
     if key == "preset" and presets:
         return [("weights", key)]
-    if current_name(key) in OWN:
-        return [("settings", current_name(key))]
+    if (name := current_name(key)) in OWN:
+        return [("settings", name)]
     part, dot, option = key.partition(".")
     if dot:
         return [(part, option)] if option in parts.get(part, {}) else []
