@@ -1,11 +1,11 @@
-# make demo | test | lab | voila | data | test-all | test-browser | leaderboard | leaderboard-real   (PYTHON=python3.12: another interpreter)
+# make demo | test | lab | docs | voila | data | test-all | test-browser | leaderboard | leaderboard-real   (PYTHON=python3.12: another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lab voila data test test-all test-browser leaderboard leaderboard-real clean
+.PHONY: demo lab docs voila data test test-all test-browser leaderboard leaderboard-real clean
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
@@ -19,16 +19,24 @@ $(VENV)/.installed-demos: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demos]'
 	touch $@
 
-demo: $(VENV)/.installed  ## the whole story on embedded data; prints where the report lies
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+demo: $(VENV)/.installed  ## the whole story on embedded data; prints where the report is
 	$(BIN)/workbench demo
 
 lab: $(VENV)/.installed  ## JupyterLab on the notebooks
-	$(BIN)/workbench lab
+	$(BIN)/workbench lab --dir notebooks
 
 voila: $(VENV)/.installed-demos  ## notebooks 01 and 03 as pages without code (ARGS=--port=...)
 	mkdir -p build/demos
 	cp notebooks/01_*.ipynb notebooks/03_*.ipynb build/demos/
 	JUPYTER_PATH=$(CURDIR)/docs $(BIN)/voila build/demos --template=workbench $(ARGS)
+
+docs: $(VENV)/.installed-docs  ## the site, into build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo build/site/index.html
 
 data: $(VENV)/.installed  ## rebuild the embedded data and models
 	$(BIN)/python scripts/build_data.py
@@ -50,7 +58,7 @@ test-all: $(VENV)/.installed-test  ## the same with the slow tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m ''
 
-leaderboard: $(VENV)/.installed  ## every objective with several weights on biographies: docs/leaderboard.md
+leaderboard: $(VENV)/.installed  ## every objective with several weights on biographies: docs/findings/leaderboard.md
 	$(BIN)/python benchmarks/leaderboard.py
 
 REAL := --task tofu/forget01 --retain-rows 160 --model planted-smollm2 --name SmolLM2-135M --lrs 3e-5,1e-4 --gammas 0.1,1 --steps 12
@@ -59,7 +67,7 @@ REAL += --batch-size 4 --objectives npo,simnpo,undial,rmu,atwu --weights uniform
 leaderboard-real: $(VENV)/.installed  ## five objectives on TOFU and SmolLM2 (3 hours on one core); ARGS="--data-dir DIR --spans FILE"
 	$(BIN)/workbench models get smollm2
 	test -d planted-smollm2 || $(BIN)/workbench finetune tofu/forget01 $(ARGS) --retain-rows 160 --model smollm2 --out planted-smollm2
-	$(BIN)/python benchmarks/leaderboard.py $(REAL) $(ARGS) --workers 1 --threads 1 --out docs/leaderboard-real
+	$(BIN)/python benchmarks/leaderboard.py $(REAL) $(ARGS) --workers 1 --threads 1 --out docs/findings/leaderboard-real
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.cli import table_line
+from workbench.cli.console import table_line
 from workbench.cost import peak_memory
 from workbench.models import TEMPLATE, Encoding, LanguageModel, encode, load
 from workbench.scorers import TaskContext, each_target, score_fixed

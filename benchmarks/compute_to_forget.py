@@ -345,11 +345,11 @@ def main() -> None:
     options.add_argument("--best", type=int, default=99, help="run the seeds of so many methods of each kind only")
     options.add_argument("--fix", action="append", default=[], help="NAME=VALUE,... instead of the settings' values")
     options.add_argument("--steps", type=int, default=40)
-    options.add_argument("--out", help="of .md and .json, by default docs/compute-TASK")
+    options.add_argument("--out", help="of .md and .json, by default docs/findings/compute-TASK")
     options.add_argument("--seed-workers", type=int, help="as --workers, for the seeds' runs, whose seconds count")
     options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
     args = options.parse_args()
-    args.out = args.out or f"docs/compute-{args.task.replace('/', '-')}"
+    args.out = args.out or f"docs/findings/compute-{args.task.replace('/', '-')}"
     for pair in args.fix:
         name, _, values = pair.partition("=")
         SPACE[name] = [type(SPACE[name][0])(value) for value in values.split(",")]

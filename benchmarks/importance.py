@@ -20,12 +20,10 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from workbench.cli.app import model_options, task_options
 from workbench.cli.console import table_line
-from workbench.cli.options import load_model, spec
 from workbench.models import Encoding, batches, encode, load, token_stats
 from workbench.scorers import GRID, copied, draw_folds, rarity, ridge_by_sample
-from workbench.tasks import Sample
+from workbench.tasks import Sample, TaskSpec
 
 SIGNALS = {
     "surprisal": lambda nll, entropy: nll,
@@ -50,15 +48,15 @@ FORMS = {
 @torch.no_grad()
 def read(lm: Any, samples: list[Sample], layer: int) -> list[dict[str, torch.Tensor]]:
     """Per sample: states at the token and at the one that predicts it, l_t and the entropy, of the answer tokens."""
-    states: list[dict[str, torch.Tensor]] = [{}] * len(samples)
+    found: list[dict[str, torch.Tensor]] = [{}] * len(samples)
     for indices, batch in batches(lm, [encode(lm, s) for s in samples], 16):
         at = token_stats(lm, batch, hidden="token", layer=layer)
         before = token_stats(lm, batch, extras=False, hidden="predicting", layer=layer)
         for row, index in enumerate(indices):
             mine = at.rows == row
             parts = {"token": at.hidden, "predicting": before.hidden, "nll": at.nll, "entropy": at.entropy}
-            states[index] = {name: value[mine] for name, value in parts.items() if value is not None}
-    return states
+            found[index] = {name: value[mine] for name, value in parts.items() if value is not None}
+    return found
 
 
 def quantile_scores(
@@ -73,8 +71,8 @@ def quantile_scores(
     tensors, penalty, _ = ridge_by_sample(states, values, groups, grid)
     if len(grid) > 1:
         print(f"fit on {len(states)} tokens: {time.perf_counter() - started:.2f} s", file=sys.stderr)
-    states = torch.cat([part[hidden] for part in forget])
-    fitted = ((states - tensors["shift"]) / tensors["scale"]) @ tensors["w"] + tensors["b"]
+    asked = torch.cat([part[hidden] for part in forget])
+    fitted = ((asked - tensors["shift"]) / tensors["scale"]) @ tensors["w"] + tensors["b"]
     return (torch.searchsorted(tensors["quantiles"], fitted) / len(tensors["quantiles"])).numpy(), penalty
 
 
@@ -94,15 +92,20 @@ def over_words(encodings: list[Encoding], scores: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Measure every part; print the tables, then one JSON object."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.prog = "importance"
-    task_options(options)  # type: ignore[arg-type]
-    model_options(options)  # type: ignore[arg-type]
+    options.add_argument("task", nargs="?", default="biographies")
+    for name in ("data-dir", "forget", "retain", "spans", "unlabelled", "model", "prompt", "device", "precision"):
+        options.add_argument(f"--{name}", default="bio-full" if name == "model" else None)
+    options.add_argument("--retain-rows", type=int)
     options.add_argument("--reference", metavar="MODEL")
     options.add_argument("--rows", default="100,250,500,900")
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--layer", type=int, default=-1)
     args = options.parse_args()
-    task, lm = spec(args).load(), load_model(args)
+    files = {
+        name: getattr(args, name) for name in ("data_dir", "forget", "retain", "spans", "retain_rows", "unlabelled")
+    }
+    task = TaskSpec(name=None if args.forget else args.task, **files).load()
+    lm = load(args.model, device=args.device, precision=args.precision, prompt=args.prompt)
     known = task.sets.get("unlabelled") or task.retain
     most = min(len(known), max(map(int, args.rows.split(","))))
     chosen = [known[i] for i in np.random.default_rng(0).choice(len(known), most, replace=False)]
@@ -119,8 +122,8 @@ def main() -> None:
     print(f"rarity: {time.perf_counter() - started:.1f} s", file=sys.stderr)
 
     def note(count: int, seed: int, part: str, scores: np.ndarray, penalty: float = 0.0) -> None:
-        auroc, ap = roc_auc_score(labels, scores[stands]), average_precision_score(labels, scores[stands])
-        rows.append({"rows": count, "seed": seed, "part": part, "auroc": auroc, "ap": ap, "ridge": penalty})
+        found = (roc_auc_score(labels, scores[stands]), average_precision_score(labels, scores[stands]))
+        rows.append({"rows": count, "seed": seed, "part": part, "auroc": found[0], "ap": found[1], "ridge": penalty})
 
     for count in sorted({min(most, int(n)) for n in args.rows.split(",")}):
         for seed in map(int, args.seeds.split(",")):

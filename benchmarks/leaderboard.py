@@ -1,7 +1,7 @@
 """Every objective with several token weights, each tuned by the same small budget: who forgets at what price?
 
-    make leaderboard          (biographies; writes docs/leaderboard.md, .json and .svg)
-    make leaderboard-real     (TOFU forget01 on SmolLM2-135M, planted first; writes docs/leaderboard-real.*)
+    make leaderboard          (biographies; writes docs/findings/leaderboard.md, .json and .svg)
+    make leaderboard-real     (TOFU forget01 on SmolLM2-135M, planted first; writes docs/findings/leaderboard-real.*)
 
 Fair tuning: each pair of objective and weights gets the same grid (learning rate x weight of the forget loss, as a
 multiple of what its authors set), the same number of steps, and the same choice: the highest harmonic mean of
@@ -305,7 +305,7 @@ def main() -> None:
     options.add_argument("--train", default="all")
     options.add_argument("--limit", type=int, default=96, help="answers probed a set, of the runs that are shown")
     options.add_argument("--tuning-limit", type=int, default=48)
-    options.add_argument("--out", default="docs/leaderboard", help="of .md, .json and .svg")
+    options.add_argument("--out", default="docs/findings/leaderboard", help="of .md, .json and .svg")
     options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
     args = options.parse_args()
     args.name = args.name or args.model

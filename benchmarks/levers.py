@@ -2,7 +2,7 @@
 
     python benchmarks/levers.py [--task biographies] [--seeds 0,1,2]
 
-Three tables and docs/skipped.svg, by the goal and with the runs of compute_to_forget.py:
+Three tables and docs/findings/skipped.svg, by the goal and with the runs of compute_to_forget.py:
 
 1. *Levers*: one setting (`BASE`), and the same with one thing changed; cost until the goal.
 2. *Skipping*: the same setting to its last step, with saturation skipping at several thresholds: metrics at the end,
@@ -116,7 +116,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     runs.goal_options(options)
     options.add_argument("--steps", type=int, default=60)
-    options.add_argument("--plot", default="docs/skipped.svg")
+    options.add_argument("--plot", default="docs/findings/skipped.svg")
     options.add_argument("--rows", default="levers.jsonl", help="finished rows; delete the file to begin anew")
     args = options.parse_args()
     seeds = [int(seed) for seed in args.seeds.split(",")]

@@ -108,8 +108,8 @@ def main() -> None:
         page = open_widget(chromium, view, Path(folder))
         figures |= measure(page, args)
         figures["first_paint_with_python_s"] = built + figures["first_paint_s"]
-        if page.said:
-            sys.exit("\n".join(page.said))
+        if page.messages:
+            sys.exit("\n".join(page.messages))
     figures["report_mb"] = len(scores_page(scores, samples, max_samples=args.samples).encode()) / 1e6
     print(json.dumps({k: round(v, 4) for k, v in figures.items()} | vars(args)))
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 
-from workbench.view.html.markup import STATIC
+from workbench.view.html.render import STATIC
 
 SAMPLES = {
     "a": ("Where was Basil born?", "Basil was born in Kuwait City."),
@@ -36,7 +36,7 @@ class Text(HTMLParser):
     def __init__(self, page):
         super().__init__(convert_charrefs=True)
         self.stack, self.answers, self.tags = [], [], []
-        self.feed(page)
+        self.feed(str(page))
         self.close()
         assert self.stack == []
 

@@ -58,7 +58,7 @@ def browser() -> Iterator[Any]:
 
 
 def open_widget(chromium: Any, widget: Any, folder: Path, theme: str = "light") -> Any:
-    """A page that shows `widget`; `page.said` collects console messages, script errors and requests."""
+    """A page that shows `widget`; `page.messages` collects console messages, script errors and requests."""
     buffers, plain = {}, {}
     for name, value in widget.get_state().items():
         if isinstance(value, bytes):
@@ -76,10 +76,10 @@ def open_widget(chromium: Any, widget: Any, folder: Path, theme: str = "light") 
         encoding="utf-8",
     )
     page = chromium.new_page(viewport={"width": 1000, "height": 900})
-    page.said = []
-    page.on("console", lambda message: page.said.append(message.text))
-    page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith(("file:", "blob:", "data:")) else page.said.append(r.url))
+    page.messages = []
+    page.on("console", lambda message: page.messages.append(message.text))
+    page.on("pageerror", lambda error: page.messages.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith(("file:", "blob:", "data:")) else page.messages.append(r.url))
     page.goto(path.as_uri())
     page.wait_for_function("window.painted", timeout=60_000)
     return page

@@ -60,6 +60,12 @@ def _to_disk(file: Path) -> None:
             os.fsync(stream.fileno())
 
 
+def resource(name: str) -> Path:
+    """The folder `data` or `notebooks`: inside the package in a wheel, at the top of the repository in a checkout."""
+    package = Path(__file__).parent
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text, all or nothing."""
     with writing(path) as aside:

@@ -1,4 +1,4 @@
-"""Real JupyterLab, and voila, with Chromium on them: apart from the user's settings, nothing asked of another host."""
+"""Real JupyterLab, and voila, with Chromium on them: apart from the user's settings, no request to another host."""
 
 from __future__ import annotations
 
@@ -113,15 +113,15 @@ class Notebook:
 
     Attributes:
         page: the browser's page.
-        said: console errors, script errors, and requests that left this machine: none, if all is well.
+        messages: console errors, script errors, and requests that left this machine: none, if all is well.
     """
 
     def __init__(self, chromium: Any, address: str, name: str) -> None:
         self.page = chromium.new_page(viewport={"width": 1280, "height": 1500})
         self.page.set_default_timeout(30_000)
-        self.said: list[str] = []
-        self.page.on("console", lambda m: self.said.append(m.text) if m.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.messages: list[str] = []
+        self.page.on("console", lambda m: self.messages.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("request", self._asked)
         self.page.goto(address.replace("NAME", name))
         self.page.locator("#jupyterlab-splash").wait_for(state="detached", timeout=60_000)
@@ -129,7 +129,7 @@ class Notebook:
 
     def _asked(self, request: Any) -> None:
         if left_this_machine(request.url):
-            self.said.append(request.url)
+            self.messages.append(request.url)
 
     def idle(self, seconds: float = 60) -> None:
         """Wait until the kernel is there and has nothing to do."""
@@ -166,7 +166,7 @@ class Notebook:
     def close(self) -> None:
         """Close the page; there must be nothing to complain about."""
         self.page.close()
-        assert self.said == []
+        assert self.messages == []
 
 
 def opened(chromium: Any, lab: Lab, name: str, cells: list[str] | None = None) -> Notebook:

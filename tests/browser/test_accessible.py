@@ -35,9 +35,9 @@ def widgets(bio: Any, full: Any, tmp_path_factory: pytest.TempPathFactory) -> di
 def check(page: Any, axe: Path, part: str) -> None:
     """axe-core finds something to approve of in a part of the page, and nothing serious against it."""
     page.evaluate(axe.read_text(encoding="utf-8") + ";0")
-    found = page.evaluate("part => axe.run(part)", part)
-    serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
-    assert found["passes"]
+    results = page.evaluate("part => axe.run(part)", part)
+    serious = [v for v in results["violations"] if v["impact"] in ("serious", "critical")]
+    assert results["passes"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in serious] == []
 
 

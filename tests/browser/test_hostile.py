@@ -12,7 +12,7 @@ from runs_of import config_of, own_files
 
 from workbench.runs import execution
 from workbench.unlearning.settings import Settings
-from workbench.view.html.markup import plain
+from workbench.view.html.text import plain
 from workbench.view.report import run_report
 from workbench.view.widgets import BeforeAfter, ErrorBrowser, TokenView
 
@@ -31,10 +31,10 @@ def test_the_pages_of_a_run(bio: Any, chromium: Any, tmp_path: Path) -> None:
         twin = f'<!doctype html><meta charset="utf-8"><title>x</title><link rel="icon" href="data:,">{widget.to_html()}'
         pages[type(widget).__name__].write_text(twin, encoding="utf-8")
     for name, path in pages.items():
-        page, said = chromium.new_page(), []
-        page.on("dialog", lambda dialog, said=said: (said.append(dialog.message), dialog.dismiss()))
-        page.on("console", lambda message, said=said: said.append(message.text))
-        page.on("request", lambda r, said=said: said.append(r.url) if r.url.startswith(("http", "ws")) else None)
+        page, seen = chromium.new_page(), []
+        page.on("dialog", lambda dialog, seen=seen: (seen.append(dialog.message), dialog.dismiss()))
+        page.on("console", lambda message, seen=seen: seen.append(message.text))
+        page.on("request", lambda r, seen=seen: seen.append(r.url) if r.url.startswith(("http", "ws")) else None)
         page.goto(path.as_uri())
         shown = page.locator("body").evaluate("n => n.textContent")
         assert page.title() != "run"
@@ -42,6 +42,6 @@ def test_the_pages_of_a_run(bio: Any, chromium: Any, tmp_path: Path) -> None:
         assert page.locator("script").count() == (name == "report")  # its own, for hovering
         assert all(part in shown for part in ("<script>alert(1)</script>", "onerror=alert(1)", "</style></span><b>"))
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), name
-        assert said == [], name
+        assert seen == [], name
         page.close()
     assert plain(texts[0]) in pages["report"].read_text(encoding="utf-8")

@@ -84,7 +84,7 @@ def choose_and_read(notebook: Notebook) -> dict[str, Any]:
     token.click()
     card = view.locator(".wb-card").is_visible()  # it goes when the pointer leaves
     scorer, threshold, unit, chosen = ast.literal_eval(notebook.run_cell(1))
-    found = {
+    seen = {
         "page": ("entropy", slider_value(view), "token", token.inner_text().strip()),
         "python": (scorer, f"{threshold:.2f}", unit, chosen.strip()),
         "bar_moved": bar.inner_text() != before,
@@ -92,7 +92,7 @@ def choose_and_read(notebook: Notebook) -> dict[str, Any]:
         "cells": notebook.page.locator(".jp-Cell").count(),
     }
     notebook.close()
-    return found
+    return seen
 
 
 def slider_value(view: Any) -> str:
@@ -152,7 +152,7 @@ def test_panel_start_stop_resume_and_attach_after_a_restart(chromium: Any, lab: 
     panel.locator(".wb-state", has_text="running").wait_for()
     notebook.restart()
     notebook.run_all()
-    panel = page.locator(".wb-run-panel").first  # found by itself: the only run that goes on
+    panel = page.locator(".wb-run-panel").first  # attached by itself: the only run that goes on
     panel.locator(".wb-state", has_text="finished").wait_for(timeout=120_000)
     assert "finished, step 80 of 80" in notebook.run_cell(1)
     notebook.close()

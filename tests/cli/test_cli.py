@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import subprocess
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -229,7 +228,7 @@ def test_ctrl_c_waits_while_libraries_load(
         signal.raise_signal(signal.SIGINT)
         done.append("loaded")
     assert done == ["loaded"]
-    monkeypatch.setattr("workbench.cli.models.list_models", lambda given: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("workbench.models.available", lambda: signal.raise_signal(signal.SIGINT))
     assert main(["models"]) == 130
     assert capsys.readouterr().err == "workbench: interrupted\n"
 
@@ -246,13 +245,13 @@ def test_a_ctrl_c_that_python_drops_is_heeded(
             signal.raise_signal(signal.SIGINT)
             done.append("not reached")
 
-    def command(given: Namespace) -> None:
+    def available() -> None:
         Garbage()
         done.append("dropped")
-        Progress().tell("step", 1, 2)
+        Progress()("step", 1, 2)
         done.append("not reached")
 
-    monkeypatch.setattr("workbench.cli.models.list_models", command)
+    monkeypatch.setattr("workbench.models.available", available)
     assert main(["models"]) == 130
     assert done == ["dropped"]
-    Progress().tell("step", 2, 2)  # what was heeded is over
+    Progress()("step", 2, 2)  # what was heeded is over

@@ -23,9 +23,9 @@ def told(words: list[str], out: Path, capsys: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    from workbench.cli.demo import demo
+    from workbench.cli.story import tell
 
-    return demo(tmp_path_factory.mktemp("demo") / "new" / "folder")
+    return tell(tmp_path_factory.mktemp("demo") / "new" / "folder")
 
 
 def test_the_facts_go_and_the_rest_stays(result: dict[str, Any]) -> None:

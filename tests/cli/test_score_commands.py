@@ -257,7 +257,9 @@ def test_mistakes_of_agree_are_one_line(
 ) -> None:
     assert "no such file" in refused(capsys, "agree", "none.parquet")
     assert "above 0 and at most 1, not 2" in refused(capsys, "agree", file, "--top", "2")
-    assert "invalid choice: 'pearson'" in refused(capsys, "agree", file, "--measure", "pearson")
+    assert "'--measure': 'pearson' is not one of 'spearman', 'kendall', 'top_k_overlap'; see" in refused(
+        capsys, "agree", file, "--measure", "pearson"
+    )
     assert "did you mean --measure" in refused(capsys, "agree", file, "--mesure", "kendall")
     assert "is a directory" in refused(capsys, "agree", file, "--html", str(tmp_path))
     path = tmp_path / "one.parquet"

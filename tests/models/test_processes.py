@@ -271,7 +271,7 @@ def test_a_sharded_step_in_bfloat16_keeps_no_whole_layers(own: dict[str, str], t
 def test_a_sharded_model_is_not_copied(full: LanguageModel) -> None:
     lm = full.frozen_copy()
     lm.module.run_inside = lambda compute: compute()
-    with pytest.raises(UserError, match="is sharded, and what is asked for needs a copy"):
+    with pytest.raises(UserError, match="is sharded, and this needs a copy"):
         lm.frozen_copy()
 
 

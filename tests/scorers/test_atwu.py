@@ -127,6 +127,29 @@ def test_scorer_step_against_a_slow_loop(options: dict[str, Any]) -> None:
         torch.testing.assert_close(ours.scores(stats), torch.stack(slow.g(hidden)).detach(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_scorer_from_its_file_learns_on_to_the_same_bits(optimizer: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = [stats_of(torch.rand(9), ROWS, torch.randn(9, 4)) for _ in range(6)]
+    whole = AtwuScorer(4, units=3, optimizer=optimizer)  # type: ignore[arg-type]
+    for stats in data[:3]:
+        whole.learn(stats)
+    before = dict(whole.state)
+    save_scorer(whole, tmp_path / "scorer.safetensors")
+    again = load_scorer(tmp_path / "scorer.safetensors")
+    for stats in data[3:]:
+        whole.learn(stats)
+        again.learn(stats)
+    assert whole.state.keys() == again.state.keys()
+    assert all(torch.equal(whole.state[name], again.state[name]) for name in whole.state)
+    whole.state = before  # a step that is tried again finds the earlier tensors unchanged
+    whole.learn(data[3])
+    assert whole.state["step"] == 4
+    third = load_scorer(tmp_path / "scorer.safetensors")
+    third.learn(data[3])
+    assert torch.equal(whole.state["v"], third.state["v"])
+
+
 def test_every_score_is_one_half_at_the_start() -> None:
     assert (AtwuScorer(6).scores(stats_of(torch.ones(9), ROWS, torch.randn(9, 6))) == 0.5).all()
 
@@ -230,7 +253,7 @@ def test_learned_scores_leave_the_model_alone(full: LanguageModel, small: Task) 
 
 
 def test_the_projects_preset_finds_facts_and_the_published_one_does_not(full: LanguageModel, bio: Task) -> None:
-    """On a quarter of the answers; docs/experiments.md has the figures of all of them."""
+    """On a quarter of the answers; docs/findings has the figures of all of them."""
     task = replace(bio, sets={"forget": bio.forget[::4], "retain": bio.retain[::8]})
     ours = alignment(score_task(full, task, ["atwu"]))["atwu"]["auroc"]
     published = score_task(full, task, ["atwu"], options={"atwu": PRESETS["published"]})

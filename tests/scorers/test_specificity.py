@@ -100,7 +100,7 @@ def test_the_score_is_the_product_of_its_factors(full: LanguageModel, small: Tas
 
 
 def test_it_finds_the_facts_without_labels(full: LanguageModel, bio: Task) -> None:
-    """On a quarter of the answers; docs/experiments.md has the figures of all of them."""
+    """On a quarter of the answers; docs/findings has the figures of all of them."""
     task = replace(bio, sets={"forget": bio.forget[::4], "retain": bio.retain[::2]})
     aligned = alignment(score_fixed(TaskContext(full, task), ["specificity"]))["specificity"]
     assert aligned["auroc"] > 0.97
@@ -117,7 +117,7 @@ def test_with_a_reference(full: LanguageModel, retained: LanguageModel, small: T
     other = full.frozen_copy()
     other.tokenizer = copy.deepcopy(full.tokenizer)
     other.tokenizer.add_tokens(["unheard-of"])
-    with pytest.raises(UserError, match="has other tokens"):
+    with pytest.raises(UserError, match="has another tokenizer"):
         score_fixed(TaskContext(full, small, reference=other), ["specificity_ref"])
     with pytest.raises(UserError, match="--reference"):
         score_fixed(TaskContext(full, small), ["specificity_ref"])

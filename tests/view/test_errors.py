@@ -56,7 +56,7 @@ def test_filters_sort_and_open(run: Path) -> None:
     assert 0 < len(browser.shown) < 16
     browser.search.value = "nothing holds this"
     assert browser.selected == {}
-    assert "No answer is left" in browser.answer.value
+    assert "No answer matches" in browser.answer.value
     last = browser.rows.iloc[-1]
     browser.select(last["sample_id"], last["probe_set"])
     assert browser.selected["prompt"] == last["prompt"]
@@ -95,7 +95,7 @@ def test_tags_and_notes_stay_with_the_run(run: Path) -> None:
     browser.select(row["sample_id"], row["probe_set"])
     browser.tags.value, browser.note.value = "name,odd , name", "why <b>this</b>?"
     browser.save.click()
-    assert "saved in" in browser.said.value
+    assert "saved in" in browser.status.value
     assert browser.tags.value == "name, odd"
     assert browser.list.options[3][0].startswith("*")
     other.tag(next_row["sample_id"], next_row["probe_set"], note="seen by another \ud83d")
@@ -132,16 +132,16 @@ def test_notes_that_cannot_be_written_are_kept_and_tried_again(run: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         browser.save.click()
-        assert "the file system is read-only" in browser.said.value
-        assert "kept here" in browser.said.value
+        assert "the file system is read-only" in browser.status.value
+        assert "kept here" in browser.status.value
         browser.list.value = 1
-        assert "kept here" in browser.said.value
+        assert "kept here" in browser.status.value
         browser.list.value = 0
         assert browser.note.value == "more"
         browser.exports["CSV"].click()
-        assert "cannot write" in browser.said.value
+        assert "cannot write" in browser.status.value
     browser.list.value = 2
-    assert "saved in" in browser.said.value
+    assert "saved in" in browser.status.value
     assert ErrorBrowser(run).rows["note"].iloc[0] == "more"
 
 
@@ -153,7 +153,7 @@ def test_notes_that_are_none(run: Path, content: str) -> None:
         ErrorBrowser(run)
     browser.note.value = "typed"
     browser.save.click()
-    assert "mend it or move it away" in browser.said.value
+    assert "mend it or move it away" in browser.status.value
     assert (run / "notes.json").read_text() == content  # another's file is not written over
     assert browser.note.value == "typed"
 
@@ -163,7 +163,7 @@ def test_exports(run: Path, tmp_path: Path) -> None:
     browser.probe_set.value = "retain"
     browser.note.value = "kept by an export"
     browser.exports["CSV"].click()
-    assert f"8 answers written to {run / 'errors.csv'}" in browser.said.value
+    assert f"8 answers written to {run / 'errors.csv'}" in browser.status.value
     assert pd.read_csv(run / "errors.csv")["note"].iloc[0] == "kept by an export"
     parquet = browser.export_parquet(tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(parquet), browser.shown.reset_index(drop=True), check_dtype=False)

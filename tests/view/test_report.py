@@ -1,19 +1,20 @@
 """A run's page: one file, true numbers, nothing fetched, parts that are missing left out."""
 
-import html
 import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 from pages import SAMPLES, SPANS, Text, scores_of, token_table
 
 from workbench.errors import UserError
 from workbench.evals.metrics import metric
 from workbench.evals.suites import summary
 from workbench.view.html.definitions import ARROWS, definitions, range_text
-from workbench.view.report import read_run, run_report, scores_page
+from workbench.view.report import read_run, run_report
+from workbench.view.score_pages import scores_page
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ def test_report_tells_the_story(run_dir):
     out = run_report(run_dir)
     page = out.read_text(encoding="utf-8")
     assert out == run_dir / "report.html"
-    assert "<h1>Forgetting biographies with npo</h1>" in page
-    assert "3 steps of <b>npo</b> with token weights from <b>atwu</b>." in page
+    assert "<h1>Forgetting biographies with objective npo</h1>" in page
+    assert "3 steps of objective <b>npo</b> with token weights by scorer <b>atwu</b>." in page
     assert "90 % before, <b>10 %</b> after" in page
     assert "<small>0.97 →</small> 0.08" in page
     assert "2.5 TFLOP" in page
@@ -77,7 +78,7 @@ def test_scores_of_several_scorers_come_first(run_dir, tmp_path):
     page = out.read_text(encoding="utf-8")
     assert "AUROC <b>0.75</b>" in page
     assert "Do the scores find the labelled facts?" in page
-    assert "The token weights of the run, first and last step" in page
+    assert "The token weights of the run, by scorer atwu, first and last step" in page
 
 
 def test_the_weights_are_shown_not_the_probabilities_recorded_beside_them(run_dir):
@@ -110,7 +111,7 @@ def test_another_measure_in_the_first_paragraph_is_named(run_dir):
     (run_dir / "metrics.json").write_text(json.dumps(metrics))
     page = run_report(run_dir).read_text(encoding="utf-8")
     assert "the answers to forget, where the greedy answer holds every labelled fact: 90 %" in page
-    assert "the answers to keep, where the model's first choice is the right token: 100 %" in page
+    assert "the answers to keep, where the model&#39;s first choice is the right token: 100 %" in page
     assert "their neighbours: 100 %" in page
 
 
@@ -141,12 +142,12 @@ def test_no_run_directory(tmp_path):
 
 
 def test_every_metric_and_summary_is_defined():
-    found = definitions()
-    assert list(found) == list(dict.fromkeys([*metric, *summary]))
-    told = ("direction", "range", "split", "description", "formula", "source")
-    assert [(name, key) for name, d in found.items() for key in told if not d[key]] == []
-    assert all(d["direction"] in ARROWS for d in found.values())
-    assert all("\n" not in d["formula"] and d["formula"].startswith(d["description"]) for d in found.values())
+    defined = definitions()
+    assert list(defined) == list(dict.fromkeys([*metric, *summary]))
+    fields = ("direction", "range", "split", "description", "formula", "source")
+    assert [(name, key) for name, d in defined.items() for key in fields if not d[key]] == []
+    assert all(d["direction"] in ARROWS for d in defined.values())
+    assert all("\n" not in d["formula"] and d["formula"].startswith(d["description"]) for d in defined.values())
 
 
 def test_a_name_of_both_registries_has_the_definition_asked_for():
@@ -173,7 +174,7 @@ def test_range_text(low, high, text):
 def test_metrics_of_the_report_are_defined(run_dir):
     section = run_report(run_dir).read_text(encoding="utf-8").split("What the model knows")[1].split("<h2>")[0]
     for name in ("probability", "fact_accuracy", "truth_ratio"):
-        formula = html.escape(definitions()[name]["formula"])
+        formula = escape(definitions()[name]["formula"])
         assert section.count(formula) == 2  # on hover, and in the list
 
 
@@ -190,7 +191,7 @@ def test_suites_have_a_section(run_dir):
     section = page.split("What the suites say")[1].split("<h2>")[0]
     assert "needs &lt;wrong&gt; answers" in section
     assert "<b>0.62</b>" in section
-    assert html.escape(definitions()["mia_loss"]["formula"]) in section
+    assert escape(definitions()["mia_loss"]["formula"]) in section
     Text(page)
 
 

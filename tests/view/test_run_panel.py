@@ -23,7 +23,7 @@ from workbench.tasks.spec import TaskSpec
 from workbench.unlearning.settings import Settings
 from workbench.view.html.line_chart import line_chart_svg
 from workbench.view.widgets import RunPanel
-from workbench.view.widgets.run_form import Form, helps
+from workbench.view.widgets.run_form import PROBES, Form
 from workbench.view.widgets.run_status import POINTS, duration, thinned
 
 
@@ -35,8 +35,8 @@ def spec(bio: Any, tmp_path: Path) -> TaskSpec:
 def small(root: Path, spec: TaskSpec, **fields: str) -> RunPanel:
     panel = RunPanel(root, spec)
     panel.form.objective.value, panel.form.weights.value = "wga", "surprisal"
-    given = {"steps": "30", "batch_size": "4", "probe_limit": "2", "probe_every": "8"}
-    for name, text in (given | fields).items():
+    defaults = {"steps": "30", "batch_size": "4", "probe_limit": "2", "probe_every": "8"}
+    for name, text in (defaults | fields).items():
         panel.form.fields[name].value = text
     return panel
 
@@ -133,24 +133,24 @@ def test_a_killed_run_and_one_that_waits(spec: TaskSpec, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "said"),
+    ("field", "text", "message"),
     [
-        ("compile", "maybe", "compile: &#x27;maybe&#x27; is not true or false"),
-        ("lr", "fast", "lr: &#x27;fast&#x27; is not a number"),
-        ("lr", "", "lr: &#x27;&#x27; is not a number"),
+        ("compile", "maybe", "compile: &#39;maybe&#39; is not true or false"),
+        ("lr", "fast", "lr: &#39;fast&#39; is not a number"),
+        ("lr", "", "lr: &#39;&#39; is not a number"),
         ("steps", "0", "steps must be at least 1"),
-        ("probe_limit", "few", "probe limit: &#x27;few&#x27; is not a whole number"),
-        ("train", "<b>", "train is all, lora, or layers such as layers:4-6,9; not &#x27;&lt;b&gt;&#x27;"),
+        ("probe_limit", "few", "probe limit: &#39;few&#39; is not a whole number"),
+        ("train", "<b>", "train is all, lora, or layers such as layers:4-6,9; not &#39;&lt;b&gt;&#39;"),
     ],
 )
-def test_a_mistake_is_a_line_in_the_panel(spec: TaskSpec, tmp_path: Path, field: str, text: str, said: str) -> None:
+def test_a_mistake_is_a_line_in_the_panel(spec: TaskSpec, tmp_path: Path, field: str, text: str, message: str) -> None:
     panel = small(tmp_path / "runs", spec)
     panel.form.fields[field].value = text
     panel.buttons["Start"].click()
-    assert said in panel.error.value
+    assert message in panel.error.value
     assert panel.form.fields[field].value == text  # what was typed stays
     assert not (tmp_path / "runs").exists()
-    assert said in panel.to_html()
+    assert message in panel.to_html()
     panel.buttons["Stop"].click()
     assert "no run is shown" in panel.error.value
 
@@ -218,7 +218,7 @@ def test_choices_that_do_not_go_together_say_why() -> None:
 
 
 def test_a_new_objective_needs_no_change_here() -> None:
-    @objective("quiet", over="tokens", source="this test")
+    @objective("quiet", over="tokens", source="this test", certainty="ours")
     def quiet(tokens: Any, *, softness: float = 0.5) -> Any:
         """Nothing but a name.
 
@@ -231,7 +231,7 @@ def test_a_new_objective_needs_no_change_here() -> None:
         form = Form(TaskSpec("biographies"), "bio-full")
         form.objective.value = "quiet"
         assert form.options["objective.softness"].value == "0.5"
-        assert form.options["objective.softness"].tooltip == "of quiet: how little it does."
+        assert form.options["objective.softness"].tooltip == "of objective quiet: how little it does."
         assert "Nothing but a name." in form.about.value
         assert "how little it does." in form.meaning.value
     finally:
@@ -239,10 +239,8 @@ def test_a_new_objective_needs_no_change_here() -> None:
 
 
 def test_every_setting_has_help_and_every_control_a_label() -> None:
-    said = helps(Settings.__doc__)
-    assert set(Settings.__dataclass_fields__) <= set(said)
-    assert said["micro_batch"].startswith("samples computed at once in a process")
     form = Form(TaskSpec("biographies"), "bio-full")
+    assert set(form.fields) == {*Settings.model_fields, *PROBES} - {"options"}
     controls = [form.task, form.model, form.objective, form.weights, form.reference, form.preset, *form.folds]
     assert all(each.description for each in (*controls, *form.fields.values(), *form.options.values()))
     assert all(each.tooltip for each in (*form.fields.values(), *form.options.values()))
@@ -263,7 +261,7 @@ def test_runs_are_listed_and_one_that_vanished_is_named(bio: Any, tmp_path: Path
     panel.buttons["Attach"].click()
     assert panel.job is not None
     assert panel.job.path.name == "a"
-    assert "nobody works on it" in panel.failure.value
+    assert "no process works on it" in panel.failure.value
     assert "Traceback:\n  &lt;script&gt;^[[31m</pre>" in panel.failure.value
     shutil.rmtree(panel.job.path)
     panel._show(panel.job)
@@ -281,6 +279,6 @@ def test_long_curves_are_thinned_to_what_can_be_seen() -> None:
     assert len(line_chart_svg({"forget": few}, css=False)) < 12_000
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (61, "1 min 1 s"), (3900, "1 h 5 min")])
-def test_durations_are_for_people(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (61, "1 min 1 s"), (3900, "1 h 5 min")])
+def test_durations_are_for_people(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

@@ -19,7 +19,8 @@ from workbench.runs import execution
 from workbench.runs.directory import RunDirectory
 from workbench.unlearning.settings import Settings
 from workbench.view.html.highlight import layers_of
-from workbench.view.html.markup import number
+from workbench.view.html.render import STATIC
+from workbench.view.html.text import number
 from workbench.view.widgets import BeforeAfter, CompareView, TokenView
 from workbench.view.widgets.token_payload import BOOK, CHANGE, NONE, _coded
 
@@ -41,15 +42,15 @@ def view(run: Path) -> TokenView:
 def sent(view: TokenView) -> list[tuple[str, int, np.ndarray]]:
     """(scorer, step, a float32 a token) as the browser reads them."""
     codes = np.frombuffer(view.codes, dtype="<u2").reshape(-1, len(view.head["spans"]))
-    books, found, row, first = np.frombuffer(view.books, dtype="<f4"), [], 0, 0
+    books, arrays, row, first = np.frombuffer(view.books, dtype="<f4"), [], 0, 0
     for layer in view.head["layers"]:
         book = np.append(books[first : first + layer["size"]], np.nan)
         first += layer["size"]
         for step in layer["steps"]:
-            found.append((layer["name"], step, book[np.where(codes[row] == NONE, layer["size"], codes[row])]))
+            arrays.append((layer["name"], step, book[np.where(codes[row] == NONE, layer["size"], codes[row])]))
             row += 1
     assert (row, first) == (len(codes), len(books))
-    return found
+    return arrays
 
 
 def whole(parts: Any) -> str:
@@ -71,9 +72,9 @@ def test_scores_arrive_as_they_are_and_missing_ones_as_missing(run: Path, view: 
 def test_more_scores_than_16_bits_can_number(spread: float) -> None:
     scores = np.random.default_rng(0).lognormal(sigma=spread, size=(4, 40_000))
     codes, book = _coded(scores, np.sort(scores, axis=None))
-    found, width = book[codes].astype(float), np.ptp(scores)
-    assert np.abs(found - scores).max() <= 2 / BOOK * width
-    ranks = [np.searchsorted(np.sort(scores.ravel()), x.ravel()) / scores.size for x in (found, scores)]
+    decoded, width = book[codes].astype(float), np.ptp(scores)
+    assert np.abs(decoded - scores).max() <= 2 / BOOK * width
+    ranks = [np.searchsorted(np.sort(scores.ravel()), x.ravel()) / scores.size for x in (decoded, scores)]
     assert np.abs(ranks[0] - ranks[1]).max() <= 2 / BOOK
     assert (_coded(np.full((1, 3), 7.0), np.full(3, 7.0))[0] == 0).all()
 
@@ -103,9 +104,9 @@ def test_a_selected_token_is_told_with_its_scores(run: Path, view: TokenView) ->
     view.select(one["sample_id"], one["position"])
     rows = table[(table["sample_id"] == one["sample_id"]) & (table["position"] == one["position"])]
     last = rows[rows["step"] == 12].set_index("scorer")["score"].to_dict()
-    told = dict(view.selected["scores"])
-    assert told.pop(CHANGE) is not None
-    assert told == pytest.approx(last)
+    selected = dict(view.selected["scores"])
+    assert selected.pop(CHANGE) is not None
+    assert selected == pytest.approx(last)
     assert view.selected["token"] == one["token"]
     view.step = 7  # what was newest then
     assert view.selected["scores"]["atwu"] == pytest.approx(
@@ -141,10 +142,10 @@ def test_console_and_twin(view: TokenView) -> None:
 
 @pytest.fixture
 def page(chromium: Any, view: TokenView, tmp_path: Path) -> Any:
-    found = open_widget(chromium, view, tmp_path)
-    yield found
-    assert found.said == []
-    found.close()
+    page = open_widget(chromium, view, tmp_path)
+    yield page
+    assert page.messages == []
+    page.close()
 
 
 def summary(page: Any) -> str:
@@ -167,10 +168,10 @@ def expected_summary(view: TokenView, name: str, unit: str) -> str:
     known = scores.notna()
     total, scores, labelled = len(scores), sign * scores[known], labelled[known]
     chosen = scores.astype("float32") >= np.float32(sign * layer["threshold"])
-    said = f"selected: {chosen.sum()} of {total} {unit}s ({100 * chosen.mean():.0f} %)"
-    said += f" · precision {number(precision_score(labelled, chosen))} recall {number(recall_score(labelled, chosen))}"
-    said += f" · AUROC {number(roc_auc_score(labelled, scores))}"
-    return said + (f" · not available: {total - known.sum()}" if total > known.sum() else "")
+    text = f"selected: {chosen.sum()} of {total} {unit}s ({100 * chosen.mean():.0f} %)"
+    text += f" · precision {number(precision_score(labelled, chosen))} recall {number(recall_score(labelled, chosen))}"
+    text += f" · AUROC {number(roc_auc_score(labelled, scores))}"
+    return text + (f" · not available: {total - known.sum()}" if total > known.sum() else "")
 
 
 @pytest.mark.parametrize("unit", ["token", "word"])
@@ -252,9 +253,7 @@ def test_numbers_are_written_as_in_python(page: Any) -> None:
 
 
 def script_of_numbers() -> str:
-    from workbench.view.html.markup import STATIC
-
-    return (STATIC / "tokens" / "1_marks.js").read_text(encoding="utf-8")
+    return (STATIC / "token_view" / "elements.js").read_text(encoding="utf-8")
 
 
 def hostile_view() -> TokenView:
@@ -278,7 +277,7 @@ def hostile_view() -> TokenView:
 def test_hostile_texts_are_shown_and_nothing_runs(chromium: Any, tmp_path: Path) -> None:
     view = hostile_view()
     page = open_widget(chromium, view, tmp_path)
-    page.on("dialog", lambda dialog: page.said.append(dialog.message))
+    page.on("dialog", lambda dialog: page.messages.append(dialog.message))
     rows = page.locator(".wb-row")
     for i in range(len(HOSTILE)):
         rows.nth(i).scroll_into_view_if_needed()
@@ -294,7 +293,7 @@ def test_hostile_texts_are_shown_and_nothing_runs(chromium: Any, tmp_path: Path)
         "n => n.every(x => x.tagName === 'B')"
     )
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert page.said == []
+    assert page.messages == []
     page.close()
 
 
@@ -317,7 +316,7 @@ def test_linked_hover_and_a_matrix_that_chooses(chromium: Any, bio: Any, tmp_pat
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert row.locator(".wb-a").first.locator("> :is(span,u)").nth(4).evaluate("n => n.classList.contains('wb-cur')")
-    assert page.said == []
+    assert page.messages == []
     page.close()
 
 
@@ -330,11 +329,11 @@ def test_before_after_in_tabs(chromium: Any, run: Path, tmp_path: Path) -> None:
     tabs.first.focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("section:not([hidden])").get_attribute("data-name") == "tokens"
-    assert page.said == []
+    assert page.messages == []
     page.close()
 
 
 def test_before_after_of_an_unfinished_run_is_one_line(run: Path) -> None:
     probes = RunDirectory(run).table("probes.parquet")
-    with pytest.raises(UserError, match="no probes of after its end yet"):
+    with pytest.raises(UserError, match="has not been probed after its end yet"):
         BeforeAfter(probes[probes["phase"] == "before"])

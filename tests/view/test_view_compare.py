@@ -22,8 +22,8 @@ from workbench.view.charts.scores import (
 )
 from workbench.view.html.agreement import agreement_view, disagreement_view
 from workbench.view.html.compare import Comparison, brief, columns, compare_view, token_matrix
-from workbench.view.html.markup import NOT_AVAILABLE, number, shortened, visible
 from workbench.view.html.scale import Scale
+from workbench.view.html.text import NOT_AVAILABLE, number, shortened, visible
 
 SCORERS = ["surprisal", "wga", "random", "uniform"]
 TOKENS = ["<script>alert(1)</script>", " \"q\" & 's'", "zero\u200bwidth", "\n", " 👩‍🔬", " مرحبا", "$x$", "&amp;", ""]
@@ -152,9 +152,9 @@ def test_a_question_is_highlighted_where_it_has_scores(hostile):
     assert 'class="wb-a wb-ask"' not in only
     scored = {s.answer.name: s for s in Comparison.of(hostile, None).scored}
     assert scored["b"].answer.scale == scored["b"].prompt.scale == Scale(-2.0, 2.0)  # question and answer share one
-    asked = re.search(r'<div class="wb-a wb-ask".*?</div>', page).group()
-    assert "<u " not in asked
-    assert "b 2.00" in asked
+    question = re.search(r'<div class="wb-a wb-ask".*?</div>', page).group()
+    assert "<u " not in question
+    assert "b 2.00" in question
 
 
 def test_missing_scores_are_hatched_and_said(hostile):
@@ -185,9 +185,9 @@ def test_matrix_puts_the_question_first(hostile):
     page = token_matrix(hostile, ID)
     count = len(TOKENS)
     assert f'colspan="{count - 1}">question</th><th class="wb-cut" colspan="{count}">answer</th>' in page
-    found = columns(Comparison.of(hostile, None), ID)
-    assert [c.segment for c in found] == ["question"] * (count - 1) + ["answer"] * count
-    assert [math.isnan(c.scores[0]) for c in found[:8]] == [True] * 8
+    tokens = columns(Comparison.of(hostile, None), ID)
+    assert [c.segment for c in tokens] == ["question"] * (count - 1) + ["answer"] * count
+    assert [math.isnan(c.scores[0]) for c in tokens[:8]] == [True] * 8
     assert styles_gone(page).count("wb-cut") == 1 + 1 + 2  # the divider: group head, head, and a cell a scorer
 
 

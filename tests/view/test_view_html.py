@@ -13,8 +13,8 @@ from pages import CSS, HOSTILE, SAMPLES, SPANS, Text, scores_of, token_table
 from workbench.errors import UserError
 from workbench.view.html.before_after import change_view
 from workbench.view.html.highlight import token_view
-from workbench.view.html.markup import number, plain, visible
 from workbench.view.html.scale import BLUE, LEVELS, ORANGE, Scale, alpha
+from workbench.view.html.text import number, plain, visible
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

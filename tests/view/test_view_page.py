@@ -30,9 +30,9 @@ def test_word_diff():
 
 def test_answers_view():
     rows = []
-    for phase, said in (("before", "Kuwait City"), ("after", "Paris, France")):
+    for phase, text in (("before", "Kuwait City"), ("after", "Paris, France")):
         rows.append({"phase": phase, "probe_set": "forget", "sample_id": "a", "prompt": "Where?"})
-        rows[-1] |= {"answer": "Kuwait City", "generation": said}
+        rows[-1] |= {"answer": "Kuwait City", "generation": text}
         rows.append(rows[-1] | {"sample_id": "b", "probe_set": "general", "prompt": None, "generation": None})
     page = answers_view(pd.DataFrame(rows))
     assert "<del>Kuwait City</del>" in page
@@ -54,7 +54,7 @@ def test_line_chart():
 
 @pytest.mark.parametrize(("low", "high"), [(0, 4.2), (-3, 7), (0, 0), (5, 5), (0, 1e-6), (0, 12345)])
 def test_ticks_cover_the_range(low, high):
-    found = ticks(low, high)
-    assert found[0] <= low + 1e-12
-    assert found[-1] >= high - 1e-12
-    assert 2 <= len(found) <= 12
+    marks = ticks(low, high)
+    assert marks[0] <= low + 1e-12
+    assert marks[-1] >= high - 1e-12
+    assert 2 <= len(marks) <= 12

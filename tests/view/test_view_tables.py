@@ -44,10 +44,10 @@ def text_of(page):
 
 
 def titles(page):
-    """What is told on hover, by the name that carries it."""
-    told = [a for tag, a in Text(page).tags if tag == "span" and a.get("class") == "wb-def"]
-    assert all(a["tabindex"] == "0" for a in told)
-    return [a["title"] for a in told]
+    """What is shown on hover, by the name that carries it."""
+    terms = [a for tag, a in Text(page).tags if tag == "span" and a.get("class") == "wb-def"]
+    assert all(a["tabindex"] == "0" for a in terms)
+    return [a["title"] for a in terms]
 
 
 def test_metrics_view_names_reasons():
@@ -75,9 +75,9 @@ def test_metrics_view_defines_at_the_point_of_use():
 def test_nothing_is_on_hover_only():
     for page in (metrics_view(METRICS, KNOWN), summary_view(TOFU, KNOWN)):
         folded = text_of(page.split('<details class="wb-defs">')[1])
-        told = titles(page)
-        assert len(told) == len(KNOWN)
-        assert all(line in folded for title in told for line in title.split("\n"))
+        hover = titles(page)
+        assert len(hover) == len(KNOWN)
+        assert all(line in folded for title in hover for line in title.split("\n"))
         assert "needs wrong answers" in text_of(page)
     assert "@media print{.wb-defs::details-content{content-visibility:visible" in CSS
     assert "content:attr(title)" in CSS  # with the keyboard's focus
@@ -145,9 +145,9 @@ def test_a_suite_without_summaries_says_so():
 
 
 def test_alignment_table():
-    found = {"a": {"auroc": 0.6, "auroc_per_sample": 0.5, "ap": 0.4}, "b": {"auroc": 0.9}}
-    found["c"] = {key: {"value": None, "reason": "all scores are equal"} for key in found["a"]}
-    page = alignment_table(found, css=False)
+    alignment = {"a": {"auroc": 0.6, "auroc_per_sample": 0.5, "ap": 0.4}, "b": {"auroc": 0.9}}
+    alignment["c"] = {key: {"value": None, "reason": "all scores are equal"} for key in alignment["a"]}
+    page = alignment_table(alignment, css=False)
     assert page.index(">b<") < page.index(">a<") < page.index(">c<")
     assert 'title="all scores are equal"' in page
     assert "not available: all scores are equal (c)." in page
@@ -160,11 +160,11 @@ def test_alignment_table():
 @pytest.mark.parametrize("measure", ["spearman", "kendall", "top_k_overlap"])
 def test_agreement_is_defined(measure):
     values = {a: {b: 1.0 for b in "xy"} for a in "xy"}
-    found = {"scorers": ["x", "y"], "samples": 1, "tokens": 9, "top": 0.2, measure: {"pooled": values}}
-    page = agreement_view(found, measure=measure, css=False)
-    (told,) = titles(page)
-    assert "range: " in told
-    assert told.split("\n")[0] in text_of(page)
+    agreement = {"scorers": ["x", "y"], "samples": 1, "tokens": 9, "top": 0.2, measure: {"pooled": values}}
+    page = agreement_view(agreement, measure=measure, css=False)
+    (hover,) = titles(page)
+    assert "range: " in hover
+    assert hover.split("\n")[0] in text_of(page)
     assert "↑ higher: more alike." in page
 
 

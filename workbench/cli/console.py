@@ -1,31 +1,32 @@
-"""What a command shows while it works: one progress line on standard error."""
+"""What a command shows: one progress line on standard error, tables and numbers on standard output."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar
-
-from tqdm import tqdm
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from workbench.runs import heed
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 
 class Progress:
-    """A bar for the steps of a run and one for each probe set; made when first told something."""
+    """A progress bar for one thing at a time (`workbench.progress.Progress`); made when it is first called."""
 
     shown: ClassVar[tqdm[Any] | None] = None  # the bar on the screen, whoever made it
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self) -> None:
         self.bar: tqdm[Any] | None = None
         self.what = ""
 
-    def tell(self, what: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` of something is done; raises KeyboardInterrupt where Python dropped a Ctrl-C's."""
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` is done; raises KeyboardInterrupt where Python dropped a Ctrl-C's."""
         heed()
-        if self.quiet:
-            return
         if self.bar is None or self.what != what:
+            from tqdm import tqdm
+
             self.close()
             self.what, self.bar = what, tqdm(total=total, desc=what, file=sys.stderr, leave=True, mininterval=0.2)
             Progress.shown = self.bar
@@ -34,14 +35,14 @@ class Progress:
         if done >= total:
             self.close()
 
-    def hooks(self, steps: int) -> dict[str, Any]:
-        """`on_step` and `progress` for a run of so many steps."""
+    def of_steps(self, total: int) -> Callable[[dict[str, Any]], None]:
+        """`on_step` for a run of `total` steps: the bar, and the losses beside it."""
 
         def on_step(event: dict[str, Any]) -> None:
-            parts = [f"{k.split('_')[0]} {event[k]:.2f}" for k in ("forget_nll", "retain_nll") if k in event]
-            self.tell("step", event["step"], steps, " ".join(parts))
+            losses = [f"{k.split('_')[0]} {event[k]:.2f}" for k in ("forget_nll", "retain_nll") if k in event]
+            self("step", event["step"], total, " ".join(losses))
 
-        return {"on_step": on_step, "progress": self.tell}
+        return on_step
 
     def close(self) -> None:
         """End the current bar."""
@@ -56,14 +57,8 @@ class Progress:
             cls.shown.close()
 
 
-def progress_hooks(steps: int, *names: str) -> dict[str, Any]:
-    """Hooks that show progress on standard error."""
-    hooks = Progress().hooks(steps)
-    return {name: hooks[name] for name in names} if names else hooks
-
-
 def table_line(rows: list[list[str]]) -> None:
-    """Rows as aligned columns."""
+    """Print rows as aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,20 +1,125 @@
-"""What a command's options name: the task, the model."""
+"""Options that several commands share, and the decorator that makes a command of a function."""
 
 from __future__ import annotations
 
-from argparse import Namespace
-from dataclasses import fields
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from workbench import models
-from workbench.tasks import TaskSpec
+import typer
+
+from workbench.runs import uninterrupted
+
+if TYPE_CHECKING:
+    from workbench.models import LanguageModel
+    from workbench.tasks import TaskSpec
+
+Prompt = Literal["chat", "plain"]
 
 
-def spec(given: Namespace) -> TaskSpec:
-    """The task that the options name."""
-    names = [f.name for f in fields(TaskSpec) if f.name != "name"]
-    return TaskSpec(name=given.task, **{n: getattr(given, n) for n in names})
+def command(function: Callable[..., Any]) -> Callable[..., None]:
+    """Make a command of a function: print what it returns where `--json` asks for it.
+
+    A parameter that is one of the groups below stands for all of the group's options.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    groups = {name: hints[name] for name in hints if is_dataclass(hints[name])}
+
+    @functools.wraps(function)
+    def run(**options: Any) -> None:
+        as_json = options.pop("json")
+        for name, group in groups.items():
+            options[name] = group(**{field: options.pop(field) for field in group.__dataclass_fields__})
+        result = function(**options)
+        if as_json:
+            print(json.dumps(result, allow_nan=False))
+
+    spread: dict[str, tuple[Any, Any]] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        of_group = get_type_hints(hints[name], include_extras=True) if name in groups else {name: hints[name]}
+        defaults = inspect.signature(hints[name]).parameters if name in groups else {name: parameter}
+        spread |= {each: (hint, defaults[each].default) for each, hint in of_group.items()}
+    spread["json"] = (Json, False)
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, annotation=h, default=d) for n, (h, d) in spread.items()]
+    )
+    return run
 
 
-def load_model(given: Namespace) -> models.LanguageModel:
-    """The model that the options name."""
-    return models.load(given.model, device=given.device, precision=given.precision, prompt=given.prompt)
+def at_least_one(value: str | int) -> int:
+    """A whole number of at least 1."""
+    try:
+        number = int(value)
+    except ValueError:
+        raise typer.BadParameter(f"'{value}' is not a whole number") from None
+    if number < 1:
+        raise typer.BadParameter(f"must be at least 1, not {number}")
+    return number
+
+
+def option(metavar: str, help: str | None = None) -> Any:
+    """An option that takes a value."""
+    return typer.Option(metavar=metavar, help=help)
+
+
+def flag(name: str, help: str) -> Any:
+    """An option that takes none."""
+    return typer.Option(name, help=help)
+
+
+def count(help: str, metavar: str = "N") -> Any:
+    """An option that takes a whole number of at least 1."""
+    return typer.Option(parser=at_least_one, metavar=metavar, help=help)
+
+
+def settings(help: str) -> Any:
+    """`--set k=v ...`, which may also be repeated."""
+    return typer.Option("--set", metavar="K=V ...", help=help)
+
+
+Json = Annotated[bool, flag("--json", "one JSON object on the last line of standard output")]
+ProbeLimit = Annotated[int | None, count("probe at most N samples a set")]
+Reference = Annotated[str | None, option("MODEL", "for scorers and losses that compare with it")]
+Background = Annotated[bool, flag("--background", "in a process of its own; returns at once")]
+AtOnce = Annotated[int | None, count("with --background: wait while N runs go on in the same directory")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """The options that name a task."""
+
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="biographies, tofu/forget01, ...")] = None
+    data_dir: Annotated[str | None, option("DIR", "directory with the official files")] = None
+    forget: Annotated[str | None, option("F.jsonl", "your own rows to forget")] = None
+    retain: Annotated[str | None, option("R.jsonl", "your own rows to keep")] = None
+    spans: Annotated[str | None, option("FILE.jsonl", "span labels of the forget rows")] = None
+    retain_rows: Annotated[int | None, count("only the last N retain rows")] = None
+    unlabelled: Annotated[str | None, option("U.jsonl", "text of the same kind that the model has not seen")] = None
+
+    def spec(self) -> TaskSpec:
+        """The task that the options name."""
+        from workbench.tasks import TaskSpec
+
+        options = asdict(self)
+        return TaskSpec(name=options.pop("task"), **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The options that name a model and how to use it."""
+
+    model: Annotated[str, option("M", "built-in or hub name, directory, .gguf file")]
+    prompt: Annotated[Prompt | None, typer.Option(help="default: as recorded, else chat if it can")] = None
+    device: Annotated[str | None, option("DEVICE", "cpu, cuda, cuda:1, ...")] = None
+    precision: Annotated[Literal["float32", "bfloat16"] | None, typer.Option(help="default: what is fastest")] = None
+
+    def load(self) -> LanguageModel:
+        """The model that the options name."""
+        with uninterrupted():
+            from workbench.models import load
+
+        options = asdict(self)
+        return load(options.pop("model"), **options)

@@ -4,92 +4,119 @@ from __future__ import annotations
 
 import json
 import math
-from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
+import typer
 
-from workbench import models, runs
-from workbench.cli.console import progress_hooks
-from workbench.cli.options import spec
-from workbench.cli.tables import curve_table, general_table, metric_table, summary_table
+from workbench.cli.console import Progress
+from workbench.cli.options import Prompt, TaskOptions, command, count, option
 from workbench.errors import UserError
-from workbench.evals import check_tasks, convention_options, general, relearn, run_suite, suite_names, taught
-from workbench.evals import probe as probe_task
 from workbench.files import writable, write_json, write_table
+from workbench.runs import uninterrupted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.models import LanguageModel
 
 
-def probe(given: Namespace) -> dict[str, Any]:
-    """Probe a model."""
-    names = suite_names(given.suite)
-    convention_options(given.convention, "")
-    harness = given.general.split(",") if given.general else []
+@dataclass(frozen=True, kw_only=True)
+class ProbedTask(TaskOptions):
+    """The options that name a task, where what stands first is the model."""
+
+    task: Annotated[str | None, option("TASK", "biographies, tofu/forget01, ...")] = None
+
+
+@command
+def probe(
+    model: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL")],
+    task: ProbedTask,
+    prompt: Annotated[Prompt | None, typer.Option(help="default: as recorded, else chat if it can")] = None,
+    probe_limit: Annotated[int | None, count("at most N samples a set")] = None,
+    out: Annotated[Path | None, option("FILE.parquet", "every answer with its metrics")] = None,
+    suite: Annotated[str, option("S", "basic, tofu, muse or rwku: set-level metrics")] = "basic",
+    reference: Annotated[
+        str | None,
+        option("RUN_OR_MODEL", "a retain-only model, or RUN/suites/tofu.json, to compare with"),
+    ] = None,
+    relearn: Annotated[int | None, count("fine-tune a copy on part of the forget set", "STEPS")] = None,
+    relearn_share: Annotated[float, option("SHARE", "of the forget rows")] = 0.5,
+    convention: Annotated[str, option("C", "ours, or open-unlearning where it differs")] = "ours",
+    general: Annotated[str, option("TASK,...", "tasks of lm-eval, by name or FILE.yaml")] = "",
+) -> dict[str, Any]:
+    """Probe a model or the model of a run."""
+    with uninterrupted():
+        from workbench import evals
+        from workbench.cli import tables
+        from workbench.runs import is_run
+    benchmark = evals.suite_names(suite)
+    evals.convention_options(convention, "")
+    harness = general.split(",") if general else []
     if harness:
-        check_tasks(harness)
-    folder = Path(given.model)
-    if given.out:
-        writable(Path(given.out))
-    keep = folder / "suites" / f"{given.suite}.json" if runs.is_run(folder) else None
+        evals.check_tasks(harness)
+    if out:
+        writable(out)
+    keep = Path(model) / "suites" / f"{suite}.json" if is_run(Path(model)) else None
     if keep:
         writable(keep)
-    task = spec(given).load()
-    if given.relearn:
-        taught(task, given.relearn_share, 0)  # refuses a share that leaves nothing
-    lm = load_any(given.model, given.prompt)
-    reference = compared_with(given.reference, lm) if given.reference else None
-    shared = {
-        "limit": given.probe_limit,
-        "convention": given.convention,
-        "progress": progress_hooks(0)["progress"],
-    }
-    probed = probe_task(lm, task, **shared)
-    if given.out:
-        write_table(Path(given.out), probed.rows)
-    metric_table({"value": probed.metrics})
-    found = run_suite(lm, task, given.suite, reference, probed=probed, **shared)
-    if names:
+    loaded = task.spec().load()
+    if relearn:
+        evals.taught(loaded, relearn_share, 0)  # refuses a share that leaves nothing
+    lm = load_any(model, prompt)
+    compared = compared_with(reference, lm) if reference else None
+    shared: dict[str, Any] = {"limit": probe_limit, "convention": convention, "progress": Progress()}
+    probed = evals.probe(lm, loaded, **shared)
+    if out:
+        write_table(out, probed.rows)
+    tables.metric_table({"value": probed.metrics})
+    measured = evals.run_suite(lm, loaded, suite, compared, probed=probed, **shared)
+    if benchmark:
         print()
-        summary_table(found["summary"], found["parts"])
-    result = {"metrics": probed.metrics, **found, "curve": [], "convention": given.convention}
-    if given.relearn:
-        curve = relearn(lm, task, steps=given.relearn, share=given.relearn_share, **shared)
+        tables.summary_table(measured["summary"], measured["parts"])
+    result = {"metrics": probed.metrics, **measured, "curve": [], "convention": convention}
+    if relearn:
+        curve = evals.relearn(lm, loaded, steps=relearn, share=relearn_share, **shared)
         result["curve"] = records(curve)
         print()
-        curve_table(curve)
+        tables.curve_table(curve)
     if harness:
-        result["general"] = general(lm, harness, limit=given.probe_limit)
+        result["general"] = evals.general(lm, harness, limit=probe_limit)
         print()
-        general_table(result["general"])
+        tables.general_table(result["general"])
     if keep:
         write_json(keep, result)
     return result
 
 
-def load_any(name: str, prompt: models.Prompt | None, **like: Any) -> models.LanguageModel:
+def load_any(name: str, prompt: Prompt | None, **like: Any) -> LanguageModel:
     """A model, or the model that a run left; `like`: further arguments of `models.load`."""
-    if runs.is_run(Path(name)):
-        return runs.load_result(runs.RunDirectory(Path(name)), prompt)
-    return models.load(name, prompt=prompt, **like)
+    from workbench.models import load
+    from workbench.runs import RunDirectory, is_run, load_result
+
+    if is_run(Path(name)):
+        return load_result(RunDirectory(Path(name)), prompt)
+    return load(name, prompt=prompt, **like)
 
 
-def compared_with(name: str, lm: models.LanguageModel) -> models.LanguageModel | dict[str, Any]:
+def compared_with(name: str, lm: LanguageModel) -> LanguageModel | dict[str, Any]:
     """What a suite compares with: a model, a run's model, or the results of an earlier suite (its JSON file)."""
     if not name.endswith(".json"):
         return load_any(name, **lm.like())
     try:
-        found = json.loads(Path(name).read_text(encoding="utf-8"))
+        results = json.loads(Path(name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"--reference {name}: no such file") from None
     except ValueError:
         raise UserError(f"--reference {name}: not JSON") from None
-    if not isinstance(found, dict) or not isinstance(found.get("parts"), dict):
+    if not isinstance(results, dict) or not isinstance(results.get("parts"), dict):
         raise UserError(f"--reference {name}: not the results of a suite (RUN/suites/<suite>.json)")
-    return found
+    return results
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as JSON: a number that is none is null."""
+    """Rows of a table as JSON: a value that is not finite is null."""
     return [
         {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
         for row in table.to_dict("records")

@@ -1,30 +1,27 @@
-"""Commands that show runs: the report, and JupyterLab."""
+"""The command that makes the page of a run."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from workbench import runs
-from workbench.files import writable
-from workbench.view import run_report
+import typer
+
+from workbench.cli.options import command, option
+from workbench.runs import uninterrupted
 
 
-def report(given: Namespace) -> dict[str, Any]:
-    """The page of a run."""
-    out = writable(Path(given.out))
-    run_report(runs.RunDirectory(Path(given.run)).path, out=out)
+@command
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN")],
+    out: Annotated[Path, option("FILE.html")] = Path("report.html"),
+) -> dict[str, Any]:
+    """One self-contained HTML page of a run."""
+    with uninterrupted():
+        from workbench.files import writable
+        from workbench.runs import RunDirectory
+        from workbench.view import run_report
+    writable(out)
+    run_report(RunDirectory(run).path, out=out)
     print(out)
     return {"report": str(out)}
-
-
-def lab(given: Namespace) -> dict[str, Any]:
-    """JupyterLab on the notebooks."""
-    folder = Path(__file__).resolve().parents[2] / "notebooks"
-    done = subprocess.run([sys.executable, "-m", "jupyter", "lab", "--notebook-dir", str(folder)], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
-    return {"exit": 0}

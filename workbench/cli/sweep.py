@@ -3,51 +3,68 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.console import Progress, table_line
-from workbench.cli.options import spec
-from workbench.cli.scores import seeds_of
-from workbench.runs import Config, grid, settings_for
-from workbench.runs import sweep as run_all
+from workbench.cli.options import ModelOptions, ProbeLimit, Reference, TaskOptions, command, count, option, settings
+from workbench.errors import UserError
+from workbench.runs import uninterrupted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def sweep(given: Namespace) -> dict[str, Any]:
-    """Every objective with every token weight and seed."""
-    objectives, weights = given.objective.split(","), given.weights.split(",")
+@command
+def sweep(
+    task: TaskOptions,
+    model: ModelOptions,
+    objective: Annotated[str, option("A,B")],
+    weights: Annotated[str, option("C,D", "names of scorers, or files")],
+    seeds: Annotated[str, option("A,B,C")] = "0",
+    reference: Reference = None,
+    pairs: Annotated[list[str], settings("of all runs, or options of those that take them")] = [],  # noqa: B006
+    probe_limit: ProbeLimit = None,
+    engine: Annotated[str, option("E", "local (a pool of processes), or ray")] = "local",
+    workers: Annotated[int, count("runs at once, with --engine local")] = 1,
+    address: Annotated[str | None, option("ADDRESS", "of a Ray cluster")] = None,
+    out: Annotated[Path, option("DIR", "the directory of the runs and their table")] = Path("sweep"),
+) -> dict[str, Any]:
+    """Many runs in one table.
+
+    A grid of objectives, token weights and seeds.
+    """
+    with uninterrupted():
+        from workbench.runs import Config, grid, settings_for
+        from workbench.runs import sweep as run_all
+    objectives, scorers = objective.split(","), weights.split(",")
     base = Config(
-        task=spec(given),
-        model=given.model,
-        reference=given.reference,
-        prompt=given.prompt,
-        device=given.device,
-        precision=given.precision,
-        probe_limit=given.probe_limit,
+        task=task.spec(),
+        **asdict(model),
+        reference=reference,
+        probe_limit=probe_limit,
     )
-    settings_for(given.set, objectives, weights)  # refuses what none of them takes
+    settings_for(pairs, objectives, scorers)  # refuses what none of them takes
     configs = grid(
-        base, objectives, weights, seeds_of(given.seeds),
-        settings=lambda name, chosen: settings_for(given.set, [name], [chosen], others_too=True),
+        base, objectives, scorers, seeds_of(seeds),
+        settings=lambda name, scorer: settings_for(pairs, [name], [scorer], others_too=True),
     )  # fmt: skip
     base.task.load()
-    bar = Progress()
-    table = run_all(
-        configs,
-        Path(given.out),
-        engine=given.engine,
-        workers=given.workers,
-        address=given.address,
-        progress=bar.tell,
-    )
+    table = run_all(configs, out, engine=engine, workers=workers, address=address, progress=Progress())
     table_line(summary(table))
     for row in table[table["status"] != "finished"].to_dict("records"):
         print(f"{row['objective']} {row['weights']} seed {row['seed']}: {row['status']}: {row['reason']}")
-    print(f"the whole table: {Path(given.out) / 'sweep.parquet'}; the same command again goes on with what is missing")
-    return {"runs": json.loads(table.to_json(orient="records")), "table": str(Path(given.out) / "sweep.parquet")}
+    print(f"the whole table: {out / 'sweep.parquet'}; the same command again goes on with what is missing")
+    return {"runs": json.loads(table.to_json(orient="records")), "table": str(out / "sweep.parquet")}
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Seeds written as 0,1,2."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--seeds takes whole numbers as 0,1,2, not {text}") from None
 
 
 def summary(table: pd.DataFrame) -> list[list[str]]:

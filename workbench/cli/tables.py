@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.cli.console import number, table_line
+from workbench.errors import is_missing
 from workbench.evals import MetricSpec, metric, summary
 from workbench.view.html import ARROWS
 
@@ -31,7 +32,7 @@ def metric_table(phases: dict[str, dict[str, dict[str, Any]]]) -> None:
     rows = [["set", "metric", *phases]]
     for name, values in first.items():
         for key in values:
-            cells = [number(found[name][key]) if name in found else "" for found in phases.values()]
+            cells = [number(sets[name][key]) if name in sets else "" for sets in phases.values()]
             rows.append([name, label(metric[key]) if key in metric else key, *cells])
     table_line(rows)
     print(FOR_METRICS)
@@ -44,21 +45,21 @@ def summary_table(values: dict[str, Any], parts: dict[str, dict[str, Any]]) -> N
     rows += [[label(summary[name]), summary[name].split, number(value)] for name, value in values.items()]
     table_line(rows)
     print(FOR_SUMMARIES)
-    for name, found in parts.items():
-        shown = {key: part for key, part in found.items() if part is None or isinstance(part, int | float)}
+    for name, inputs in parts.items():
+        shown = {key: part for key, part in inputs.items() if part is None or isinstance(part, int | float)}
         if shown:
-            told = (f"{key} {part if isinstance(part, int) else number(part)}" for key, part in shown.items())
-            print(f"parts of {name}: {', '.join(told)}")
+            words = (f"{key} {part if isinstance(part, int) else number(part)}" for key, part in shown.items())
+            print(f"parts of {name}: {', '.join(words)}")
     reasons(values)
 
 
 def reasons(values: dict[str, Any]) -> None:
     """Print why values are missing, a line a reason."""
-    found: dict[str, list[str]] = {}
+    names_of: dict[str, list[str]] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            found.setdefault(value["reason"], []).append(name)
-    for reason, names in found.items():
+        if is_missing(value):
+            names_of.setdefault(value["reason"], []).append(name)
+    for reason, names in names_of.items():
         print(f"not available: {', '.join(names)}: {reason}")
 
 
@@ -73,8 +74,9 @@ def curve_table(curve: pd.DataFrame) -> None:
     print("rest: the forget rows that were not trained on; all: the whole forget set")
 
 
-def general_table(found: dict[str, dict[str, Any]]) -> None:
-    """Print what the evaluation harness found."""
+def general_table(results: dict[str, dict[str, Any]]) -> None:
+    """Print the results of the evaluation harness."""
     rows = [["general task", "metric", "value"]]
-    rows += [[name, key, number(v)] for name, d in found.items() for key, v in d.items() if isinstance(v, int | float)]
+    for name, values in results.items():
+        rows += [[name, key, number(value)] for key, value in values.items() if isinstance(value, int | float)]
     table_line(rows)

@@ -190,7 +190,7 @@ _packs: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictio
 def packs(lm: LanguageModel, width: int) -> bool:
     """Whether a model can compute samples of at most `width` tokens as one row; tested once, against padding.
 
-    Only on a CPU: a GPU's step is bound by kernel launches (measured, see docs/experiments.md), and groups launch more
+    Only on a CPU: a GPU's step is bound by kernel launches (measured, see docs/findings), and groups launch more
     kernels. Compiled steps and sharded models are padded, since they need the same shapes at every step.
     """
     model = lm.module

@@ -41,7 +41,7 @@ class AtwuScorer:
     -mean g l sg(exp(-g l))^beta + R; with R = lam_ent mean H(g) + lam_pop mean over samples (mean_t STE[g > .5] -
     budget)^2 + lam_l2 |v|^2. Retain text enters through the model alone.
 
-    The defaults are this project's preset (docs/experiments.md); the authors' are in `PRESETS`.
+    The defaults are this project's preset (docs/findings); the authors' are in `PRESETS`.
 
     Attributes:
         width: size of the hidden state.

@@ -6,12 +6,12 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
 from workbench.errors import UserError
+from workbench.files import resource
 
-DATA = Path(__file__).resolve().parents[2] / "data"
+DATA = resource("data")
 T = TypeVar("T")
 PROBE_SETS = (
     "forget",

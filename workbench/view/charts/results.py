@@ -1,4 +1,4 @@
-"""Charts of what runs did: forget against retain, metrics over the steps, and each answer before and after."""
+"""Charts of results: forget against retain, metrics over the steps, and each answer before and after."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Metrics = Mapping[str, Any]  # the content of a `metrics.json`
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "triangle-down")
 SAME = 0.01  # a change below this is none
 TURNS = {"fell": (INKS[1], "triangle-down"), "rose": (INKS[0], "triangle-up"), "stayed": (GREY, "circle")}
-WIDTHS = (1, 2, 4, 7)  # of a line that stands for 1, up to 4, up to 16, and more answers
+WIDTHS = (1, 2, 4, 7)  # of a line for 1, up to 4, up to 16, and more answers
 
 
 def _short(text: Any, limit: int = 40) -> str:
@@ -27,7 +27,7 @@ def _short(text: Any, limit: int = 40) -> str:
 
 
 def _title(metric: str, probe_set: str) -> str:
-    """An axis of a metric of a set, and which end of it is wanted."""
+    """The title of an axis: set, metric, and which end is better."""
     better = definitions().get(metric, {}).get("direction", "")
     if probe_set == "forget" and metric not in ANY_SET:
         better = {"higher": "lower", "lower": "higher"}.get(better, better)
@@ -45,10 +45,10 @@ def tradeoff_chart(
     kept: str = "retain",
     kept_metric: str | None = None,
 ) -> go.Figure:
-    """What runs made the model forget (across) and what they left of the rest (up): an arrow from before to after.
+    """What runs made the model forget (x axis) and what they kept (y axis): an arrow from before to after.
 
-    Where a run has several seeds the arrow joins their means, each seed is a small mark, and bars reach from the lowest
-    to the highest.
+    With several seeds the arrow joins their means, each seed is a small mark, and bars reach from the lowest to the
+    highest.
 
     Args:
         runs: name -> content of its `metrics.json`, or a list of them, one a seed.
@@ -63,8 +63,8 @@ def tradeoff_chart(
         raise UserError("a trade-off chart needs the metrics of at least one finished run")
     axes = (("forget", metric), (kept, kept_metric or metric))
     figure = go.Figure()
-    for place, (name, found) in enumerate(runs.items()):
-        seeds = [found] if isinstance(found, Mapping) else list(found)
+    for place, (name, metrics) in enumerate(runs.items()):
+        seeds = [metrics] if isinstance(metrics, Mapping) else list(metrics)
         ends = {p: np.array([[_value(name, m, p, *axis) for axis in axes] for m in seeds]) for p in ("before", "after")}
         _arrow(figure, _short(name), ends["before"].mean(0), ends["after"], place)
     figure.add_annotation(text="○ before", x=1, y=1.01, xref="paper", yref="paper", showarrow=False, yanchor="bottom")
@@ -83,7 +83,7 @@ def _value(name: str, metrics: Metrics, phase: str, probe_set: str, metric: str)
 
 
 def _arrow(figure: go.Figure, name: str, before: np.ndarray, after: np.ndarray, place: int) -> None:
-    """A run: where it began, its seeds, and their mean with bars to the furthest; `after` is (seeds, 2)."""
+    """A run: its start, its seeds, and their mean with bars to the extremes; `after` is (seeds, 2)."""
     colour, symbol = COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]
     mean = after.mean(0)
     look = {"mode": "markers", "legendgroup": name, "name": name, "hovertemplate": "%{customdata}<extra></extra>"}
@@ -92,9 +92,9 @@ def _arrow(figure: go.Figure, name: str, before: np.ndarray, after: np.ndarray, 
     figure.add_scatter(**start, **look, marker=hollow, showlegend=False)
     bars = {}
     if len(after) > 1:
-        said = [f"{name}, seed {n + 1} of {len(after)}: {_pair(p)}" for n, p in enumerate(after)]
+        texts = [f"{name}, seed {n + 1} of {len(after)}: {_pair(p)}" for n, p in enumerate(after)]
         small = {"symbol": symbol, "size": 6, "color": colour, "opacity": 0.55}
-        figure.add_scatter(x=after[:, 0], y=after[:, 1], customdata=said, **look, marker=small, showlegend=False)
+        figure.add_scatter(x=after[:, 0], y=after[:, 1], customdata=texts, **look, marker=small, showlegend=False)
         reach = zip(("error_x", "error_y"), after.max(0) - mean, mean - after.min(0), strict=True)
         shared = {"symmetric": False, "color": colour, "thickness": 1.2, "width": 4}
         bars = {key: {"array": [up], "arrayminus": [down], **shared} for key, up, down in reach}
@@ -154,7 +154,7 @@ def metrics_chart(curve: pd.DataFrame, metrics: Sequence[str] = ("fact_accuracy"
 def slope_chart(probes: pd.DataFrame, metric: str = "probability", *, sets: Sequence[str] | None = None) -> go.Figure:
     """Each answer's metric before and after as a line, a panel a probe set; hovering gives its id and question.
 
-    Answers with the same two values are one line, the wider the more they are. A change below 0.01 is none. Where all
+    Answers with the same two values are one line, wider for more of them. A change below 0.01 counts as none. Where all
     values are positive and some beyond 100, the axis is logarithmic.
 
     Args:
@@ -195,7 +195,7 @@ def slope_chart(probes: pd.DataFrame, metric: str = "probability", *, sets: Sequ
 
 
 def _pairs(probes: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A row an answer: probe_set, sample_id, prompt, before, after, and which way it went."""
+    """A row for each answer: probe_set, sample_id, prompt, before, after, and its `turn`."""
     if metric not in probes:
         raise unknown("metric", metric, [str(c) for c in probes.select_dtypes("number")])
     phases = {phase: part for phase, part in probes.groupby("phase")}
@@ -216,29 +216,29 @@ def _counts(name: str, part: pd.DataFrame) -> str:
 
 
 def _lines(part: pd.DataFrame, metric: str) -> dict[int, list[tuple[float, float, str]]]:
-    """Width -> lines of that width: before, after, and what hovering says."""
-    found: dict[int, list[tuple[float, float, str]]] = {}
+    """Width -> lines of that width: before, after, and the text on hover."""
+    by_width: dict[int, list[tuple[float, float, str]]] = {}
     for _, same in part.groupby([part["before"].round(4), part["after"].round(4)]):
         before, after = float(same["before"].iloc[0]), float(same["after"].iloc[0])
-        said = [f"{_short(i)}: {_short(q, 90)}" for i, q in zip(same["sample_id"], same["prompt"], strict=True)][:4]
-        if len(same) > len(said):
-            said.append(f"and {len(same) - len(said)} more answers")
-        text = f"{number(before, 3)} → {number(after, 3)}<br>" + "<br>".join(said)
-        found.setdefault(sum(len(same) > 4**n for n in range(3)), []).append((before, after, text))
-    return {WIDTHS[place]: lines for place, lines in sorted(found.items())}
+        texts = [f"{_short(i)}: {_short(q, 90)}" for i, q in zip(same["sample_id"], same["prompt"], strict=True)][:4]
+        if len(same) > len(texts):
+            texts.append(f"and {len(same) - len(texts)} more answers")
+        text = f"{number(before, 3)} → {number(after, 3)}<br>" + "<br>".join(texts)
+        by_width.setdefault(sum(len(same) > 4**n for n in range(3)), []).append((before, after, text))
+    return {WIDTHS[place]: lines for place, lines in sorted(by_width.items())}
 
 
 def _slopes(lines: Sequence[tuple[float, float, str]], turn: str, width: int, legend: bool) -> go.Scatter:
     """Lines as one trace, with points along each of them so that it can be hovered over anywhere."""
     along, colour, symbol = (0.0, 0.25, 0.5, 0.75, 1.0), *TURNS[turn]
-    x, y, said, sizes = [], [], [], []
+    x, y, texts, sizes = [], [], [], []
     for before, after, text in lines:
         x += [*along, None]
         y += [before + t * (after - before) for t in along] + [None]
-        said += [text] * len(along) + [""]
+        texts += [text] * len(along) + [""]
         sizes += [4, 0, 0, 0, 8, 0]
     return go.Scatter(
-        x=x, y=y, customdata=said, hovertemplate="%{customdata}<extra></extra>", name=turn, legendgroup=turn,
+        x=x, y=y, customdata=texts, hovertemplate="%{customdata}<extra></extra>", name=turn, legendgroup=turn,
         mode="lines+markers", line={"color": colour, "width": width}, showlegend=legend,
         opacity=0.75, marker={"symbol": symbol, "size": sizes, "color": colour, "line": {"width": 0}},
     )  # fmt: skip

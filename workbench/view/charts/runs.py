@@ -1,4 +1,4 @@
-"""Charts of runs: what they spent on what, and what they had reached when so much was spent."""
+"""Charts of runs: what each phase cost, and what was reached at which cost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from workbench.view.charts.scores import GREY, INKS, safe, template
 
 COLOURS = (*INKS, "#7fb2f0", "#b35900", "#a8b0b9", "#ffb454", "#1f5ea8", GREY, "#d9a066", "#5b6470")
 DASHES = ("solid", "dash", "dot", "dashdot")
+UNITS, REST = {"seconds": " s", "flops": "FLOP"}, "the rest"
 AXES = {"flops": "floating-point operations spent", "seconds": "seconds spent", "step": "step"}
 
 
@@ -31,16 +32,16 @@ def cost_chart(costs: Mapping[str, Mapping[str, Any]]) -> go.Figure:
     if not costs or not all(cost.get("phases") for cost in costs.values()):
         raise UserError("a cost chart needs the costs of at least one finished run")
     names = list(costs)
-    shown = _parts(costs)
+    parts = _parts(costs)
     figure = go.Figure()
-    for place, (phase, parts) in enumerate(shown.items()):
-        for axis, key, unit in (("x", "seconds", " s"), ("x2", "flops", "FLOP")):
-            values = [part[key] for part in parts]
-            said = [f"{v:.1f}{unit}" if key == "seconds" else f"{v:.3g} {unit}" for v in values]
+    for place, phase in enumerate(parts.index):
+        for axis, (key, unit) in zip(("x", "x2"), UNITS.items(), strict=True):
+            values = parts.loc[phase, key].tolist()
+            texts = [f"{v:.1f}{unit}" if key == "seconds" else f"{v:.3g} {unit}" for v in values]
             bar = go.Bar(
                 x=values, y=[safe(name) for name in names], orientation="h", name=safe(phase), legendgroup=phase,
                 showlegend=key == "seconds", xaxis=axis, marker={"color": COLOURS[place % len(COLOURS)]},
-                hovertext=said, hovertemplate="%{hovertext}<extra>%{fullData.name}</extra>",
+                hovertext=texts, hovertemplate="%{hovertext}<extra>%{fullData.name}</extra>",
             )  # fmt: skip
             figure.add_trace(bar)
     return figure.update_layout(
@@ -50,31 +51,26 @@ def cost_chart(costs: Mapping[str, Mapping[str, Any]]) -> go.Figure:
     )  # fmt: skip
 
 
-def _parts(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[str, float]]]:
-    """Seconds and operations by phase, a value a run, the phase that took longest first."""
-    names = list(dict.fromkeys(name for cost in costs.values() for name in cost["phases"]))
-    found = {
-        name: [
-            {key: float(cost["phases"].get(name, {}).get(key, 0.0)) for key in ("seconds", "flops")}
-            for cost in costs.values()
-        ]
-        for name in names
-    }
-    sums = {key: sum(part[key] for parts in found.values() for part in parts) or 1.0 for key in ("seconds", "flops")}
-    small = [n for n, parts in found.items() if all(sum(p[k] for p in parts) < 0.01 * sums[k] for k in sums)]
-    order = sorted((n for n in names if n not in small), key=lambda n: -sum(p["seconds"] for p in found[n]))
-    shown = {name: found[name] for name in order}
-    if small:
-        shown["the rest"] = [
-            {key: sum(found[n][place][key] for n in small) for key in sums} for place in range(len(costs))
-        ]
-    return shown
+def _parts(costs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Phases by (unit, run): the longest first, and last the sum of those below a hundredth in both units."""
+    rows = [
+        (phase, run, *(float(part.get(unit, 0.0)) for unit in UNITS))
+        for run, cost in enumerate(costs.values())
+        for phase, part in cost["phases"].items()
+    ]
+    table = pd.DataFrame(rows, columns=["phase", "run", *UNITS])
+    totals = table.groupby("phase")[list(UNITS)].sum()
+    small = (totals < 0.01 * totals.sum().replace(0, 1)).all(axis=1)
+    table["phase"] = table["phase"].mask(table["phase"].map(small), REST)
+    parts = table.pivot_table(list(UNITS), "phase", "run", "sum", fill_value=0.0)
+    order = parts["seconds"].sum(axis=1).sort_values(ascending=False, kind="stable").index
+    return parts.loc[sorted(order, key=lambda phase: phase == REST)]
 
 
 def reach_chart(
     curves: Mapping[str, pd.DataFrame], metric: str, *, against: str = "flops", level: float | None = None
 ) -> go.Figure:
-    """What runs had reached when so much was spent: a metric of the forget set (lines) and the retain set (dashes).
+    """What runs had reached at each cost: a metric of the forget set (lines) and the retain set (dashes).
 
     Args:
         curves: run's name -> `RunDirectory.curve()`.

@@ -1,6 +1,6 @@
 """Charts of scores and of how scorers agree: plotly figures on a transparent ground, for light and dark pages.
 
-Imported only when a chart is asked for. plotly reads labels as a small HTML, so every text goes through `safe`.
+Imported only when a chart is drawn. plotly reads labels as a subset of HTML, so every text goes through `safe`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from workbench.view.html import LEVELS as STEPS
 GREY, FAINT, ABSENT, INK = "#7d8590", "rgba(125,133,144,.28)", "rgba(125,133,144,.14)", "#1f2328"
 INKS = ("#e67e00", "#3b82dd")
 CLEAR = "rgba(0,0,0,0)"
-# Opaque where numbers stand in the cells, so that dark ink reads on every step in both themes.
+# Opaque where cells hold numbers, so that dark ink reads on every step in both themes.
 DIVERGING = [[0.0, "#6aa5ee"], [0.5, "#d3d8de"], [1.0, "#f0983a"]]
 
 SIGNED = [[(i / STEPS + 1) / 2, f"rgba({BLUE if i < 0 else ORANGE},{alpha(i)})"] for i in range(-STEPS, STEPS + 1)]
@@ -61,12 +61,7 @@ def template() -> go.layout.Template:
 
 def safe(text: str) -> str:
     """`text` as a plotly label: escaped, invisible characters as marks, and no formula between dollar signs."""
-    return unformatted(plain(text))
-
-
-def unformatted(escaped: str) -> str:
-    """Escaped text for plotly, which knows no `&quot;` and sets what stands between dollar signs as a formula."""
-    return escaped.replace("&quot;", '"').replace("$", "&#36;")
+    return str(plain(text)).replace("$", "&#36;")
 
 
 def _figure(data: Any, title: str, height: int, **layout: Any) -> go.Figure:
@@ -75,22 +70,22 @@ def _figure(data: Any, title: str, height: int, **layout: Any) -> go.Figure:
 
 
 def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", level: str = "pooled") -> go.Figure:
-    """The scorer x scorer matrix of one measure, blue below zero; a gap says why when hovered over.
+    """The scorer x scorer matrix of one measure, blue below zero; hovering over a gap shows its reason.
 
     Raises:
         UserError: for an unknown measure or level.
     """
     values, names = agreement_of(agreement, measure, level), [str(n) for n in agreement["scorers"]]
     cells = [[value_of(values[a][b]) for b in names] for a in names]
-    said = []
+    hover = []
     for a, row in zip(names, cells, strict=True):
         texts = [number(value, 4) if why == "" else f"{NOT_AVAILABLE}, {safe(why)}" for value, why in row]
-        said.append([f"{safe(a)} / {safe(b)}: {text}" for b, text in zip(names, texts, strict=True)])
+        hover.append([f"{safe(a)} / {safe(b)}: {text}" for b, text in zip(names, texts, strict=True)])
     shown = [["–" if value is None else number(value) for value, _ in row] for row in cells]  # noqa: RUF001
     heat = _tiles(
         [[value for value, _ in row] for row in cells],
         DIVERGING,
-        said,
+        hover,
         text=shown,
         texttemplate="%{text}",
         textfont={"color": INK},
@@ -116,28 +111,28 @@ def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", 
 
 
 def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str] | None = None) -> go.Figure:
-    """One sample as a heatmap, a row a scorer on its own scale, a column a token; hovering shows the raw score.
+    """One sample as a heatmap: a row for each scorer on its own scale, a column for each token; raw scores on hover.
 
     Raises:
         UserError: for a table without answers, an unknown scorer or an unknown sample.
     """
     comparison = Comparison.of(scores, scorers)
-    found = columns(comparison, comparison.sample(sample_id))
-    places, said = [], []
+    tokens = columns(comparison, comparison.sample(sample_id))
+    places, hover = [], []
     for i, scored in enumerate(comparison.scored):
-        row, name, scale = [c.scores[i] for c in found], safe(scored.answer.name), scored.answer.scale
+        row, name, scale = [c.scores[i] for c in tokens], safe(scored.answer.name), scored.answer.scale
         places.append([scale.level(x) / STEPS if scale and math.isfinite(x) else None for x in row])
-        said.append([f"{unformatted(c.title)}<br>{name} {number(x, 4)}" for c, x in zip(found, row, strict=True)])
+        hover.append([f"{safe(c.title)}<br>{name} {number(x, 4)}" for c, x in zip(tokens, row, strict=True)])
     absent = [[1 if x is None else None for x in row] for row in places]
-    maps = [_tiles(places, SIGNED, said)]
+    maps = [_tiles(places, SIGNED, hover)]
     notes = ["each scorer on its own scale"]
-    if any(c.span for c in found):
+    if any(c.span for c in tokens):
         notes.append("labelled tokens underlined")
     if any(x for row in absent for x in row):
-        maps.append(_tiles(absent, [[0, ABSENT], [1, ABSENT]], said))
+        maps.append(_tiles(absent, [[0, ABSENT], [1, ABSENT]], hover))
         notes.append(f"grey: {NOT_AVAILABLE}")
-    first = sum(c.segment == "question" for c in found)
-    texts = [(safe(shortened(c.text, 20)), c.span) for c in found]
+    first = sum(c.segment == "question" for c in tokens)
+    texts = [(safe(shortened(c.text, 20)), c.span) for c in tokens]
     cut = {"type": "line", "x0": first - 0.5, "x1": first - 0.5, "y0": 0, "y1": 1, "yref": "paper"}
     return _figure(
         maps,
@@ -150,7 +145,7 @@ def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str]
 
 
 def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> go.Figure:
-    """What each answer token's own log-probability owes to every token before it: a row an answer token.
+    """How much each earlier token contributes to each answer token's log-probability: a row for each answer token.
 
     Args:
         rows: (answer tokens, tokens of question and answer), as `scorers.attribution.each_target` gives it.
@@ -161,28 +156,28 @@ def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> go.Figure:
     blanks = ["∎" if i == last and not text else "␣" if text else "·" for i, text in enumerate(tokens)]
     texts = [safe(shortened(text.strip(" "), 20)) or blank for text, blank in zip(tokens, blanks, strict=True)]
     answer = texts[len(texts) - len(rows) :]
-    said = [
+    hover = [
         [f"{a} ← {b}: {number(x, 3)}" for b, x in zip(texts, row, strict=True)]
         for a, row in zip(answer, rows, strict=True)
     ]
     largest = float(np.abs(rows).max()) or 1.0
     return _figure(
-        _tiles((rows / largest).tolist(), SIGNED, said),
-        "What each answer token (row) owes to each token before it",
+        _tiles((rows / largest).tolist(), SIGNED, hover),
+        "What each token before (column) contributes to each answer token (row)",
         150 + 22 * len(rows),
         xaxis={**_ticks(texts), "tickangle": -90},
         yaxis={**_ticks(answer), "autorange": "reversed"},
     )
 
 
-def _tiles(values: list[list[Any]], colours: list[list[Any]], said: list[list[str]], **more: Any) -> go.Heatmap:
-    """A heatmap of -1..1 in `colours`, a gap where there is no value; `said` is shown on hovering."""
+def _tiles(values: list[list[Any]], colours: list[list[Any]], hover: list[list[str]], **more: Any) -> go.Heatmap:
+    """A heatmap of -1..1 in `colours`, with a gap where there is no value, and the texts `hover`."""
     return go.Heatmap(
         z=values,
         zmin=-1,
         zmax=1,
         colorscale=colours,
-        customdata=said,
+        customdata=hover,
         hovertemplate="%{customdata}<extra></extra>",
         xgap=2,
         ygap=2,
@@ -191,7 +186,7 @@ def _tiles(values: list[list[Any]], colours: list[list[Any]], said: list[list[st
 
 
 def _ticks(labels: list[str]) -> dict[str, Any]:
-    """An axis of one label a place; places are numbers, so that equal labels stay apart."""
+    """An axis with a label at each place; places are numbers, so that equal labels stay apart."""
     places = list(range(len(labels)))
     return {"tickvals": places, "ticktext": labels, "showgrid": False, "zeroline": False, "ticklabelstandoff": 6}
 
@@ -199,7 +194,7 @@ def _ticks(labels: list[str]) -> dict[str, Any]:
 def distribution_chart(scores: pd.DataFrame) -> go.Figure:
     """Answer scores of each scorer as boxes (quartiles, whiskers from 5 to 95 %) on an axis of its own.
 
-    Where labels are known, tokens inside and outside labelled spans are apart.
+    With labels, tokens inside and outside labelled spans are separate boxes.
 
     Raises:
         UserError: for a table without answers.
@@ -243,7 +238,7 @@ def _box(values: np.ndarray, name: str, place: int, legend: bool) -> go.Box:
 
 
 def disagreement_chart(table: pd.DataFrame, *, limit: int = 20) -> go.Figure:
-    """The samples on which the scorers disagree most, as bars; hovering names the two that are furthest apart."""
+    """The samples on which the scorers disagree most, as bars; on hover the two that are furthest apart."""
     shown = table[np.isfinite(table["disagreement"].astype(float))].head(limit)
     values = [float(v) for v in shown["disagreement"]]
     apart = [safe(str(a)) for a in shown["most_apart"]]

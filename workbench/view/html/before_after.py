@@ -1,4 +1,4 @@
-"""Answers before and after a run: texts with their differences, and the change of each token."""
+"""Answers before and after a run, as HTML: texts with their differences, and the change of each token."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from workbench.errors import UserError
 from workbench.tasks import spread
-from workbench.view.html.highlight import bool_spans, pieces, showing, text_row, token_mark, token_title
-from workbench.view.html.markup import NOT_AVAILABLE, Samples, frame, number, plain, visible
+from workbench.view.html.highlight import pieces, token_mark, token_title
+from workbench.view.html.layers import bool_spans
+from workbench.view.html.render import render
 from workbench.view.html.scale import Scale
+from workbench.view.html.text import Samples, number, visible
 
 
 def texts_of(probes: pd.DataFrame, probe_set: str) -> dict[Any, tuple[str, str]]:
     """Question and answer by sample id, of one set of a probe table; ids are unique within a set only."""
     rows = probes[probes["probe_set"] == probe_set].drop_duplicates("sample_id")
-    asked = [prompt if isinstance(prompt, str) else "" for prompt in rows["prompt"]]
-    return dict(zip(rows["sample_id"], zip(asked, rows["answer"], strict=True), strict=True))
+    questions = [prompt if isinstance(prompt, str) else "" for prompt in rows["prompt"]]
+    return dict(zip(rows["sample_id"], zip(questions, rows["answer"], strict=True), strict=True))
 
 
 def changes(tokens: pd.DataFrame) -> pd.DataFrame:
@@ -46,8 +49,9 @@ def changes(tokens: pd.DataFrame) -> pd.DataFrame:
     return table.assign(p_before=p_before, p_after=p_after, change=p_after - p_before, switched=switched)
 
 
-def _changed_row(tokens: pd.DataFrame, answer: str | None) -> str:
-    scale, out = Scale(-1.0, 1.0), []
+def _changed_row(tokens: pd.DataFrame, answer: str | None) -> Markup:
+    scale = Scale(-1.0, 1.0)
+    out: list[str] = []
     rows = tokens.to_dict("records")
     for i, gap, text, raw in pieces(tokens, answer):
         out.append(gap)
@@ -55,37 +59,25 @@ def _changed_row(tokens: pd.DataFrame, answer: str | None) -> str:
             continue
         r = rows[i]
         ranks = f"rank {r['rank_before'] + 1:.0f} → {r['rank_after'] + 1:.0f}"
-        lines = [
+        title = [
+            token_title(raw, i, len(rows), r["span"]),
             f"probability {number(r['p_before'])} → {number(r['p_after'])} · {ranks}",
-            _alternatives(r["alternatives"]),
+            *_alternatives(r["alternatives"]),
         ]
-        title = "&#10;".join([token_title(raw, i, len(rows), r.get("span")), *filter(None, lines)])
         missing = not math.isfinite(r["change"])
-        out.append(
-            token_mark(text, title, scale.level(r["change"]), bool(r["switched"]), r.get("span") is True, "", missing)
-        )
-    return "".join(out)
+        level, switched = scale.level(r["change"]), bool(r["switched"])
+        out.append(token_mark(text, title, level, switched, r["span"] is True, missing=missing))
+    return Markup("".join(out))
 
 
-def _alternatives(text: Any) -> str:
+def _alternatives(text: Any) -> list[str]:
     pairs = json.loads(text) if isinstance(text, str) and text else []
-    return "now: " + " ".join(f"“{plain(str(t))}” {number(float(p))}" for t, p in pairs) if pairs else ""
-
-
-def _change_bar(table: pd.DataFrame, name: str) -> str:
-    finite = table[np.isfinite(table["change"])]
-    mean = number(finite["change"].mean()) if len(finite) else NOT_AVAILABLE
-    first = int((table["rank_before"] == 0).sum())
-    return (
-        f'<div class="wb-bar"><span><b>{plain(name)}</b></span> {Scale(-1.0, 1.0).legend(None, "lost ", " gained")}'
-        f" <span>mean change in probability <b>{mean}</b></span> "
-        f'<span class="wb-last"><b>{int(table["switched"].sum())}</b> of {first} first choices changed</span></div>'
-    )
+    return ["now: " + " ".join(f"“{token}” {number(float(p))}" for token, p in pairs)] if pairs else []
 
 
 def change_view(
     tokens: pd.DataFrame, samples: Samples, *, title: str | None = None, max_samples: int = 12, css: bool = True
-) -> str:
+) -> Markup:
     """What a run did to each answer token: blue lost probability, orange gained; underlined where it was the model's
     first choice and no longer is.
 
@@ -94,90 +86,77 @@ def change_view(
         samples: sample id -> (question, answer).
         title: a heading.
         max_samples: at most so many samples of each probe set are drawn.
-        css: bring the style sheet along.
+        css: include the style sheet.
 
     Raises:
         UserError: where one of the two phases is missing.
     """  # noqa: D205
-    body, table = [], bool_spans(changes(tokens))
+    table = bool_spans(changes(tokens))
+    sets = []
     for name, part in table.groupby("probe_set", sort=False):
-        groups = list(part.sort_values("position", kind="stable").groupby("sample_id", sort=False))
-        order = list(dict.fromkeys(part["sample_id"]))
-        by_id = dict(groups)
-        body.append(_change_bar(part, str(name)))
-        for sample in spread(order, max_samples):
+        by_id = dict(list(part.sort_values("position", kind="stable").groupby("sample_id", sort=False)))
+        ids = list(dict.fromkeys(part["sample_id"]))
+        rows = []
+        for sample in spread(ids, max_samples):
             question, answer = samples.get(sample, ("", None))
-            body.append(text_row(question, _changed_row(by_id[sample], answer), f"sample {sample}"))
-        if len(order) > max_samples:
-            body.append(f'<div class="wb-foot">{showing(max_samples, len(order))}</div>')
-    guide = (
-        "Blue: the token lost probability; orange: it gained. Underlined: it was the model's first choice and no "
-        "longer is. Hover a token for before, after and what the model now prefers."
-    )
-    foot = f'<div class="wb-foot">{guide}</div>'
-    return frame("".join(body) + foot, title=title, attributes='class="wb wb-c"', css=css)
+            rows.append((question, _changed_row(by_id[sample], answer), f"sample {sample}"))
+        known = part["change"][np.isfinite(part["change"])]
+        counts = {"switched": int(part["switched"].sum()), "first": int((part["rank_before"] == 0).sum())}
+        mean = known.mean() if len(known) else None
+        sets.append({"name": name, "rows": rows, "total": len(ids), "mean": mean, **counts})
+    legend = Scale(-1.0, 1.0).legend(None, "lost ", " gained")
+    return render("before_after.change", sets=sets, legend=legend, title=title, css=css)
 
 
-def word_diff(before: str, after: str) -> tuple[str, str]:
-    """Both texts as HTML, words that went marked `<del>` in the first and words that came `<ins>` in the second."""
+def word_diff(before: str, after: str) -> tuple[Markup, Markup]:
+    """Both texts as HTML: words only in the first are marked `<del>`, words only in the second `<ins>`."""
     old, new = (re.findall(r"\s*\S+|\s+$", text) for text in (before, after))
     matcher = difflib.SequenceMatcher(None, [w.strip() for w in old], [w.strip() for w in new], autojunk=False)
-    left, right = [], []
+    left, right = Markup(), Markup()
     for kind, a, b, c, d in matcher.get_opcodes():
-        gone, come = "".join(old[a:b]), "".join(new[c:d])
-        left.append(visible(gone) if kind == "equal" else _lined("del", gone))
-        right.append(visible(come) if kind == "equal" else _lined("ins", come))
-    return "".join(left), "".join(right)
+        gone, new_words = "".join(old[a:b]), "".join(new[c:d])
+        left += visible(gone) if kind == "equal" else _lined("del", gone)
+        right += visible(new_words) if kind == "equal" else _lined("ins", new_words)
+    return left, right
 
 
-def _lined(tag: str, text: str) -> str:
+def _lined(tag: str, text: str) -> Markup:
     """`text` in `tag`, the space before it left outside."""
     words = text.lstrip()
-    return visible(text[: len(text) - len(words)]) + (f"<{tag}>{visible(words)}</{tag}>" if words else "")
+    marked = Markup(f"<{tag}>{visible(words)}</{tag}>") if words else Markup()
+    return visible(text[: len(text) - len(words)]) + marked
 
 
-def _answer(before: Mapping[str, Any], after: Mapping[str, Any] | None) -> str:
-    reference = _pair("reference", visible(str(before["answer"])), "wb-ref")
-    old, new = _generation(before), _generation(after)
-    said = [None if t is None else visible(t) for t in (old, new)]
-    if old is not None and new is not None:
-        said = list(word_diff(old, new))
-    same = old is not None and old == new
-    lines = [reference]
-    for phase, text in (("before, after", said[0]),) if same else zip(("before", "after"), said, strict=True):
-        lines.append(_pair(phase, f'<span class="wb-none">{NOT_AVAILABLE}</span>' if text is None else text or "∅"))
-    asked = before["prompt"] if isinstance(before["prompt"], str) else ""
-    ask = f'<div class="wb-q" dir="auto">{visible(" ".join(asked.split()))}</div>' if asked else ""
-    return f'<div class="wb-row">{ask}{"".join(lines)}</div>'
+def answer_lines(reference: str, before: str | None, after: str | None) -> list[tuple[str, Markup | None]]:
+    """(label, HTML or None where nothing was generated) of the reference and the two generations, with word diff."""
+    texts = [None if text is None else visible(text) for text in (before, after)]
+    if before is not None and after is not None:
+        texts = list(word_diff(before, after))
+    if before is not None and before == after:
+        return [("reference", visible(reference)), ("before, after", texts[0])]
+    return [("reference", visible(reference)), ("before", texts[0]), ("after", texts[1])]
 
 
-def _generation(row: Mapping[str, Any] | None) -> str | None:
-    text = None if row is None else row.get("generation")
-    return text if isinstance(text, str) else None
+def _answer(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    texts = [row.get("generation") for row in (before, after)]
+    old, new = (text if isinstance(text, str) else None for text in texts)
+    question = before["prompt"] if isinstance(before["prompt"], str) else ""
+    return {"question": question, "lines": answer_lines(str(before["answer"]), old, new)}
 
 
-def _pair(label: str, text: str, name: str = "") -> str:
-    extra = f' class="{name}"' if name else ""
-    return f'<div class="wb-pair"><span>{label}</span><div dir="auto"{extra}>{text}</div></div>'
-
-
-def answers_view(probes: pd.DataFrame, *, title: str | None = None, max_samples: int = 4, css: bool = True) -> str:
-    """What the model answered before and after: words that went are struck, words that came are underlined.
+def answers_view(probes: pd.DataFrame, *, title: str | None = None, max_samples: int = 4, css: bool = True) -> Markup:
+    """The model's answers before and after: words that are gone are struck, new words are underlined.
 
     Args:
         probes: a probe table, phases "before" and "after".
         title: a heading.
         max_samples: at most so many answers of each probe set.
-        css: bring the style sheet along.
+        css: include the style sheet.
     """
-    body = []
+    sets = []
     for name, part in probes.groupby("probe_set", sort=False):
-        rows = {
-            phase: dict(zip(p["sample_id"], p.to_dict("records"), strict=True)) for phase, p in part.groupby("phase")
-        }
-        first = rows.get("before") or rows["after"]
-        shown = spread(list(first), max_samples)
-        text = f"showing {len(shown)} of {len(first)} answers" if len(shown) < len(first) else f"{len(first)} answers"
-        body.append(f'<div class="wb-bar wb-set"><span><b>{plain(str(name))}</b></span><span>{text}</span></div>')
-        body += [_answer(first[i], rows.get("after", {}).get(i)) for i in shown]
-    return frame("".join(body), title=title, css=css)
+        phases = {p: dict(zip(x["sample_id"], x.to_dict("records"), strict=True)) for p, x in part.groupby("phase")}
+        first = phases.get("before") or phases["after"]
+        rows = [_answer(first[i], phases.get("after", {}).get(i, {})) for i in spread(list(first), max_samples)]
+        sets.append({"name": name, "rows": rows, "total": len(first)})
+    return render("before_after.answers", sets=sets, title=title, css=css)

@@ -1,11 +1,18 @@
-"""A line chart as an SVG string, readable in both themes and without colour."""
+"""A line chart as SVG, readable in both themes and without colour."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
 
-from workbench.view.html.markup import NOT_AVAILABLE, frame, number, plain
+from markupsafe import Markup
+
+from workbench.view.html.render import render
+from workbench.view.html.text import number
+
+INKS, DASHES = ("#c85a00", "#1a66c9", "#6e7781", "#6e7781"), ("", "7 4", "2 3", "9 3 2 3")
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -28,74 +35,58 @@ def line_chart_svg(
     width: int = 848,
     height: int = 250,
     css: bool = True,
-) -> str:
+) -> Markup:
     """A line chart as inline SVG: numbers on both axes, each line named at its end, dashes as well as colours.
 
     Args:
         series: name -> points (x, y); points that are not finite are left out.
         title: a heading, and the chart's accessible name.
-        x_label: below the x axis.
-        y_label: above the y axis.
+        x_label: the text below the x axis.
+        y_label: the text above the y axis.
         width: of the drawing, in its own units; it scales with the page.
         height: likewise.
-        css: bring the style sheet along.
+        css: include the style sheet.
     """
     lines = {n: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)] for n, points in series.items()}
     lines = {name: points for name, points in lines.items() if points}
     if not lines:
-        return frame(
-            f'<div class="wb-bar"><span class="wb-none">{NOT_AVAILABLE}: no points</span></div>', title=title, css=css
-        )
-    every = [point for points in lines.values() for point in points]
-    xs = ticks(min(x for x, _ in every), max(x for x, _ in every), 7)
-    xs = [x for x in xs if x <= max(x for x, _ in every)]
-    ys = ticks(min(0.0, *(y for _, y in every)), max(y for _, y in every))
+        return render("chart.empty", title=title, css=css)
+    xs, ys = zip(*(point for points in lines.values() for point in points), strict=True)
+    y_ticks = ticks(min(0.0, *ys), max(ys))
+    x_ticks = [x for x in ticks(min(xs), max(xs), 7) if min(xs) <= x <= max(xs)]
     left, right, top, bottom = 44, 150, 24, 38
-    x_low, x_high = min(x for x, _ in every), max(x for x, _ in every)
 
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_low) / ((x_high - x_low) or 1.0)
-        up = (y - ys[0]) / (ys[-1] - ys[0])
-        return left + across * (width - left - right), height - bottom - up * (height - top - bottom)
+    def across(x: float) -> float:
+        return left + (x - min(xs)) / ((max(xs) - min(xs)) or 1.0) * (width - left - right)
 
-    parts = [f'<text x="0" y="12" fill="#6e7781">{plain(y_label)}</text>']
-    for y in ys:
-        _, py = at(x_low, y)
-        parts.append(f'<path class="wb-grid" stroke="#8c959f" stroke-width=".6" d="M{left} {py:.1f}H{width - right}"/>')
-        parts.append(f'<text x="{left - 8}" y="{py + 4:.1f}" text-anchor="end" fill="#6e7781">{y:g}</text>')
-    for x in xs:
-        if x >= x_low:
-            parts.append(
-                f'<text x="{at(x, 0)[0]:.1f}" y="{height - 18}" text-anchor="middle" fill="#6e7781">{x:g}</text>'
-            )
-    parts.append(f'<text x="{width - right}" y="{height - 3}" text-anchor="end" fill="#6e7781">{plain(x_label)}</text>')
-    parts += _lines(lines, at)
-    said = "; ".join(f"{n}: {number(p[0][1])} to {number(p[-1][1])}" for n, p in lines.items())
-    name = plain(title or y_label or "line chart")
-    svg = (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{name}. {plain(said)}">'
-        f"<title>{name}</title><desc>{plain(said)}</desc>{''.join(parts)}</svg>"
+    def up(y: float) -> float:
+        return height - bottom - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (height - top - bottom)
+
+    drawn = {name: [(across(x), up(y)) for x, y in points] for name, points in lines.items()}
+    return render(
+        "chart.lines",
+        size={"width": width, "height": height, "left": left, "right": width - right},
+        x_ticks=[(across(x), f"{x:g}") for x in x_ticks],
+        y_ticks=[(up(y), f"{y:g}") for y in y_ticks],
+        labels={"x": x_label, "y": y_label, "name": title or y_label or "line chart"},
+        about="; ".join(f"{n}: {number(p[0][1])} to {number(p[-1][1])}" for n, p in lines.items()),
+        lines=[
+            {"place": i, "ink": INKS[i], "dashes": DASHES[i], "path": "L".join(f"{x:.1f} {y:.1f}" for x, y in points)}
+            for i, points in zip(cycle(range(4)), drawn.values(), strict=False)
+        ],
+        ends=_ends(drawn, {name: points[-1][1] for name, points in lines.items()}),
+        title=title,
+        css=css,
     )
-    return frame(f'<div class="wb-chart">{svg}</div>', title=title, css=css)
 
 
-def _lines(
-    lines: Mapping[str, list[tuple[float, float]]], at: Callable[[float, float], tuple[float, float]]
-) -> list[str]:
-    """The lines, and their names at their ends, kept 15 units apart."""
-    inks, dashes = ("#c85a00", "#1a66c9", "#6e7781", "#6e7781"), ("", "7 4", "2 3", "9 3 2 3")
-    parts: list[str] = []
-    ends: list[tuple[float, float, int, str]] = []
-    for i, (name, points) in enumerate(lines.items()):
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (at(*p) for p in points))
-        style = f'stroke="{inks[i % 4]}" stroke-dasharray="{dashes[i % 4]}"'
-        parts.append(
-            f'<path class="wb-l{i % 4}" fill="none" stroke-width="2.2" stroke-linejoin="round" {style} d="M{path}"/>'
-        )
-        x, y = at(*points[-1])
-        ends.append((y, x, i, f"{plain(name)} {number(points[-1][1])}"))
+def _ends(drawn: Mapping[str, Sequence[tuple[float, float]]], last: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The name and last value at the end of each line, from the top down and 15 units apart."""
+    ends = sorted((points[-1][1], points[-1][0], i, name) for i, (name, points) in enumerate(drawn.items()))
+    out: list[dict[str, Any]] = []
     lowest = -math.inf
-    for end, x, i, text in sorted(ends):
-        lowest = y = max(end, lowest + 15)
-        parts.append(f'<text class="wb-n{i % 4}" x="{x + 8:.1f}" y="{y + 4:.1f}" fill="{inks[i % 4]}">{text}</text>')
-    return parts
+    for end, x, i, name in ends:
+        lowest = max(end, lowest + 15)
+        text = f"{name} {number(last[name])}"
+        out.append({"place": i % 4, "ink": INKS[i % 4], "x": x + 8, "y": lowest + 4, "text": text})
+    return out

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from markupsafe import Markup
 
-from workbench.view.html.markup import number
+from workbench.view.html.render import render
+from workbench.view.html.text import number
 
 LEVELS = 12
-
-
 ORANGE, BLUE = "230,126,0", "31,111,220"
 
 
@@ -29,7 +29,7 @@ def colour(level: int) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """Where a scorer's numbers lie: 0..1 where all do, -m..m where some are negative, else min..max.
+    """The range of a scorer's numbers: 0..1 where all are in it, -m..m where some are negative, else min..max.
 
     Where nearly all of them fill a tenth of an unsigned scale, a proportional one would show nothing: colour then goes
     by rank, and the legend says so.
@@ -76,18 +76,15 @@ class Scale:
             return 0
         return round(LEVELS * self.place(score))
 
-    def legend(self, threshold: float | None = None, low: str = "", high: str = "") -> str:
+    def legend(self, threshold: float | None = None, low: str = "", high: str = "") -> Markup:
         """The ramp as drawn, with its numbers (zero in the middle of two hues) and a tick at the threshold."""
         ends = [self.low, 0.0, self.high] if self.signed else [self.low, self.high]
         texts = [number(e, 0 if e == int(e) else 2) for e in ends]
         texts[0], texts[-1] = low + texts[0], texts[-1] + high
-        parts = [texts[0]]
+        ramps = []
         for text, (left, right) in zip(texts[1:], pairwise([-1, 0, 1] if self.signed else [0, 1]), strict=True):
-            ramp = ",".join(colour(round(LEVELS * (left + i / 6))) for i in range(7))
+            colours = ",".join(colour(round(LEVELS * (left + i / 6))) for i in range(7))
             at = math.nan if threshold is None else self.place(threshold) - left
-            tick = f'<i style="left:{100 * at:.0f}%"></i>' if 0 <= at <= right - left else ""
-            style = f"width:{120 // (len(ends) - 1)}px;background-image:linear-gradient(90deg,{ramp})"
-            parts += [f'<span class="wb-grad" style="{style}">{tick}</span>', text]
-        if self.quantiles:
-            parts.append("(colour by rank)")
-        return f'<span class="wb-leg">{" ".join(parts)}</span>'
+            style = f"width:{120 // (len(ends) - 1)}px;background-image:linear-gradient(90deg,{colours})"
+            ramps.append({"style": style, "tick": 100 * at if 0 <= at <= right - left else None, "text": text})
+        return render("scores.legend", first=texts[0], ramps=ramps, by_rank=bool(self.quantiles))

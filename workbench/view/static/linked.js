@@ -1,5 +1,5 @@
-// Static views brought to life: hovering over a token marks it under every scorer, buttons choose what is shown.
-// The HTML is the static twin as `workbench.view` makes it, where every text is escaped.
+// Makes static views interactive: hovering over a token marks it under every scorer, buttons choose what is shown.
+// The HTML is the static twin from the templates of `workbench.view`, which escape every text.
 
 const make = (tag, props = {}, ...children) => {
   const node = document.createElement(tag);
@@ -17,10 +17,10 @@ const kin = (answer) => {
   return [...answer.closest(".wb-row").querySelectorAll(kind)];
 };
 
-/** Mark a token wherever its sample is drawn, and say what its title says below the text. */
+/** Mark a token wherever its sample is drawn, and show its title below the text. */
 const linkTokens = (frame) => {
-  const said = make("div", { class: "wb-readout", role: "status" }, "Hover a token, or move with the arrow keys in a text.");
-  frame.append(said);
+  const readout = make("div", { class: "wb-readout", role: "status" }, "Hover a token, or move with the arrow keys in a text.");
+  frame.append(readout);
   let marked = [];
   let place = null; // [answer, index]
   const mark = (answer, index) => {
@@ -29,7 +29,7 @@ const linkTokens = (frame) => {
     for (const node of marked) node.classList.add("wb-cur");
     place = [answer, index];
     const lines = (tokensOf(answer)[index]?.title ?? "").split("\n");
-    said.replaceChildren(make("b", {}, lines[0]), " ", lines.slice(1).join(" · "));
+    readout.replaceChildren(make("b", {}, lines[0]), " ", lines.slice(1).join(" · "));
   };
   frame.addEventListener("mouseover", (event) => {
     const answer = event.target.closest(".wb-a");
@@ -116,8 +116,8 @@ const tabs = (root, sections) => {
   });
   const search = make("input", { type: "search", placeholder: "find a text", "aria-label": "search" });
   search.addEventListener("input", () => {
-    const asked = search.value.trim().toLowerCase();
-    for (const row of root.querySelectorAll(".wb-row")) row.hidden = asked !== "" && !row.textContent.toLowerCase().includes(asked);
+    const words = search.value.trim().toLowerCase();
+    for (const row of root.querySelectorAll(".wb-row")) row.hidden = !row.textContent.toLowerCase().includes(words);
   });
   root.prepend(make("div", { class: "wb wb-head" }, list, search));
   open(0);
@@ -135,7 +135,7 @@ export default {
       }
       const sections = [...root.querySelectorAll("section")];
       if (sections.length) tabs(root, sections);
-      // JupyterLab takes keys for its own unless the focused element itself says this.
+      // JupyterLab handles keys as shortcuts unless the focused element has this attribute.
       for (const node of root.querySelectorAll("input,button,[tabindex],summary")) node.setAttribute("data-lm-suppress-shortcuts", "true");
     };
     model.on("change:html", draw);

@@ -1,4 +1,4 @@
-"""The error browser: every probed answer of a run, filtered by what became of it, with tags and notes of one's own."""
+"""The error browser: every probed answer of a run, filtered by outcome, with tags and notes."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from workbench.errors import UserError, unknown
 from workbench.evals import RULES, chosen, outcomes
 from workbench.files import write_table, write_text
 from workbench.runs import RunDirectory
-from workbench.view.html import definitions, page, plain, style_sheet
-from workbench.view.widgets.annotations import Notes
-from workbench.view.widgets.base import FEW, Twin
+from workbench.view.html import definitions, page, render, style_sheet
+from workbench.view.widgets.answer_notes import AnswerNotes
 from workbench.view.widgets.error_html import answer_html, counts_html, list_lines, numbers_html, rules_html
-from workbench.view.widgets.keys import Keys
+from workbench.view.widgets.shortcut_guard import ShortcutGuard
+from workbench.view.widgets.static_twin import FEW, Twin
 from workbench.view.widgets.token_payload import CHANGE
 from workbench.view.widgets.token_view import TokenView
 
 SORTS = {"as probed": None, "probability lost": "change", "share of it left": "left", "probability after": "p_after"}
 ROWS = 10  # of the list at most, before it scrolls
 NARROW = {"description_width": "64px"}
-UNRECORDED = '<div class="wb-told">Its tokens were not recorded before and after the run.</div>'
 
 
 class ErrorBrowser(Twin, widgets.VBox):
-    """Every probed answer of a run: filter by outcome, open one, tag it, note what you found, export.
+    """Every probed answer of a run: filter by outcome, open one, tag it, add a note, export.
 
-    Outcomes follow the rules that stand below the list (`workbench.view.outcomes.RULES`). Tags and notes are kept with
-    the run, in `notes.json`: when saved, and when another answer is opened.
+    Outcomes follow the rules shown below the list (`workbench.evals.RULES`). Tags and notes are kept with the run, in
+    `notes.json`: when saved, and when another answer is opened.
 
     Args:
         run: a run's directory.
 
     Attributes:
         rows: all answers, as `outcomes` gives them, with `tags` and `note`.
-        shown: those that the filters leave, in the chosen order.
+        shown: the answers that the filters leave, in the chosen order.
         selected: the row that is open, as a dict; empty where none is.
 
     Raises:
@@ -55,7 +55,7 @@ class ErrorBrowser(Twin, widgets.VBox):
             raise UserError(f"{run} has no probes yet; a run probes before its first and after its last step")
         self.rows = outcomes(probes)
         self.tokens = self.run.table("tokens.parquet")
-        self._notes = Notes(self.run.path)
+        self._notes = AnswerNotes(self.run.path)
         self._read_marks()
         self._metrics = [name for name in probes.select_dtypes("number") if name != "step"]
         self._values = probes.set_index(["phase", "probe_set", "sample_id"])[self._metrics].to_dict("index")
@@ -81,7 +81,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         self.save = widgets.Button(description="Save tags and note")
         kinds = {"CSV": self.export_csv, "Parquet": self.export_parquet, "HTML": self.export_html}
         self.exports = {name: widgets.Button(description=f"Export {name}") for name in kinds}
-        self.said = widgets.HTML()
+        self.status = widgets.HTML()
         for name, button in self.exports.items():
             button.on_click(lambda _, call=kinds[name]: self._guarded(lambda: self._export(call)))
         self.save.on_click(lambda _: self._guarded(self._save))
@@ -92,8 +92,10 @@ class ErrorBrowser(Twin, widgets.VBox):
         buttons = widgets.HBox([self.save, *self.exports.values()]).add_class("wb-save")
         marks = widgets.VBox([self.tags, self.note, buttons]).add_class("wb-marks")
         rules = widgets.HTML(rules_html())
-        super().__init__([Keys(), filters, self.head, self.list, rules, self.answer, self.view, marks, self.said])
-        self.add_class("wb-errors").add_class("wb-keys")
+        super().__init__(
+            [ShortcutGuard(), filters, self.head, self.list, rules, self.answer, self.view, marks, self.status]
+        )
+        self.add_class("wb-errors").add_class("wb-guarded")
 
     # Choosing -----------------------------------------------------------------------------------------------------
 
@@ -110,14 +112,12 @@ class ErrorBrowser(Twin, widgets.VBox):
         self._open()
 
     def _fill(self) -> None:
-        """Draw the list; the answer that is open stays so, where it is still there."""
+        """Draw the list; the open answer stays open if the filters leave it."""
         head, lines = list_lines(self.shown)
-        held = ", ".join(f"{int(self.shown[name].sum())} {name}" for name in RULES if self.shown[name].any())
-        rule = f"{self.outcome.value}: {RULES[self.outcome.value]}" if self.outcome.value else held
-        count = f"<span><b>{len(self.shown)}</b> of {len(self.rows)} answers of {plain(self.run.name)}</span>"
-        self.head.value = (
-            f'<div class="wb-count">{count}<span>{plain(rule)}</span></div><div class="wb-columns">{plain(head)}</div>'
-        )
+        counts = ", ".join(f"{int(self.shown[name].sum())} {name}" for name in RULES if self.shown[name].any())
+        rule = f"{self.outcome.value}: {RULES[self.outcome.value]}" if self.outcome.value else counts
+        about = {"shown": len(self.shown), "total": len(self.rows), "run": self.run.name}
+        self.head.value = render("errors.head", rule=rule, columns=head, **about)
         kept = self.list.value
         self._filling = True
         self.list.rows = min(max(len(lines), 3), ROWS)
@@ -141,10 +141,10 @@ class ErrorBrowser(Twin, widgets.VBox):
         self.list.value = index
 
     def _index(self, sample_id: Any, probe_set: str) -> Any:
-        found = self.rows[(self.rows["sample_id"] == sample_id) & (self.rows["probe_set"] == probe_set)]
-        if found.empty:
+        rows = self.rows[(self.rows["sample_id"] == sample_id) & (self.rows["probe_set"] == probe_set)]
+        if rows.empty:
             raise unknown("probed answer", f"{probe_set}/{sample_id}", list(map(_key, self.rows.to_dict("records"))))
-        return found.index[0]
+        return rows.index[0]
 
     def _open(self) -> None:
         self._keep()
@@ -154,24 +154,24 @@ class ErrorBrowser(Twin, widgets.VBox):
         part = self._tokens_of(row) if row else None
         self.view.layout.display = "none" if part is None else ""
         if not row:
-            self.answer.value = '<div class="wb-told">No answer is left by these filters.</div>'
+            self.answer.value = render("errors.hint", text="No answer matches these filters.")
             return
-        self.answer.value = answer_html(row | {"tags": "", "note": ""}, self._numbers(row))  # these stand below
+        self.answer.value = answer_html(row | {"tags": "", "note": ""}, self._numbers(row))  # these are shown below
         if part is None:
-            self.answer.value += UNRECORDED
+            self.answer.value += render("errors.hint", text="Its tokens were not recorded before and after the run.")
         else:
             texts = {row["sample_id"]: (row["prompt"], row["answer"])}
             scores = _scores(part, self.run.steps)
             self.view.show(scores, texts, tokens=part, scorer=CHANGE)
 
-    def _numbers(self, row: dict[str, Any]) -> str:
+    def _numbers(self, row: dict[str, Any]) -> Markup:
         nothing = dict.fromkeys(self._metrics, None)
         name = (row["probe_set"], row["sample_id"])
         before, after = (self._values.get((phase, *name), nothing) for phase in ("before", "after"))
         return numbers_html(before, after, self._metrics, self._known)
 
     def _tokens_of(self, row: dict[str, Any]) -> pd.DataFrame | None:
-        """The token rows of an answer before and after; None where they are not known."""
+        """The token rows of an answer before and after; None where they were not recorded."""
         if self.tokens is None:
             return None
         same = (self.tokens["probe_set"] == row["probe_set"]) & (self.tokens["sample_id"] == row["sample_id"])
@@ -215,7 +215,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         return f"saved in {self.run.path / self._notes.path.name}"
 
     def _keep(self) -> None:
-        """Save what was typed for the answer that is open, before another takes its place."""
+        """Save what was typed for the open answer, before another takes its place."""
         if self._opened is None:
             return
         row = self.rows.loc[self._opened]
@@ -223,13 +223,13 @@ class ErrorBrowser(Twin, widgets.VBox):
         if typed or self._notes.unsaved:  # what could not be written is tried again
             self._guarded(self._save)
         elif self._opened != self.list.value:
-            self.said.value = ""
+            self.status.value = ""
 
     def _guarded(self, call: Callable[[], str]) -> None:
         try:
-            self.said.value = f'<div class="wb-told" role="status">{plain(call())}</div>'
+            self.status.value = render("errors.status", text=call())
         except UserError as error:
-            self.said.value = f'<div class="wb-alert" role="alert">{plain(str(error))}</div>'
+            self.status.value = render("errors.alert", text=str(error))
 
     # Export -------------------------------------------------------------------------------------------------------
 
@@ -254,8 +254,8 @@ class ErrorBrowser(Twin, widgets.VBox):
         path = path or self.run.path / "errors.html"
         filters = [self.outcome.value, self.probe_set.value and f"set {self.probe_set.value}"]
         filters += [f"with “{self.search.value.strip()}”"] if self.search.value.strip() else []
-        told = ", ".join([f"{len(self.shown)} of {len(self.rows)} answers", *filter(None, filters)])
-        write_text(path, page("Errors", self._body(len(self.shown)), subtitle=f"{self.run.name}: {told}"))
+        shown = ", ".join([f"{len(self.shown)} of {len(self.rows)} answers", *filter(None, filters)])
+        write_text(path, page("Errors", self._body(len(self.shown)), subtitle=f"{self.run.name}: {shown}"))
         return path
 
     def to_html(self, *, max_samples: int | None = None) -> str:
@@ -266,10 +266,12 @@ class ErrorBrowser(Twin, widgets.VBox):
         """
         return style_sheet() + self._body(len(self.shown) if max_samples is None else max_samples)
 
-    def _body(self, count: int) -> str:
+    def _body(self, count: int) -> Markup:
         answers = [answer_html(row, self._numbers(row)) for row in self.shown.head(count).to_dict("records")]
-        more = f'<p class="wb-sub">showing {count} of {len(self.shown)} answers</p>' if count < len(self.shown) else ""
-        return counts_html(self.rows) + "".join(answers) + more
+        body = counts_html(self.rows) + Markup().join(answers)
+        if count < len(self.shown):
+            body += Markup('<p class="wb-sub">showing {} of {} answers</p>').format(count, len(self.shown))
+        return body
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{int(self.rows[name].sum())} {name}" for name in RULES if self.rows[name].any())
@@ -288,6 +290,6 @@ def _scores(tokens: pd.DataFrame, last: int) -> pd.DataFrame:
 
 
 def _nothing() -> pd.DataFrame:
-    """Token rows of an answer of no words."""
+    """Token rows of an empty answer."""
     row = {"sample_id": "", "position": 0, "token": "", "start": 0, "end": 0, "segment": "answer", "span": None}
     return pd.DataFrame([row | {"phase": "before", "logp": 0.0}])

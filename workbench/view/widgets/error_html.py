@@ -1,4 +1,4 @@
-"""What the error browser shows, as plain HTML strings and lines of text: the rules, a list, an opened answer."""
+"""What the error browser shows, as HTML and lines of text: the rules, the list, an opened answer, the exported page."""
 
 from __future__ import annotations
 
@@ -6,40 +6,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from workbench.evals import RULES
-from workbench.view.html import (
-    NOT_AVAILABLE,
-    Definitions,
-    arrow,
-    frame,
-    label,
-    lines,
-    number,
-    parts,
-    plain,
-    shortened,
-    table,
-    visible,
-    word_diff,
-)
+from workbench.view.html import NOT_AVAILABLE, Definitions, answer_lines, number, parts, render, shortened, visible
 
-ASKED = 60  # characters of a question in the list
+QUESTION = 60  # characters of a question in the list
 HEAD = (" ", "set", "outcome", "probability", "question")
 
 
 def list_lines(rows: pd.DataFrame) -> tuple[str, list[str]]:
-    """The heads of the list's columns, and a line an answer: columns, in a font of one width.
+    """The heads of the list's columns, and a line for each answer, aligned in a font of one width.
 
-    An asterisk stands before what has tags or a note.
+    An asterisk marks answers that have tags or a note.
     """
     cells = [HEAD] + [
         (
             "*" if r.tags or r.note else " ",
-            r.probe_set,
+            _one_line(r.probe_set),
             r.outcome,
             f"{number(r.p_before)} → {number(r.p_after)}",
-            shortened("".join(parts(" ".join((r.prompt or r.answer).split()))), ASKED),
+            shortened(_one_line(" ".join((r.prompt or r.answer).split())), QUESTION),
         )
         for r in rows.itertuples()
     ]
@@ -48,56 +35,41 @@ def list_lines(rows: pd.DataFrame) -> tuple[str, list[str]]:
     return "   ".join(head), [" · ".join(line) for line in rest]
 
 
-def rules_html() -> str:
+def _one_line(text: str) -> str:
+    return "".join(parts(text))
+
+
+def rules_html() -> Markup:
     """Every rule's definition; it folds."""
-    said = "".join(f"<dt>{name}</dt><dd>{plain(text)}</dd>" for name, text in RULES.items())
-    return f'<details class="wb-rules"><summary>The rules</summary><dl>{said}</dl></details>'
+    return render("errors.rules", rules=RULES)
 
 
-def counts_html(rows: pd.DataFrame) -> str:
-    """How many answers each rule holds of, with its definition."""
-    wraps = 'style="display:block;white-space:normal;text-align:left"'
-    counts = [
-        [plain(name), str(int(rows[name].sum())), f"<span {wraps}>{plain(said)}</span>"] for name, said in RULES.items()
-    ]
-    return frame(table(["outcome", "answers", f"<span {wraps}>rule</span>"], counts), css=False)
+def counts_html(rows: pd.DataFrame) -> Markup:
+    """How many answers each rule holds for, with its definition."""
+    return render("errors.counts", rows=[(name, int(rows[name].sum()), rule) for name, rule in RULES.items()])
 
 
-def answer_html(row: Mapping[str, Any], numbers: str = "") -> str:
-    """One answer: outcome and why, question, reference, what was said before and after with the words that changed.
+def answer_html(row: Mapping[str, Any], numbers: Markup | str = "") -> Markup:
+    """One answer: outcome and why, question, reference, and the generations with the words that changed.
 
     Args:
         row: of `ErrorBrowser.rows`.
         numbers: its metrics, as `numbers_html` gives them.
     """
-    known = [number(row[name]) for name in ("p_before", "p_after")]
-    ranks = "probability " + (NOT_AVAILABLE if set(known) == {NOT_AVAILABLE} else " → ".join(known))
-    name = f"{row['probe_set']}, {visible(str(row['sample_id']))}"
-    why = f"<span>{plain(row['why'])}</span>" if row["why"] else ""
-    bar = f"<span><b>{plain(row['outcome'])}</b></span>{why}<span>{ranks}</span><span class=wb-last>{name}</span>"
-    said = [("reference", visible(row["answer"]))]
-    if pd.notna(row["right_before"]) or row["before"] or row["after"]:
-        old, new = word_diff(row["before"], row["after"])
-        same = row["before"] == row["after"]
-        said += [("before, after", old or "∅")] if same else [("before", old or "∅"), ("after", new or "∅")]
-    said += [(name, visible(row[name])) for name in ("tags", "note") if row.get(name)]
-    ask = f'<div class="wb-q" dir="auto">{visible(" ".join(row["prompt"].split()))}</div>' if row["prompt"] else ""
-    body = "".join(f'<div class="wb-pair"><span>{n}</span><div dir="auto">{text}</div></div>' for n, text in said)
-    return frame(f'<div class="wb-bar">{bar}</div><div class="wb-row">{ask}{body}</div>{numbers}', css=False)
+    probability = [number(row[name]) for name in ("p_before", "p_after")]
+    known = set(probability) != {NOT_AVAILABLE}
+    generated = pd.notna(row["right_before"]) or row["before"] or row["after"]
+    lines = answer_lines(row["answer"], row["before"], row["after"])[: None if generated else 1]
+    lines += [(name, visible(row[name])) for name in ("tags", "note") if row.get(name)]
+    ranks = f"probability {' → '.join(probability) if known else NOT_AVAILABLE}"
+    return render("errors.answer", row=row, ranks=ranks, lines=lines, numbers=numbers)
 
 
-def numbers_html(before: Mapping[str, Any], after: Mapping[str, Any], names: Sequence[str], known: Definitions) -> str:
-    """An answer's metrics before → after, those that changed in bold; then the names of those that have no value."""
-    shown, none = [], []
-    for name in names:
-        old, new = number(before[name]), number(after[name])
-        if {old, new} == {NOT_AVAILABLE}:
-            none.append(label(name))
-            continue
-        value = new if old == new else f"<b>{old} → {new}</b>"
-        told = "&#10;".join(map(plain, lines(known.get(name, {}))))
-        shown.append(
-            f'<span style="white-space:nowrap" title="{told}">{label(name)}{arrow(known.get(name, {}))} {value}</span>'
-        )
-    shown += [f"{NOT_AVAILABLE}: {', '.join(none)}"] if none else []
-    return f'<div class="wb-foot">{" · ".join(shown)}</div>'
+def numbers_html(
+    before: Mapping[str, Any], after: Mapping[str, Any], names: Sequence[str], known: Definitions
+) -> Markup:
+    """An answer's metrics before → after, those that changed in bold; then the names of those without a value."""
+    pairs = {name: (number(before[name]), number(after[name])) for name in names}
+    missing = [name for name, pair in pairs.items() if set(pair) == {NOT_AVAILABLE}]
+    shown = {name: pair for name, pair in pairs.items() if name not in missing}
+    return render("errors.numbers", shown=shown, missing=missing, known=known)

@@ -1,4 +1,4 @@
-"""Views that are static twins brought to life: scorers side by side, and a model before and after a run."""
+"""Static views made interactive: scorers side by side, and a model before and after a run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import anywidget
 import pandas as pd
 import traitlets
+from markupsafe import Markup
 
 from workbench import evals
 from workbench.errors import UserError
@@ -22,11 +23,11 @@ from workbench.view.html import (
     compare_view,
     definitions,
     metrics_view,
-    plain,
+    render,
     style_sheet,
     texts_of,
 )
-from workbench.view.widgets.base import Twin, styles
+from workbench.view.widgets.static_twin import Twin, styles
 
 
 class Linked(Twin, anywidget.AnyWidget):
@@ -42,7 +43,8 @@ class Linked(Twin, anywidget.AnyWidget):
 
     def to_html(self) -> str:
         """The static twin: the same content without scripts."""
-        return f'{style_sheet()}{style_sheet("linked")}<div class="wb-linked">{self.html}</div>'
+        html = Markup(self.html)  # put together from views, which escape
+        return style_sheet() + style_sheet("linked") + render("linked.twin", html=html)
 
 
 class CompareView(Linked):
@@ -77,9 +79,9 @@ class CompareView(Linked):
             order = evals.disagreement(chosen)["sample_id"].tolist()
         body = compare_view(scores, samples, scorers=scorers, order=order, max_samples=max_samples, css=False)
         if several:
-            found = evals.agreement(chosen)
-            body += agreement_view(found, measure=measure, level="per_sample", title="Do they agree?", css=False)
-        super().__init__(f'<div class="wb-beside">{body}</div>', "wb-compare")
+            agreement = evals.agreement(chosen)
+            body += agreement_view(agreement, measure=measure, level="per_sample", title="Do they agree?", css=False)
+        super().__init__(render("linked.beside", body=body), "wb-compare")
 
     def __repr__(self) -> str:
         return f"CompareView(scorers: {', '.join(self.names)})"
@@ -112,31 +114,24 @@ class BeforeAfter(Linked):
             probes, tokens = directory.table("probes.parquet"), directory.table("tokens.parquet")
             metrics = directory.json("metrics.json")
         if probes is None or "after" not in set(probes["phase"]):
-            raise UserError(
-                f"{'this run' if isinstance(run, pd.DataFrame) else run} has no probes of after its end yet"
-            )
+            name = "this run" if isinstance(run, pd.DataFrame) else run
+            raise UserError(f"{name} has not been probed after its end yet")
         self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
-        parts = {"answers": _long("answers", answers_view(probes, max_samples=max_samples, css=False))}
+        long = {"answers": answers_view(probes, max_samples=max_samples, css=False)}
         if tokens is not None:
-            parts["tokens"] = _long("tokens", _changes(probes, tokens, max_samples))
-        if metrics:
-            parts["metrics"] = metrics_view(metrics, definitions(), css=False)
-        sections = "".join(f'<section data-name="{plain(name)}">{body}</section>' for name, body in parts.items())
-        super().__init__(sections, "wb-before-after")
+            long["tokens"] = _changes(probes, tokens, max_samples)
+        short = {"metrics": metrics_view(metrics, definitions(), css=False)} if metrics else {}
+        super().__init__(render("linked.sections", long=long, short=short), "wb-before-after")
 
     def __repr__(self) -> str:
         return f"BeforeAfter({self.count} probed answers)"
 
 
-def _long(name: str, body: str) -> str:
-    return f'<div class="wb-long" tabindex="0" role="region" aria-label="{name}, scrolls">{body}</div>'
-
-
-def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> str:
+def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> Markup:
     """The token changes of each probe set; sample ids are unique within a set only."""
-    out = []
-    for name in probes["probe_set"].unique():
-        part = tokens[tokens["probe_set"] == name]
-        if len(part):
-            out.append(change_view(part, texts_of(probes, name), max_samples=count, css=False))
-    return "".join(out)
+    sets = {name: tokens[tokens["probe_set"] == name] for name in probes["probe_set"].unique()}
+    return Markup().join(
+        change_view(part, texts_of(probes, name), max_samples=count, css=False)
+        for name, part in sets.items()
+        if len(part)
+    )

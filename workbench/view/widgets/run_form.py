@@ -1,4 +1,4 @@
-"""The form of a run: task, model, objective, weights, and the parameters that these bring along."""
+"""The form of a run: task, model, objective, weights, and the options of these."""
 
 from __future__ import annotations
 
@@ -17,36 +17,38 @@ from workbench.runs import Config, presets_of, settings_for
 from workbench.scorers import check_needs, scorer
 from workbench.tasks import TaskSpec, task
 from workbench.unlearning import Settings
-from workbench.view.html import plain
+from workbench.view.html import render
 
 MAIN = ("steps", "batch_size", "lr", "alpha", "gamma", "train", "seed")
+DESCRIPTIONS = {n: f.description or "" for m in (Config, Settings) for n, f in m.model_fields.items()}
 OTHER = tuple(name for name in Settings.model_fields if name not in (*MAIN, "options"))
 PROBES = {"probe_every": "10", "probe_limit": "24", "stop_at": ""}
 FEW = 6  # options of the weights that are shown at once; more are folded away
 VARIANTS = {"tofu": ("forget01", "forget05", "forget10"), "muse": ("news", "books")}
 OWN, PLAIN = "own files", "none"
+KINDS = {"objective": "objective", "weights": "scorer"}  # an objective and a scorer may have the same name
 
 
 def helps(text: str | None, heading: str = "Attributes") -> dict[str, str]:
-    """What a docstring's section says of each name."""
+    """The description of each name in a section of a docstring."""
     section = (inspect.cleandoc(text or "") + "\n").partition(f"\n{heading}:\n")[2]
-    found = re.findall(r"^ {4}(\w+): ((?:.+\n)(?: {8}.+\n)*)", section, flags=re.M)
-    return {name: " ".join(said.split()) for name, said in found}
+    entries = re.findall(r"^ {4}(\w+): ((?:.+\n)(?: {8}.+\n)*)", section, flags=re.M)
+    return {name: " ".join(text.split()) for name, text in entries}
 
 
 def about(entry: Spec) -> str:
-    """An entry in a sentence: the first paragraph of its docstring."""
+    """The first paragraph of an entry's docstring."""
     return " ".join((inspect.getdoc(entry.function) or "").split("\n\n")[0].split())
 
 
 class Form(widgets.VBox):
-    """What a run is to be. Fields are text, read as `--set` on the command line reads it.
+    """The configuration of a run. Fields are text, read as `--set` on the command line reads it.
 
-    A field that nobody touched follows what the chosen objective's authors set.
+    A field that was not edited follows the defaults of the chosen objective's authors.
 
     Args:
-        task: the task at first; its other facts (directories, spans) stay while the name stays.
-        model: the model at first.
+        task: the first task; its directories and spans are kept while its name is.
+        model: the first model.
 
     Attributes:
         fields: the settings by name.
@@ -59,15 +61,14 @@ class Form(widgets.VBox):
         self.task = widgets.Combobox(value=task.name or OWN, options=known_tasks(), description="task")
         self.model = widgets.Combobox(value=model, options=known, description="model")
         self.objective = widgets.Dropdown(options=list(objective), value="npo", description="objective")
-        self.weights = widgets.Dropdown(options=list(scorer), value="atwu", description="weights")
+        self.weights = widgets.Dropdown(options=list(scorer), value="atwu", description="weights by scorer")
         self.reference = widgets.Combobox(options=known, description="reference", placeholder="a second model")
         self.preset = widgets.Dropdown(options=[PLAIN], description="weights preset")
-        self._docs = helps(Settings.__doc__) | helps(Config.__doc__)
         self.fields = {name: self._field(name) for name in (*MAIN, *PROBES, *OTHER)}
         for name in ("task", "model", "objective", "weights", "reference"):
-            getattr(self, name).tooltip = self._docs[name]
+            getattr(self, name).tooltip = DESCRIPTIONS[name]
         self.options: dict[str, Any] = {}
-        self._made: dict[str, Any] = {}  # every option's field so far: what was typed is there when one comes back
+        self._made: dict[str, Any] = {}  # every option's field so far: an edit is kept when its option is shown again
         self._defaults: dict[Any, str] = {}
         self.about, self.meaning = widgets.HTML(), widgets.HTML()
         self._main = widgets.GridBox().add_class("wb-fields")
@@ -84,7 +85,7 @@ class Form(widgets.VBox):
         super().__init__([*boxes, widgets.HBox(self.folds).add_class("wb-folds"), self._many, rare, self.meaning])
 
     def _field(self, name: str) -> Any:
-        common = {"description": name.replace("_", " "), "tooltip": self._docs.get(name, "")}
+        common = {"description": name.replace("_", " "), "tooltip": DESCRIPTIONS[name]}
         if name == "retain_loss":
             return widgets.Dropdown(options=list(retain_loss), **common)
         if name == "train":
@@ -94,7 +95,7 @@ class Form(widgets.VBox):
         return widgets.Text(**common)
 
     def refresh(self) -> None:
-        """Bring the fields in line with the chosen objective and weights; what was typed stays."""
+        """Bring the fields in line with the chosen objective and weights; edits stay."""
         chosen, weights = objective[self.objective.value], scorer[self.weights.value]
         authors = Settings(**chosen.settings)
         for name, field in self.fields.items():
@@ -104,19 +105,19 @@ class Form(widgets.VBox):
             self.preset.options = (PLAIN, *presets)
         self.options = {}
         for part, entry in (("objective", chosen), ("weights", weights)):
-            said = helps(entry.function.__doc__) | helps(entry.function.__doc__, "Args")
+            help_texts = helps(entry.function.__doc__) | helps(entry.function.__doc__, "Args")
             preset = presets.get(self.preset.value, {}) if part == "weights" else {}
             for name, value in entry.options.items():
-                told = f"of {entry.name}: {said.get(name) or about(entry)}"
-                made = self._made.setdefault(
-                    f"{part}.{entry.name}.{name}", widgets.Text(description=f"{part} {name}", tooltip=told)
+                text = f"of {KINDS[part]} {entry.name}: {help_texts.get(name) or about(entry)}"
+                field = self._made.setdefault(
+                    f"{part}.{entry.name}.{name}", widgets.Text(description=f"{part} {name}", tooltip=text)
                 )
-                self.options[f"{part}.{name}"] = made
-                self._default(made, str(preset.get(name, value)))
+                self.options[f"{part}.{name}"] = field
+                self._default(field, str(preset.get(name, value)))
         self._arrange([self.preset] if presets else [])
 
     def _arrange(self, first: list[Any]) -> None:
-        """Show what the choice has; many options of the weights are folded away."""
+        """Show the fields of the choices; many options of the weights are folded away."""
         shown = [self.fields[name] for name in (*MAIN, *PROBES)]
         shown += [field for key, field in self.options.items() if key.startswith("objective.")]
         own = first + [field for key, field in self.options.items() if key.startswith("weights.")]
@@ -126,20 +127,15 @@ class Form(widgets.VBox):
         _show(self.folds[0], many)
         _show(self._many, many and self.folds[0].value)
         _show(self.reference, self._compares or bool(self.reference.value))
-        self._tell()
+        self._explain()
 
-    def _tell(self) -> None:
-        """Say what the choices are, why they do not go together, and what the settings mean."""
-        lines = []
-        for entry in (objective[self.objective.value], scorer[self.weights.value]):
-            source = plain(entry.source)
-            lines.append(f"<div><b>{plain(entry.name)}</b> {plain(about(entry))} <small>{source}</small></div>")
-        if self.clash():
-            lines.append(f'<div class="wb-clash" role="alert">{plain(self.clash())}</div>')
-        self.about.value = f'<div class="wb-about">{"".join(lines)}</div>'
-        meant = {field.description: field.tooltip for field in (*self.fields.values(), *self.options.values())}
-        rows = "".join(f"<dt>{plain(name)}</dt><dd>{plain(said)}</dd>" for name, said in meant.items() if said)
-        self.meaning.value = f'<dl class="wb-meaning">{rows}</dl>'
+    def _explain(self) -> None:
+        """Describe the choices, say why they do not go together, and what the settings mean."""
+        chosen = {"objective": objective[self.objective.value], "scorer": scorer[self.weights.value]}
+        choices = [(kind, entry, about(entry)) for kind, entry in chosen.items()]
+        self.about.value = render("run.about", choices=choices, clash=self.clash())
+        every = (*self.fields.values(), *self.options.values())
+        self.meaning.value = render("run.meaning", texts={field.description: field.tooltip for field in every})
 
     @property
     def _compares(self) -> bool:
@@ -159,13 +155,13 @@ class Form(widgets.VBox):
         self._defaults[field] = text
 
     def pairs(self) -> list[str]:
-        """What was changed, as `key=value`."""
+        """The edits, as `key=value`."""
         every = {name: f for name, f in self.fields.items() if name not in PROBES} | self.options
         changed = [f"{name}={f.value.strip()}" for name, f in every.items() if f.value != self._defaults[f]]
         return changed if self.preset.value == PLAIN else [f"preset={self.preset.value}", *changed]
 
     def config(self) -> Config:
-        """The configuration as the form stands.
+        """The configuration in the form.
 
         Raises:
             UserError: a field holds what cannot be read, a name does not exist, or the choices do not go together.
@@ -173,7 +169,7 @@ class Form(widgets.VBox):
         if self.clash():
             raise UserError(self.clash())
         same = self.task.value.strip() == (self.task_spec.name or OWN)
-        given = Config(
+        config = Config(
             task=self.task_spec if same else replace(self.task_spec, name=self.task.value.strip(), spans=None),
             model=self.model.value.strip(),
             objective=self.objective.value,
@@ -184,12 +180,12 @@ class Form(widgets.VBox):
             probe_limit=whole(self.fields["probe_limit"]) or None,
             stop_at=self.fields["stop_at"].value.strip(),
         )
-        given.check()
-        return given
+        config.check()
+        return config
 
 
 def known_tasks() -> list[str]:
-    """Tasks that can be named as they are, from the registry."""
+    """Names of tasks that need no further files, from the registry."""
     return [f"{name}/{v}" if v else name for name in task for v in VARIANTS.get(name, ("",))]
 
 
@@ -206,10 +202,10 @@ def _show(box: Any, shown: bool) -> None:
 
 
 def whole(field: Any) -> int:
-    """A field's whole number; nothing is 0.
+    """A field's whole number; an empty field is 0.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not a whole number.
     """
     try:
         return int(field.value.strip() or 0)

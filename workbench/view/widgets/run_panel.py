@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
+from markupsafe import Markup
 
 from workbench.errors import UserError
 from workbench.runs import STOP, Config, jobs, list_runs, new_path
 from workbench.tasks import TaskSpec
-from workbench.view.html import style_sheet
-from workbench.view.widgets.base import Twin
-from workbench.view.widgets.keys import Keys
+from workbench.view.html import render
 from workbench.view.widgets.run_form import Form
 from workbench.view.widgets.run_status import (
     chart_html,
@@ -23,26 +22,28 @@ from workbench.view.widgets.run_status import (
     error_html,
     failure_html,
     results_html,
-    standing,
     state_html,
+    state_of,
 )
+from workbench.view.widgets.shortcut_guard import ShortcutGuard
+from workbench.view.widgets.static_twin import Twin
 
-EVERY = 0.2  # seconds between two looks at a run's files
+EVERY = 0.2  # seconds between two reads of a run's files
 DOUBLE = 0.8  # seconds in which a second click on Start belongs to the first
-GOING = ("running", "queued")
+ACTIVE = ("running", "queued")
 BUTTONS = {
     "Start": "start a run as the form says, in a process of its own",
-    "Stop": "let the run end its step, write a checkpoint and go",
-    "Resume": "go on with the run from its newest checkpoint",
+    "Stop": "let the run finish its step, write a checkpoint and end",
+    "Resume": "continue the run from its newest checkpoint",
     "Attach": "show the run chosen on the left, and follow it",
     "Refresh": "read the list of runs again",
 }
 
 
 class RunPanel(Twin, widgets.VBox):
-    """Pick what to forget and how; start, watch, stop and resume the run, or attach to one that goes on.
+    """Choose what to forget and how; start, watch, stop and resume the run, or attach to a running one.
 
-    A run outlives this panel and its kernel. A panel that finds exactly one run going on under `root` attaches to it.
+    A run outlives this panel and its kernel. A panel attaches by itself where exactly one run is active under `root`.
 
     Args:
         root: where runs are kept.
@@ -50,10 +51,10 @@ class RunPanel(Twin, widgets.VBox):
         model: the model at first.
 
     Attributes:
-        form: what the next run is to be; see `Form`.
+        form: the configuration of the next run; see `Form`.
         job: the run that is shown, a `jobs.Job`; None before there is one.
-        status: how it stands, in words.
-        events: its steps as far as they are shown.
+        status: its state, in words.
+        events: its steps, as far as they are shown.
     """
 
     def __init__(
@@ -66,9 +67,9 @@ class RunPanel(Twin, widgets.VBox):
         self.events: list[dict[str, Any]] = []
         self._ended = threading.Event()  # of the thread that watches; each has its own
         self._lock = threading.RLock()  # the thread and a click may both want to show something
-        self._stood, self._started = "", 0.0
+        self._last_status, self._started = "", 0.0
         self.runs = widgets.Dropdown(description="run").add_class("wb-runs")
-        self.buttons = {name: widgets.Button(description=name, tooltip=said) for name, said in BUTTONS.items()}
+        self.buttons = {name: widgets.Button(description=name, tooltip=text) for name, text in BUTTONS.items()}
         calls = (self._start_clicked, self._stop_clicked, self.resume, self.attach, self.refresh)
         for button, call in zip(self.buttons.values(), calls, strict=True):
             button.on_click(lambda _, call=call: self._guarded(call))
@@ -76,8 +77,8 @@ class RunPanel(Twin, widgets.VBox):
         start, stop, resume, attach, again = self.buttons.values()
         row = widgets.HBox([start, stop, resume, self.runs, attach, again]).add_class("wb-buttons")
         shown = [self.error, self.state, self.failure, self.chart, self.results]
-        super().__init__([Keys(), self.form, row, *shown])
-        for name in ("wb", "wb-run-panel", "wb-keys"):
+        super().__init__([ShortcutGuard(), self.form, row, *shown])
+        for name in ("wb", "wb-run-panel", "wb-guarded"):
             self.add_class(name)
         start.add_class("wb-first")
         stop.disabled = resume.disabled = True
@@ -88,7 +89,7 @@ class RunPanel(Twin, widgets.VBox):
     # What the buttons do ------------------------------------------------------------------------------------------
 
     def config(self) -> Config:
-        """The configuration as the form stands; raises UserError where a field cannot be read."""
+        """The configuration in the form; raises UserError where a field cannot be read."""
         return self.form.config()
 
     def start(self) -> None:
@@ -97,48 +98,48 @@ class RunPanel(Twin, widgets.VBox):
         self.attach(jobs.start(config, new_path(config, self.root)).path)
 
     def stop(self) -> None:
-        """Ask the run to stop after its step; its state says when it has."""
+        """Ask the run to stop after its step; its state shows when it has."""
         job = self._shown()
         if not job.alive:
             raise UserError(f"{job.path.name} is not running: {job.status()['status']}")
         threading.Thread(target=self._guarded, args=(job.stop,), daemon=True).start()
 
     def resume(self) -> None:
-        """Go on with the run in a new process."""
+        """Continue the run in a new process."""
         self.attach(self._shown().resume().path)
 
     def attach(self, path: Path | str | None = None) -> None:
-        """Show a run (by default the one chosen in the list), and follow it while it goes on."""
+        """Show a run (by default the one chosen in the list), and follow it while it is active."""
         path = path or self.runs.value
         if path is None:
             raise UserError(f"there is no run under {self.root} yet; start one")
         job = jobs.Job(path)
         with self._lock:
             self._ended.set()
-            self.job, self._ended, self._stood = job, threading.Event(), ""
+            self.job, self._ended, self._last_status = job, threading.Event(), ""
             self._show(job)
             self.refresh(job.path)
         threading.Thread(target=self._follow, args=(job, self._ended), name="RunPanel", daemon=True).start()
 
     def refresh(self, chosen: Path | None = None) -> list[Path]:
-        """Read the list of runs again: those that go on, then the others, newest first. Returns those that go on."""
-        found = []
+        """Read the list of runs again: active ones, then the others, newest first. Returns the active ones."""
+        runs = []
         for run in reversed(list_runs(self.root)):
             status = jobs.Job(run.path).status()
-            steps = "" if status["status"] in GOING else f", step {status['step']} of {status['steps']}"
+            steps = "" if status["status"] in ACTIVE else f", step {status['step']} of {status['steps']}"
             label = f"{status['status']}{steps} · {run.name}"
-            found.append((status["status"] not in GOING, label, run.path.absolute()))
-        found.sort(key=lambda each: each[0])
+            runs.append((status["status"] not in ACTIVE, label, run.path.absolute()))
+        runs.sort(key=lambda each: each[0])
         with self._lock:
             chosen = chosen or self.runs.value
-            paths = [path for *_, path in found]
-            self.runs.options = [(label, path) for _, label, path in found] or [("none yet", None)]
+            paths = [path for *_, path in runs]
+            self.runs.options = [(label, path) for _, label, path in runs] or [("none yet", None)]
             self.runs.index = paths.index(chosen) if chosen in paths else 0
-            self.buttons["Attach"].disabled = self.runs.disabled = not found
-        return [path for rests, _, path in found if not rests]
+            self.buttons["Attach"].disabled = self.runs.disabled = not runs
+        return [path for ended, _, path in runs if not ended]
 
     def close(self) -> None:
-        """Stop watching, and go; the run goes on."""
+        """Stop watching; the run continues."""
         self._ended.set()
         super().close()
 
@@ -157,7 +158,7 @@ class RunPanel(Twin, widgets.VBox):
         return self.job
 
     def _guarded(self, call: Callable[[], Any]) -> None:
-        """Call, and show what goes wrong in the panel: raised in a callback or a thread, nobody would see it."""
+        """Call, and show errors in the panel: raised in a callback or a thread they would not be seen."""
         self.error.value = ""
         try:
             call()
@@ -166,21 +167,21 @@ class RunPanel(Twin, widgets.VBox):
         except Exception as error:
             self.error.value = error_html(f"{type(error).__name__}: {error}")
 
-    # What the run shows -------------------------------------------------------------------------------------------
+    # Watching ---------------------------------------------------------------------------------------------------
 
     def _follow(self, job: jobs.Job, ended: threading.Event) -> None:
         """Show the run until its process has ended, another run is shown, or the panel is closed."""
         going = True
         while going and not ended.is_set():
             began = time.monotonic()
-            going = job.alive  # asked first: what it wrote before it ended is shown after that
+            going = job.alive  # read first: what the process wrote before it ended is then shown below
             with self._lock:
                 if not ended.is_set():
                     self._show(job)
             ended.wait(max(EVERY, 3 * (time.monotonic() - began)))
 
     def _show(self, job: jobs.Job) -> None:
-        """Show the run as its files say; what goes wrong stands in the place of its last words."""
+        """Show the run as its files describe it; an error is shown where a failure would be."""
         try:
             self._read(job)
         except Exception as error:
@@ -190,28 +191,28 @@ class RunPanel(Twin, widgets.VBox):
 
     def _read(self, job: jobs.Job) -> None:
         run, status = job.directory, job.status()
-        self.events, self.status = run.events(), standing(run, status)
+        self.events, self.status = run.events(), state_of(run, status)
         self.state.value = state_html(run, status, self.events)
         self.chart.value = chart_html(run, self.events)
-        going = status["status"] in GOING
+        going = status["status"] in ACTIVE
         self.failure.value = "" if going else failure_html(job, status)
         self.results.value = "" if going else results_html(run)
         self.buttons["Stop"].disabled = not going or (job.path / STOP).exists()
         self.buttons["Resume"].disabled = going or status["status"] == "finished"
-        if self._stood not in ("", status["status"]):
+        if self._last_status not in ("", status["status"]):
             self.refresh()
-        self._stood = status["status"]
+        self._last_status = status["status"]
 
     def to_html(self) -> str:
-        """The static twin: the run that is shown, as it stands, and its configuration; without one, the form's."""
-        body = "".join(part.value for part in (self.state, self.error, self.failure, self.chart, self.results))
+        """The static twin: the run that is shown and its configuration; without a run, the form's configuration."""
+        parts = [Markup(part.value) for part in (self.state, self.error, self.failure, self.chart, self.results)]
+        if not self.job:
+            parts.insert(0, Markup('<div class="wb-state">no run yet</div>'))
         try:
-            config = Config.from_dict(self.job.directory.config) if self.job else self.config()
-            body += config_html(config)
+            parts.append(config_html(Config.from_dict(self.job.directory.config) if self.job else self.config()))
         except UserError as error:
-            body += error_html(str(error))
-        head = "" if self.job else '<div class="wb-state">no run yet</div>'
-        return f'{style_sheet()}{style_sheet("panel")}<div class="wb wb-run-panel wb-twin">{head}{body}</div>'
+            parts.append(error_html(str(error)))
+        return render("run.twin", parts=parts)
 
     def __repr__(self) -> str:
         return f"RunPanel({self.job.path.name}: {self.status})" if self.job else f"RunPanel(no run yet in {self.root})"

@@ -16,19 +16,19 @@ from workbench.view.html import LEVELS, Samples, Scale, changes, colour, cuts, d
 
 TOP = 65534  # a probability of 1 as a 16-bit number
 NONE = 65535  # no score there
-BOOK = 16384  # values that stand for a scorer's where it has more than 16 bits can number
+BOOK = 16384  # size of a scorer's book where it has more values than 16 bits can number
 CHANGE = "change in probability"
 ALTERNATIVES = 5
 
 
 @dataclass(frozen=True)
 class Payload:
-    """A token view as the browser gets it.
+    """A token view as the browser receives it.
 
     Attributes:
         head: texts, scorers with their scales and steps, and all else that is small; JSON.
-        codes: (layers, T) little-endian uint16: every scorer's steps in order, each for all T tokens; a code is a place
-            in the scorer's book of values.
+        codes: (layers, T) little-endian uint16: every scorer's steps in order, each for all T tokens; a code is an
+            index into the scorer's book of values.
         books: the sorted values of each scorer, float32, one book after the other.
         details: (2, 12, T) uint16 where probabilities before and after a run are known: probability, rank, of the five
             most probable tokens the places in `head["vocabulary"]`, and then their probabilities.
@@ -47,19 +47,16 @@ class Payload:
 
     def at(self, step: int, token: int) -> dict[str, float | None]:
         """A token's score by each scorer at its newest step up to `step`; None where it has none."""
-        found, row = {}, 0
+        scores, row = {}, 0
         for layer in self.head["layers"]:
             newest = max((i for i, s in enumerate(layer["steps"]) if s <= step), default=0)
-            found[layer["name"]] = _finite(self.scores[row + newest, token])
+            scores[layer["name"]] = _finite(self.scores[row + newest, token])
             row += len(layer["steps"])
-        return found
+        return scores
 
 
 def payload(
-    scores: pd.DataFrame,
-    samples: Samples,
-    tokens: pd.DataFrame | None = None,
-    curve: Sequence[Mapping[str, Any]] = (),
+    scores: pd.DataFrame, samples: Samples, tokens: pd.DataFrame | None = None, curve: Sequence[Mapping[str, Any]] = ()
 ) -> Payload:
     """Everything a token view shows.
 
@@ -147,10 +144,11 @@ def _layers(scores: pd.DataFrame, place: np.ndarray, count: int) -> tuple[list[d
 
 
 def _coded(finite: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores as places in a book of their values; `ordered` are the same scores, from the lowest up.
+    """Scores as indices into a book of their values; `ordered` are the same scores, ascending.
 
-    Where there are more values than places, the book holds as many quantiles as evenly spaced values, and a score
-    stands at the nearest: off by less than 2 / BOOK of the range, with less than 2 / BOOK of all scores between.
+    Where 16 bits cannot number all values, the book holds BOOK / 2 quantiles and BOOK / 2 evenly spaced values, and
+    each score becomes the nearest: off by less than 2 / BOOK of the range, with less than 2 / BOOK of all scores
+    between the two.
     """
     book = np.unique(ordered)
     if len(book) > TOP:
@@ -175,7 +173,7 @@ def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labe
 
 
 def _samples(table: pd.DataFrame, samples: Samples) -> Iterator[dict[str, Any]]:
-    """Each sample: where its tokens begin, their texts, what no token covers, and where words begin."""
+    """Each sample: the index of its first token, the texts, the gaps that no token covers, and where words begin."""
     sizes = table.groupby("sample_id", sort=False).size()
     first = 0
     for sample, size in sizes.items():
@@ -195,7 +193,7 @@ def _samples(table: pd.DataFrame, samples: Samples) -> Iterator[dict[str, Any]]:
 
 
 def _words(texts: list[str]) -> str:
-    """A 1 for every token that begins a word, which is what stands between spaces."""
+    """A 1 for every token that begins a word, a 0 for the others; a word is the text between spaces."""
     out, space = [], True
     for text in texts:
         begins = space or text[:1].isspace()
@@ -215,7 +213,7 @@ def _finite(value: Any) -> float | None:
 
 
 def _orders(scores: pd.DataFrame) -> dict[str, dict[str, float | None]]:
-    """What samples may be sorted by, as far as it is known here."""
+    """What samples can be sorted by."""
     if scores["scorer"].nunique() < 2:
         return {}
     last = scores[scores["step"] == scores.groupby("scorer")["step"].transform("max")] if "step" in scores else scores
@@ -225,15 +223,15 @@ def _orders(scores: pd.DataFrame) -> dict[str, dict[str, float | None]]:
 
 
 def _changed(tokens: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame | None:
-    """Of each token of `table`, its probabilities before and after, and what was most probable then."""
+    """For each token of `table`, its probabilities and the most probable tokens before and after."""
     if "probe_set" in tokens and (tokens["probe_set"] == "forget").any():
         tokens = tokens[tokens["probe_set"] == "forget"]
     if not {"before", "after"} <= set(tokens["phase"]):
         return None
     key = ["sample_id", "position"]
     before = tokens[tokens["phase"] == "before"].set_index(key)["alternatives"].rename("alternatives_before")
-    found = changes(tokens).set_index(key).join(before)
-    return found.reindex(pd.MultiIndex.from_frame(table[key])).reset_index(drop=True)
+    changed = changes(tokens).set_index(key).join(before)
+    return changed.reindex(pd.MultiIndex.from_frame(table[key])).reset_index(drop=True)
 
 
 def _details(changed: pd.DataFrame) -> tuple[bytes, list[Any]]:

@@ -12,15 +12,16 @@ import traitlets
 
 from workbench.errors import UserError, unknown
 from workbench.runs import Config, RunDirectory
-from workbench.view.html import Samples, texts_of, token_view
-from workbench.view.widgets.base import FEW, Twin, script, styles
+from workbench.view.html import STATIC, Samples, texts_of, token_view
+from workbench.view.widgets.static_twin import FEW, Twin, styles
 from workbench.view.widgets.token_payload import CHANGE, payload
 
 UNITS = ("token", "word")
+SCRIPTS = ("elements", "scores", "card", "text", "controls", "view")  # one module; each uses those before it
 
 
 def samples_of(run: RunDirectory) -> dict[Any, tuple[str, str]]:
-    """Question and answer of a run's forget samples; of those it probed, where its task is not at hand any more."""
+    """Question and answer of a run's forget samples; of those it probed, where its task cannot be read any more."""
     try:
         return {s.id: (s.question, s.answer) for s in Config.from_dict(run.config).task.load().forget}
     except (UserError, OSError):
@@ -32,7 +33,7 @@ class TokenView(Twin, anywidget.AnyWidget):
     """Answers as highlighted text: choose a scorer and a threshold, replay a run, search, sort, select a token.
 
     Hovering, switching and replaying need no kernel. Colours, scales and default thresholds are those of `token_view`,
-    its static twin. Words are what stands between spaces; their score is the mean of their tokens.
+    its static twin. A word is the text between spaces; its score is the mean of its tokens.
 
     Args:
         scores: a score table; answer tokens are shown, every scorer at every step it has.
@@ -59,8 +60,8 @@ class TokenView(Twin, anywidget.AnyWidget):
     """
 
     twin_of = FEW
-    _esm = script("tokens")
-    _css = styles("view", "tokens")
+    _esm = "\n".join((STATIC / "token_view" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    _css = styles("view", "token_view")
 
     head = traitlets.Dict().tag(sync=True)
     codes = traitlets.Bytes().tag(sync=True)
@@ -116,10 +117,10 @@ class TokenView(Twin, anywidget.AnyWidget):
 
     @classmethod
     def of_run(cls, path: Path | str, **more: Any) -> TokenView:
-        """The forget answers of a run as it recorded them: its weights at every step, and what became of each token.
+        """The forget answers of a run as it recorded them: its weights at every step, and each token's change.
 
         Args:
-            path: a run's directory; the run may still go on.
+            path: a run's directory; the run may still be running.
             more: further arguments of the view.
 
         Raises:

@@ -1,0 +1,72 @@
+"""Pictures of the widgets in JupyterLab, in both themes: python scripts/screenshots.py (writes docs/images/*.png)."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
+LIMIT = 300_000  # bytes a picture
+CELLS = {
+    "token-view": """import workbench as wb
+from pathlib import Path
+task, model = wb.TaskSpec("biographies").load(), wb.load("bio-full")
+texts = {s.id: (s.question, s.answer) for s in task.forget}
+settings = wb.Settings(steps=40, lr=5e-4, record_every=2, record_samples=96)
+config = wb.Config(wb.TaskSpec("biographies"), "bio-full", "wga", "atwu", settings, probe_limit=96)
+run = wb.start(config, Path("run")).path
+wb.TokenView.of_run(run)""",
+    "compare": """task.sets["forget"] = task.forget[::12]
+scores = wb.score_task(model, task, ["specificity", "surprisal", "integrated_gradients", "spans"])
+wb.CompareView(scores, texts, max_samples=3)""",
+    "before-after": "wb.BeforeAfter(run)",
+    "errors": "wb.ErrorBrowser(run)",
+    "run-panel": "panel = wb.RunPanel('.')\npanel.attach(run)\npanel",
+}
+
+
+def hover(page: Any, name: str) -> None:
+    """Where a picture says more with the pointer on a token."""
+    if name == "token-view":
+        view = page.locator(".wb-token-view").first
+        view.get_by_label("scorer").select_option("atwu")
+        view.locator(".wb-row").nth(1).locator(".wb-s").first.hover()
+    if name == "compare":
+        page.locator(".wb-compare .wb-a > .wb-s").first.hover()
+
+
+def main() -> None:
+    """One notebook a theme, one picture a widget."""
+    from lab import Notebook, jupyter, write_notebook  # type: ignore[import-not-found]
+    from widget_page import browser  # type: ignore[import-not-found]
+
+    out = ROOT / "docs" / "images"
+    out.mkdir(exist_ok=True)
+    with browser() as chromium, tempfile.TemporaryDirectory() as place:
+        for theme in ("light", "dark"):
+            folder = Path(place) / theme
+            folder.mkdir()
+            write_notebook(folder / "shots.ipynb", list(CELLS.values()))
+            with jupyter(folder, theme) as address:
+                notebook = Notebook(chromium, address, "shots.ipynb")
+                notebook.run_all(400)
+                notebook.page.set_viewport_size({"width": 1500, "height": 1400})
+                for name in CELLS:
+                    widget = notebook.page.locator(f".wb-{name}").first
+                    widget.evaluate("node => node.scrollIntoView({ block: 'start' })")
+                    hover(notebook.page, name)
+                    notebook.page.wait_for_timeout(500)
+                    path = out / f"{name}-{theme}.png"
+                    box = widget.bounding_box()
+                    assert box is not None
+                    clip = box | {"height": min(box["height"], 760, 1400 - box["y"])}
+                    notebook.page.screenshot(path=path, clip=clip)
+                    assert path.stat().st_size <= LIMIT, f"{path} has {path.stat().st_size} bytes"
+                notebook.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""Every string that data can bring into a page is hostile here, and none of it becomes an element or an attribute."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from jinja2 import DictLoader, TemplateSyntaxError, UndefinedError
+from pages import Text, scores_of
+
+from workbench.objectives import objective
+from workbench.view import comparison_page, run_report, scores_page
+from workbench.view.html import (
+    agreement_view,
+    alignment_table,
+    answers_view,
+    change_view,
+    compare_view,
+    cost_table,
+    disagreement_view,
+    line_chart_svg,
+    metrics_view,
+    notes_view,
+    page,
+    summary_view,
+    token_matrix,
+    token_view,
+)
+from workbench.view.widgets import BeforeAfter, CompareView, ErrorBrowser, RunPanel, TokenView
+from workbench.view.widgets.error_html import answer_html, numbers_html
+from workbench.view.widgets.run_status import error_html
+
+# Closes whatever it may stand in, and leaves an element, an attribute, template code and characters that reorder text.
+EVIL = """</style></script></title>--><zz zz="1">" zz='1' zz=1 ' zz="1" &zz;{{zz}}{%zz%}\u202e\x1b[31m\x00\u200b"""
+ID = f"a{EVIL}"
+DEFINITION = dict.fromkeys(("range", "unit", "split", "description", "formula", "aggregate", "source", "differs"), EVIL)
+KNOWN = {EVIL: DEFINITION | {"direction": "higher"}}
+NOTHING = {"value": None, "reason": EVIL}
+METRICS = {phase: {EVIL: {EVIL: NOTHING, f"{EVIL}2": 0.5}} for phase in ("before", "after")}
+SUITE = {
+    "suite": EVIL, "summary": {EVIL: NOTHING, f"{EVIL}2": 0.5}, "reference": EVIL, "convention": EVIL,
+    "parts": {EVIL: {EVIL: EVIL, f"{EVIL}2": NOTHING}}, "general": {EVIL: {EVIL: 1.0}},
+    "curve": [{"step": step, "rows": EVIL, EVIL: 0.5} for step in (0, 1)],
+}  # fmt: skip
+COST = {"phases": {EVIL: {"tokens": 1, "flops": 1, "seconds": 1.0, "calls": 1}}}
+SAMPLES = {ID: (f"Who is {EVIL}?", f"It is {EVIL} again."), f"b{EVIL}": (EVIL, EVIL)}
+
+
+def score_table() -> pd.DataFrame:
+    """Two hostile scorers over questions and answers of hostile samples."""
+    spans = {sample: [(0, 9)] for sample in SAMPLES}
+    tables = []
+    for scorer, sign in ((EVIL, 1.0), (f"{EVIL}2", -1.0)):
+        answers = scores_of(SAMPLES, spans, scorer)
+        prompts = scores_of({i: (q, q) for i, (q, _) in SAMPLES.items()}, spans, scorer).assign(segment="prompt")
+        for table in (answers, prompts):
+            tables.append(table.assign(task=EVIL, score=sign * table["position"] / 9))
+    return pd.concat(tables, ignore_index=True)
+
+
+def token_rows() -> pd.DataFrame:
+    """A run's token table: the hostile answers before and after."""
+    base = scores_of(SAMPLES, {ID: [(0, 9)]}).drop(columns=["scorer", "score", "segment", "step", "task"])
+    base = base.assign(run=EVIL, entropy=1.0, logp=-0.1, rank=0, alternatives=json.dumps([[EVIL, 0.5]]))
+    sets = [base.assign(probe_set=name) for name in ("forget", EVIL)]
+    return pd.concat([s.assign(phase=phase) for phase in ("before", "after") for s in sets], ignore_index=True)
+
+
+def probe_rows() -> pd.DataFrame:
+    """A run's probe table: hostile sets, ids, questions, answers and generations."""
+    rows = [
+        {"run": EVIL, "step": 0, "phase": phase, "probe_set": probe_set, "sample_id": sample, "prompt": question}
+        | {"answer": answer, "generation": f"{EVIL} {phase}", "probability": 0.5 + (phase == "after") / 4, EVIL: 0.5}
+        | {"fact_accuracy": float(phase == "before"), "rouge_l_recall": 0.5, "perplexity": 2.0}
+        for phase in ("before", "after")
+        for probe_set in ("forget", "retain", EVIL)
+        for sample, (question, answer) in SAMPLES.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run's directory in which every string is hostile, its own name included."""
+    path = tmp_path_factory.mktemp("runs") / EVIL.replace("/", "").replace("\x00", "")
+    path.mkdir()
+    config = {
+        "task": {"name": EVIL, "forget": EVIL}, "model": EVIL, "objective": EVIL, "weights": EVIL, "reference": EVIL,
+        "stop_at": EVIL, "settings": {"steps": 2, "options": {"objective": {EVIL: EVIL}}}, "versions": {EVIL: EVIL},
+    }  # fmt: skip
+    (path / "config.json").write_text(json.dumps(config))
+    spent = {"total_flops": 1.0, "total_seconds": 1.0, "probe": {EVIL: {"fact_accuracy": 0.5}}}
+    events = [{"step": step, "forget_nll": 1.0, "retain_nll": 0.1, **spent} for step in (1, 2)]
+    (path / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    for name, content in (("metrics", METRICS), ("cost", COST | {"total": COST["phases"][EVIL]})):
+        (path / f"{name}.json").write_text(json.dumps(content))
+    (path / "suites").mkdir()
+    (path / "suites" / "x.json").write_text(json.dumps(SUITE))
+    marks = {f"forget/{sample}": {"tags": EVIL, "note": EVIL} for sample in SAMPLES}
+    (path / "notes.json").write_text(json.dumps(marks))
+    probe_rows().to_parquet(path / "probes.parquet")
+    token_rows().to_parquet(path / "tokens.parquet")
+    scores = score_table().query("segment == 'answer'")
+    pd.concat([scores.assign(step=step) for step in (0, 2)]).to_parquet(path / "scores.parquet")
+    (path / "log.txt").write_text(f"{EVIL}\n{EVIL}")
+    (path / "run.json").write_text(json.dumps({"status": "finished", "steps": 2, "reason": EVIL}))
+    failed = shutil.copytree(path, path.with_name(f"failed {path.name}"))
+    (failed / "run.json").unlink()
+    (failed / "job.json").write_text(json.dumps({"state": "unfinished", "reason": EVIL}))
+    return path
+
+
+def views(run: Path) -> dict[str, Callable[[], Any]]:
+    """Every function and widget that makes HTML of data."""
+    table, tokens, probes = score_table(), token_rows(), probe_rows()
+    values = {a: {b: NOTHING if a == b else 0.5 for b in (EVIL, "b")} for a in (EVIL, "b")}
+    agreement = {"scorers": [EVIL, "b"], "samples": 1, "tokens": 9, "spearman": {"pooled": values}}
+    disputed = pd.DataFrame({"sample_id": [ID], "disagreement": [0.5], "pairs": [1], "most_apart": [EVIL]})
+    alignment = {EVIL: {"auroc": NOTHING}, f"{EVIL}2": {"auroc": 0.5}}
+    notes = {EVIL: {"target": EVIL, "baseline": EVIL, "units": EVIL, "not_available": {EVIL: EVIL}}}
+    notes |= {f"{EVIL}2": {"target": f"token:{EVIL}", "completeness_delta": {"median": 0.1, "largest": 0.2}}}
+    row = {"right_before": None, "p_before": 0.5, "p_after": 0.4} | dict.fromkeys(
+        ("outcome", "why", "probe_set", "sample_id", "prompt", "answer", "before", "after", "tags", "note"), EVIL
+    )
+    two = {EVIL: 1.0, f"{EVIL}2": np.nan}
+    return {
+        "token_view": lambda: token_view(table, SAMPLES, alignment=alignment, title=EVIL),
+        "token_view of tokens": lambda: token_view(table, {}, title=EVIL),
+        "token_view of one scorer": lambda: token_view(table[table["scorer"] == EVIL], SAMPLES),
+        "compare_view": lambda: compare_view(table, SAMPLES, title=EVIL),
+        "token_matrix": lambda: token_matrix(table, ID, title=EVIL),
+        "agreement_view": lambda: agreement_view(agreement, title=EVIL),
+        "disagreement_view": lambda: disagreement_view(disputed, SAMPLES, title=EVIL),
+        "disagreement_view of ids": lambda: disagreement_view(disputed, {}),
+        "notes_view": lambda: notes_view(notes, title=EVIL),
+        "change_view": lambda: change_view(tokens, SAMPLES, title=EVIL),
+        "answers_view": lambda: answers_view(probes, title=EVIL),
+        "metrics_view": lambda: metrics_view(METRICS, KNOWN, title=EVIL),
+        "summary_view": lambda: summary_view(SUITE, KNOWN, title=EVIL),
+        "summary_view of nothing": lambda: summary_view({"suite": EVIL}),
+        "alignment_table": lambda: alignment_table(alignment, title=EVIL),
+        "cost_table": lambda: cost_table(COST, title=EVIL),
+        "line_chart_svg": lambda: line_chart_svg({EVIL: [(0, 1), (1, 2)]}, title=EVIL, x_label=EVIL, y_label=EVIL),
+        "line_chart_svg of nothing": lambda: line_chart_svg({}, title=EVIL),
+        "page": lambda: page(EVIL, token_view(table, SAMPLES), subtitle=EVIL),
+        "run_report": lambda: run_report(run, table, alignment).read_text(encoding="utf-8"),
+        "scores_page": lambda: scores_page(table, SAMPLES, alignment),
+        "comparison_page": lambda: comparison_page(table, SAMPLES),
+        "errors: answer": lambda: answer_html(row, numbers_html(two, two, list(two), KNOWN)),
+        "errors: twin": lambda: ErrorBrowser(run).to_html(),
+        "errors: page": lambda: ErrorBrowser(run).export_html().read_text(encoding="utf-8"),
+        "errors: widget": lambda: _shown(ErrorBrowser(run)),
+        "panel: error": lambda: error_html(EVIL, [EVIL, EVIL]),
+        "panel: run": lambda: _attached(run),
+        "panel: failed run": lambda: _attached(run.with_name(f"failed {run.name}")),
+        "panel: form": lambda: _form(run.parent),
+        "TokenView": lambda: TokenView.of_run(run, title=EVIL).to_html(),
+        "CompareView": lambda: CompareView(table, SAMPLES).to_html(),
+        "BeforeAfter": lambda: BeforeAfter(run).to_html(),
+    }
+
+
+def _shown(browser: ErrorBrowser) -> str:
+    """What an error browser shows while it is used."""
+    browser.probe_set.value = EVIL
+    shown = [browser.head.value, browser.answer.value]
+    browser.search.value = EVIL * 2
+    browser._guarded(lambda: EVIL)
+    shown += [browser.answer.value, browser.status.value]
+    browser.tokens = None
+    browser.search.value = ""
+    return "".join([*shown, browser.answer.value])
+
+
+def _attached(run: Path) -> str:
+    """What a panel shows of the run: its state, charts and results, or why it cannot."""
+    panel = RunPanel(run.parent)
+    panel._guarded(lambda: panel.attach(run))
+    panel.close()
+    return panel.to_html() + panel.error.value + panel.failure.value
+
+
+def _form(root: Path) -> str:
+    """What a panel's form says of hostile entries."""
+
+    @objective(EVIL, over="tokens", source=EVIL, certainty="ours")
+    def evil(tokens: Any, *, softness: float = 0.5) -> Any: ...
+
+    evil.__doc__ = f"{EVIL}.\n\nArgs:\n    tokens: {EVIL}\n    softness: {EVIL}\n"
+    try:
+        panel = RunPanel(root / "none", EVIL, EVIL)
+        panel.form.objective.value, panel.form.weights.value = EVIL, "gap"
+        panel.form.fields["train"].value = EVIL
+        panel.buttons["Start"].click()
+        return panel.to_html() + panel.form.about.value + panel.form.meaning.value
+    finally:
+        del objective.entries[EVIL]
+
+
+@dataclass
+class Seen(HTMLParser):
+    """Elements, attribute names and text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements, self.attributes, self.text = set[str](), set[str](), ""
+        self.feed(str(page))
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def names(text: str) -> set[str]:
+    return set(text.split())
+
+
+ELEMENTS = names("""
+    html head meta title link style script body main header button h1 h2 p div span section form label input u b i wbr
+    small sup ins del dl dt dd details summary pre br table thead tbody tr th td svg desc path text
+""")
+ATTRIBUTES = names("""
+    lang charset name content rel href class type title style dir role method tabindex scope colspan checked data-w
+    data-name aria-label aria-valuenow viewbox fill stroke stroke-width stroke-dasharray stroke-linejoin d x y
+    text-anchor
+""")
+
+
+@pytest.mark.parametrize("name", views(Path()))
+def test_no_element_or_attribute_comes_from_data(run: Path, name: str) -> None:
+    html = str(views(run)[name]())
+    seen = Seen(html)
+    assert seen.elements <= ELEMENTS
+    assert seen.attributes <= ATTRIBUTES
+    assert "<zz" in seen.text  # shown as text
+    assert "{{zz}}" in seen.text
+    assert html.count("<script") == html.count('class="wb-page"')  # a page's own
+    outside = re.sub(r"<style>.*?</style>", "", html, flags=re.S)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u200b\u202a-\u202e]", outside)
+    Text(html)  # what is opened is closed
+
+
+def test_templates_escape_mark_and_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = importlib.import_module("workbench.view.html.render")  # the package hands out its function
+    monkeypatch.setattr(
+        renderer, "FileSystemLoader", lambda _: DictLoader({"t.html": TEMPLATE, "u.html": "\n<p>\n\n{% if %}"})
+    )
+    monkeypatch.setattr(renderer, "_environment", renderer._environment.__wrapped__)
+    assert renderer.render("t.a", text="<\u200b'") == "<p>two words <b>&lt;[U+200B]&#39;</b>{{ raw }}</p>"
+    with pytest.raises(UndefinedError, match="text"):
+        renderer.render("t.a")
+    with pytest.raises(TemplateSyntaxError) as error:
+        renderer.render("u.a")
+    assert error.value.lineno == 3
+
+
+TEMPLATE = """
+{% macro a(text) %}
+  <p>two
+    words <b>{{ text }}</b>
+    {{ "{{ raw }}" }}
+  </p>
+{% endmacro %}
+"""

@@ -1,0 +1,40 @@
+"""The command that compares scores with span labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli.console import number, table_line
+from workbench.cli.options import command, option
+from workbench.errors import is_missing
+from workbench.runs import uninterrupted
+
+
+@command
+def align(
+    file: Annotated[Path, typer.Argument(metavar="FILE.parquet")],
+    spans: Annotated[Path | None, option("FILE.jsonl", "labels, where the table has none")] = None,
+) -> dict[str, Any]:
+    """Scores against span labels.
+
+    AUROC, average precision, and precision of the highest fifth.
+    """
+    with uninterrupted():
+        from workbench.evals import alignment, label
+        from workbench.scorers import read_scores
+    table = read_scores(file)
+    aligned = alignment(label(table, spans) if spans else table)
+    rows = [["scorer", "auroc", "per sample", "ap", "precision"]]
+    for name, values in aligned.items():
+        keys = ("auroc", "auroc_per_sample", "ap", "precision_at_budget")
+        rows.append([name, *(number(values[key]) for key in keys)])
+    table_line(rows)
+    for name, values in aligned.items():
+        if is_missing(values["auroc"]):
+            print(f"{name}: not available: {values['auroc']['reason']}")
+        if "left_out" in values:
+            print(f"{name}: {values['left_out']} tokens without a score left out")
+    return aligned

@@ -1,0 +1,125 @@
+"""Score tables as layers: each scorer's scores over the same tokens, with its scale and what its threshold selects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import UserError, unknown
+from workbench.view.html.scale import Scale
+from workbench.view.html.text import value_of
+
+KEY = ["sample_id", "position"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One scorer at one step.
+
+    Attributes:
+        name: as shown: the scorer, with the step where it has several.
+        scorer: the scorer.
+        scores: the finite scores, indexed by (sample_id, position).
+        scale: of the scores; None where there are none.
+        threshold: selects the scores at or above it; None for none.
+        rule: where a default threshold comes from, in words.
+        auroc: against the labelled spans, where it is known.
+    """
+
+    name: str
+    scorer: str
+    scores: pd.Series
+    scale: Scale | None
+    threshold: float | None
+    rule: str
+    auroc: float | None
+
+    def selects(self, score: float) -> bool:
+        """Whether the threshold selects `score`."""
+        return self.threshold is not None and bool(score >= self.threshold)
+
+    def matches(self, spans: pd.Series) -> dict[str, Any]:
+        """How many tokens the threshold selects; precision and recall against `spans`, where any are known."""
+        selected = self.scores >= self.threshold
+        known = spans.reindex(self.scores.index)
+        known = known[known.notna()].astype(bool)
+        counts: dict[str, Any] = {"selected": int(selected.sum())}
+        if known.any():
+            both, picked = int((selected[known.index] & known).sum()), int(selected[known.index].sum())
+            counts |= {"precision": both / picked if picked else None, "recall": both / int(known.sum())}
+        return counts
+
+
+def _layer(
+    name: str, scores: pd.Series, spans: pd.Series, threshold: float | None, alignment: Mapping[str, Any], scorer: str
+) -> Layer:
+    finite = scores[np.isfinite(scores.to_numpy(dtype=float))]
+    scale, rule = Scale.of(finite.to_numpy(dtype=float)), ""
+    if threshold is None and scale is not None and not scale.flat:
+        labelled = int(spans.reindex(finite.index).eq(True).sum())
+        threshold, rule = default_threshold(finite.to_numpy(dtype=float), labelled)
+    return Layer(name, scorer, finite, scale, threshold, rule, value_of(alignment.get(name, {}).get("auroc"))[0])
+
+
+def default_threshold(scores: np.ndarray, labelled: int) -> tuple[float, str]:
+    """A threshold that selects as many tokens as are labelled, or the highest fifth of `scores`; and which it is."""
+    count = min(labelled, len(scores)) or math.ceil(len(scores) / 5)
+    least = float(np.partition(scores, len(scores) - count)[len(scores) - count])
+    return least, "as many as labelled" if labelled else "highest fifth"
+
+
+def layers_of(
+    scores: pd.DataFrame,
+    scorer: str | None = None,
+    threshold: float | Mapping[str, float] | None = None,
+    alignment: Mapping[str, Any] | None = None,
+    segment: str = "answer",
+) -> tuple[pd.DataFrame, list[Layer], int]:
+    """A segment's tokens (index sample_id, position), a layer for each scorer's first and last step, the first's index.
+
+    Raises:
+        UserError: for a table without tokens of the segment, or an unknown scorer.
+    """
+    scores = scores[scores["segment"] == segment] if "segment" in scores else scores
+    names = list(dict.fromkeys(scores["scorer"]))
+    if not names:
+        raise UserError(f"the score table has no {segment} tokens; score a task first")
+    if scorer is not None and scorer not in names:
+        raise unknown("scorer", scorer, names)
+    tokens = scores.drop_duplicates(KEY).set_index(KEY)
+    spans = spans_of(tokens)
+    layers: list[Layer] = []
+    first = 0
+    for name in names:
+        table = scores[scores["scorer"] == name]
+        steps = sorted(table["step"].unique()) if "step" in table else [0]
+        if name == scorer:
+            first = len(layers)
+        limit = threshold.get(name) if isinstance(threshold, Mapping) else threshold
+        for step in dict.fromkeys((steps[0], steps[-1])):
+            part = table[table["step"] == step] if "step" in table else table
+            shown = name if len(steps) == 1 else f"{name}, step {step}"
+            values = part.set_index(KEY)["score"].astype(float)
+            layers.append(_layer(shown, values, spans, limit, alignment or {}, name))
+    return bool_spans(tokens), layers, first
+
+
+def spans_of(tokens: pd.DataFrame) -> pd.Series:
+    """Whether each token is in a labelled span; None throughout for a table without labels."""
+    return tokens["span"] if "span" in tokens else pd.Series(None, index=tokens.index, dtype=object)
+
+
+def bool_spans(tokens: pd.DataFrame) -> pd.DataFrame:
+    """The table with `span` as True, False or None, whatever it was stored as."""
+    spans = [None if pd.isna(span) else bool(span) for span in spans_of(tokens)]
+    return tokens.assign(span=pd.Series(spans, tokens.index, object))
+
+
+def by_sample(tokens: pd.DataFrame) -> dict[Any, pd.DataFrame]:
+    """The tokens of each sample in reading order."""
+    return dict(list(tokens.sort_index(level="position", sort_remaining=False).groupby(level="sample_id", sort=False)))

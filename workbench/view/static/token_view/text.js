@@ -1,0 +1,170 @@
+// The text itself: one row a sample, coloured by the numbers. Rows out of sight wait until they are scrolled to.
+
+class Text {
+  constructor(scores, on) {
+    this.scores = scores;
+    this.on = on; // {hover(token, mark), leave(), choose(token)}
+    this.current = -1;
+    this.chosen = -1;
+    this.marks = new Array(scores.count);
+    this.box = el("div", { class: "wb-text", tabindex: "0", role: "listbox", "aria-label": "tokens; arrow keys move" });
+    this.rows = scores.head.samples.map((sample, i) => this.row(sample, i));
+    this.box.append(...this.rows.map((row) => row.node));
+    this.watcher = new IntersectionObserver((seen) => this.seen(seen), { root: this.box, rootMargin: "300px 0px" });
+    for (const row of this.rows) this.watcher.observe(row.node);
+    this.listen();
+  }
+
+  row(sample, index) {
+    const answer = el("div", { class: "wb-a", dir: "auto" });
+    const whole = sample.texts.map((text, i) => plainText(sample.gaps[i] ?? "") + plainText(text ?? "")).join("");
+    answer.textContent = whole + plainText(sample.gaps["-1"] ?? "");
+    const ask = plainText(sample.ask) ? [el("div", { class: "wb-q", dir: "auto" }, ...drawn(sample.ask))] : [];
+    const label = plainText(sample.ask) || `sample ${sample.id}`;
+    const node = el("div", { class: "wb-row", role: "group", "aria-label": label, title: `sample ${sample.id}` }, ...ask, answer);
+    const row = { sample, index, node, answer, filled: false, painted: "", near: false, words: `${label}\n${whole}`.toLowerCase() };
+    node.wbRow = row;
+    return row;
+  }
+
+  /** Tokens in place of the plain text. */
+  fill(row) {
+    const { sample } = row;
+    const nodes = [];
+    sample.texts.forEach((text, i) => {
+      nodes.push(...drawn(sample.gaps[i] ?? ""));
+      if (text === null) return;
+      const token = sample.first + i;
+      const mark = el("span", { role: "option", "aria-selected": "false" });
+      mark.append(...drawn(text === "" ? ["", " ∎", ""] : text));
+      mark.wbToken = token;
+      mark.wbBase = this.scores.spans[token] === 1 ? "wb-s" : "";
+      this.marks[token] = mark;
+      nodes.push(mark);
+    });
+    nodes.push(...drawn(sample.gaps["-1"] ?? ""));
+    row.answer.replaceChildren(...nodes);
+    row.filled = true;
+  }
+
+  seen(entries) {
+    for (const entry of entries) {
+      const row = entry.target.wbRow;
+      row.near = entry.isIntersecting;
+      if (row.near) this.paintRow(row);
+    }
+  }
+
+  /** Show a state: layer, step, unit and threshold. Rows in sight now, the others when they come into sight. */
+  paint(state) {
+    this.state = state;
+    this.values = this.scores.values(state.layer, state.step, state.unit);
+    this.key = `${state.layer.name}\n${state.step}\n${state.unit}\n${state.threshold}\n${this.chosen}`;
+    for (const row of this.rows) if (row.near && !row.node.hidden) this.paintRow(row);
+  }
+
+  paintRow(row) {
+    if (!this.state || row.painted === this.key) return;
+    if (!row.filled) this.fill(row);
+    const { layer, unit, threshold } = this.state;
+    const { palette } = this.scores.head;
+    const { of } = this.scores.units[unit];
+    const { first, texts } = row.sample;
+    for (let token = first; token < first + texts.length; token++) {
+      const mark = this.marks[token];
+      if (!mark) continue;
+      const value = this.values[of[token]];
+      const level = this.scores.level(layer, value);
+      if (mark.wbLevel !== level) {
+        mark.wbLevel = level;
+        mark.style.backgroundColor = level === this.scores.middle ? "" : palette[level];
+      }
+      let name = this.scores.selects(layer, value, threshold) ? `${mark.wbBase} wb-on` : mark.wbBase;
+      if (Number.isNaN(value)) name += " wb-na";
+      if (token === this.chosen) name += " wb-chosen";
+      if (mark.className !== name) mark.className = name;
+    }
+    row.painted = this.key;
+  }
+
+  /** Show the samples that hold `words`, in the order of `values` (largest first) or in their own. */
+  arrange(words, values) {
+    const search = words.trim().toLowerCase();
+    let shown = 0;
+    for (const row of this.rows) {
+      row.node.hidden = !row.words.includes(search);
+      shown += !row.node.hidden;
+    }
+    const order = [...this.rows];
+    if (values) order.sort((a, b) => (values[b.index] ?? -Infinity) - (values[a.index] ?? -Infinity) || a.index - b.index);
+    this.order = order;
+    if (order.some((row, i) => this.box.children[i] !== row.node)) this.box.replaceChildren(...order.map((r) => r.node));
+    return shown;
+  }
+
+  choose(token) {
+    const rows = [this.chosen, token].map((each) => this.rows.findLast((row) => row.sample.first <= each));
+    if (this.chosen >= 0) this.marks[this.chosen]?.setAttribute("aria-selected", "false");
+    this.chosen = token;
+    for (const row of rows) if (row) row.painted = "";
+    this.paint(this.state);
+    if (token >= 0) this.marks[token]?.setAttribute("aria-selected", "true");
+  }
+
+  /** Move the keyboard's place. */
+  go(token) {
+    this.marks[this.current]?.classList.remove("wb-cur");
+    this.current = token;
+    const row = this.rows.findLast((each) => each.sample.first <= token);
+    if (!row.filled) this.paintRow(row);
+    const mark = this.marks[token];
+    mark.classList.add("wb-cur");
+    mark.id ||= `wb-t${Math.random().toString(36).slice(2)}`;
+    this.box.setAttribute("aria-activedescendant", mark.id);
+    mark.scrollIntoView({ block: "nearest" });
+    this.on.hover(token, mark);
+  }
+
+  neighbour(step, byRow) {
+    const rows = (this.order ?? this.rows).filter((row) => !row.node.hidden);
+    const drawnIn = (row) => row.sample.texts.map((t, i) => (t === null ? -1 : row.sample.first + i)).filter((t) => t >= 0);
+    const at = rows.findIndex((r) => this.current >= r.sample.first && this.current < r.sample.first + r.sample.texts.length);
+    if (at < 0) return rows.length ? drawnIn(rows[0])[0] : -1;
+    if (byRow) return drawnIn(rows[Math.min(rows.length - 1, Math.max(0, at + step))])[0];
+    const tokens = drawnIn(rows[at]);
+    const next = tokens.indexOf(this.current) + step;
+    if (next >= 0 && next < tokens.length) return tokens[next];
+    const other = rows[at + step];
+    return other ? drawnIn(other).at(step > 0 ? 0 : -1) : this.current;
+  }
+
+  listen() {
+    const tokenAt = (event) => event.target.closest?.("[role=option]");
+    this.box.addEventListener("mouseover", (event) => {
+      const mark = tokenAt(event);
+      if (mark) this.on.hover(mark.wbToken, mark);
+      else this.on.leave();
+    });
+    this.box.addEventListener("mouseleave", () => this.on.leave());
+    this.box.addEventListener("scroll", () => this.on.leave(), { passive: true });
+    this.box.addEventListener("blur", () => this.on.leave());
+    this.box.addEventListener("click", (event) => {
+      const mark = tokenAt(event);
+      if (mark && getSelection().isCollapsed) this.on.choose(mark.wbToken === this.chosen ? -1 : mark.wbToken);
+    });
+    const moves = { ArrowRight: [1, false], ArrowLeft: [-1, false], ArrowDown: [1, true], ArrowUp: [-1, true] };
+    this.box.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (moves[event.key]) {
+        const token = this.neighbour(...moves[event.key]);
+        if (token !== undefined && token >= 0) this.go(token);
+      } else if ((event.key === "Enter" || event.key === " ") && this.current >= 0) {
+        this.on.choose(this.current === this.chosen ? -1 : this.current);
+      } else if (event.key === "Escape") {
+        this.on.leave();
+        this.on.choose(-1);
+      } else return;
+      event.preventDefault();
+    });
+  }
+}
