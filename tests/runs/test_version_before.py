@@ -65,7 +65,7 @@ def test_a_run_of_the_version_before_is_shown_and_resumed_to_the_same_bits(
     (old.path / "config.json").write_text(json.dumps(record))
     (old.path / "run.json").unlink()
     line = refused(capsys, "runs", "resume", str(old.path))
-    assert f"{old.path / 'config.json'} (of version 7.1; this is " in line
+    assert f"{old.path / 'config.json'} of version 7.1 (this is " in line
     assert "unknown configuration key 'skip_tokens'" in line
 
 

@@ -77,10 +77,8 @@ class Config(BaseModel, frozen=True, extra="forbid"):
                 warnings.simplefilter("ignore", FutureWarning)  # settings by their old names
                 return cls(**values)
         except UserError as error:
-            made = record.get("versions", {}).get(DISTRIBUTION, "an unknown version")
-            raise UserError(
-                f"{source or 'configuration'}: {error} (written by {made}, read by {version(DISTRIBUTION)})"
-            ) from None
+            writer, reader = record.get("versions", {}).get(DISTRIBUTION, "unknown"), version(DISTRIBUTION)
+            raise UserError(f"{source or 'configuration'} of version {writer} (this is {reader}): {error}") from None
 
     def replace(self, **changes: Any) -> Config:
         """A copy with some fields changed, validated like any other."""
