@@ -80,26 +80,26 @@ class Ours:
     ) -> None:
         from workbench.cost import Ledger, Phase
         from workbench.tasks import Task
-        from workbench.unlearning import ForgetLoss, Loop, Settings, prepare_weights
+        from workbench.unlearning import ForgetLoss, RetainLoss, Settings, Trainer, prepare, prepare_weights
 
-        forget, keep = data
+        forget, retain = data
         settings = Settings(batch_size=size, lr=1e-5, warmup=0, steps=10_000, compile=compile)
-        task, self.ledger, self.size = Task("step", {"forget": forget, "retain": keep}), Ledger(), size
+        task, self.ledger, self.size = Task("step", {"forget": forget, "retain": retain}), Ledger(), size
         fixed = prepare_weights(
             lm, task, weights, steps=10_000, seed=0, options={}, reference=None, cost=Phase(), trained=lambda: None
         )
-        self.loop = Loop(
-            lm, settings, self.ledger, keep,
-            forget=lambda: ForgetLoss(lm, forget, objective, fixed, settings, self.ledger),
-        )  # fmt: skip
+        prepare(lm, settings)
+        forget_loss = ForgetLoss(lm, forget, objective, fixed, settings, self.ledger)
+        retain_loss = RetainLoss(lm, retain, settings, self.ledger)
+        self.trainer = Trainer(lm, settings, self.ledger, forget_loss, retain_loss)
         self.event: dict[str, Any] = {}
         self.padded = padded
 
     def order(self, steps: int) -> list[tuple[list[Any], list[Any]]]:
         """The batches of the first steps, encoded."""
-        forget, keep = self.loop.batchers
+        forget, retain = self.trainer.samplers
         return [
-            ([forget.encodings[i] for i in forget.indices(s)], [keep.encodings[i] for i in keep.indices(s)])
+            ([forget.encodings[i] for i in forget.indices(s)], [retain.encodings[i] for i in retain.indices(s)])
             for s in range(1, steps + 1)
         ]
 
@@ -111,8 +111,8 @@ class Ours:
         synchronise()
         watch, held = Ledger(), resident()
         started, flops = time.perf_counter(), self.ledger.total.flops
-        with watch.phase("step") as phase, padding(self.loop.lm) if self.padded else nullcontext():
-            self.event = self.loop.advance()
+        with watch.phase("step") as phase, padding(self.trainer.lm) if self.padded else nullcontext():
+            self.event = self.trainer.step()
         synchronise()
         seconds = time.perf_counter() - started
         return {

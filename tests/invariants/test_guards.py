@@ -21,8 +21,7 @@ from workbench.scorers.amortised import fit_map
 from workbench.scorers.base import TaskContext
 from workbench.scorers.saved import save_scorer
 from workbench.tasks.samples import Task
-from workbench.unlearning import losses as terms
-from workbench.unlearning import trainer as loop
+from workbench.unlearning import losses, trainer
 from workbench.unlearning.trainer import Diverged
 from workbench.unlearning.unlearn import unlearn
 
@@ -48,12 +47,11 @@ def test_parts_make_the_same_step(
 
 def short_of_memory(most: int) -> Any:
     """`token_stats` on a device whose memory holds so many samples at once."""
-    real = token_stats
 
     def limited(lm: LanguageModel, batch: Any, **more: Any) -> Any:
         if len(batch.encodings) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return real(lm, batch, **more)
+        return token_stats(lm, batch, **more)
 
     return limited
 
@@ -65,25 +63,24 @@ def test_out_of_memory_makes_parts_of_the_same_step(
     lm.module.double()
     settings = SETTINGS.replace(steps=3, batch_size=8)
     whole = unlearn(lm, small, "atwu", "atwu", settings=settings)
-    for module in (terms, loop):
+    for module in (losses, trainer):
         monkeypatch.setattr(module, "token_stats", short_of_memory(3))
     short = unlearn(lm, small, "atwu", "atwu", settings=settings)
     pd.testing.assert_frame_equal(series(short.events), series(whole.events), check_exact=False, rtol=1e-6)
     assert [e["micro_batch"] for e in short.events] == [2, 2, 2]  # halved twice, then kept
     assert float(short.scorer.state["step"]) == 3  # once a step, though the first was tried three times
-    monkeypatch.setattr(loop, "token_stats", short_of_memory(0))
+    monkeypatch.setattr(trainer, "token_stats", short_of_memory(0))
     with pytest.raises(UserError, match="does not hold one sample at a time; train=lora"):
         unlearn(lm, small, "wga", "uniform", settings=settings)
 
 
 SHORT_OF_MEMORY = """
 import json, resource, sys
-from dataclasses import replace
 from pathlib import Path
 import torch
 from workbench.models import load
-from workbench.unlearning import Settings, unlearn
 from workbench.tasks import TaskSpec
+from workbench.unlearning import Settings, unlearn
 torch.set_num_threads(1)
 lm, task = load("bio-full", device="cpu"), TaskSpec("biographies").load()
 settings = Settings(steps=2, batch_size=48, lr=1e-3, record_every=2, record_samples=4)

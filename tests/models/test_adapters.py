@@ -21,8 +21,8 @@ from workbench.models.token_stats import token_stats
 from workbench.runs import execution
 from workbench.tasks.samples import Task
 from workbench.tasks.spec import TaskSpec
+from workbench.unlearning.checkpoint import Checkpoint
 from workbench.unlearning.settings import Settings
-from workbench.unlearning.trainer import State
 from workbench.unlearning.unlearn import unlearn
 
 QUICK = Settings(steps=4, batch_size=4, lr=1e-2, warmup=1, record_every=2, checkpoint_every=2)
@@ -60,9 +60,9 @@ def test_only_the_chosen_layers_move(full: LanguageModel, small: Task) -> None:
                                      {"train": "lora", "retain_loss": "kl"}])  # fmt: skip
 def test_resuming_gives_the_same_bits(changes: dict[str, Any], full: LanguageModel, small: Task) -> None:
     settings = QUICK.replace(**changes)
-    states: list[State] = []
+    states: list[Checkpoint] = []
 
-    def keep(state: State) -> None:
+    def keep(state: Checkpoint) -> None:
         states.append(copy.deepcopy(state))
 
     whole = unlearn(full, small, "npo", "uniform", settings=settings, on_checkpoint=keep)

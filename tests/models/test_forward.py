@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from workbench.cost import Ledger
 from workbench.errors import UserError
 from workbench.models import forward
 from workbench.models.batch import collate
@@ -18,7 +17,7 @@ from workbench.models.load import load
 from workbench.models.token_stats import token_stats
 from workbench.tasks.samples import Sample, Task
 from workbench.unlearning.settings import Settings
-from workbench.unlearning.trainer import Loop
+from workbench.unlearning.trainer import prepare
 from workbench.unlearning.unlearn import unlearn
 
 
@@ -123,7 +122,7 @@ def test_without_a_compiler_it_says_so(lm: LanguageModel, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(torch, "compile", fails)
     with pytest.raises(UserError, match=r"does not work here \(no C\+\+ compiler\); use compile=false"):
-        Loop(lm.frozen_copy(), Settings(compile=True), Ledger(), SAMPLES)
+        prepare(lm.frozen_copy(), Settings(compile=True))
 
 
 def test_pieces_are_for_training_steps_alone(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ from workbench.models.language_model import LanguageModel
 from workbench.models.load import load
 from workbench.scorers.base import plain_scorers, scorer
 from workbench.tasks.samples import Task
+from workbench.unlearning.checkpoint import Checkpoint
 from workbench.unlearning.scoring import score_task
 from workbench.unlearning.settings import Settings
-from workbench.unlearning.trainer import State
 from workbench.unlearning.unlearn import unlearn
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
@@ -64,7 +64,7 @@ def test_a_score_is_the_processors(small: Task, name: str) -> None:
 
 def test_a_stopped_run_goes_on_from_its_checkpoint(small: Task) -> None:
     """Sums on a GPU are not in a fixed order, so that equal means to rounding."""
-    states: list[State] = []
+    states: list[Checkpoint] = []
     stops = iter([False, True])
     lm = on("cuda")
     whole = unlearn(lm, small, "atwu", "atwu", settings=SETTINGS)

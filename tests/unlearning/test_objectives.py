@@ -299,10 +299,14 @@ def uniform(lm: LanguageModel, samples: list[Sample]) -> Weights:
     return prepare_weights(lm, task, "uniform", **given)
 
 
+def whole_stats(step: int) -> TokenStats:
+    raise AssertionError("only a live scorer needs them")
+
+
 def only_part(term: ForgetLoss, step: int) -> torch.Tensor:
-    """The loss of a step's batch, which is one part."""
-    (each,) = term.parts(step, lambda stats: None)
-    loss, _ = each.loss(token_stats(term.lm, each.part.batch, extras=False, **term.reads))
+    """The loss of a step's batch, which is one micro-batch."""
+    (each,) = term.micro_batches(step, whole_stats)
+    loss, _, _ = term(each, token_stats(term.lm, each.batch, extras=False, **term.reads))
     return loss
 
 

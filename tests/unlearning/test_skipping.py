@@ -12,13 +12,13 @@ from workbench.cost import Ledger, Phase
 from workbench.errors import UserError
 from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
-from workbench.models.token_stats import token_stats
+from workbench.models.token_stats import TokenStats, token_stats
 from workbench.runs.checkpoints import read_checkpoint, save_checkpoint
 from workbench.tasks.samples import Task
-from workbench.unlearning.losses import ForgetLoss
+from workbench.unlearning.checkpoint import Checkpoint
+from workbench.unlearning.losses import ForgetLoss, RetainLoss
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.skipping import AGAIN, Skipping
-from workbench.unlearning.trainer import Loop, State
 from workbench.unlearning.unlearn import unlearn
 from workbench.unlearning.weights import prepare_weights
 
@@ -32,10 +32,14 @@ def term_of(
     return ForgetLoss(lm, task.forget, objective, prepare_weights(lm, task, "surprisal", **given), settings, Ledger())
 
 
+def whole_stats(step: int) -> TokenStats:
+    raise AssertionError("only a live scorer needs them")
+
+
 def gradient(term: ForgetLoss, step: int) -> torch.Tensor:
     term.lm.module.zero_grad()
-    for each in term.parts(step, lambda stats: None):
-        loss, _ = each.loss(token_stats(term.lm, each.part.batch, extras=False, **term.reads))
+    for each in term.micro_batches(step, whole_stats):
+        loss, _, _ = term(each, token_stats(term.lm, each.batch, extras=False, **term.reads))
         loss.backward()
     return torch.cat([torch.zeros_like(p).reshape(-1) if p.grad is None else p.grad.reshape(-1)
                       for p in term.lm.module.parameters()])  # fmt: skip
@@ -62,15 +66,15 @@ def test_label_logp_in_pieces_tells_the_same_pulls(
 
 def test_a_tokens_pull_is_its_weight_times_its_saturation(trainable: LanguageModel, small: Task) -> None:
     term = term_of(trainable, small, "atwu", SKIP.replace(gamma=0.3))
-    (each,) = term.parts(1, lambda stats: None)
-    stats = token_stats(trainable, each.part.batch, extras=False)
-    loss, _ = each.loss(stats)
+    (each,) = term.micro_batches(1, whole_stats)
+    stats = token_stats(trainable, each.batch, extras=False)
+    loss, _, _ = term(each, stats)
     (0.3 * loss).backward()
     skipping = term.skipping
     assert skipping is not None
-    skipping.step_done(each.part.indices)
+    skipping.step_done(each.indices)
     nll, at = stats.nll.detach(), 0
-    for index in each.part.indices:
+    for index in each.indices:
         weights = term.weights.fixed[index]  # type: ignore[index]
         mine = nll[at : at + len(weights)]
         at += len(weights)
@@ -91,13 +95,13 @@ def test_a_skipped_token_is_one_of_weight_zero(trainable: LanguageModel, small: 
     skipping.due.fill_(2)
     skipping.pulls.copy_((torch.rand(len(skipping.pulls)) > 0.7).float())
     for index, weights in enumerate(all_of_it.weights.fixed):  # type: ignore[arg-type]
-        weights[~skipping.kept(index)] = 0.0
+        weights[~skipping.mask(index)] = 0.0
     spare, plain = gradient(some, 1), gradient(all_of_it, 1)
     assert plain.norm() > 0
     torch.testing.assert_close(spare, plain, rtol=1e-4, atol=1e-6 * float(plain.abs().max()) + 1e-8)
-    spared, whole = (sum(p.part.batch.tokens for p in t.parts(1, lambda s: None)) for t in (some, all_of_it))
+    spared, whole = (sum(m.batch.tokens for m in t.micro_batches(1, whole_stats)) for t in (some, all_of_it))
     assert spared < whole
-    assert some.skipped > 0.4
+    assert 1 - some.computed > 0.4
 
 
 @pytest.mark.parametrize("objective", ["npo", "simnpo"])
@@ -112,9 +116,9 @@ def test_a_loss_over_samples_keeps_or_leaves_whole_samples(
     skipping.due.fill_(2)
     skipping.pulls.fill_(1)
     skipping._of(first).zero_()
-    (part,) = (each.part for each in some.parts(1, lambda stats: None))
-    assert part.indices == others
-    assert part.kept is None
+    (micro_batch,) = some.micro_batches(1, whole_stats)
+    assert micro_batch.indices == others
+    assert micro_batch.places is None
     full_loss = gradient(all_of_it, 1)
     assert 0 < (full_loss - gradient(some, 1)).norm() < full_loss.norm()
 
@@ -124,7 +128,7 @@ def test_every_so_many_visits_a_sample_is_computed_whole() -> None:
     skipping.greatest.fill_(1)
     kept = []
     for _ in range(2 * AGAIN + 1):
-        kept.append(bool(skipping.kept(0).any()))
+        kept.append(bool(skipping.mask(0).any()))
         if kept[-1]:
             skipping.due[0] = AGAIN  # as `step_done` does after computing it whole
         skipping.step_done([0])
@@ -143,7 +147,7 @@ def test_skipping_saves_and_is_told(full: LanguageModel, small: Task, objective:
 
 
 def test_resuming_with_skipping_gives_the_same_bits(full: LanguageModel, small: Task, tmp_path: Path) -> None:
-    states: list[State] = []
+    states: list[Checkpoint] = []
     whole = unlearn(full, small, "wga", "uniform", settings=SKIP)
     asked = iter([False] * 9 + [True])
     part = unlearn(
@@ -167,7 +171,7 @@ def test_skipping_refuses_what_it_cannot_do(full: LanguageModel, small: Task) ->
     ):
         with pytest.raises(UserError, match=why):
             unlearn(full, small, objective, weights, settings=SKIP)
-    with pytest.raises(UserError, match="share below 1"):
+    with pytest.raises(UserError, match="skip must be below 1"):
         Settings(skip=1.0)
 
 
@@ -176,11 +180,9 @@ def test_retain_batches_of_another_size_and_rarer(full: LanguageModel, small: Ta
     run = unlearn(full, small, "wga", "uniform", settings=settings)
     assert ["retain_loss" in e for e in run.events] == [True, False] * 3
     assert run.ledger.phases["retain"].calls == 3
-    ledger, lm = Ledger(), full.frozen_copy()
-    loop = Loop(lm, settings, ledger, small.retain)
-    assert loop.keep is not None
-    seen = [each.part.indices for step in range(1, 7) for each in loop.keep.parts(step)]
-    assert seen == [loop.keep.batches.indices(s) for s in (1, 2, 3)]
+    retain = RetainLoss(full, small.retain, settings, Ledger())
+    seen = [each.indices for step in range(1, 7) for each in retain.micro_batches(step)]
+    assert seen == [retain.batches.indices(s) for s in (1, 2, 3)]
     assert all(len(indices) == 2 for indices in seen)
 
 

@@ -16,9 +16,9 @@ from workbench.models.language_model import LanguageModel
 from workbench.models.token_stats import token_stats
 from workbench.scorers.score import score_samples
 from workbench.tasks.samples import Task
-from workbench.unlearning.batches import Batcher
+from workbench.unlearning.batches import BatchSampler
+from workbench.unlearning.checkpoint import Checkpoint
 from workbench.unlearning.settings import Settings, schedule
-from workbench.unlearning.trainer import State
 from workbench.unlearning.unlearn import finetune, unlearn
 
 QUICK = Settings(steps=6, batch_size=4, lr=1e-3, warmup=2, record_every=2, checkpoint_every=2)
@@ -38,8 +38,8 @@ def test_equals_a_plain_loop(full: LanguageModel, small: Task) -> None:
     ours = unlearn(plain, small, "grad_diff", "uniform", settings=QUICK.replace(gamma=0.5, alpha=2.0))
     plain.module.requires_grad_(True)
     optimizer = torch.optim.AdamW(plain.module.parameters(), lr=QUICK.lr, weight_decay=0.0)
-    forget = Batcher(plain, [encode(plain, s) for s in small.forget], 4, QUICK.seed)
-    retain = Batcher(plain, [encode(plain, s) for s in small.retain], 4, QUICK.seed + 7919)
+    forget = BatchSampler(plain, [encode(plain, s) for s in small.forget], 4, QUICK.seed)
+    retain = BatchSampler(plain, [encode(plain, s) for s in small.retain], 4, QUICK.seed + 7919)
     for step in range(1, QUICK.steps + 1):
         for batcher, factor in ((forget, -0.5), (retain, 2.0)):
             chosen = [batcher.encodings[i] for i in batcher.indices(step)]
@@ -64,9 +64,9 @@ def test_the_model_given_is_left_alone_unless_in_place(full: LanguageModel, smal
 @pytest.mark.parametrize(("weights", "retain"), [("atwu", "nll"), ("surprisal", "kl")])
 def test_resuming_gives_the_same_bits(full: LanguageModel, small: Task, weights: str, retain: str) -> None:
     settings = QUICK.replace(retain_loss=retain, options={"weights": {"every": 2}} if weights == "atwu" else {})
-    states: list[State] = []
+    states: list[Checkpoint] = []
 
-    def keep(state: State) -> None:
+    def keep(state: Checkpoint) -> None:
         states.append(replace(state, parameters={k: v.clone() for k, v in state.parameters.items()}))
 
     whole = unlearn(full, small, "atwu", weights, settings=settings)
@@ -100,7 +100,7 @@ def test_recorded_scores_follow_the_run(full: LanguageModel, small: Task) -> Non
 
 
 def test_every_sample_is_seen_once_an_epoch(full: LanguageModel, small: Task) -> None:
-    batcher = Batcher(full, [encode(full, s) for s in small.forget], 5, seed=3)
+    batcher = BatchSampler(full, [encode(full, s) for s in small.forget], 5, seed=3)
     seen = [i for step in range(1, 13) for i in batcher.indices(step)]
     for epoch in range(5):
         assert sorted(seen[epoch * 12 : (epoch + 1) * 12]) == list(range(12))
@@ -136,7 +136,7 @@ def test_dropout_depends_on_seed_and_step_alone(full: LanguageModel, small: Task
         GPT2Config(vocab_size=len(full.tokenizer), **size, resid_pdrop=0.5, bos_token_id=0, eos_token_id=0)
     ).eval()
     lm = replace(full, module=module)
-    states: list[State] = []
+    states: list[Checkpoint] = []
 
     def losses(**changes: Any) -> list[float]:
         torch.rand(len(states) + 1)
