@@ -31,17 +31,17 @@ def test_kept_statistics_equal_those_computed_anew(
     encodings = [encode(lm, s) for s in small.forget]
     arguments = {"seen": range(len(encodings)), "layer": 2, "batch_size": 5}
     kept = Reference(lm, encodings, ("teacher", "states"), Phase(), **arguments)  # type: ignore[arg-type]
-    monkeypatch.setattr(reference, "KEPT_BYTES", 0)
-    asked = Reference(lm, encodings, ("teacher", "states"), Phase(), **arguments)  # type: ignore[arg-type]
-    assert kept.kept
-    assert not asked.kept
-    assert (asked.lm is lm) == lora
+    monkeypatch.setattr(reference, "STORED_BYTES", 0)
+    again = Reference(lm, encodings, ("teacher", "states"), Phase(), **arguments)  # type: ignore[arg-type]
+    assert kept.stored
+    assert not again.stored
+    assert (again.lm is lm) == lora
     for name, parameter in lm.module.named_parameters():
         if "lora_B" in name or not lora:
             torch.nn.init.normal_(parameter, std=0.1)
     indices = [7, 2, 11]
     batch = collate(lm, [encodings[i] for i in indices])
-    a, b = kept.of(indices, batch), asked.of(indices, batch)
+    a, b = kept.of(indices, batch), again.of(indices, batch)
     assert torch.equal(a.rows, b.rows)
     for name in ("logp", "logit", "logits", "states"):
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=1e-4, atol=1e-4)

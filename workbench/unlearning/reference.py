@@ -1,4 +1,4 @@
-"""The reference: what the model said of a run's samples before the run. Computed only where it is declared."""
+"""The reference: statistics of a run's samples under the model before the run. Computed only where declared."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from workbench.models import (
     without_adapter,
 )
 
-KEPT_BYTES = 2 << 30  # distributions and states beyond this are computed again at every step
-KINDS = ("reference", "teacher", "states")  # what an entry's `needs` may ask of the model before the run
+STORED_BYTES = 2 << 30  # if they take more, statistics are computed at every step instead of stored
+KINDS = ("reference", "teacher", "states")  # those `needs` of an entry that concern the model before the run
 
 
 @dataclass
-class _Kept:
-    """One sample's answer tokens: log-probability and logit, and the distribution or states where asked for."""
+class _Stored:
+    """One sample's answer tokens: log-probability and logit; the distribution and the states where needed."""
 
     logp: Tensor
     logit: Tensor
@@ -38,9 +38,9 @@ class _Kept:
 class Reference:
     """Statistics of a set of samples under the model before the run.
 
-    They are computed once, at the start, with the adapter (if any) switched off, and kept. Whole distributions (the
-    vocabulary wide) that would take more than 2 GiB are computed at every step instead: by switching the adapter off,
-    or without one by a frozen copy of the model.
+    They are computed once, at the start, with the adapter (if any) switched off, and stored. If that takes more than
+    2 GiB, as whole distributions over a vocabulary may, they are computed at every step instead: with the adapter
+    switched off, or without one by a frozen copy of the model.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Reference:
         self.needs, self.cost = frozenset(needs) & set(KINDS), cost
         self.layer = layer if "states" in self.needs else None
         chosen = sorted(set(seen))
-        self.kept: dict[int, _Kept] = {}
+        self.stored: dict[int, _Stored] = {}
         self.lm = lm
-        if self.bytes(lm, [encodings[i] for i in chosen]) > KEPT_BYTES:
+        if self.bytes(lm, [encodings[i] for i in chosen]) > STORED_BYTES:
             self.lm = lm if has_adapter(lm) else lm.frozen_copy()
             return
         for places, batch in batches(lm, [encodings[i] for i in chosen], batch_size):
@@ -68,22 +68,22 @@ class Reference:
             counts = stats.counts.tolist()
             split = [[None] * len(counts) if part is None else part.split(counts) for part in parts]
             for row, place in enumerate(places):
-                self.kept[chosen[place]] = _Kept(*(part[row] for part in split))  # type: ignore[arg-type]
+                self.stored[chosen[place]] = _Stored(*(part[row] for part in split))  # type: ignore[arg-type]
 
     def bytes(self, lm: LanguageModel, encodings: list[Encoding]) -> int:
-        """What keeping them takes."""
+        """Memory that storing the statistics takes."""
         config = lm.module.config
         wide = config.vocab_size * ("teacher" in self.needs) + config.hidden_size * ("states" in self.needs)
         return 4 * (wide + 2) * sum(len(e.answer_positions) for e in encodings)
 
     def of(self, indices: list[int], batch: TokenBatch, places: list[Tensor] | None = None) -> TokenStats:
-        """Statistics of a batch, its samples being these of the set; `places` of each's tokens, where not all."""
-        if not self.kept:
+        """Statistics of a batch with these samples; `places` are the indices of their computed tokens, None for all."""
+        if not self.stored:
             return self._compute(batch)
-        kept = [self.kept[i] for i in indices]
+        stored = [self.stored[i] for i in indices]
 
         def packed(name: str) -> Tensor | None:
-            parts = [getattr(each, name) for each in kept]
+            parts = [getattr(each, name) for each in stored]
             if parts[0] is not None and places is not None:
                 parts = [part[some.to(part.device)] for part, some in zip(parts, places, strict=True)]
             return None if parts[0] is None else torch.cat(parts)

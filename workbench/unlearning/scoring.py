@@ -1,4 +1,4 @@
-"""Score a whole task: fixed scorers at once, learning ones by a short run on a copy of the model."""
+"""Score a whole task: fixed scorers directly, live ones by a short run on a copy of the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workbench.tasks import Task
 from workbench.unlearning.settings import Settings, epochs
 from workbench.unlearning.unlearn import forget_then_relearn, unlearn
 
-RUN = Settings(batch_size=8, lr=1e-5, warmup=0)  # the model's part of the authors' default preset, with every preset
+RUN = Settings(batch_size=8, lr=1e-5, warmup=0)  # how ATWU's authors train the model, whatever the scorer's preset
 EPOCHS = 5
 
 
@@ -33,23 +33,24 @@ def score_parts(
     progress: Progress = silent,
     failed: Callable[[str, UserError], None] | None = None,
 ) -> Iterator[pd.DataFrame]:
-    """Score tables of a task's forget answers, each as soon as its scorers are finished.
+    """Score tables of a task's forget answers, each as soon as its scorers have finished.
 
     Args:
         lm: the model; unchanged.
         task: whose forget set is scored.
         names: scorers by name.
-        reference: for scorers that need one.
+        reference: a second model, for scorers that compare with one.
         seed: of every random source.
         options: keyword arguments by scorer.
-        learned: filled with the learned scorers by name, to be saved and applied to other text.
-        notes: filled with what is to be said of the scores, by scorer; see `TaskContext.notes`.
-        progress: called with what is done, how much of it, and of how much.
-        failed: told of a scorer that cannot be had here, and the others go on; without it the error is raised.
+        learned: filled with the learned scorers by name; they can be saved and applied to other text.
+        notes: filled with remarks on the scores, by scorer; see `TaskContext.notes`.
+        progress: called as each scorer advances.
+        failed: called with a scorer that this model or task does not support; the others go on. Without it the error
+            is raised.
     """
-    check_needs(names, reference is not None)  # those that learn too, before the others are scored
+    check_needs(names, reference is not None)  # for live scorers too, before any scoring
     options = options or {}
-    given = TaskContext(
+    context = TaskContext(
         lm,
         task,
         reference,
@@ -58,56 +59,78 @@ def score_parts(
         learned={} if learned is None else learned,
         notes={} if notes is None else notes,
     )
-    yield from score_each(given, names, options=options, progress=progress, failed=failed)
+    yield from score_each(context, names, options=options, progress=progress, failed=failed)
     for name in names:
         if scorer[name].kind == "live":
-            yield learned_scores(given, name, options.get(name, {}), progress)
+            yield learned_scores(context, name, options.get(name, {}), progress)
 
 
-def score_task(lm: LanguageModel, task: Task, names: list[str], **asked: Any) -> pd.DataFrame:
-    """The score table of a task's forget answers under several scorers; arguments as of `score_parts`.
+def score_task(
+    lm: LanguageModel,
+    task: Task,
+    names: list[str],
+    *,
+    reference: LanguageModel | None = None,
+    seed: int = 0,
+    options: dict[str, dict[str, Any]] | None = None,
+    learned: dict[str, Any] | None = None,
+    notes: dict[str, dict[str, Any]] | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """The score table of a task's forget answers under several scorers; arguments as in `score_parts`.
 
-    `table.attrs["notes"]` says of each scorer what was attributed, and which samples have no score and why.
+    `table.attrs["notes"]` states for each scorer what was attributed, and which samples have no score and why.
     """
-    notes = asked.setdefault("notes", {})
-    table = in_order(list(score_parts(lm, task, names, **asked)), names)
+    notes = {} if notes is None else notes
+    parts = score_parts(
+        lm,
+        task,
+        names,
+        reference=reference,
+        seed=seed,
+        options=options,
+        learned=learned,
+        notes=notes,
+        progress=progress,
+    )
+    table = in_order(list(parts), names)
     table.attrs["notes"] = notes
     return table
 
 
 def both_parts(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Options of ATWU's scorer as options of a run: beta and saturation hold for the model's step too."""
+    """Options of ATWU's scorer as options of a run; its objective shares beta and saturation."""
     shared = {key: options[key] for key in objective["atwu"].options if key in options}
     return {"weights": options, "objective": shared}
 
 
 def learned_scores(
-    given: TaskContext,
+    context: TaskContext,
     name: str,
     options: dict[str, Any],
     progress: Progress,
 ) -> pd.DataFrame:
-    """The score table of a scorer that learns in alternation with the model, which is copied first.
+    """The score table of a live scorer, which learns in alternation with a copy of the model.
 
-    The scores are the learned map applied to the states of the changed model at the last step; `step` is 0, as in
-    every table outside a run.
+    The learned map is applied to the states of the copy after its last step. The table's `step` is 0, as in every
+    table outside a run.
     """
-    steps = epochs(EPOCHS, len(given.task.forget), RUN.batch_size)
+    steps = epochs(EPOCHS, len(context.task.forget), RUN.batch_size)
     settings = RUN.replace(
         steps=steps,
-        seed=given.seed,
+        seed=context.seed,
         record_every=steps,
         checkpoint_every=steps,
         options=both_parts(options),
     )
     run = unlearn(
-        given.lm,
-        given.task,
+        context.lm,
+        context.task,
         "atwu",
         name,
         settings=settings,
         on_step=lambda e: progress(f"learn {name}", e["step"], steps),
     )
-    given.learned[name] = run.scorer
+    context.learned[name] = run.scorer
     last = run.scores[(run.scores["scorer"] == name) & (run.scores["step"] == steps)]
     return last.assign(step=0).reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Token weights of a run: fixed from a score table, or live from a scorer that learns along."""
+"""Token weights of a run: fixed from a score table, or live from a scorer that learns during the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workbench.tasks import Task, spread
 
 
 class Weights:
-    """Token weights during a run: fixed from a score table, or live from a scorer that learns along.
+    """Token weights during a run: fixed from a score table, or live from a scorer that learns during the run.
 
     Attributes:
         name: the scorer's name.
@@ -33,21 +33,20 @@ class Weights:
         self.fixed = None if table is None else [torch.tensor(w).float() for w in weights_from(table, encodings)]
 
     def of(
-        self, indices: list[int], stats: TokenStats, mean: Tensor | None = None, kept: list[Tensor] | None = None
+        self, indices: list[int], stats: TokenStats, mean: Tensor | None = None, places: list[Tensor] | None = None
     ) -> Tensor:
         """(N,) weights of a batch's answer tokens, without gradient.
 
         Args:
             indices: the samples, as indices into the forget set.
             stats: of these samples' answer tokens.
-            mean: for scorers whose weights are relative, what they are relative to (`mean_of` the whole batch, where
-                this is a part of one).
-            kept: for each sample the places of its tokens that are in `stats`, where not all are (fixed weights only).
+            mean: what relative weights are divided by: `mean_of` the whole batch, if this is a micro-batch of several.
+            places: for each sample, the indices of its tokens in `stats`; None means all. For fixed weights only.
         """
         if self.fixed is not None:
             weights = [self.fixed[i] for i in indices]
-            if kept is not None:
-                weights = [w[places] for w, places in zip(weights, kept, strict=True)]
+            if places is not None:
+                weights = [w[some] for w, some in zip(weights, places, strict=True)]
             return torch.cat(weights).to(stats.logp.device)
         scores = self.learner.scores(stats).detach()
         if not self.learner.relative:
@@ -55,7 +54,7 @@ class Weights:
         return scores.clamp(min=0) / (self.mean_of(stats) if mean is None else mean)
 
     def mean_of(self, stats: TokenStats) -> Tensor:
-        """Mean over a batch of a live scorer's scores, as far as they are positive."""
+        """Mean over a batch of a live scorer's scores, negative ones counted as 0."""
         return self.learner.scores(stats).detach().clamp(min=0).mean().clamp(min=1e-12)
 
 
@@ -65,7 +64,7 @@ def from_file(weights: str) -> bool:
 
 
 def is_live(weights: str) -> bool:
-    """Whether weights are named by a scorer that learns along."""
+    """Whether weights are named by a live scorer, which learns during the run."""
     return weights in scorer and scorer[weights].kind == "live"
 
 
@@ -73,8 +72,8 @@ def one_scorer(table: pd.DataFrame) -> str:
     """The scorer of a table that may serve as weights."""
     names = list(table["scorer"].unique())
     if len(names) != 1:
-        found = f"{len(names)}: {', '.join(names)}" if names else "none"
-        raise UserError(f"weights need a table of one scorer, and this one has {found}; score with one --scorer")
+        scorers = f"{len(names)}: {', '.join(names)}" if names else "none"
+        raise UserError(f"weights need a table of one scorer, and this one has {scorers}; score with one --scorer")
     return str(names[0])
 
 
@@ -90,14 +89,14 @@ def prepare_weights(
     cost: Phase,
     trained: Callable[..., tuple[LanguageModel, Phase]],
 ) -> Weights:
-    """Weights by a scorer's name (scored now, or learning along), a score table of one scorer, or a saved scorer.
+    """Weights from a scorer by name (it scores now, or learns during the run), a score table, or a saved scorer.
 
-    A saved scorer stays as it is and is applied to the states of the model as it changes.
+    A saved scorer does not learn; it is applied to the states of the model as it changes.
     """
     encodings = [encode(lm, s) for s in task.forget]
     if isinstance(weights, pd.DataFrame):
-        begun = weights.assign(step=0)  # recorded as what the run began with
-        return Weights(one_scorer(weights), begun, None, encodings)
+        table = weights.assign(step=0)  # the run records it as its first scores
+        return Weights(one_scorer(weights), table, None, encodings)
     if from_file(weights):
         learner = load_scorer(Path(weights), str(lm.device))
         check_fits(learner, lm)
@@ -109,15 +108,15 @@ def prepare_weights(
         learner = entry.function(lm.module.config.hidden_size, str(lm.device), **options | drawn)
         learner.steps = learner.pretrain + (math.ceil(steps / learner.every) if learner.every else 0)
         return Weights(weights, None, learner, encodings)
-    given = TaskContext(lm, task, reference, seed, cost=cost, trained=trained)
-    table = score_fixed(given, [weights], options={weights: options})
-    for sample, reason in given.notes.get(weights, {}).get("not_available", {}).items():
+    context = TaskContext(lm, task, reference, seed, cost=cost, trained=trained)
+    table = score_fixed(context, [weights], options={weights: options})
+    for sample, reason in context.notes.get(weights, {}).get("not_available", {}).items():
         raise UserError(f"no weights by {weights} for sample '{sample}': {reason}; leave the sample out")
     return Weights(weights, table, None, encodings)
 
 
 def states_of(learner: Any) -> dict[str, Any]:
-    """What `token_stats` is asked for, so that a live scorer sees the states that it reads."""
+    """Arguments of `token_stats` for the states that a live scorer reads."""
     return {} if learner is None else {"hidden": learner.hidden, "layer": learner.layer}
 
 
@@ -132,18 +131,17 @@ def recorded_weights(scores: pd.DataFrame, weights: str | pd.DataFrame) -> str |
 def record_scores(
     lm: LanguageModel, task: Task, weights: Weights, step: int, batch_size: int, cost: Phase, samples: int | None = None
 ) -> pd.DataFrame:
-    """Score rows of one moment of a run: the token weights' scores, and each token's probability under the model.
+    """Score rows at one step of a run: the token weights' scores, and each token's probability under the model.
 
-    Of the whole forget set, or of so many `samples` spread evenly over it.
+    They cover the whole forget set, or `samples` of it, evenly spread.
     """
     encodings = [encode(lm, s) for s in spread(task.forget, samples)]
     empty = np.empty(0)
     live: list[np.ndarray] = [empty] * len(encodings)
     probability: list[np.ndarray] = [empty] * len(encodings)
     learner = weights.learner
-    asked = states_of(learner)
     for indices, batch in batches(lm, encodings, batch_size):
-        stats = token_stats(lm, batch, extras=False, **asked)
+        stats = token_stats(lm, batch, extras=False, **states_of(learner))
         count_forward(cost, lm, batch)
         for index, part in zip(indices, split(stats.logp.exp(), stats), strict=True):
             probability[index] = part
