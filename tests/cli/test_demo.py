@@ -67,7 +67,7 @@ def test_the_report_opens_without_network_or_complaint(result: dict[str, Any], t
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         marked = page.locator(".wb-row").first.is_visible()
         opened.close()
-    assert heading == "Forgetting biographies with wga"
+    assert heading == "Forgetting biographies with objective wga"
     assert marked
     brightness = sum(map(int, paper[paper.index("(") + 1 : -1].split(",")[:3]))
     assert brightness > 600 if theme == "light" else brightness < 200

@@ -21,7 +21,7 @@ from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
 from workbench.scorers.base import scorer
 from workbench.tasks.samples import Task
-from workbench.view import report
+from workbench.view import score_pages
 
 MEASURES = ("spearman", "kendall", "top_k_overlap")
 
@@ -276,7 +276,7 @@ def test_align_prints_precision_and_what_is_left_out(capsys: pytest.CaptureFixtu
 
 def test_texts_are_put_together_from_their_tokens(table: pd.DataFrame) -> None:
     prompt = table[table["sample_id"] == "s1"].assign(segment="prompt", token="q")
-    texts = report._texts(pd.concat([prompt, table]).sample(frac=1, random_state=0))
+    texts = score_pages._texts(pd.concat([prompt, table]).sample(frac=1, random_state=0))
     assert texts["s1"] == ("q" * 8, "abababa")
     assert texts["s3"] == ("", "ababa")
 
@@ -292,4 +292,4 @@ def test_the_page_has_the_matrix_the_ranking_and_the_texts(
     )]  # fmt: skip
     assert places == sorted(places)
     table = pd.read_parquet(file).assign(span=pd.array([None] * len(pd.read_parquet(file)), dtype="boolean"))
-    assert "labelled facts" not in report.comparison_page(table, {})
+    assert "labelled facts" not in score_pages.comparison_page(table, {})
