@@ -29,7 +29,7 @@ def assigned(source: str) -> set[str]:
     }
 
 
-def runs(notebook: nbformat.NotebookNode, folder: Path) -> None:
+def check_runs(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """Run all cells: none fails, and some show more than text."""
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
@@ -52,10 +52,10 @@ def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     cell = settings_of(notebook)
     assert assigned(SMALL[path.stem]) <= assigned(cell.source)
     cell.source += f"\n{SMALL[path.stem]}\nTASK = wb.TaskSpec('biographies', data_dir={str(few_rows(tmp_path))!r})"
-    runs(notebook, tmp_path)
+    check_runs(notebook, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_in_full_size(path: Path, tmp_path: Path) -> None:
-    runs(nbformat.read(path, as_version=4), tmp_path)
+    check_runs(nbformat.read(path, as_version=4), tmp_path)
