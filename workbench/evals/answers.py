@@ -107,7 +107,7 @@ def _teacher_forced(
         ends = np.cumsum(stats.counts.cpu().numpy())
         for index, end, count in zip(indices, ends, stats.counts.tolist(), strict=True):
             tops[index] = words[end - count : end]
-    table = pd.DataFrame(token_columns(encodings))
+    table = pd.DataFrame(token_columns(encodings, unpredicted=False))
     table = table.assign(**{name: np.concatenate(parts) for name, parts in values.items()})
     table["rank"] = table["rank"].astype("int64")
     table["alternatives"] = [word for words in tops for word in words]

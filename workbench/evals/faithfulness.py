@@ -12,7 +12,7 @@ import torch
 from workbench.errors import NotAvailable, UserError, is_missing, missing
 from workbench.evals.alignment import answer_tokens, check_share, places_in
 from workbench.evals.probes import probe
-from workbench.models import Encoding, LanguageModel, encode
+from workbench.models import Encoding, LanguageModel, encode, predicted_rows
 from workbench.progress import Progress, silent
 from workbench.scorers import Inputs, frozen, weights_from, within_memory
 from workbench.tasks import Task
@@ -57,7 +57,9 @@ def faithfulness(
     with frozen(lm), torch.no_grad():
         for done, sample in enumerate(task.forget):
             of_sample = {name: parts[sample.id, name] for name in names if (sample.id, name) in parts}
-            _check_tokens(encode(lm, sample), of_sample)
+            encoding = encode(lm, sample)
+            of_sample = {name: predicted_rows(part, encoding) for name, part in of_sample.items()}
+            _check_tokens(encoding, of_sample)
             usable = {name: part for name, part in of_sample.items() if _ranks(part)}
             with contextlib.suppress(NotAvailable):
                 inputs = Inputs(lm, sample, "mean", baseline, "token")

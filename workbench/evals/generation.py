@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
 
 from workbench.cost import Phase
-from workbench.models import LanguageModel, count_generation, encode
+from workbench.models import LanguageModel, count_generation, encode, end_of_turn
 from workbench.progress import Progress, silent
 from workbench.tasks import Sample, Task
 
@@ -70,6 +71,7 @@ def greedy(
     order.sort(key=lambda i: (len(prompts[i]), i))
     continuations: list[str | None] = [None] * len(samples)
     pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else 0
+    ends, end_text = end_of_turn(lm)
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         width = max(len(prompts[i]) for i in indices)
@@ -78,25 +80,31 @@ def greedy(
         mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in indices])
         texts = [""] * len(indices)
         if room > 0:
-            generated = _generate(lm, ids.to(lm.device), mask.to(lm.device), room, pad)
+            generated = _generate(lm, ids.to(lm.device), mask.to(lm.device), room, pad, ends)
             if cost is not None:
                 count_generation(cost, lm, mask, generated.shape[1])
-            texts = lm.tokenizer.batch_decode(generated, skip_special_tokens=True)
+            texts = lm.tokenizer.batch_decode(_until(generated, ends), skip_special_tokens=True)
         for index, text in zip(indices, texts, strict=True):
-            for stop in stops:
+            own = (end_text,) if end_text and end_text not in samples[index].answer else ()
+            for stop in stops + own:
                 text = text.partition(stop)[0]
             continuations[index] = text.strip()
         progress(what, start + len(indices), len(order))
     return continuations
 
 
-def _generate(lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: int, pad: int) -> torch.Tensor:
+def _until(generated: torch.Tensor, ends: set[int]) -> list[list[int]]:
+    """Each row's tokens before its first end of a turn; not every such token is a special one, which decoding skips."""
+    return [list(itertools.takewhile(lambda index: index not in ends, row)) for row in generated.tolist()]
+
+
+def _generate(
+    lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: int, pad: int, ends: set[int]
+) -> torch.Tensor:
     """New tokens (B, at most `room`) after left-padded prompts (B, T)."""
     from transformers import GenerationConfig
 
-    config = GenerationConfig(
-        max_new_tokens=room, do_sample=False, pad_token_id=pad, eos_token_id=lm.tokenizer.eos_token_id
-    )
+    config = GenerationConfig(max_new_tokens=room, do_sample=False, pad_token_id=pad, eos_token_id=sorted(ends) or None)
     # What `config` leaves open, generate takes from the model's own defaults, which may penalise repetition.
     own, lm.module.generation_config = lm.module.generation_config, config
     try:

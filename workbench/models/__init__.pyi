@@ -17,6 +17,7 @@ from .encoding import PROMPT as PROMPT
 from .encoding import TEMPLATE as TEMPLATE
 from .encoding import Encoding as Encoding
 from .encoding import encode as encode
+from .encoding import end_of_turn as end_of_turn
 from .encoding import in_spans as in_spans
 from .flops import backward_share as backward_share
 from .flops import count_forward as count_forward
@@ -36,6 +37,7 @@ from .memory import free_memory as free_memory
 from .memory import out_of_memory as out_of_memory
 from .packing import attention_by as attention_by
 from .packing import padding as padding
+from .prompt_style import checked_date as checked_date
 from .sharding import collected as collected
 from .sharding import shard as shard
 from .sharding import split_like as split_like
@@ -43,5 +45,7 @@ from .sharding import whole_weights as whole_weights
 from .smollm2 import get_smollm2 as get_smollm2
 from .token_stats import TokenStats as TokenStats
 from .token_stats import token_stats as token_stats
+from .token_table import predicted_rows as predicted_rows
 from .token_table import split as split
 from .token_table import token_columns as token_columns
+from .token_table import token_values as token_values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,5 +86,4 @@ def save_adapter(lm: LanguageModel, folder: Path) -> None:
     with quiet():
         lm.module.save_pretrained(folder)
     base = str(Path(lm.name).resolve()) if Path(lm.name).exists() else lm.name
-    record = {"prompt": lm.prompt, "base": base}
-    (folder / "workbench.json").write_text(json.dumps(record) + "\n")
+    lm.record(folder, base=base)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from workbench.errors import UserError
+from workbench.models.chat_template import DATE
 
+RECORD = "workbench.json"  # beside the files of a model or an adapter
 Prompt = Literal["chat", "plain"]
 T = TypeVar("T")
 
@@ -32,6 +34,8 @@ class LanguageModel:
         prompt: "chat" uses the tokenizer's template, "plain" is `Question: ... Answer:`.
         precision: the number format of matrix products; "float32", or "bfloat16" by autocast.
         path: the directory or hub name that it was loaded from.
+        system: the system message before every question of a chat; None for what the template does without one.
+        date: ISO, what a chat template that writes the day's date writes instead.
         compiled: the decoder compiled by `torch.compile`, for training steps.
     """
 
@@ -41,6 +45,8 @@ class LanguageModel:
     prompt: Prompt = "plain"
     precision: str = "float32"
     path: str = ""
+    system: str | None = None
+    date: str = DATE
     compiled: Callable[..., Any] | None = None
 
     @property
@@ -73,18 +79,28 @@ class LanguageModel:
         if hasattr(self.module, "run_inside"):
             raise UserError(f"{self.name} is sharded, and this needs a copy of it; train=lora needs none")
         module = merge_adapter(copy.deepcopy(self.module)).eval().requires_grad_(False)
-        return LanguageModel(module, self.tokenizer, self.name, self.prompt, self.precision, self.path)
+        return replace(self, module=module, compiled=None)
 
     def like(self) -> dict[str, Any]:
-        """Arguments of `load` for a second model to compare with this one: same device, number format and prompt."""
-        return {"device": str(self.device), "precision": self.precision, "prompt": self.prompt}
+        """Arguments of `load` for a second model to compare with this one: same device, number format and prompts."""
+        return {"device": str(self.device), "precision": self.precision} | self.style()
+
+    def style(self) -> dict[str, Any]:
+        """Arguments of `load` that say how prompts are written."""
+        return {"prompt": self.prompt, "system": self.system, "date": self.date}
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write model, tokenizer and prompt style as safetensors and JSON; `weights` are those of a sharded model."""
         with quiet():
             self.module.save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
-        (folder / "workbench.json").write_text(json.dumps({"prompt": self.prompt}) + "\n")
+        self.record(folder)
+
+    def record(self, folder: Path, **more: str) -> None:
+        """Write beside a saved model how its prompts are written, and more."""
+        usual = {"system": None, "date": DATE}
+        own = {name: value for name, value in self.style().items() if value != usual.get(name)}
+        (folder / RECORD).write_text(json.dumps(own | more) + "\n")
 
     def fingerprint(self) -> str:
         """sha256 of the weights, in the order of their names."""

@@ -12,6 +12,7 @@ import torch
 from workbench.errors import UserError
 from workbench.models.catalog import locate
 from workbench.models.language_model import LanguageModel, Prompt, merge_adapter, quiet
+from workbench.models.prompt_style import decided_style, describe, recorded_style
 
 
 def default_device() -> str:
@@ -41,6 +42,8 @@ def load(
     device: str | None = None,
     precision: str | None = None,
     prompt: Prompt | None = None,
+    system: str | None = None,
+    date: str | None = None,
 ) -> LanguageModel:
     """Load a model for reading and training.
 
@@ -50,13 +53,18 @@ def load(
         device: "cpu", "cuda", "cuda:1", ...; by default a GPU if there is one.
         precision: "float32" or "bfloat16" (autocast, weights stay float32); chosen by default.
         prompt: "chat" or "plain"; by default what the model's directory says, else chat if there is a template.
+        system: the system message of chats; by default what the model's directory says, else none.
+        date: ISO, what chat templates that write the day's date write; by default what the model's directory says,
+            else 2024-07-26, so that a prompt is the same tomorrow.
 
     Raises:
-        UserError: no such model, or files that cannot be used.
+        UserError: no such model, or files or a chat template that cannot be used.
     """
     folder = Path(name).expanduser()
+    style = {"prompt": prompt, "system": system, "date": date}
     if (folder / "adapter_config.json").exists():
-        return load_adapter(load(_base(folder), device=device, precision=precision, prompt=prompt), folder)
+        style = recorded_style(style, folder)
+        return load_adapter(load(_base(folder), device=device, precision=precision, **style), folder)  # type: ignore[arg-type]
     device = _device(device or default_device())
     source, arguments = locate(name)
     with quiet():
@@ -64,11 +72,11 @@ def load(
     if not tokenizer.is_fast:
         raise UserError(f"model '{name}' has no fast tokenizer; character offsets need one")
     module = _own_memory(module.float()).to(device).eval()
-    prompt = prompt or _recorded_prompt(source) or ("chat" if tokenizer.chat_template else "plain")
-    if prompt == "chat" and not tokenizer.chat_template:
-        raise UserError(f"model '{name}' has no chat template; use --prompt plain")
+    style = decided_style(name, recorded_style(style, Path(source)), has_template=bool(tokenizer.chat_template))
     precision = precision or choose_precision(device, module.config.hidden_size)
-    return LanguageModel(module, tokenizer, name, prompt, precision, str(source))
+    lm = LanguageModel(module, tokenizer, name, precision=precision, path=str(source), **style)  # type: ignore[arg-type]
+    describe(lm)
+    return lm
 
 
 def load_adapter(lm: LanguageModel, folder: Path) -> LanguageModel:
@@ -126,8 +134,3 @@ def _own_memory(module: Any) -> Any:
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()
     return module
-
-
-def _recorded_prompt(source: str) -> Prompt | None:
-    record = Path(source) / "workbench.json"
-    return json.loads(record.read_text())["prompt"] if record.exists() else None

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from workbench.errors import NotAvailable, UserError
-from workbench.models import PROMPT, Encoding, count_forward, encode, token_stats
+from workbench.models import PROMPT, TEMPLATE, Encoding, count_forward, encode, token_stats
 from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.inputs import Inputs, within_memory
 
@@ -19,7 +19,7 @@ def question_dependence(context: TaskContext) -> list[np.ndarray]:
     The question's tokens are left out; the template around them and the answer's tokens stay.
     """
     encodings = [encode(context.lm, s) for s in context.task.forget]
-    full = [e for e in encodings if e.positions(PROMPT)]
+    full = [e for e in encodings if e.positions(PROMPT) and e.segments[0] == TEMPLATE]
     with_question, without = (
         context.per_sample(context.lm, lambda stats: stats.nll, samples, extras=False)
         for samples in (full, [_without_question(e) for e in full])
@@ -32,8 +32,8 @@ def question_dependence(context: TaskContext) -> list[np.ndarray]:
 
 def _without_question(encoding: Encoding) -> Encoding:
     kept = [i for i, segment in enumerate(encoding.segments) if segment != PROMPT]
-    parts = ([each[i] for i in kept] for each in (encoding.ids, encoding.segments, encoding.ranges))
-    return Encoding(encoding.sample, *parts)  # type: ignore[arg-type]
+    ids, segments, ranges = ([each[i] for i in kept] for each in (encoding.ids, encoding.segments, encoding.ranges))
+    return Encoding(encoding.sample, ids, segments, ranges, encoding.ends)  # type: ignore[arg-type]
 
 
 @scorer("token_unlearn", range=(0, 1), kind="task", source="after arXiv 2605.00364", certainty="likely")

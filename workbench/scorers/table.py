@@ -51,10 +51,10 @@ def score_table(
 
     `scores` has an array a sample: of the answer's tokens, or with `prompt` of the question's and then the answer's.
     """
-    from workbench.models import token_columns  # loads torch, which reading a table does without
+    from workbench.models import token_columns, token_values  # load torch, which reading a table does without
 
     columns = token_columns(encodings, prompt=prompt)
-    values = np.concatenate(scores)
+    values = np.concatenate(scores) if prompt else token_values(encodings, scores)
     if len(values) != len(columns["token_id"]):
         raise ValueError(f"scorer '{scorer}' gave {len(values)} scores for {len(columns['token_id'])} tokens")
     return pd.DataFrame({**columns, "task": task, "scorer": scorer, "step": step, "score": values})[COLUMNS]
@@ -68,12 +68,15 @@ def weights_from(table: pd.DataFrame, encodings: list[Encoding]) -> list[np.ndar
     Raises:
         UserError: a sample is missing, its tokens differ, a score is not finite, or no score is positive.
     """
+    from workbench.models import predicted_rows
+
     answers = table[table["segment"] == "answer"]
     by_sample = {key: part.sort_values("position") for key, part in answers.groupby("sample_id", sort=False)}
     weights = []
     for encoding in encodings:
         part = by_sample.get(encoding.sample.id)
         ids = [encoding.ids[p] for p in encoding.answer_positions]
+        part = None if part is None else predicted_rows(part, encoding)
         if part is None or list(part["token_id"]) != ids:
             raise UserError(
                 f"the score table does not fit sample '{encoding.sample.id}'; score this task with this model"
