@@ -108,11 +108,19 @@ class TaskOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class PromptOptions:
+    """The options that say how prompts are written."""
+
+    prompt: Annotated[Prompt | None, typer.Option(help="default: as recorded, else chat if it can")] = None
+    system: Annotated[str | None, option("TEXT", "the system message of chats; default: as recorded, else none")] = None
+    date: Annotated[str | None, option("YYYY-MM-DD", "for chat templates that write the day's date")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(PromptOptions):
     """The options that name a model and how to use it."""
 
     model: Annotated[str, option("M", "built-in or hub name, directory, .gguf file")]
-    prompt: Annotated[Prompt | None, typer.Option(help="default: as recorded, else chat if it can")] = None
     device: Annotated[str | None, option("DEVICE", "cpu, cuda, cuda:1, ...")] = None
     precision: Annotated[
         Literal["float32", "bfloat16"] | None, typer.Option(help="default: as the hardware allows")

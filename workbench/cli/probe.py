@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.console import Progress
-from workbench.cli.options import Prompt, TaskOptions, command, count, option
+from workbench.cli.options import PromptOptions, TaskOptions, command, count, option
 from workbench.errors import UserError
 from workbench.files import writable, write_json, write_table
 from workbench.runs import uninterrupted
@@ -33,7 +33,7 @@ class ProbedTask(TaskOptions):
 def probe(
     model: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL")],
     task: ProbedTask,
-    prompt: Annotated[Prompt | None, typer.Option(help="default: as recorded, else chat if it can")] = None,
+    style: PromptOptions,
     probe_limit: Annotated[int | None, count("at most N samples a set")] = None,
     out: Annotated[Path | None, option("FILE.parquet", "every answer with its metrics")] = None,
     suite: Annotated[str, option("S", "basic, tofu, muse or rwku: set-level metrics")] = "basic",
@@ -64,7 +64,7 @@ def probe(
     loaded = task.spec().load()
     if relearn:
         evals.taught(loaded, relearn_share, 0)  # refuses a share that leaves nothing
-    lm = load_any(model, prompt)
+    lm = load_any(model, **asdict(style))
     compared = compared_with(reference, lm) if reference else None
     shared: dict[str, Any] = {"limit": probe_limit, "convention": convention, "progress": Progress()}
     probed = evals.probe(lm, loaded, **shared)
@@ -90,14 +90,15 @@ def probe(
     return result
 
 
-def load_any(name: str, prompt: Prompt | None, **like: Any) -> LanguageModel:
-    """A model, or the model that a run left; `like`: further arguments of `models.load`."""
+def load_any(name: str, **arguments: Any) -> LanguageModel:
+    """A model, or the model that a run left; `arguments` are those of `models.load`."""
     from workbench.models import load
     from workbench.runs import RunDirectory, is_run, load_result
 
     if is_run(Path(name)):
-        return load_result(RunDirectory(Path(name)), prompt)
-    return load(name, prompt=prompt, **like)
+        style = {name: arguments.get(name) for name in ("prompt", "system", "date")}
+        return load_result(RunDirectory(Path(name)), **style)
+    return load(name, **arguments)
 
 
 def compared_with(name: str, lm: LanguageModel) -> LanguageModel | dict[str, Any]:

@@ -144,7 +144,7 @@ def made_from(seed: int, task: Task, lm: LanguageModel, reference: LanguageModel
         "unlabelled_sha256": hashlib.sha256(unlabelled.encode()).hexdigest(),
         "model_sha256": lm.fingerprint(),
         "reference_sha256": reference.fingerprint() if reference else None,
-        "prompt": lm.prompt,
+        **lm.style(),
         "precision": lm.precision,
         "seed": seed,
         "versions": {name: version(name) for name in ("unlearning-workbench", "captum", "torch", "transformers")},

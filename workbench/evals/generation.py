@@ -67,7 +67,8 @@ def greedy(
     Progress is reported under the name `what`, in questions.
     """
     order = [i for i, s in enumerate(samples) if s.question]
-    prompts = {i: encode(lm, samples[i], answer=False).ids for i in order}
+    encodings = {i: encode(lm, samples[i], answer=False) for i in order}
+    prompts = {i: encoding.ids for i, encoding in encodings.items()}
     order.sort(key=lambda i: (len(prompts[i]), i))
     continuations: list[str | None] = [None] * len(samples)
     pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else 0
@@ -88,7 +89,7 @@ def greedy(
             own = (end_text,) if end_text and end_text not in samples[index].answer else ()
             for stop in stops + own:
                 text = text.partition(stop)[0]
-            continuations[index] = text.strip()
+            continuations[index] = text.strip().removeprefix(encodings[index].left.strip()).strip()
         progress(what, start + len(indices), len(order))
     return continuations
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError
 from workbench.models.chat_template import Around, render
-from workbench.models.whole_text import ANSWER, END, PROMPT, TEMPLATE, Token, control_tokens, tokenize
+from workbench.models.whole_text import ANSWER, END, PROMPT, SPACE, TEMPLATE, Token, control_tokens, tokenize
 from workbench.tasks import Sample
 
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
-UNPREDICTED = 4  # an answer's first token where nothing stands before it
-_ANY_ANSWER = "A"  # stands for the answer where a prompt is cut before it
+UNPREDICTED = 5  # an answer's first token where nothing stands before it
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Encoding:
     segments: list[int]
     ranges: list[tuple[int, int]]
     ends: int = 1  # tokens that end the turn
+    left: str = ""  # of a prompt without its answer: its last characters, which the answer's first token has too
 
     def positions(self, segment: int) -> list[int]:
         """Positions of a segment's tokens in the sequence."""
@@ -86,37 +86,32 @@ def in_spans(ranges: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
 def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True) -> Encoding:
     """Prompt tokens, then (with `answer`) answer tokens and those that end the turn.
 
-    Plain text, and a beginning that the answer continues, get no template, not even in chat models. Without `answer`
-    the sequence ends before the first token that any answer would have a character of: a space that closes the
-    template, and would be one token with an answer's first word, is the answer's.
+    Plain text, and a beginning that the answer continues, get no template, not even in chat models. The answer begins
+    with the first token that has a character of it, or of the spaces before it: without `answer` these characters are
+    left to the model, since a space is one token with the word after it in most vocabularies.
 
     Raises:
         UserError: the sample does not fit the model's context, or its chat template cannot be used.
     """
-    prefix, tokens, suffix = _tokens(lm, sample, sample.answer if answer else _ANY_ANSWER)
-    length, first = len(sample.answer), _begin(tokens)
-    if not answer:
-        tokens, suffix = tokens[:first], []
-    elif first and tokens[first - 1][1] == TEMPLATE and lm.tokenizer.decode([tokens[first - 1][0]]) == " ":
-        begin = _begin(_tokens(lm, sample, _ANY_ANSWER)[1])
-        tokens[begin:first] = [(index, ANSWER, (0, 0)) for index, _, _ in tokens[begin:first]]
-    ids = [*prefix, *(t[0] for t in tokens), *suffix]
+    prefix, tokens, suffix, text = _tokens(lm, sample)
+    ids = [*prefix, *(token.id for token in tokens), *suffix]
     if len(ids) > lm.context:
         raise UserError(
             f"sample '{sample.id}' has {len(ids)} tokens and the context of {lm.name} holds {lm.context}; "
             "shorten the text or choose a model with a longer context"
         )
-    ends = len(suffix) + sum(t[1] == END for t in tokens)
-    segments = [TEMPLATE] * len(prefix) + [ANSWER if t[1] == END else t[1] for t in tokens] + [ANSWER] * len(suffix)
-    ranges = [(0, 0)] * len(prefix) + [(length, length) if t[1] == END else t[2] for t in tokens]
+    length, ends = len(sample.answer), len(suffix) + sum(token.segment == END for token in tokens)
+    own = {SPACE: (ANSWER, (0, 0)), END: (ANSWER, (length, length))}
+    pairs = [own.get(token.segment, (token.segment, token.range)) for token in tokens]
+    pairs = [(TEMPLATE, (0, 0))] * len(prefix) + pairs + [(ANSWER, (length, length))] * len(suffix)
+    segments, ranges = [segment for segment, _ in pairs], [each for _, each in pairs]
     if segments[:1] == [ANSWER]:
         segments[0] = UNPREDICTED
-    return Encoding(sample, ids, segments, ranges + [(length, length)] * len(suffix), ends)
-
-
-def _begin(tokens: list[Token]) -> int:
-    """Where the answer begins."""
-    return next((i for i, token in enumerate(tokens) if token[1] == ANSWER), len(tokens))
+    if answer:
+        return Encoding(sample, ids, segments, ranges, ends)
+    begin = next(i for i, segment in enumerate(segments) if segment in (ANSWER, UNPREDICTED))
+    left = text[tokens[begin - len(prefix)].start :]
+    return Encoding(sample, ids[:begin], segments[:begin], ranges[:begin], 0, left)
 
 
 def end_of_turn(lm: LanguageModel) -> tuple[set[int], str]:
@@ -125,51 +120,51 @@ def end_of_turn(lm: LanguageModel) -> tuple[set[int], str]:
     ids = set(configured if isinstance(configured, list) else [configured]) | {lm.tokenizer.eos_token_id}
     if lm.prompt != "chat":
         return (ids | set(_added(lm.tokenizer)[1][:1])) - {None}, ""
-    around = render(lm, _ANY_ANSWER, _ANY_ANSWER)
+    around = render(lm, "A", "A")
     marks = control_tokens(lm.tokenizer, [(around.after, TEMPLATE)]).values()
-    special = {token[0] for token in _turn(lm, around)[-1:] if token[0] in marks}
+    special = {token.id for token in _turn(lm, around)[-1:] if token.id in marks}
     return (ids | special) - {None}, "" if special else around.after
 
 
-def _tokens(lm: LanguageModel, sample: Sample, answer: str) -> tuple[list[int], list[Token], list[int]]:
-    """What the tokenizer puts before a text, the tokens of the text, and what ends it."""
-    question, tokenizer = sample.question, lm.tokenizer
+def _tokens(lm: LanguageModel, sample: Sample) -> tuple[list[int], list[Token], list[int], str]:
+    """What the tokenizer puts before a text, the tokens of the text, what ends it; and the text before the answer."""
+    question, answer, tokenizer = sample.question, sample.answer, lm.tokenizer
     if question and not sample.continues and lm.prompt == "chat":
         around = render(lm, question, answer)
         tokens = _in_full(_turn(lm, around), PROMPT, question, around.question)
-        return [], _in_full(tokens, ANSWER, answer, around.answer), []
+        return [], _in_full(tokens, ANSWER, answer, around.answer), [], "".join(around[:3])
     prefix, suffix = _added(tokenizer)
     if question and not sample.continues:
-        parts = [("Question: ", TEMPLATE), (question, PROMPT), ("\nAnswer: ", TEMPLATE), (answer, ANSWER)]
+        parts = [("Question: ", TEMPLATE), (question, PROMPT), ("\nAnswer:", TEMPLATE), (" ", SPACE)]
     else:
         starts = (tokenizer.bos_token_id, tokenizer.cls_token_id, tokenizer.eos_token_id)
         prefix = prefix or [start for start in starts if start is not None][:1]
         apart = not question or question[-1].isspace() or answer[:1].isspace()
-        parts = [(question, PROMPT), ("" if apart else " ", TEMPLATE), (answer, ANSWER)]
-    return prefix, tokenize(tokenizer, parts), suffix
+        parts = [(question, PROMPT), ("" if apart else " ", SPACE)]
+    tokens = tokenize(tokenizer, [*parts, (answer, ANSWER)])
+    return prefix, tokens, suffix, "".join(text for text, _ in parts)
 
 
 def _in_full(tokens: list[Token], segment: int, text: str, written: str) -> list[Token]:
     """Ranges in the text of a segment, of whose ends a template has cut white space."""
-    places = [i for i, token in enumerate(tokens) if token[1] == segment]
+    places = [i for i, token in enumerate(tokens) if token.segment == segment]
     if written == text or not places:
         return tokens
     offset, tokens = text.index(written), list(tokens)
     for i in places:
-        index, _, (start, end) = tokens[i]
-        tokens[i] = (
-            index,
-            segment,
-            (0 if i == places[0] else start + offset, len(text) if i == places[-1] else end + offset),
-        )
+        start, end = (each + offset for each in tokens[i].range)
+        start = 0 if i == places[0] else start
+        tokens[i] = tokens[i]._replace(range=(start, len(text) if i == places[-1] else end))
     return tokens
 
 
 def _turn(lm: LanguageModel, around: Around) -> list[Token]:
     """The tokens of a whole turn, up to the special token that ends it; without one, all that the template writes."""
-    parts = list(zip(around, (TEMPLATE, PROMPT, TEMPLATE, ANSWER, END), strict=True))
+    closed = around.between.rstrip(" ")
+    texts = (around.before, around.question, closed, around.between[len(closed) :], around.answer, around.after)
+    parts = list(zip(texts, (TEMPLATE, PROMPT, TEMPLATE, SPACE, ANSWER, END), strict=True))
     marks, tokens = set(control_tokens(lm.tokenizer, parts).values()), tokenize(lm.tokenizer, parts)
-    last = next((i for i, token in enumerate(tokens) if token[1] == END and token[0] in marks), len(tokens))
+    last = next((i for i, token in enumerate(tokens) if token.segment == END and token.id in marks), len(tokens))
     return tokens[: last + 1]
 
 

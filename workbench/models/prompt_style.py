@@ -20,6 +20,8 @@ def recorded_style(style: dict[str, str | None], folder: Path) -> dict[str, str 
     """What the user chose of prompt, system message and date, completed by what was recorded beside a model."""
     file = folder / RECORD
     recorded = json.loads(file.read_text()) if file.exists() else {}
+    if style["prompt"] == "plain":
+        recorded.pop("system", None)
     return {name: recorded.get(name) if value is None else value for name, value in style.items()}
 
 

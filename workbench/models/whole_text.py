@@ -6,12 +6,27 @@ import json
 import re
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-# A token has the segment of the last part of these that it has a character of; the higher wins.
-TEMPLATE, PROMPT, ANSWER, END = 0, 1, 2, 3
+# Segments. SPACE is the space that closes a template before the answer.
+TEMPLATE, PROMPT, ANSWER, END, SPACE = 0, 1, 2, 3, 4
 CONTENT = (PROMPT, ANSWER)
-Token = tuple[int, int, tuple[int, int]]  # id, segment, character range in that segment's part
+
+
+class Token(NamedTuple):
+    """One token of a text in parts.
+
+    Attributes:
+        id: in the vocabulary.
+        segment: of the part that it belongs to.
+        range: its characters in that part; (0, 0) in template parts.
+        start: its first character in the joined text.
+    """
+
+    id: int
+    segment: int
+    range: tuple[int, int]
+    start: int
 
 
 def tokenize(tokenizer: Any, parts: Sequence[tuple[str, int]]) -> list[Token]:
@@ -88,12 +103,13 @@ def _assign(
         if index in marks and covered - content:
             content = set()  # a template's mark may swallow the white space beside it
         if not content:
-            tokens.append((index, max(covered), (0, 0)))
+            segment = TEMPLATE if TEMPLATE in covered else max(covered)
+            tokens.append(Token(index, segment, (0, 0), start))
             continue
         segment = max(content)
         first, last = starts[segment]
         upto = max(cursors[segment], min(end, last) - first)
-        tokens.append((index, segment, (cursors[segment], upto)))
+        tokens.append(Token(index, segment, (cursors[segment], upto), start))
         cursors[segment] = upto
     return _covering(tokens, {segment: last - first for segment, (first, last) in starts.items()})
 
@@ -101,9 +117,9 @@ def _assign(
 def _covering(tokens: list[Token], lengths: dict[int, int]) -> list[Token]:
     """The tokens with the last range of each content part stretched to its end, over what no token stands for."""
     for segment, length in lengths.items():
-        last = max((i for i, token in enumerate(tokens) if token[1] == segment), default=None)
-        if last is not None and tokens[last][2][1] < length:
-            tokens[last] = (tokens[last][0], segment, (tokens[last][2][0], length))
+        last = max((i for i, token in enumerate(tokens) if token.segment == segment), default=None)
+        if last is not None and tokens[last].range[1] < length:
+            tokens[last] = tokens[last]._replace(range=(tokens[last].range[0], length))
     return tokens
 
 

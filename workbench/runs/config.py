@@ -39,6 +39,8 @@ class Config(BaseModel, frozen=True, extra="forbid"):
     settings: Settings = Field(default_factory=Settings, description="The numbers of the run.")
     reference: str | None = Field(None, description="A second model, for scorers that need one.")
     prompt: str | None = Field(None, description='"chat" or "plain"; by default the model decides.')
+    system: str | None = Field(None, description="The system message of chats; by default as recorded, else none.")
+    date: str | None = Field(None, description="ISO, what chat templates that write the day's date write instead.")
     device: str | None = Field(None, description='"cpu", "cuda", ...; by default a GPU where there is one.')
     precision: str | None = Field(None, description="The number format; by default the machine decides.")
     probe_limit: int | None = Field(None, ge=1, description="The most samples of a set that are probed.")

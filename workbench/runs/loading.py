@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from workbench.errors import UserError
-from workbench.models import ADAPTER, LanguageModel, Prompt, load, load_adapter, processes, shard
+from workbench.models import ADAPTER, LanguageModel, load, load_adapter, processes, shard
 from workbench.objectives import objective
 from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
@@ -58,15 +60,18 @@ def check_processes(config: Config, task: Task) -> None:
 def load_for(config: Config) -> LanguageModel:
     """The model of a configuration; with several processes on the GPU of this one, or sharded over them."""
     device = config.device
+    style: dict[str, Any] = {"prompt": config.prompt, "system": config.system, "date": config.date}
     if processes().sharded:
-        return shard(load(config.model, device="cpu", prompt=config.prompt), device, config.precision)  # type: ignore[arg-type]
+        return shard(load(config.model, device="cpu", **style), device, config.precision)
     if processes().world > 1 and (device or "cuda").startswith("cuda") and torch.cuda.is_available():
         device = f"cuda:{torch.cuda.current_device()}"
-    return load(config.model, device=device, precision=config.precision, prompt=config.prompt)  # type: ignore[arg-type]
+    return load(config.model, device=device, precision=config.precision, **style)
 
 
-def load_result(run: RunDirectory, prompt: Prompt | None = None) -> LanguageModel:
+def load_result(run: RunDirectory, **style: str | None) -> LanguageModel:
     """The model that a run left, in the run's number format; with LoRA the original model with the run's adapter.
+
+    `style` says how prompts are written, as in `models.load`; by default as in the run.
 
     Raises:
         UserError: the run is not finished.
@@ -75,5 +80,7 @@ def load_result(run: RunDirectory, prompt: Prompt | None = None) -> LanguageMode
         raise UserError(f"{run.path} is not finished, so it has no model yet; resume it first")
     adapter = run.path / ADAPTER
     source = str(run.config["model"]) if adapter.exists() else str(run.path / "model")
-    lm = load(source, precision=run.config["precision"], prompt=prompt)
+    names = ("prompt", "date") if style.get("prompt") == "plain" else ("prompt", "system", "date")
+    chosen: dict[str, Any] = {name: style.get(name) or run.config.get(name) for name in names}
+    lm = load(source, precision=run.config["precision"], **chosen)
     return load_adapter(lm, adapter) if adapter.exists() else lm

@@ -29,7 +29,7 @@ def record_inputs(directory: RunDirectory, task: Task, lm: LanguageModel) -> Non
                 f"{directory.path}: the {name.split('_')[0]} has changed since the run began; cannot resume"
             )
     record = directory.config | hashes
-    record |= {"precision": lm.precision, "prompt": lm.prompt, "device": str(lm.device)}
+    record |= {"precision": lm.precision, "device": str(lm.device)} | lm.style()
     record |= {"threads": torch.get_num_threads(), "processes": processes().world}
     if processes().main:
         write_json(directory.path / "config.json", record)
