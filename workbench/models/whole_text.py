@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 # Segments. SPACE is the space that closes a template before the answer.
 TEMPLATE, PROMPT, ANSWER, END, SPACE = 0, 1, 2, 3, 4
 CONTENT = (PROMPT, ANSWER)
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Token(NamedTuple):
@@ -51,13 +52,14 @@ def tokenize(tokenizer: Any, parts: Sequence[tuple[str, int]]) -> list[Token]:
 def control_tokens(tokenizer: Any, parts: Sequence[tuple[str, int]]) -> dict[str, int]:
     """The strings that content must not forge, with their ids: special tokens, and added tokens that the template has.
 
-    White space may be an added token too (Gemma's newlines) and stays one.
+    White space may be an added token too (Gemma's newlines) and stays one, as do the bytes of rare characters.
     """
     template = "".join(text for text, segment in parts if segment not in CONTENT)
     return {
         token.content: index
         for index, token in tokenizer.added_tokens_decoder.items()
-        if token.special or (token.content in template and not token.content.isspace())
+        if not _BYTE.fullmatch(token.content)
+        and (token.special or (token.content in template and not token.content.isspace()))
     }
 
 
