@@ -57,15 +57,16 @@ def test_retain_rows_keep_those_with_wrong_answers_first(tofu_dir: Path) -> None
     assert printed == [
         "retain: 160 of 3960 rows, spread evenly over the 400 with wrong answers; the others are unlabelled text"
     ]
-    places = [whole.retain.index(s) for s in task.retain]
+    place = {s.id: n for n, s in enumerate(whole.retain)}
+    places = [place[s.id] for s in task.retain]
     assert places == sorted(places)
     assert all(s.wrong_answers for s in task.retain)
     assert {b - a for a, b in pairwise(places)} == {2, 3}
-    assert {whole.retain.index(s) for s in task.sets["unlabelled"]} == set(range(3960)) - set(places)
+    assert {place[s.id] for s in task.sets["unlabelled"]} == set(range(3960)) - set(places)
     more = replace(spec, retain_rows=500).load(printed.append)
     assert "spread evenly after the 400 with wrong answers" in printed[-1]
     assert more.retain[:400] == whole.retain[:400]
-    assert [whole.retain.index(s) for s in more.retain[400:]][::99] == [400, 3959]
+    assert [place[s.id] for s in more.retain[400:]][::99] == [400, 3959]
     assert replace(spec, retain_from="end").load(printed.append).retain == whole.retain[-160:]
     assert "160 of 3960 rows, the last" in printed[-1]
 

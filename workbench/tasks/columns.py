@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.errors import UserError
+from workbench.errors import UserError, printable
+from workbench.tasks.json_rows import CHATS, decoded
 from workbench.tasks.rows import KEYS, empty
-from workbench.tasks.sources import CHATS, decoded
 
 QUESTIONS = ("question", "query", "prompt", "instruction", "input")  # in the order of preference
 ANSWERS = ("answer", "answers", "completion", "response", "output", "chosen")
@@ -45,7 +45,7 @@ class Reading:
     notes: Counter[str] = field(default_factory=Counter)
 
     def line(self) -> str:
-        """What was used, what was ignored and what was changed, without characters that a terminal would obey."""
+        """What was used, what was ignored and what was changed."""
         kinds = [kind if len(self.kinds) == 1 else f"{n} with {kind}" for kind, n in self.kinds.items()]
         parts = [f"{self.source}: {_count(self.kinds.total())}, {' and '.join(kinds)}"]
         if self.ignored:
@@ -53,7 +53,7 @@ class Reading:
             more = f" and {len(names) - MANY_SHOWN} more" if len(names) > MANY_SHOWN else ""
             parts.append(f"ignored: {', '.join(names[:MANY_SHOWN])}{more}")
         parts += [f"{note} ({_count(n)})" for note, n in self.notes.items()]
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in "; ".join(parts))
+        return printable("; ".join(parts))
 
     def row(self, where: str, row: Mapping[str, Any]) -> dict[str, Any]:
         """A row in our own keys; one that is in no known form stays as it is, for `Row` to say what it lacks.
@@ -109,7 +109,7 @@ class Reading:
                 used, prompt = [question, columns["input"], answer], f"{prompt}\n{filled[columns['input']]}"
             names = ", ".join(f"'{name}'" for name in used)
             return f"question and answer from columns {names}", used, self._exchange(prompt, filled[answer], answer)
-        if text and not own:
+        if text and (not own or "text" in self.named):
             return f"text from column '{text}'", [text], {"text": filled[text]}
         return "", [], {}
 
@@ -179,8 +179,8 @@ def _turns(value: Any) -> Turns:
         if not isinstance(role, str):
             return []
         if isinstance(content, list):  # parts; one that is no text, such as an image, makes it none
-            texts = [part.get("text") if isinstance(part, dict) else None for part in content]
-            content = "".join(texts) if all(isinstance(text, str) for text in texts) else None
+            texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+            content = "".join(texts) if len(texts) == len(content) else None
         turns.append((ROLES.get(role.casefold(), role.casefold()), content))
     return turns
 

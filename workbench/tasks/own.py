@@ -1,4 +1,4 @@
-"""A set of samples from a user's own file, and the line that says how it was read."""
+"""A set of samples from a user's own file, and how it was read."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 
 from workbench.errors import UserError, unknown
 from workbench.tasks.columns import NAMEABLE, Reading
+from workbench.tasks.json_rows import RowList
 from workbench.tasks.pieces import PIECE_WORDS, cut
 from workbench.tasks.rows import samples_from
 from workbench.tasks.samples import Sample
-from workbench.tasks.sources import RowList, hub, rows
+from workbench.tasks.sources import hub, rows
 
 HUB = "hub:"  # before a data set's name: hub:OWNER/NAME, hub:OWNER/NAME/CONFIG, either with :SPLIT
 
 
-def own_set(source: str, prefix: str, named: Mapping[str, str] | None = None) -> tuple[list[Sample], str]:
+def own_set(source: str, prefix: str, named: Mapping[str, str] | None = None) -> tuple[list[Sample], Reading]:
     """The samples of a file, or of a data set of the hub; long plain texts are cut into pieces.
 
     Args:
@@ -24,7 +25,7 @@ def own_set(source: str, prefix: str, named: Mapping[str, str] | None = None) ->
         named: key -> column, where the columns' names do not tell; a source without any of these is read as usual.
 
     Returns:
-        (samples, the line that says how the rows were read).
+        (samples, how the rows were read; its `named` is empty where the source has none of those columns).
 
     Raises:
         UserError: it cannot be read, has no rows, or a row is wrong; the line names the place.
@@ -42,7 +43,7 @@ def own_set(source: str, prefix: str, named: Mapping[str, str] | None = None) ->
     if long := [each for each in pieces if len(each) > 1]:
         note = f"cut into {sum(map(len, long))} pieces of at most {PIECE_WORDS} words"
         reading.notes[note] += len(long)
-    return [piece for each in pieces for piece in each], reading.line()
+    return [piece for each in pieces for piece in each], reading
 
 
 def check_named(named: Mapping[str, str] | None) -> None:

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from workbench.errors import UserError
+from workbench.tasks.json_rows import Rows
 from workbench.tasks.pieces import cut
 from workbench.tasks.samples import Sample
-from workbench.tasks.sources import Rows, rows
+from workbench.tasks.sources import rows
 
 Text = Annotated[str, Field(min_length=0)]  # any constraint makes pydantic refuse half of a surrogate pair
 Filled = Annotated[str, Field(pattern=r"\S")]
@@ -117,7 +118,8 @@ def samples_from(source: Rows, prefix: str) -> list[Sample]:
     samples: dict[str, Sample] = {}
     for n, (where, row) in enumerate(source):
         try:
-            sample = Row.model_validate({"id": f"{prefix}-{n:04d}"} | row).sample()
+            name = f"{prefix}-{n:04d}" if empty(row.get("id")) else row["id"]
+            sample = Row.model_validate({**row, "id": name}).sample()
         except ValidationError as error:
             raise UserError(f"{where}: {problem(error)}") from None
         if sample.id in samples:

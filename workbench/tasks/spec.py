@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from workbench.errors import UserError
+from workbench.errors import UserError, printable
+from workbench.tasks.columns import Reading
 from workbench.tasks.own import check_named, own_set
 from workbench.tasks.readers import task
 from workbench.tasks.rows import with_spans
@@ -60,55 +61,63 @@ class TaskSpec:
         Raises:
             UserError: no such task, fields that do not go together, or a file that cannot be read.
         """
-        check_named(self.columns)
         lines: list[str] = []
-        loaded = self._own(lines) if self.forget or self.retain else self._named()
-        sets = dict(loaded.sets)
-        if self.retain_rows is not None:
-            self._keep(sets, lines)
-        if self.unlabelled:
-            sets["unlabelled"] = self._set(self.unlabelled, "unlabelled", lines)
-        if self.spans:
-            sets["forget"] = with_spans(sets["forget"], Path(self.spans))
-        loaded = replace(loaded, sets=sets)
+        try:
+            loaded = self._read(lines)
+        except UserError as error:  # names and ids in it are of the files, whoever made these
+            raise type(error)(printable(str(error))) from error.__cause__
         for line in lines:
             say(line)
         return loaded
 
-    def _keep(self, sets: dict[str, list[Sample]], lines: list[str]) -> None:
-        """Keep `retain_rows` of the retain rows, in their order; the others become unlabelled text."""
-        n, samples = self.retain_rows or 0, sets["retain"]
+    def _read(self, lines: list[str]) -> Task:
+        """The task, and into `lines` what there is to say about it."""
+        check_named(self.columns)
+        readings: list[Reading] = []
+
+        def own(file: str, name: str) -> list[Sample]:
+            samples, reading = own_set(file, name, self.columns)
+            readings.append(reading)
+            return samples
+
+        if not (self.forget or self.retain):
+            loaded = self._named()
+        elif self.name or not (self.forget and self.retain):
+            raise UserError("give either a task's name, or two files of your own, one as forget and one as retain")
+        else:
+            loaded = Task("own", {"forget": own(self.forget, "forget"), "retain": own(self.retain, "retain")})
+        sets = dict(loaded.sets)
+        if self.retain_rows is not None:
+            sets |= self._kept(sets["retain"], lines)
+        if self.unlabelled:
+            sets["unlabelled"] = own(self.unlabelled, "unlabelled")
+        if self.spans:
+            sets["forget"] = with_spans(sets["forget"], Path(self.spans))
+        if self.columns and not any(reading.named for reading in readings):
+            raise UserError(f"no file has the column '{next(iter(self.columns.values()))}', which --columns names")
+        lines[:0] = [reading.line() for reading in readings]
+        return replace(loaded, sets=sets)
+
+    def _kept(self, samples: list[Sample], lines: list[str]) -> dict[str, list[Sample]]:
+        """`retain_rows` of the retain rows, in their order, and the others as unlabelled text."""
+        n, places = self.retain_rows or 0, range(len(samples))
         if n < 1:
             raise UserError("retain_rows must be at least 1")
         if n >= len(samples):
-            return
-        places = range(len(samples))
+            return {}
         if self.retain_from == "end":
             kept, which = set(places[-n:]), "the last"
         else:
             first = [place for place in places if samples[place].wrong_answers]
-            kept = {*spread(first, n), *spread([p for p in places if p not in set(first)], max(0, n - len(first)))}
-            which = "spread evenly"
-            if 0 < len(first) < len(samples):
-                which += (
-                    f" over the {len(first)} with wrong answers"
-                    if n < len(first)
-                    else " after those with wrong answers"
-                )
-        sets["retain"] = [samples[place] for place in places if place in kept]
-        sets["unlabelled"] = [samples[place] for place in places if place not in kept]
+            others = [place for place in places if not samples[place].wrong_answers]
+            kept, which = {*spread(first, n), *spread(others, max(0, n - len(first)))}, "spread evenly"
+            if first and others:
+                which += f" {'over' if n < len(first) else 'after'} the {len(first)} with wrong answers"
         lines.append(f"retain: {n} of {len(samples)} rows, {which}; the others are unlabelled text")
-
-    def _own(self, lines: list[str]) -> Task:
-        if self.name or not (self.forget and self.retain):
-            raise UserError("give either a task's name, or two files of your own, one as forget and one as retain")
-        files = {"forget": self.forget, "retain": self.retain}
-        return Task("own", {name: self._set(file, name, lines) for name, file in files.items()})
-
-    def _set(self, file: str, name: str, lines: list[str]) -> list[Sample]:
-        samples, line = own_set(file, name, self.columns)
-        lines.append(line)
-        return samples
+        return {
+            "retain": [samples[place] for place in places if place in kept],
+            "unlabelled": [samples[place] for place in places if place not in kept],
+        }
 
     def _named(self) -> Task:
         if not self.name:

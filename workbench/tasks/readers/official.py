@@ -9,10 +9,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from workbench.errors import UserError
 from workbench.registry import Registry, Spec
+from workbench.tasks.json_rows import RowList, Rows
 from workbench.tasks.pieces import piece_ranges
 from workbench.tasks.rows import Filled, problem, samples_from
 from workbench.tasks.samples import Sample
-from workbench.tasks.sources import RowList, Rows, rows
+from workbench.tasks.sources import rows
 
 FILLED: TypeAdapter[str] = TypeAdapter(Filled)
 task = Registry("task", Spec)

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 from workbench.errors import UserError, unknown
+from workbench.tasks.json_rows import RowList
 from workbench.tasks.readers.official import columns, listed, pieces, task
 from workbench.tasks.rows import samples_from
 from workbench.tasks.samples import Sample, Task, spread
-from workbench.tasks.sources import RowList, hub
+from workbench.tasks.sources import hub
 
 PASSAGES = "train_original_passage"
 NUMBERED = re.compile(r"\d+_.+")  # the folder of one subject
