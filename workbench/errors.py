@@ -28,6 +28,11 @@ def unknown(kind: str, name: str, known: list[str]) -> UserError:
     return UserError(f"unknown {kind} '{name}': {hint}")
 
 
+def printable(text: str) -> str:
+    """Text on one line, with nothing in it that a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+
+
 class Missing(TypedDict):
     """A value that cannot be had, as JSON files hold it: `{"value": null, "reason": "..."}`."""
 

@@ -88,7 +88,7 @@ def test_forget_rows_in_the_retain_set_are_refused(tmp_path: Path) -> None:
 
 
 def test_unlabelled_text_is_what_retain_rows_leaves_or_a_file(tmp_path: Path) -> None:
-    spec = TaskSpec("biographies", retain_rows=100)
+    spec = TaskSpec("biographies", retain_rows=100, retain_from="end")
     task, whole = spec.load(), TaskSpec("biographies").load()
     assert task.sets["unlabelled"] + task.retain == whole.retain
     assert "unlabelled" not in whole.sets
@@ -128,23 +128,3 @@ def test_biographies_nonmembers_is_optional_and_outside_the_fingerprint(bio: Tas
     assert task.fingerprint == without.fingerprint
     assert replace(task, sets={**task.sets, "qa": bio.forget}).fingerprint != without.fingerprint
     assert "nonmembers" not in PROBE_SETS
-
-
-def test_tofu_from_a_directory(tofu_dir: Path) -> None:
-    task = TaskSpec("tofu/forget01", data_dir=str(tofu_dir), retain_rows=160).load()
-    assert {name: len(found) for name, found in task.sets.items() if name in PROBE_SETS} == {
-        "forget": 40, "retain": 160, "neighbours": 100, "general": 117,
-    }  # fmt: skip
-    assert len(task.sets["unlabelled"]) == 3960 - 160
-    assert not {s.id for s in task.retain} & {s.id for s in task.sets["unlabelled"]}
-    assert all(len(s.wrong_answers) == 5 and s.paraphrased_question for s in task.forget)
-    assert task.fingerprint == TaskSpec("tofu/forget01", data_dir=str(tofu_dir), retain_rows=160).load().fingerprint
-
-
-def test_tofu_span_labels(tofu_dir: Path) -> None:
-    spans = tofu_dir.parent / "annotations" / "tofu_forget01_spans.jsonl"
-    if not spans.exists():
-        pytest.skip("span labels are not beside the repository")
-    task = TaskSpec("tofu/forget01", data_dir=str(tofu_dir), spans=str(spans)).load()
-    assert all(s.spans for s in task.forget)
-    assert task.forget[1].values == ("male",)

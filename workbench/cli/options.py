@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from workbench.errors import UserError
 from workbench.runs import uninterrupted
 
 if TYPE_CHECKING:
@@ -93,17 +94,26 @@ class TaskOptions:
 
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="biographies, tofu/forget01, ...")] = None
     data_dir: Annotated[str | None, option("DIR", "directory with the official files")] = None
-    forget: Annotated[str | None, option("F.jsonl", "your own rows to forget")] = None
-    retain: Annotated[str | None, option("R.jsonl", "your own rows to keep")] = None
-    spans: Annotated[str | None, option("FILE.jsonl", "span labels of the forget rows")] = None
-    retain_rows: Annotated[int | None, count("only the last N retain rows")] = None
-    unlabelled: Annotated[str | None, option("U.jsonl", "text of the same kind that the model has not seen")] = None
+    forget: Annotated[str | None, option("FILE", "your own rows to forget")] = None
+    retain: Annotated[str | None, option("FILE", "your own rows to keep")] = None
+    spans: Annotated[str | None, option("FILE", "span labels of the forget rows")] = None
+    retain_rows: Annotated[int | None, count("only N retain rows")] = None
+    retain_from: Annotated[
+        Literal["all", "end"], typer.Option(help="spread over all, those with wrong answers first, or the last")
+    ] = "all"
+    unlabelled: Annotated[str | None, option("FILE", "text of the same kind that the model has not seen")] = None
+    columns: Annotated[str | None, option("KEY=COLUMN,...", "which columns your own files have, if not by name")] = None
 
     def spec(self) -> TaskSpec:
         """The task that the options name."""
         from workbench.tasks import TaskSpec
 
         options = asdict(self)
+        if self.columns:
+            pairs = [pair.partition("=") for pair in self.columns.split(",")]
+            if not all(key.strip() and column for key, _, column in pairs):
+                raise UserError(f"--columns takes KEY=COLUMN,... such as question=Q,answer=A, not '{self.columns}'")
+            options["columns"] = {key.strip(): column for key, _, column in pairs}
         return TaskSpec(name=options.pop("task"), **options)
 
 

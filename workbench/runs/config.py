@@ -72,6 +72,9 @@ class Config(BaseModel, frozen=True, extra="forbid"):
             UserError: it holds what this version does not know; the line names the file and the version that made it.
         """
         values = {key: value for key, value in record.items() if key not in RECORDED}
+        task = values.get("task")
+        if isinstance(task, dict) and task.get("retain_rows"):  # a version before took the last rows
+            values["task"] = {"retain_from": "end"} | task
         for old, new in RENAMED_SETS.items():
             values["stop_at"] = values.get("stop_at", "").replace(f"{old}.", f"{new}.")
         try:

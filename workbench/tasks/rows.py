@@ -1,10 +1,7 @@
-"""Rows of JSON Lines files and how they become samples; every error names the file and the line."""
+"""Rows in our own keys and how they become samples; every error names the place."""
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +9,10 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from workbench.errors import UserError
+from workbench.tasks.json_rows import Rows
+from workbench.tasks.pieces import cut
 from workbench.tasks.samples import Sample
-
-Rows = Iterable[tuple[str, dict[str, Any]]]  # rows, each with the place that errors name, such as `file:line`
+from workbench.tasks.sources import rows
 
 Text = Annotated[str, Field(min_length=0)]  # any constraint makes pydantic refuse half of a surrogate pair
 Filled = Annotated[str, Field(pattern=r"\S")]
@@ -22,19 +20,33 @@ Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 def _listed(value: Any) -> Any:
-    """One wrong answer may stand without a list."""
-    return [value] if isinstance(value, str) and value else value or []
+    """One wrong answer may stand without a list; null is none."""
+    values = value if isinstance(value, list) else [value]
+    return value if isinstance(value, dict) else [each for each in values if each is not None]
+
+
+def empty(value: Any) -> bool:
+    """Whether a value is as if absent: null, NaN, blank."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def _name(value: Any) -> str:
+    """An id may be a number."""
+    if not isinstance(value, str | int | float):
+        raise ValueError("'id' must be a string or a number")
+    return str(value)
 
 
 class Row(BaseModel):
     """What a row of one's own may hold: `question` and `answer`, or `text`, and more about them; see `Sample`.
 
-    Other keys are ignored. A field's description completes the error "'field' must be ...".
+    Other keys are ignored, and so is `text` beside question and answer. Null, NaN and blank are as if absent.
+    A field's description completes the error "'field' must be ...".
     """
 
     model_config = ConfigDict(strict=True, loc_by_alias=False)
 
-    id: Annotated[Text, BeforeValidator(str)]
+    id: Annotated[Text, BeforeValidator(_name)]
     question: Filled | None = None
     answer: Filled | None = None
     text: Filled | None = None
@@ -49,13 +61,19 @@ class Row(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _question_or_text(cls, row: dict[str, Any]) -> dict[str, Any]:
-        """A text goes without question and answer; without it both are needed, and neither may be null."""
-        if row.get("text") is not None:
+        """Question and answer, or else a text; neither is there by halves."""
+        forms = {"question", "answer", "text"}
+        filled = {key for key, value in row.items() if not empty(value)}
+        row = {key: value for key, value in row.items() if key in filled or (key in forms and isinstance(value, str))}
+        if "text" in filled and len(filled & forms) == 2:
+            other = next(iter(filled & forms - {"text"}))
+            raise ValueError(f"has 'text' and '{other}'; give 'question' and 'answer', or 'text' alone")
+        if "text" in filled and len(filled & forms) == 1:
             return {key: value for key, value in row.items() if key not in ("question", "answer")}
-        if not {"question", "answer"} <= set(row):
+        if not {"question", "answer"} <= set(row) and forms & set(row) != {"text"}:
             keys = ", ".join(sorted(set(row) - {"id"})) or "nothing"
-            raise ValueError(f"needs 'question' and 'answer', or 'text'; found {keys}")
-        return row | {key: row[key] or "" for key in ("question", "answer")}
+            raise ValueError(f"needs 'question' and 'answer', or 'text'; found {keys} (--columns names others)")
+        return {key: value for key, value in row.items() if key != "text" or len(forms & set(row)) == 1}
 
     @model_validator(mode="after")
     def _consistent(self) -> Row:
@@ -90,45 +108,9 @@ def problem(error: ValidationError, key: str = "") -> str:
         return str(first["ctx"]["error"])
     if first["type"] == "string_unicode":
         return f"'{key}' holds half of a surrogate pair; write the character as UTF-8"
-    field = Row.model_fields.get(key)
-    return f"'{key}' must be {(field and field.description) or 'a non-empty string'}"
-
-
-def rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """JSON objects of a JSON Lines file, each with its `file:line`."""
-    for number, line in enumerate(text_of(path, "JSON Lines").split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno}); one object a line") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}")
-        yield where, row
-
-
-def own_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of one's own file: other keys than ours are fine, misspelt ones are refused."""
-    for where, row in rows(path):
-        for key in row:
-            close = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.85)
-            if close and key not in KEYS:
-                raise UserError(f"{where}: unknown key '{key}': did you mean {close[0]}?")
-        yield where, row
-
-
-def text_of(path: Path, kind: str) -> str:
-    """The text of a file; `kind` says in errors what sort of file is expected."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the path of a {kind} file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: a directory; give the path of a {kind} file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    field, value = Row.model_fields.get(key), first["input"]
+    number = f", not {value}; write it in quotes" if isinstance(value, int | float) and key != "continues" else ""
+    return f"'{key}' must be {(field and field.description) or 'a non-empty string'}{number}"
 
 
 def samples_from(source: Rows, prefix: str) -> list[Sample]:
@@ -136,7 +118,8 @@ def samples_from(source: Rows, prefix: str) -> list[Sample]:
     samples: dict[str, Sample] = {}
     for n, (where, row) in enumerate(source):
         try:
-            sample = Row.model_validate({"id": f"{prefix}-{n:04d}"} | row).sample()
+            name = f"{prefix}-{n:04d}" if empty(row.get("id")) else row["id"]
+            sample = Row.model_validate({**row, "id": name}).sample()
         except ValidationError as error:
             raise UserError(f"{where}: {problem(error)}") from None
         if sample.id in samples:
@@ -146,9 +129,10 @@ def samples_from(source: Rows, prefix: str) -> list[Sample]:
 
 
 def with_spans(samples: list[Sample], path: Path) -> list[Sample]:
-    """The same samples with the span labels of a JSON Lines file, matched by question and answer."""
-    labels = {(s.question, s.answer): s.spans for s in samples_from(rows(path), "spans")}
-    labelled = [replace(s, spans=labels.get((s.question, s.answer), s.spans)) for s in samples]
-    if all(s.spans is None for s in labelled):
+    """The same samples with the span labels of a file of rows, matched by question and answer."""
+    labelled = [piece for sample in samples_from(rows(path), "spans") for piece in cut(sample)]
+    labels = {(s.question, s.answer): s.spans for s in labelled}
+    samples = [replace(s, spans=labels.get((s.question, s.answer), s.spans)) for s in samples]
+    if all(s.spans is None for s in samples):
         raise UserError(f"{path}: no row matches a forget sample by question and answer")
-    return labelled
+    return samples

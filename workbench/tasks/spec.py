@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from workbench.errors import UserError
+from workbench.errors import UserError, printable
+from workbench.tasks.columns import Reading
+from workbench.tasks.own import check_named, own_set
 from workbench.tasks.readers import task
-from workbench.tasks.rows import own_rows, samples_from, with_spans
-from workbench.tasks.samples import Sample, Task
+from workbench.tasks.rows import with_spans
+from workbench.tasks.samples import Sample, Task, spread
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
 class TaskSpec:
     """Everything that names a task, as a run's configuration holds it.
 
+    A file of one's own is JSON, JSON Lines, CSV, TSV, Parquet, Arrow, a folder that `datasets` saved, a text file, or
+    `hub:OWNER/NAME`; see the guide on one's own data.
+
     Attributes:
         name: `biographies`, `tofu/forget01`, `muse/news`, ...; None with `forget` and `retain`.
         data_dir: directory of the official files, instead of the hub.
-        forget: JSONL file of one's own rows to forget.
-        retain: JSONL file of one's own rows to keep.
-        spans: JSONL file with span labels of the forget rows.
-        retain_rows: use only the last n retain rows; the others become the task's unlabelled text, as text of the same
-            kind that a model planted with these options has not seen.
-        unlabelled: JSONL file of such text, instead.
+        forget: file of one's own rows to forget.
+        retain: file of one's own rows to keep.
+        spans: file with span labels of the forget rows.
+        retain_rows: use only n retain rows; the others become the task's unlabelled text, as text of the same kind
+            that a model planted with these options has not seen.
+        unlabelled: file of such text, instead.
+        columns: key -> column, such as `{"question": "Q", "answer": "A"}`, where the columns of one's own files do not
+            tell by their names.
+        retain_from: which `retain_rows`: "all" spreads them over all rows, those with wrong answers before the others,
+            since the truth ratio needs them; "end" takes the last ones.
     """
 
     name: str | None = None
@@ -33,42 +49,78 @@ class TaskSpec:
     spans: str | None = None
     retain_rows: int | None = None
     unlabelled: str | None = None
+    columns: dict[str, str] | None = None
+    retain_from: Literal["all", "end"] = "all"
 
-    def load(self) -> Task:
+    def load(self, say: Callable[[str], None] = _print) -> Task:
         """Read the task.
+
+        Args:
+            say: called with each line that says how files of one's own were read; by default printed as an error is.
 
         Raises:
             UserError: no such task, fields that do not go together, or a file that cannot be read.
         """
-        loaded = self._own() if self.forget or self.retain else self._named()
+        lines: list[str] = []
+        try:
+            loaded = self._read(lines)
+        except UserError as error:  # names and ids in it are of the files, whoever made these
+            raise type(error)(printable(str(error))) from error.__cause__
+        for line in lines:
+            say(line)
+        return loaded
+
+    def _read(self, lines: list[str]) -> Task:
+        """The task, and into `lines` what there is to say about it."""
+        check_named(self.columns)
+        readings: list[Reading] = []
+
+        def own(file: str, name: str) -> list[Sample]:
+            samples, reading = own_set(file, name, self.columns)
+            readings.append(reading)
+            return samples
+
+        if not (self.forget or self.retain):
+            loaded = self._named()
+        elif self.name or not (self.forget and self.retain):
+            raise UserError("give either a task's name, or two files of your own, one as forget and one as retain")
+        else:
+            loaded = Task("own", {"forget": own(self.forget, "forget"), "retain": own(self.retain, "retain")})
         sets = dict(loaded.sets)
         if self.retain_rows is not None:
-            if self.retain_rows < 1:
-                raise UserError("retain_rows must be at least 1")
-            rest = sets["retain"][: -self.retain_rows]
-            sets["retain"] = sets["retain"][-self.retain_rows :]
-            if rest:
-                sets["unlabelled"] = rest
+            sets |= self._kept(sets["retain"], lines)
         if self.unlabelled:
-            sets["unlabelled"] = _own_set(self.unlabelled, "unlabelled")
+            sets["unlabelled"] = own(self.unlabelled, "unlabelled")
         if self.spans:
             sets["forget"] = with_spans(sets["forget"], Path(self.spans))
+        if self.columns and not any(reading.named for reading in readings):
+            raise UserError(f"no file has the column '{next(iter(self.columns.values()))}', which --columns names")
+        lines[:0] = [reading.line() for reading in readings]
         return replace(loaded, sets=sets)
 
-    def _own(self) -> Task:
-        if self.name or not (self.forget and self.retain):
-            raise UserError("give either a task's name, or two files of your own, one as forget and one as retain")
-        return Task("own", {"forget": _own_set(self.forget, "forget"), "retain": _own_set(self.retain, "retain")})
+    def _kept(self, samples: list[Sample], lines: list[str]) -> dict[str, list[Sample]]:
+        """`retain_rows` of the retain rows, in their order, and the others as unlabelled text."""
+        n, places = self.retain_rows or 0, range(len(samples))
+        if n < 1:
+            raise UserError("retain_rows must be at least 1")
+        if n >= len(samples):
+            return {}
+        if self.retain_from == "end":
+            kept, which = set(places[-n:]), "the last"
+        else:
+            first = [place for place in places if samples[place].wrong_answers]
+            others = [place for place in places if not samples[place].wrong_answers]
+            kept, which = {*spread(first, n), *spread(others, max(0, n - len(first)))}, "spread evenly"
+            if first and others:
+                which += f" {'over' if n < len(first) else 'after'} the {len(first)} with wrong answers"
+        lines.append(f"retain: {n} of {len(samples)} rows, {which}; the others are unlabelled text")
+        return {
+            "retain": [samples[place] for place in places if place in kept],
+            "unlabelled": [samples[place] for place in places if place not in kept],
+        }
 
     def _named(self) -> Task:
         if not self.name:
             raise UserError(f"no task: name one ({', '.join(task)}) or give files of your own as forget and retain")
         head, _, variant = self.name.partition("/")
         return task[head].function(variant, Path(self.data_dir) if self.data_dir else None)
-
-
-def _own_set(path: str, name: str) -> list[Sample]:
-    samples = samples_from(own_rows(Path(path)), name)
-    if not samples:
-        raise UserError(f"{path}: the {name} set is empty; give at least one row")
-    return samples

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from workbench.errors import UserError
 from workbench.tasks.readers.official import task
-from workbench.tasks.rows import rows, samples_from
+from workbench.tasks.rows import samples_from
 from workbench.tasks.samples import DATA, Task
+from workbench.tasks.sources import rows
 
 
 @task("biographies", source="embedded", certainty="sure")

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError, unknown
-from workbench.tasks.readers.official import columns, hub, task
-from workbench.tasks.rows import Rows, rows, samples_from
+from workbench.tasks.json_rows import Rows
+from workbench.tasks.readers.official import columns, task
+from workbench.tasks.rows import samples_from
 from workbench.tasks.samples import Task
+from workbench.tasks.sources import hub, rows
 
 TASKS = {"Task1": "task1", "Task2": "task2", "Task3": "task3"}
 HUB = "llmunlearningsemeval2025organization/semeval25-unlearning-dataset-public"

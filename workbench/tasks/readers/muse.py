@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from workbench.errors import UserError, unknown
-from workbench.tasks.readers.official import RowList, columns, hub, listed, pieces, task
+from workbench.tasks.json_rows import RowList
+from workbench.tasks.readers.official import columns, listed, pieces, task
 from workbench.tasks.rows import samples_from
 from workbench.tasks.samples import Sample, Task
+from workbench.tasks.sources import hub
 
 
 @task("muse", source="arXiv 2407.06460, muse-bench/MUSE-News, muse-bench/MUSE-Books", certainty="sure")

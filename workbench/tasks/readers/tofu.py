@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
-from workbench.errors import unknown
-from workbench.tasks.readers.official import hub, task
-from workbench.tasks.rows import rows, samples_from
+from workbench.errors import UserError, unknown
+from workbench.tasks.readers.official import task
+from workbench.tasks.rows import samples_from
 from workbench.tasks.samples import Sample, Task
+from workbench.tasks.sources import hub, rows
 
 RETAIN = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
+HUB = "locuslab/TOFU"
 
 
 @task("tofu", source="arXiv 2401.06121, locuslab/TOFU", certainty="sure")
 def tofu(variant: str, data_dir: Path | None) -> Task:
-    """TOFU: 200 fictitious authors, 20 questions each; neighbours are its real authors, general its world facts."""
+    """TOFU: 200 fictitious authors, 20 questions each; neighbours are its real authors, general its world facts.
+
+    Its holdout set of the forget set's size, where there is one, is the task's `nonmembers`.
+    """
     variant = variant or "forget01"
     if variant not in RETAIN:
         raise unknown("TOFU split", variant, list(RETAIN))
 
     def split(name: str) -> list[Sample]:
-        source = rows(data_dir / f"{name}.json") if data_dir is not None else hub("locuslab/TOFU", name, "train")
-        return samples_from(source, name)
+        return samples_from(rows(data_dir / f"{name}.json") if data_dir is not None else hub(HUB, name, "train"), name)
 
-    perturbed = {s.question: s for s in split("retain_perturbed")}
-    retain = [replace(perturbed.get(s.question, s), id=s.id) for s in split(RETAIN[variant])]
-    return Task(
-        f"tofu/{variant}",
-        {
-            "forget": split(f"{variant}_perturbed"),
-            "retain": retain,
-            "neighbours": split("real_authors_perturbed"),
-            "general": split("world_facts_perturbed"),
-        },
-    )
+    # By question and answer: the question for an author's full name is the same for two authors.
+    perturbed = {(s.question, s.answer): s for s in split("retain_perturbed")}
+    retain = [replace(perturbed.get((s.question, s.answer), s), id=s.id) for s in split(RETAIN[variant])]
+    sets = {
+        "forget": split(f"{variant}_perturbed"),
+        "retain": retain,
+        "neighbours": split("real_authors_perturbed"),
+        "general": split("world_facts_perturbed"),
+    }
+    holdout = variant.replace("forget", "holdout")
+    if data_dir is None or (data_dir / f"{holdout}.json").exists():
+        try:
+            sets["nonmembers"] = split(holdout)
+        except UserError as error:
+            if data_dir is not None:
+                raise
+            print(f"tofu: no {holdout} ({error}); attacks compare with --unlabelled text", file=sys.stderr)
+    return Task(f"tofu/{variant}", sets)

@@ -23,7 +23,7 @@ SCRIPTS = ("elements", "scores", "card", "text", "controls", "view")  # one modu
 def samples_of(run: RunDirectory) -> dict[Any, tuple[str, str]]:
     """Question and answer of a run's forget samples; of those it probed, where its task cannot be read any more."""
     try:
-        return {s.id: (s.question, s.answer) for s in Config.from_dict(run.config).task.load().forget}
+        return {s.id: (s.question, s.answer) for s in Config.from_dict(run.config).task.load(lambda line: None).forget}
     except (UserError, OSError):
         probes = run.table("probes.parquet")
         return {} if probes is None else texts_of(probes, "forget")

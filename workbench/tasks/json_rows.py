@@ -1,0 +1,114 @@
+"""Rows of JSON text: a list, one object, or objects a line each."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import UserError
+
+Record = tuple[str, dict[str, Any]]  # a row and the place that errors name, such as `file:line`
+Rows = Iterable[Record]
+RowList = Sequence[Record]
+
+CHATS = ("messages", "conversations", "conversation")  # columns whose lists are the turns of one chat
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object none of whose keys stands twice."""
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise UserError(f"'{next(name for name in names if names.count(name) > 1)}' is there twice in one object")
+    return keys
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=lambda name: None if name == "NaN" else float(name))
+
+
+def decoded(text: str, where: str, hint: str = "") -> Any:
+    """The value of a JSON text; errors in a text of several lines name the line."""
+    try:
+        return DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        place = f"{where}:{error.lineno}" if "\n" in text else where
+        raise UserError(f"{place}: not JSON ({error.msg} at column {error.colno}){hint}") from None
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply to be read") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except ValueError:
+        raise UserError(f"{where}: a number has too many digits; write it as a string") from None
+
+
+def json_rows(path: Path, text: str) -> Iterator[Record]:
+    """A list, one object, or objects a line each."""
+    text = text.lstrip("\ufeff")
+    first, _, rest = text.strip().partition("\n")
+    if first.startswith("["):
+        return _list(path, text)
+    if first.startswith("{") and not (rest and _is_json(first)) and _is_json(text):
+        return _object(path, decoded(text, f"{path}:1"))
+    return _lines(path, text)
+
+
+def _object(path: Path, whole: dict[str, Any]) -> Iterator[Record]:
+    """The rows of one object: a list of rows under its only key, columns as lists of equal length, or itself."""
+    columns, entries = list(whole.values()), None
+    if not whole.keys() & set(CHATS):
+        if len(columns) == 1 and _all(columns[0], dict):
+            entries = columns[0]
+        elif all(isinstance(values, list) for values in columns) and any(_all(values, str) for values in columns):
+            if len({len(values) for values in columns}) > 1:
+                raise UserError(f"{path}: the columns {', '.join(whole)} differ in length")
+            entries = [dict(zip(whole, values, strict=True)) for values in zip(*columns, strict=True)]
+    if entries is None:
+        yield f"{path}:1", whole
+    else:
+        yield from ((f"{path} entry {n}", entry) for n, entry in enumerate(entries))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _all(values: Any, kind: type) -> bool:
+    """Whether this is a list, not empty, of nothing but such values."""
+    return isinstance(values, list) and bool(values) and all(isinstance(value, kind) for value in values)
+
+
+def _lines(path: Path, text: str) -> Iterator[Record]:
+    """JSON Lines."""
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.strip("\ufeff \t")
+        if line:
+            row = decoded(line, f"{path}:{number}", "; one object a line")
+            if not isinstance(row, dict):
+                raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+            yield f"{path}:{number}", row
+
+
+def _list(path: Path, text: str) -> Iterator[Record]:
+    """Entries of a JSON list, decoded one by one, since each needs its line; a string is a row's `text`."""
+    decoded(text, str(path))
+    gap = re.compile(r"[\s,]*")
+    end, line, n = text.index("[") + 1, 1, 0
+    line += text.count("\n", 0, end)
+    while True:
+        start = end + len(gap.match(text, end)[0])  # type: ignore[index]
+        if text[start] == "]":
+            return
+        line += text.count("\n", end, start)
+        where = f"{path}:{line} entry {n}"
+        entry, end = DECODER.raw_decode(text, start)
+        if not isinstance(entry, str | dict):
+            raise UserError(f"{where}: expected an object or a string, found {type(entry).__name__}")
+        yield where, {"text": entry} if isinstance(entry, str) else entry
+        line, n = line + text.count("\n", start, end), n + 1
