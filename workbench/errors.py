@@ -28,6 +28,12 @@ def unknown(kind: str, name: str, known: list[str]) -> UserError:
     return UserError(f"unknown {kind} '{name}': {hint}")
 
 
+def one_line(error: BaseException, limit: int = 600) -> str:
+    """What an error says, all of it on one line of at most `limit` characters; its kind where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 4] + " ..."
+
+
 class Missing(TypedDict):
     """A value that cannot be had, as JSON files hold it: `{"value": null, "reason": "..."}`."""
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from workbench.errors import UserError
-from workbench.models.language_model import LanguageModel, quiet
+from workbench.errors import UserError, one_line
+from workbench.models.catalog import BUILT_IN, RECORD, read_record
+from workbench.models.language_model import LanguageModel, fingerprint, merge_adapter, quiet
 from workbench.models.layer_names import layers_of
+from workbench.models.weights import WRAPPERS, misfits, wrapper_pattern
 
 ADAPTER = "adapter"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's
 # The projections by which attention reads its input.
 READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value")
 
@@ -83,9 +89,111 @@ def without_adapter(lm: LanguageModel) -> Iterator[None]:
 
 
 def save_adapter(lm: LanguageModel, folder: Path) -> None:
-    """Write the adapter alone, with the name of its base model, as safetensors and JSON."""
+    """Write the adapter alone, with name and hash of its base model, as safetensors and JSON."""
     with quiet():
         lm.module.save_pretrained(folder)
-    base = str(Path(lm.name).resolve()) if Path(lm.name).exists() else lm.name
+    base = lm.name if lm.name in BUILT_IN else str(_place(lm.name) or lm.name)
     record = {"prompt": lm.prompt, "base": base}
-    (folder / "workbench.json").write_text(json.dumps(record) + "\n")
+    # Merged weights differ in their last bits between machines, and a sharded model is not whole here.
+    if not is_adapter(base) and not hasattr(lm.module, "run_inside"):
+        record["base_sha256"] = _base_hash(lm)
+    (folder / RECORD).write_text(json.dumps(record) + "\n")
+
+
+def _base_hash(lm: LanguageModel) -> str:
+    """The fingerprint that the model had without its adapter."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    wrapped = {name for name, module in lm.module.named_modules() if isinstance(module, BaseTunerLayer)}
+    base = {}
+    for name, tensor in lm.module.state_dict().items():
+        owner, _, rest = name.partition(".base_layer.")
+        if rest:
+            base[f"{owner}.{rest.replace('base_layer.', '')}"] = tensor
+        elif not any(name.startswith(f"{each}.") for each in wrapped):
+            base[name] = tensor
+    return fingerprint(base)
+
+
+def is_adapter(name: str | Path) -> bool:
+    """Whether a name is the directory of an adapter."""
+    return str(name) not in BUILT_IN and (Path(name).expanduser() / CONFIG).is_file()
+
+
+def base_of(folder: Path) -> str:
+    """The name of an adapter's base model: for an adapter from elsewhere, the one that peft wrote.
+
+    Raises:
+        UserError: there is none, it is not here, or it is the adapter itself; or the directory holds a model too.
+    """
+    passed, at = {folder.resolve()}, folder
+    name = _next_base(at)
+    while is_adapter(following := name):
+        at = Path(following).expanduser()
+        if at.resolve() in passed:
+            raise UserError(f"model '{folder}': an adapter whose base model is itself; name a whole model as its base")
+        passed.add(at.resolve())
+        name = _next_base(at)
+    return _next_base(folder)
+
+
+def _next_base(folder: Path) -> str:
+    if any(folder.glob("model*.safetensors")):
+        raise UserError(f"model '{folder}': the directory holds a model and an adapter; move one of them elsewhere")
+    record = read_record(folder / RECORD) if (folder / RECORD).exists() else {}
+    file = RECORD if record.get("base") else CONFIG
+    base = record.get("base") or read_record(folder / CONFIG).get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
+        raise UserError(
+            f"model '{folder}': the adapter does not name its base model; write it into {CONFIG} as "
+            "base_model_name_or_path (a directory or a hub name)"
+        )
+    if base in BUILT_IN:
+        return base
+    place = _place(str(folder / base)) or _place(base)
+    if place is None and (Path(base).expanduser().is_absolute() or base.count("/") != 1 or base.startswith(".")):
+        raise UserError(
+            f"model '{folder}': its base model '{base}' is not here; put it there, or write its new place into {file}"
+        )
+    return str(place or base)
+
+
+def _place(name: str) -> Path | None:
+    """The absolute path of a file or directory; None if it does not exist."""
+    path = Path(name).expanduser()
+    return path.resolve() if path.exists() else None
+
+
+def _key(key: str) -> str:
+    """A tensor's name in an adapter's file as transformers wants it: no wrappers; peft leaves out DoRA's `.weight`."""
+    return re.sub(r"lora_magnitude_vector$", "lora_magnitude_vector.weight", re.sub(wrapper_pattern(WRAPPERS), "", key))
+
+
+def load_adapter(lm: LanguageModel, folder: Path) -> LanguageModel:
+    """The model with a saved adapter merged into its weights, in place.
+
+    Raises:
+        UserError: the adapter is damaged, does not fit the model, or was trained on other weights.
+    """
+    from safetensors.torch import load_file
+
+    record = read_record(folder / RECORD) if (folder / RECORD).exists() else {}
+    expected = record.get("base_sha256")
+    if expected is not None and expected != lm.fingerprint():
+        raise UserError(f"model '{folder}': the weights of {lm.name} are not those on which the adapter was trained")
+    read_record(folder / CONFIG)
+    # Its tensors are read here: transformers would take adapter_model.bin too, a pickle.
+    conversions = getattr(lm.module, "_weight_conversions", None)
+    try:
+        tensors = {_key(key): tensor for key, tensor in load_file(folder / WEIGHTS).items()}
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice for those who train it
+            report = lm.module.load_adapter(str(folder), adapter_state_dict=tensors, ignore_mismatched_sizes=True)
+    except Exception as error:
+        raise UserError(f"model '{folder}': the adapter cannot be loaded: {one_line(error)}") from error
+    lm.module._weight_conversions = conversions  # else the merged model would be saved under peft's names
+    misfits(
+        f"model '{folder}': the adapter does not fit {lm.name}", report.to_dict(), "name the base it was trained on"
+    )
+    merge_adapter(lm.module).eval()
+    return replace(lm, name=str(folder))
