@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import re
@@ -21,6 +22,8 @@ from workbench.models.weights import WRAPPERS, misfits, wrapper_pattern
 
 ADAPTER = "adapter"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's
+# What models with experts call the parts of an MLP.
+MLP = ("gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3")
 # The projections by which attention reads its input.
 READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value")
 
@@ -28,9 +31,11 @@ READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value"
 def choose_trained(lm: LanguageModel, train: str, *, rank: int = 8, scale: float = 16.0, seed: int = 0) -> None:
     """Switch the gradient on for the parameters that a run trains, and off for all others.
 
+    LoRA adds adapters at the decoder's linear layers; experts, and the MLPs beside them, stay as they are.
+
     Args:
         lm: the model, changed in place.
-        train: "all"; "lora" for new adapters at every linear layer of the decoder; or decoder layers: "layers:4-6,9".
+        train: "all"; "lora" for new adapters; or decoder layers: "layers:4-6,9".
         rank: of LoRA's two factors.
         scale: LoRA's alpha: the product of the factors is multiplied by alpha / rank.
         seed: of LoRA's first factor; the second is zero, so that the model starts unchanged.
@@ -64,10 +69,47 @@ def decoder_layers(lm: LanguageModel) -> list[Any]:
 def _add_lora(lm: LanguageModel, rank: int, scale: float, seed: int) -> None:
     from peft import LoraConfig
 
-    config = LoraConfig(r=rank, lora_alpha=scale, target_modules="all-linear", task_type="CAUSAL_LM")  # type: ignore[arg-type]
+    config = LoraConfig(r=rank, lora_alpha=scale, target_modules=_lora_targets(lm), task_type="CAUSAL_LM")  # type: ignore[arg-type]
     with torch.random.fork_rng([lm.device] if lm.device.type == "cuda" else []):
         torch.manual_seed(seed)
         lm.module.add_adapter(config)
+
+
+def _lora_targets(lm: LanguageModel) -> list[str]:
+    """The decoder's linear layers that an adapter can stand beside, so that merging it changes no other result.
+
+    Left out are weights that layers share, and layers that do more than multiply (some routers). A state-space mixer
+    (it has a convolution) calls only its input projection: its kernels take the other weights past any adapter. In a
+    model with experts, which are tensors and no layers, all of the MLP is left out: peft would take its layers' names
+    for those of experts, as they were called before transformers 5.
+    """
+    decoder, head = lm.module.get_decoder(), lm.module.get_output_embeddings()
+    inside = {id(module) for module in decoder.modules()} - {id(head)}
+    uses = collections.Counter(id(p) for m in lm.module.modules() for p in m.parameters(recurse=False))
+    experts = any(".experts." in name for name, _ in decoder.named_parameters())
+    targets = []
+    for owner, module in lm.module.named_modules():
+        mixer = any(isinstance(child, torch.nn.Conv1d) for child in module.children())
+        for name, child in module.named_children():
+            skipped = (experts and name in MLP) or (mixer and not name.startswith("in_proj"))
+            if id(child) in inside and not skipped and _multiplies(child) and uses[id(child.weight)] == 1:
+                targets.append(f"{owner}.{name}")
+    if not targets:
+        raise UserError(f"{lm.name}: its decoder has no layers for LoRA; use train=all or train=layers:...")
+    return targets
+
+
+def _multiplies(module: torch.nn.Module) -> bool:
+    """Whether a module is a linear layer, or computes what one would."""
+    from transformers.pytorch_utils import Conv1D
+
+    if type(module) in (torch.nn.Linear, Conv1D) or not isinstance(module, torch.nn.Linear):
+        return type(module) in (torch.nn.Linear, Conv1D)
+    with torch.no_grad():
+        probe = module.weight.new_ones(1, module.in_features)
+        out = module(probe)
+        plain = torch.nn.functional.linear(probe, module.weight, module.bias)
+    return isinstance(out, torch.Tensor) and out.shape == plain.shape and torch.allclose(out, plain, rtol=1e-3)
 
 
 def has_adapter(lm: LanguageModel) -> bool:
@@ -104,15 +146,10 @@ def _base_hash(lm: LanguageModel) -> str:
     """The fingerprint that the model had without its adapter."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    wrapped = {name for name, module in lm.module.named_modules() if isinstance(module, BaseTunerLayer)}
-    base = {}
-    for name, tensor in lm.module.state_dict().items():
-        owner, _, rest = name.partition(".base_layer.")
-        if rest:
-            base[f"{owner}.{rest.replace('base_layer.', '')}"] = tensor
-        elif not any(name.startswith(f"{each}.") for each in wrapped):
-            base[name] = tensor
-    return fingerprint(base)
+    layers: list[tuple[str, Any]] = [(n, m) for n, m in lm.module.named_modules() if isinstance(m, BaseTunerLayer)]
+    own = {f"{n}.{part}" for n, m in layers for part in m.state_dict() if not part.startswith("base_layer.")}
+    weights = {n: tensor for n, tensor in lm.module.state_dict().items() if n not in own}
+    return fingerprint({name.replace(".base_layer.", "."): tensor for name, tensor in weights.items()})
 
 
 def is_adapter(name: str | Path) -> bool:
