@@ -33,6 +33,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
+def one_line(error: BaseException, limit: int = 600) -> str:
+    """What an error says, all of it on one line of at most `limit` characters; its kind where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 4] + " ..."
+
+
 class Missing(TypedDict):
     """A value that cannot be had, as JSON files hold it: `{"value": null, "reason": "..."}`."""
 

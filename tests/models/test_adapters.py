@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+import transformers
+from safetensors.torch import load_file, save_file
 
 from workbench import runs
 from workbench.errors import UserError
@@ -140,6 +146,161 @@ def test_an_adapter_is_loaded_by_its_directory(tmp_path: Path, full: LanguageMod
     save_adapter(run.lm, tmp_path / "adapter")
     loaded = load(str(tmp_path / "adapter"), device="cpu")
     torch.testing.assert_close(logp(loaded, small), logp(run.lm, small), rtol=1e-4, atol=1e-4)
-    (tmp_path / "adapter" / "workbench.json").unlink()
-    with pytest.raises(UserError, match="without the name of its base model"):
-        load(str(tmp_path / "adapter"))
+
+
+@pytest.fixture(scope="module")
+def from_peft(full: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tensor]:
+    """An adapter by peft alone, beside its base model, and the logits of the two together."""
+    folder = tmp_path_factory.mktemp("peft")
+    full.save(folder / "base")
+    return folder, by_peft(folder, target_modules=["q_proj", "down_proj"], modules_to_save=["norm"])
+
+
+def by_peft(folder: Path, **settings: Any) -> torch.Tensor:
+    """Write a random adapter; the logits with it."""
+    config = peft.LoraConfig(r=2, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft asks transformers for an attribute by its old name, and advises on ties
+        model = peft.get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(folder / "base"), config)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    model.save_pretrained(folder / "adapter")
+    return model.eval()(IDS).logits.detach()
+
+
+IDS = torch.arange(3, 19).view(2, 8)
+
+
+def changed(folder: Path, target: Path, name: str, content: dict[str, Any] | str) -> str:
+    """A copy of an adapter with other values in one of its JSON files, or other content."""
+    shutil.copytree(folder, target)
+    file = target / name
+    if isinstance(content, dict):
+        content = json.dumps((json.loads(file.read_text()) if file.exists() else {}) | content)
+    file.write_text(content)
+    return str(target)
+
+
+@pytest.mark.parametrize("base", ["{folder}/base", "../base", "base", "here"])
+def test_an_adapter_made_by_peft(
+    base: str, from_peft: tuple[Path, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its base is named absolutely, relative to the adapter, or relative to where the user is."""
+    folder, logits = from_peft
+    shutil.copytree(folder / "adapter", folder / "copy", dirs_exist_ok=True)
+    if base == "here":
+        monkeypatch.chdir(tmp_path)
+        shutil.copytree(folder / "base", tmp_path / "here")
+    elif base == "base":
+        monkeypatch.chdir(folder)
+    file = folder / "copy" / "adapter_config.json"
+    place = base.format(folder=folder)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": place}))
+    lm = load(str(folder / "copy"), device="cpu")
+    torch.testing.assert_close(lm.module(IDS).logits, logits, rtol=1e-4, atol=1e-4)
+    assert not has_adapter(lm)
+
+
+@pytest.mark.parametrize("settings", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"bias": "all"}])
+def test_a_merged_adapter_is_saved_as_a_plain_model(
+    settings: dict[str, Any], full: LanguageModel, tmp_path: Path
+) -> None:
+    full.save(tmp_path / "base")
+    logits = by_peft(tmp_path, target_modules=["q_proj"], **settings)
+    merged = load(str(tmp_path / "adapter"), device="cpu")
+    merged.save(tmp_path / "merged")
+    saved = load_file(tmp_path / "merged" / "model.safetensors")
+    assert set(saved) - {"lm_head.weight"} == set(load_file(tmp_path / "base" / "model.safetensors"))
+    again = load(str(tmp_path / "merged"), device="cpu")
+    assert again.fingerprint() == merged.fingerprint()
+    torch.testing.assert_close(again.module(IDS).logits, logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("adapter_config.json", {"base_model_name_or_path": None}, "does not name its base model"),
+        ("adapter_config.json", {"base_model_name_or_path": 3}, "does not name its base model"),
+        ("adapter_config.json", {"base_model_name_or_path": "/gone/base"}, "'/gone/base' is not here"),
+        ("adapter_config.json", {"base_model_name_or_path": "."}, "whose base model is itself"),
+        ("adapter_config.json", {"peft_type": "UNHEARD"}, "cannot be loaded: 'UNHEARD'"),
+        ("adapter_config.json", {"target_modules": ["other"]}, "cannot be loaded: No modules were targeted"),
+        ("adapter_config.json", {"r": 3}, "another shape"),
+        ("adapter_config.json", {"use_dora": True}, r"8 missing \(.*magnitude"),
+        ("adapter_config.json", "{", "damaged"),
+        ("adapter_config.json", "[1]", "holds no JSON object"),
+        ("adapter_config.json", "[" * 100000, "damaged"),
+        ("workbench.json", "{", "damaged"),
+        ("workbench.json", "null", "holds no JSON object"),
+        ("workbench.json", {"prompt": "loud"}, "prompt is chat or plain"),
+        ("workbench.json", {"base": "bio-retain", "base_sha256": "0"}, "not those on which the adapter was trained"),
+        ("adapter_model.safetensors", "junk", "cannot be loaded"),
+        ("model.safetensors", "", "holds a model and an adapter"),
+    ],
+)
+def test_a_damaged_adapter_is_one_line(
+    name: str, content: Any, what: str, from_peft: tuple[Path, torch.Tensor], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=what) as raised:
+        load(changed(from_peft[0] / "adapter", tmp_path / "adapter", name, content), device="cpu")
+    assert "\n" not in str(raised.value)
+
+
+def test_adapters_whose_bases_are_each_other(from_peft: tuple[Path, torch.Tensor], tmp_path: Path) -> None:
+    for name, base in (("one", "../two"), ("two", "../one")):
+        config = {"base_model_name_or_path": base}
+        changed(from_peft[0] / "adapter", tmp_path / name, "adapter_config.json", config)
+    with pytest.raises(UserError, match="whose base model is itself"):
+        load(str(tmp_path / "one"), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("edit", "what"),
+    [
+        (lambda key: f"other.{key}", "25 missing .*25 unexpected"),
+        (lambda key: None if "lora_A" in key else key, "8 missing"),
+        (lambda key: None if "norm" in key else key, "9 missing"),
+        (lambda key: key.replace("layers.3", "layers.9"), "6 missing .*6 unexpected"),
+        (lambda key: f"module.{key}", None),
+        (lambda key: key.replace("base_model.model.", "base_model.model._orig_mod."), None),
+    ],
+)
+def test_an_adapter_that_does_not_fit(
+    edit: Any, what: str | None, from_peft: tuple[Path, torch.Tensor], tmp_path: Path
+) -> None:
+    folder, logits = from_peft
+    shutil.copytree(folder / "adapter", tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = {edit(key): tensor for key, tensor in load_file(file).items() if edit(key)}
+    save_file(tensors, file, metadata={"format": "pt"})
+    if what is None:
+        torch.testing.assert_close(load(str(tmp_path / "adapter")).module(IDS).logits, logits, rtol=1e-4, atol=1e-4)
+        return
+    with pytest.raises(UserError, match=what):
+        load(str(tmp_path / "adapter"), device="cpu")
+
+
+def test_the_base_of_a_saved_adapter_is_checked(full: LanguageModel, retained: LanguageModel, tmp_path: Path) -> None:
+    full.save(tmp_path / "base")
+    lm = load(str(tmp_path / "base"), device="cpu")
+    choose_trained(lm, "lora")
+    save_adapter(lm, tmp_path / "adapter")
+    record = json.loads((tmp_path / "adapter" / "workbench.json").read_text())
+    assert record["base_sha256"] == full.fingerprint()
+    assert record["base"] == str((tmp_path / "base").resolve())
+    assert load(str(tmp_path / "adapter"), device="cpu").fingerprint() == full.fingerprint()
+    shutil.rmtree(tmp_path / "base")
+    retained.save(tmp_path / "base")
+    with pytest.raises(UserError, match="not those on which the adapter was trained"):
+        load(str(tmp_path / "adapter"), device="cpu")
+
+
+def test_a_pickled_adapter_is_not_read(from_peft: tuple[Path, torch.Tensor], tmp_path: Path) -> None:
+    shutil.copytree(from_peft[0] / "adapter", tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    torch.save(load_file(file), file.with_suffix(".bin"))
+    file.unlink()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load(str(tmp_path / "adapter"), device="cpu")

@@ -1,6 +1,7 @@
 from .adapters import ADAPTER as ADAPTER
 from .adapters import choose_trained as choose_trained
 from .adapters import has_adapter as has_adapter
+from .adapters import load_adapter as load_adapter
 from .adapters import save_adapter as save_adapter
 from .adapters import without_adapter as without_adapter
 from .batch import TokenBatch as TokenBatch
@@ -32,7 +33,6 @@ from .layer_names import check_train as check_train
 from .load import choose_precision as choose_precision
 from .load import default_device as default_device
 from .load import load as load
-from .load import load_adapter as load_adapter
 from .memory import free_memory as free_memory
 from .memory import out_of_memory as out_of_memory
 from .packing import attention_by as attention_by

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, one_line, unknown
 from workbench.tasks import DATA
 
 EMBEDDED = {name: DATA / "models" / name for name in ("bio-full", "bio-retain")}
 SMOLLM2 = "smollm2"
+BUILT_IN = (*EMBEDDED, SMOLLM2)
+RECORD = "workbench.json"  # beside a model that the workbench saved: its prompt style; beside an adapter: its base too
 
 
 def cache() -> Path:
@@ -23,7 +26,7 @@ def cache() -> Path:
 def available() -> list[dict[str, Any]]:
     """The built-in models: their names, whether each is here, and the path."""
     files = {name: folder / "model.safetensors" for name, folder in EMBEDDED.items()}
-    files[SMOLLM2] = cache() / SMOLLM2 / "workbench.json"
+    files[SMOLLM2] = cache() / SMOLLM2 / RECORD
     return [{"name": name, "here": file.exists(), "path": str(file.parent)} for name, file in files.items()]
 
 
@@ -39,7 +42,7 @@ def locate(name: str) -> tuple[str, dict[str, Any]]:
         return str(EMBEDDED[name]), {}
     if name == SMOLLM2:
         folder = cache() / SMOLLM2
-        if not (folder / "workbench.json").exists():
+        if not (folder / RECORD).exists():
             raise UserError("model 'smollm2' is not here yet; run `workbench models get smollm2`")
         return str(folder), {}
     path = Path(name).expanduser()
@@ -52,8 +55,23 @@ def locate(name: str) -> tuple[str, dict[str, Any]]:
             raise UserError(f"model '{name}': the directory has no config.json; give a saved transformers model")
         return str(path), {}
     if name.count("/") != 1 or path.exists():
-        raise unknown("model", name, [*EMBEDDED, SMOLLM2, "a directory", "FILE.gguf", "a hub name (owner/name)"])
+        raise unknown("model", name, [*BUILT_IN, "a directory", "FILE.gguf", "a hub name (owner/name)"])
     return name, {}
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """The JSON object in a file beside a model.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} cannot be read: {one_line(error, 200)}; the file is damaged") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no JSON object; the file is damaged")
+    return content
 
 
 def parameter_count(name: str) -> int | None:

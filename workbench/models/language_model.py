@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from workbench.errors import UserError
+from workbench.models.catalog import RECORD
 from workbench.models.chat_template import DATE
 
-RECORD = "workbench.json"  # beside the files of a model or an adapter
 Prompt = Literal["chat", "plain"]
 T = TypeVar("T")
 
@@ -104,11 +104,16 @@ class LanguageModel:
 
     def fingerprint(self) -> str:
         """sha256 of the weights, in the order of their names."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(whole(tensor).detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return fingerprint(self.module.state_dict())
+
+
+def fingerprint(weights: dict[str, Tensor]) -> str:
+    """sha256 of named tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(whole(tensor).detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -117,16 +122,29 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def merge_adapter(module: Any) -> Any:
-    """Add a LoRA adapter, if there is one, to the module's weights in place, so that it is a plain model again."""
+    """Add an adapter, if there is one, to the module's weights in place, so that it is a plain model again.
+
+    Modules that peft trained whole (`modules_to_save`) take the place of the originals.
+    """
     if not getattr(module, "_hf_peft_config_loaded", False):
         return module
     from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
 
-    for name, layer in list(module.named_modules()):
+    layers = {n: m for n, m in module.named_modules() if isinstance(m, BaseTunerLayer | AuxiliaryTrainingWrapper)}
+    for layer in layers.values():
         if isinstance(layer, BaseTunerLayer):
             layer.merge()
-            parent, _, leaf = name.rpartition(".")
-            setattr(module.get_submodule(parent), leaf, layer.get_base_layer())
+    for name, layer in layers.items():
+        parent, _, leaf = name.rpartition(".")
+        # Layers for expert weights are nested. Only the outermost is replaced: the base would become its own part.
+        if any(name.startswith(f"{other}.") for other in layers):
+            continue
+        if isinstance(layer, AuxiliaryTrainingWrapper):
+            plain = layer.unload_and_optionally_merge_module(merge=False, safe_merge=False, adapter_names=None)
+        else:
+            plain = layer.get_base_layer()
+        setattr(module.get_submodule(parent), leaf, plain)
     module._hf_peft_config_loaded = False
     del module.peft_config
     return module

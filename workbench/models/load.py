@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from workbench.errors import UserError
+from workbench.errors import UserError, one_line
+from workbench.models.adapters import base_of, is_adapter, load_adapter
 from workbench.models.catalog import locate
-from workbench.models.language_model import LanguageModel, Prompt, merge_adapter, quiet
+from workbench.models.hub import fetch
+from workbench.models.language_model import LanguageModel, Prompt, quiet
 from workbench.models.prompt_style import decided_style, describe, recorded_style
+from workbench.models.weights import read_module
 
 
 def default_device() -> str:
@@ -48,8 +50,8 @@ def load(
     """Load a model for reading and training.
 
     Args:
-        name: built-in name (`bio-full`, `bio-retain`, `smollm2`), directory (of a model, or of an adapter from a run),
-            `.gguf` file, or hub name.
+        name: built-in name (`bio-full`, `bio-retain`, `smollm2`), directory (of a model, or of an adapter from a run or
+            from peft, which names its base model), `.gguf` file, or hub name.
         device: "cpu", "cuda", "cuda:1", ...; by default a GPU if there is one.
         precision: "float32" or "bfloat16" (autocast, weights stay float32); chosen by default.
         prompt: "chat" or "plain"; by default what the model's directory says, else chat if there is a template.
@@ -60,13 +62,17 @@ def load(
     Raises:
         UserError: no such model, or files or a chat template that cannot be used.
     """
-    folder = Path(name).expanduser()
-    style = {"prompt": prompt, "system": system, "date": date}
-    if (folder / "adapter_config.json").exists():
+    style: dict[str, Any] = {"prompt": prompt, "system": system, "date": date}
+    if is_adapter(name):
+        folder = Path(name).expanduser()
         style = recorded_style(style, folder)
-        return load_adapter(load(_base(folder), device=device, precision=precision, **style), folder)  # type: ignore[arg-type]
+        return load_adapter(load(base_of(folder), device=device, precision=precision, **style), folder)
     device = _device(device or default_device())
     source, arguments = locate(name)
+    if not Path(source).is_dir():
+        source = fetch(name)
+        if is_adapter(source):
+            return replace(load(source, device=device, precision=precision, **style), name=name)
     with quiet():
         module, tokenizer = _from_pretrained(name, source, arguments)
     if not tokenizer.is_fast:
@@ -79,44 +85,25 @@ def load(
     return lm
 
 
-def load_adapter(lm: LanguageModel, folder: Path) -> LanguageModel:
-    """The model with a saved adapter merged into its weights, in place."""
-    with quiet():
-        lm.module.load_adapter(str(folder))
-    merge_adapter(lm.module).eval()
-    return replace(lm, name=str(folder))
-
-
-def _base(folder: Path) -> str:
-    record = folder / "workbench.json"
-    base = json.loads(record.read_text()).get("base") if record.exists() else None
-    if not base:
-        raise UserError(f"model '{folder}': an adapter without the name of its base model; load one from a run")
-    return str(base)
-
-
 def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = one_line(error, 200)
         raise UserError(f"device '{name}' cannot be used here: {reason}; leave --device out, or give cpu") from error
     return name
 
 
 def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     try:
-        # Never code from a repository, never pickles. By default transformers asks about code in the terminal.
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **arguments)
-        safe = {} if arguments.get("gguf_file") else {"use_safetensors": True}
-        module = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, trust_remote_code=False, **safe, **arguments
-        )
+        module = read_module(name, source, arguments)
+    except UserError:
+        raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"model '{name}' cannot be loaded: {reason}") from error
+        raise UserError(f"model '{name}' cannot be loaded: {one_line(error)}") from error
     if arguments.get("gguf_file"):  # transformers refuses to save a model that was quantised; the weights are plain now
         if hasattr(module.config, "quantization_config"):
             del module.config.quantization_config

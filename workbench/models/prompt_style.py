@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import datetime
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError
+from workbench.models.catalog import RECORD, read_record
 from workbench.models.chat_template import DATE, is_dated
 from workbench.models.encoding import end_of_turn
-from workbench.models.language_model import RECORD, LanguageModel
+from workbench.models.language_model import LanguageModel
 
 _described: set[str] = set()
 
 
 def recorded_style(style: dict[str, str | None], folder: Path) -> dict[str, str | None]:
-    """What the user chose of prompt, system message and date, completed by what was recorded beside a model."""
+    """What the user chose of prompt, system message and date, completed by what was recorded beside a model.
+
+    Raises:
+        UserError: the record is damaged.
+    """
     file = folder / RECORD
-    recorded = json.loads(file.read_text()) if file.exists() else {}
+    recorded = read_record(file) if file.exists() else {}
+    if recorded.get("prompt") not in ("chat", "plain", None):
+        raise UserError(f"{file}: prompt is chat or plain, not {str(recorded['prompt'])[:40]!r}")
+    for name in ("system", "date"):
+        if not isinstance(recorded.get(name), str | None):
+            raise UserError(f"{file}: {name} is a text, not {str(recorded[name])[:40]!r}")
     if style["prompt"] == "plain":
         recorded.pop("system", None)
     return {name: recorded.get(name) if value is None else value for name, value in style.items()}
