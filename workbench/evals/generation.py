@@ -61,8 +61,9 @@ def greedy(
     progress: Progress = silent,
     what: str = "generate",
 ) -> list[str | None]:
-    """Greedy continuation of each question, without the end token, cut at `stops`; None for plain text.
+    """Greedy continuation of each question, without the end token, cut at `stops`.
 
+    It is None for plain text, and where the model's logits are not finite (the argmax would be an arbitrary token).
     Progress is reported under the name `what`, in questions.
     """
     order = [i for i, s in enumerate(samples) if s.question]
@@ -76,22 +77,24 @@ def greedy(
         room = min(max_new_tokens, lm.context - width)
         ids = torch.tensor([[pad] * (width - len(prompts[i])) + prompts[i] for i in indices])
         mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in indices])
-        texts = [""] * len(indices)
+        texts, finite = [""] * len(indices), [True] * len(indices)
         if room > 0:
-            generated = _generate(lm, ids.to(lm.device), mask.to(lm.device), room, pad)
+            generated, finite = _generate(lm, ids.to(lm.device), mask.to(lm.device), room, pad)
             if cost is not None:
                 count_generation(cost, lm, mask, generated.shape[1])
             texts = lm.tokenizer.batch_decode(generated, skip_special_tokens=True)
-        for index, text in zip(indices, texts, strict=True):
+        for index, text, known in zip(indices, texts, finite, strict=True):
             for stop in stops:
                 text = text.partition(stop)[0]
-            continuations[index] = text.strip()
+            continuations[index] = text.strip() if known else None
         progress(what, start + len(indices), len(order))
     return continuations
 
 
-def _generate(lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: int, pad: int) -> torch.Tensor:
-    """New tokens (B, at most `room`) after left-padded prompts (B, T)."""
+def _generate(
+    lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: int, pad: int
+) -> tuple[torch.Tensor, list[bool]]:
+    """New tokens (B, at most `room`) after left-padded prompts (B, T), and whether all logits of a row were finite."""
     from transformers import GenerationConfig
 
     config = GenerationConfig(
@@ -99,9 +102,19 @@ def _generate(lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: in
     )
     # What `config` leaves open, generate takes from the model's own defaults, which may penalise repetition.
     own, lm.module.generation_config = lm.module.generation_config, config
+    width, finite = ids.shape[1], torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+    ends = torch.tensor(() if config.eos_token_id is None else config.eos_token_id, device=ids.device)
+
+    def watch(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        ended = torch.isin(so_far[:, width:], ends).any(-1)  # what follows is padding
+        finite.logical_and_(ended | logits.sum(-1).isfinite())
+        return logits
+
     try:
         with lm.autocast():
-            output = lm.module.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+            output = lm.module.generate(
+                input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=[watch]
+            )
     finally:
         lm.module.generation_config = own
-    return output[:, ids.shape[1] :]
+    return output[:, width:], finite.tolist()

@@ -28,11 +28,10 @@ from workbench.evals.spec import Answer, mean, metric, perplexity_of_set, truth_
 )
 def fact_accuracy(answer: Answer) -> float:
     """1 if the greedy answer contains every labelled value as whole words (letter case aside), else 0."""
-    if answer.generation is None:
-        raise NotAvailable("plain text has no question to answer")
+    generation = _generation(answer)
     if not answer.values:
         raise NotAvailable("needs labelled spans")
-    return float(all(contains(answer.generation, value) for value in answer.values))
+    return float(all(contains(generation, value) for value in answer.values))
 
 
 def contains(text: str, value: str) -> bool:
@@ -107,6 +106,7 @@ def rouge_l_f1(answer: Answer, *, stem: bool = False) -> float:
 
 def _generation(answer: Answer) -> str:
     """The greedy continuation."""
+    answer.check()
     if answer.generation is None:
         raise NotAvailable("plain text has no question to answer")
     return answer.generation
@@ -186,6 +186,7 @@ def extraction_strength(answer: Answer, *, floor: bool = False, include_eos: boo
 
 def _ranks(answer: Answer, include_eos: bool) -> np.ndarray:
     """Ranks of the answer's tokens, with or without the end token."""
+    answer.check()
     ranks = answer.rank if include_eos else answer.rank[:-1]
     if not len(ranks):
         raise NotAvailable("the answer has no token but the last")
