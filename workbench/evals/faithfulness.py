@@ -138,7 +138,8 @@ def faithfulness_by_unlearning(
 
     Returns:
         One row a run: weights, seed, `reason` where the scores cannot be weights or the run diverged, and fact accuracy
-        and probability of each probe set after the run; `generic` is the probability of the forget answers' tokens outside the spans.
+        and probability of each probe set after the run; `generic` is the probability of the forget answers' tokens
+        outside the spans.
     """
     table = table[table["step"] == table.groupby("scorer")["step"].transform("max")]
     labelled = all(s.spans is not None for s in task.forget)
