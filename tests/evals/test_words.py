@@ -22,8 +22,8 @@ from workbench.scorers.specificity import words as question_words
 ANSWERS = {
     "Russian": "Анна Петрова родилась в Самаре в 1984 году.",
     "Ukrainian": "Їжак з'їв п'ять яблук.",
-    "Greek": "Η Άννα γεννήθηκε στην Αθήνα.",
-    "Chinese": "安娜出生于北京，她是一名面包师。",
+    "Greek": "Άννα γεννήθηκε στην Αθήνα.",
+    "Chinese": "安娜出生于北京。她是一名面包师。",
     "Japanese": "アンナは東京でパンを焼いています。",
     "Korean": "안나는 서울에서 태어났습니다.",
     "Thai": "แอนนาเกิดที่กรุงเทพมหานคร",

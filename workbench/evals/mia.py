@@ -196,7 +196,7 @@ def gradient_norms(lm: LanguageModel, encoding: Encoding, include_eos: bool = Tr
     trainable = [p.requires_grad for p in parameters]
     lm.module.requires_grad_(True)
     try:
-        nll = token_stats(lm, collate(lm, [encoding]), extras=False).nll
+        nll = token_stats(lm, collate(lm, [encoding]), extras=False, recompute=True).nll
         loss = nll.mean() if include_eos or len(nll) == 1 else nll[:-1].mean()
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     finally:

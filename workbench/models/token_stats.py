@@ -7,11 +7,13 @@ mask nor a label shift, because `token_stats` has done both.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from workbench.models import forward
 from workbench.models.batch import TokenBatch
@@ -99,6 +101,7 @@ def token_stats(
     logits: bool = False,
     states: int | None = None,
     top_k: int = 0,
+    recompute: bool = False,
     embeddings: Tensor | None = None,
 ) -> TokenStats:
     """Statistics of the answer tokens: the only label shift and mask in the package.
@@ -115,6 +118,7 @@ def token_stats(
         logits: also the logits themselves.
         states: also the predicting states of this layer, float32, with gradient.
         top_k: also the k most probable tokens and their log-probabilities.
+        recompute: with gradient, too, hold the logits of a few tokens at once, and compute them again for the gradient.
         embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
     """
     layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
@@ -129,15 +133,17 @@ def token_stats(
         else:
             # Without gradient the (N, V) rows are computed piece by piece: all at once can take gigabytes.
             rows = max(1, min(ROWS, LOGITS // lm.module.config.get_text_config().vocab_size))
-            whole = logits or predicting.requires_grad
-            pieces = [slice(None)] if whole else [slice(i, i + rows) for i in range(0, max(1, len(labels)), rows)]
-            parts: list[dict[str, Tensor]] = []
-            for piece in pieces:
-                scores = forward.logits_of(lm, head, predicting[piece])
-                parts.append(_values(scores, labels[piece], extras, deviation, top_k))
+            whole = logits or (predicting.requires_grad and not recompute)
+            size = max(1, len(labels)) if whole else rows
+
+            def of_rows(rows: Tensor, ids: Tensor) -> dict[str, Tensor]:
+                scores = forward.logits_of(lm, head, rows)
+                return _values(scores, ids, extras, deviation, top_k) | ({"logits": scores} if logits else {})
+
+            again = predicting.requires_grad and len(labels) > size  # keep no logits for the backward pass
+            call = partial(checkpoint, of_rows, use_reentrant=False) if again else of_rows
+            parts = [call(*piece) for piece in zip(predicting.split(size), labels.split(size), strict=True)]
             values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            if logits:
-                values["logits"] = scores
         if states is not None:
             values["states"] = layer_states[states][places - 1].float()
         if hidden is not None:
