@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
+NOT_FINITE = "the model's logits are not finite"  # why nothing is available of a broken model
+
 
 class UserError(ValueError):
     """Something the user can put right: one line that says what is wrong and what to do."""

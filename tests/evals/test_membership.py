@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import zlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from workbench.errors import NotAvailable
 from workbench.evals.mia import attack, auc, members, membership_scores, nonmembers
 from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
+from workbench.models.token_stats import token_stats
 from workbench.tasks.rows import rows, samples_from
 from workbench.tasks.samples import DATA, Sample, Task
+
+WIDE = 262_144
+token_stats_module = sys.modules[token_stats.__module__]  # the room hands out the function under the module's name
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +97,50 @@ def test_the_gradient_s_norm_is_that_of_a_plain_backward(retained: LanguageModel
     found = membership_scores(asked, small.forget[:1], ["mia_gradnorm"], convention=convention)
     assert found["mia_gradnorm"][0] == pytest.approx(expected, rel=1e-4)
     assert all(p.grad is None and not p.requires_grad for p in asked.module.parameters())
+
+
+@pytest.fixture(scope="module")
+def wide(full: LanguageModel) -> LanguageModel:
+    """A tiny model with the vocabulary of Gemma 3."""
+    config = LlamaConfig(
+        vocab_size=WIDE, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+        max_position_embeddings=512, tie_word_embeddings=False, initializer_range=0.8,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return replace(full, module=LlamaForCausalLM(config).eval(), name="wide", prompt="plain")
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers in a tensor that an operation made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        sizes = [t.numel() for t in tree_leaves(out) if isinstance(t, Tensor) and t._base is None]
+        self.numbers = max(self.numbers, *sizes, 0)
+        return out
+
+
+def test_a_large_vocabulary_is_read_in_pieces(wide: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tensor is larger than a piece, the values are those of the plain computation, and so is the gradient."""
+    monkeypatch.setattr(token_stats_module, "LOGITS", 1 << 23)  # 32 rows, a quarter of the usual, to be quick
+    samples = [Sample(f"s{n}", "", " ".join(f"word{n * i}" for i in range(18 + n))) for n in range(3)]
+    assert sum(len(encode(wide, s).answer_positions) for s in samples) > 3 * 32
+    names = [name for name in attack if name != "mia_reference"]
+    with Largest() as largest:
+        table = membership_scores(wide, samples, names)
+    weights = 2 * WIDE * 8  # the embeddings and their gradient
+    assert largest.numbers <= max(1 << 23, weights)
+    for row, sample in zip(table.to_dict("records"), samples, strict=True):
+        for name, value in slow(wide, sample, wide).items():
+            if name in names:
+                assert row[name] == pytest.approx(value, rel=2e-3, abs=1e-4), name
+    module = copy.deepcopy(wide.module)
+    log_all, labels = distributions(replace(wide, module=module), samples[2])
+    (-log_all[range(len(labels)), labels]).mean().backward()
+    norms = [float(p.grad.norm()) for p in module.parameters() if p.grad is not None]
+    assert table["mia_gradnorm"][2] == pytest.approx(math.hypot(*norms), rel=1e-4)
 
 
 def test_the_auc_counts_pairs() -> None:

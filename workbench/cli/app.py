@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 from workbench import runs
 from workbench.cli.agree import agree
 from workbench.cli.align import align
-from workbench.cli.console import Progress
+from workbench.cli.console import Progress, any_text
 from workbench.cli.demo import demo
 from workbench.cli.faithfulness import faithfulness
 from workbench.cli.finetune import finetune
@@ -92,6 +92,7 @@ def explain(error: TyperException) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    any_text()
     warnings.formatwarning = lambda message, *_, **__: f"workbench: {message}\n"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one line, not one a retry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +11,16 @@ from workbench.runs import heed
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+
+def any_text() -> None:
+    r"""Let standard output and error take any text: what their encoding lacks is printed as an escape (`\u2191`).
+
+    Otherwise a terminal or pipe that is not UTF-8 ends a command with a traceback after all its work.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Progress:
@@ -59,6 +70,8 @@ class Progress:
 
 def table_line(rows: list[list[str]]) -> None:
     """Print rows as aligned columns."""
+    encoding = sys.stdout.encoding or "utf-8"  # what is printed as an escape takes the escape's width
+    rows = [[cell.encode(encoding, "backslashreplace").decode(encoding) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -57,9 +57,8 @@ def faithfulness(
         lm, loaded, table, objective=objective, settings=chosen, seeds=numbers, progress=progress
     )
     table_line(runs_table(runs))
-    for name, reason in dict(zip(runs["weights"], runs["reason"], strict=True)).items():
-        if reason:
-            print(f"{name}: not available: {reason}")
+    for name, reason in runs.loc[runs["reason"] != "", ["weights", "reason"]].drop_duplicates().itertuples(index=False):
+        print(f"{name}: not available: {reason}")
     return {"masking": masking, "runs": json.loads(runs.to_json(orient="records"))}
 
 

@@ -163,6 +163,10 @@ def summary(file: ScoreFile, out: Path) -> dict[str, Any]:
             parts.append(f"completeness delta {delta['median']:.2%}, at most {delta['largest']:.2%}")
         if parts:
             print(f"{name}: {', '.join(parts)}")
+        samples: dict[str, list[str]] = {}
         for sample, reason in note.get("not_available", {}).items():
-            print(f"{name}: not available for '{sample}': {reason}")
+            samples.setdefault(reason, []).append(sample)
+        for reason, ids in samples.items():
+            more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+            print(f"{name}: not available for {', '.join(map(repr, ids[:3]))}{more}: {reason}")
     return {"out": str(out), "scorers": names, "tokens": len(answers), "notes": notes}

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from workbench.cost import Phase
+from workbench.errors import NOT_FINITE, NotAvailable
 from workbench.evals.generation import PLAIN, Continuation, greedy
 from workbench.evals.metrics import metric
 from workbench.evals.spec import Answer, convention_options
@@ -50,7 +51,8 @@ def answers_of(
         sample = encoding.sample
         values = None if sample.spans is None else sample.values
         text = _cut(encoding, how.tokens) if how.cut_answer and how.tokens else sample.answer
-        answers.append(Answer(logp, rank, text, values, generation, *nlls))
+        lost = generation is None and bool(sample.question)
+        answers.append(Answer(logp, rank, text, values, generation, *nlls, lost=lost))
     return answers, token_rows
 
 
@@ -76,7 +78,11 @@ def choice_nlls(
 def truth_ratios(
     lm: LanguageModel, samples: list[Sample], *, batch_size: int = 64, convention: str = "ours"
 ) -> dict[str, float]:
-    """R of every sample that has wrong answers and a finite R, by the sample's id."""
+    """R of every sample that has wrong answers, by the sample's id.
+
+    Raises:
+        NotAvailable: one is not finite, since the model's logits are not.
+    """
     ratio, nothing = metric["truth_ratio"].function, np.zeros(1)
     options = convention_options(convention, "truth_ratio")
     samples = [s for s in samples if s.wrong_answers]
@@ -84,7 +90,9 @@ def truth_ratios(
         s.id: ratio(Answer(nothing, nothing, s.answer, None, None, *nlls), **options)
         for s, nlls in zip(samples, choice_nlls(lm, samples, batch_size), strict=True)
     }
-    return {key: value for key, value in ratios.items() if np.isfinite(value)}
+    if not np.isfinite(list(ratios.values())).all():
+        raise NotAvailable(f"{NOT_FINITE} ({lm.name})")
+    return ratios
 
 
 @torch.no_grad()
@@ -115,13 +123,15 @@ def _teacher_forced(
 
 
 def _alternatives(lm: LanguageModel, stats: TokenStats) -> list[str]:
-    """For each token, JSON `[[text, probability], ...]` of the most probable tokens."""
+    """For each token, JSON `[[text, probability], ...]` of the most probable tokens; none where that is not known."""
     assert stats.top_ids is not None
     assert stats.top_logp is not None
     ids, inverse = torch.unique(stats.top_ids, return_inverse=True)
     names = [lm.tokenizer.decode([i]) for i in ids.tolist()]
     return [
-        json.dumps([[names[i], round(p, 4)] for i, p in zip(row, probabilities, strict=True)], ensure_ascii=False)
+        json.dumps(
+            [[names[i], round(p, 4)] for i, p in zip(row, probabilities, strict=True) if p == p], ensure_ascii=False
+        )
         for row, probabilities in zip(inverse.tolist(), stats.top_logp.exp().tolist(), strict=True)
     ]
 

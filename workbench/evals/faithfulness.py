@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from workbench.models import Encoding, LanguageModel, encode, predicted_rows
 from workbench.progress import Progress, silent
 from workbench.scorers import Inputs, frozen, weights_from, within_memory
 from workbench.tasks import Task
-from workbench.unlearning import Settings, unlearn
+from workbench.unlearning import Diverged, Settings, unlearn
 
 CONTROLS = ("uniform", "random", "spans")
 RUN = Settings(steps=60, alpha=2.0, record_every=10**6, checkpoint_every=10**6)
@@ -54,6 +53,7 @@ def faithfulness(
     names = [str(name) for name in dict.fromkeys(tokens["scorer"])]
     parts = {key: part for key, part in tokens.groupby(["sample_id", "scorer"], sort=False)}
     drops: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    reason = "no sample of the task has scores that rank its tokens"
     with frozen(lm), torch.no_grad():
         for done, sample in enumerate(task.forget):
             of_sample = {name: parts[sample.id, name] for name in names if (sample.id, name) in parts}
@@ -61,12 +61,14 @@ def faithfulness(
             of_sample = {name: predicted_rows(part, encoding) for name, part in of_sample.items()}
             _check_tokens(encoding, of_sample)
             usable = {name: part for name, part in of_sample.items() if _ranks(part)}
-            with contextlib.suppress(NotAvailable):
+            try:
                 inputs = Inputs(lm, sample, "mean", baseline, "token")
                 for name, pair in zip(usable, _drops(inputs, list(usable.values()), top), strict=True):
                     drops[name].append(pair)
+            except NotAvailable as error:
+                reason = str(error)
             progress("mask", done + 1, len(task.forget))
-    return {name: _mean_drops(drops[name]) for name in names}
+    return {name: _mean_drops(drops[name], reason) for name in names}
 
 
 def _check_tokens(encoding: Encoding, parts: dict[str, pd.DataFrame]) -> None:
@@ -105,9 +107,9 @@ def _drops(inputs: Inputs, parts: list[pd.DataFrame], top: float) -> list[tuple[
     return [(full - values[i], full - values[i + 1]) for i in range(0, len(values), 2)]
 
 
-def _mean_drops(pairs: list[tuple[float, float]]) -> dict[str, Any]:
+def _mean_drops(pairs: list[tuple[float, float]], reason: str) -> dict[str, Any]:
     if not pairs:
-        none = missing("no sample of the task has scores that rank its tokens")
+        none = missing(reason)
         return {"comprehensiveness": none, "sufficiency": none, "samples": 0}
     first, second = np.mean(pairs, axis=0)
     return {"comprehensiveness": float(first), "sufficiency": float(second), "samples": len(pairs)}
@@ -137,8 +139,9 @@ def faithfulness_by_unlearning(
         progress: called with "unlearn", runs done, their number, and the weights as note.
 
     Returns:
-        One row a run: weights, seed, `reason` where the scores cannot be weights, and fact accuracy and probability of
-        each probe set after the run; `generic` is the probability of the forget answers' tokens outside the spans.
+        One row a run: weights, seed, `reason` where the scores cannot be weights or the run diverged, and fact accuracy
+        and probability of each probe set after the run; `generic` is the probability of the forget answers' tokens
+        outside the spans.
     """
     table = table[table["step"] == table.groupby("scorer")["step"].transform("max")]
     labelled = all(s.spans is not None for s in task.forget)
@@ -157,8 +160,11 @@ def faithfulness_by_unlearning(
             progress("unlearn", len(rows), len(choices) * len(seeds), name)
             row: dict[str, Any] = {"weights": name, "seed": seed, "reason": reason}
             if not reason:
-                run = unlearn(lm, task, objective, weights, settings=settings.replace(seed=seed))
-                row |= _after(run.lm, task, probe_limit)
+                try:
+                    run = unlearn(lm, task, objective, weights, settings=settings.replace(seed=seed))
+                    row |= _after(run.lm, task, probe_limit)
+                except Diverged as error:
+                    row["reason"] = str(error)
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -62,8 +62,9 @@ def greedy(
     progress: Progress = silent,
     what: str = "generate",
 ) -> list[str | None]:
-    """Greedy continuation of each question, without the end token, cut at `stops`; None for plain text.
+    """Greedy continuation of each question, without the end token, cut at `stops`.
 
+    It is None for plain text, and where the model's logits are not finite (the argmax would be an arbitrary token).
     Progress is reported under the name `what`, in questions.
     """
     order = [i for i, s in enumerate(samples) if s.question]
@@ -79,17 +80,18 @@ def greedy(
         room = min(max_new_tokens, lm.context - width)
         ids = torch.tensor([[pad] * (width - len(prompts[i])) + prompts[i] for i in indices])
         mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in indices])
-        texts = [""] * len(indices)
+        texts, finite = [""] * len(indices), [True] * len(indices)
         if room > 0:
-            generated = _generate(lm, ids.to(lm.device), mask.to(lm.device), room, pad, ends)
+            generated, finite = _generate(lm, ids.to(lm.device), mask.to(lm.device), room, pad, ends)
             if cost is not None:
                 count_generation(cost, lm, mask, generated.shape[1])
             texts = lm.tokenizer.batch_decode(_until(generated, ends), skip_special_tokens=True)
-        for index, text in zip(indices, texts, strict=True):
+        for index, text, known in zip(indices, texts, finite, strict=True):
             own = (end_text,) if end_text and end_text not in samples[index].answer else ()
             for stop in stops + own:
                 text = text.partition(stop)[0]
-            continuations[index] = text.strip().removeprefix(encodings[index].left.strip()).strip()
+            text = text.strip().removeprefix(encodings[index].left.strip()).strip()
+            continuations[index] = text if known else None
         progress(what, start + len(indices), len(order))
     return continuations
 
@@ -101,16 +103,26 @@ def _until(generated: torch.Tensor, ends: set[int]) -> list[list[int]]:
 
 def _generate(
     lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: int, pad: int, ends: set[int]
-) -> torch.Tensor:
-    """New tokens (B, at most `room`) after left-padded prompts (B, T)."""
+) -> tuple[torch.Tensor, list[bool]]:
+    """New tokens (B, at most `room`) after left-padded prompts (B, T), and whether all logits of a row were finite."""
     from transformers import GenerationConfig
 
     config = GenerationConfig(max_new_tokens=room, do_sample=False, pad_token_id=pad, eos_token_id=sorted(ends) or None)
     # What `config` leaves open, generate takes from the model's own defaults, which may penalise repetition.
     own, lm.module.generation_config = lm.module.generation_config, config
+    width, finite = ids.shape[1], torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+    stops = torch.tensor(sorted(ends), device=ids.device, dtype=ids.dtype)
+
+    def watch(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        ended = torch.isin(so_far[:, width:], stops).any(-1)  # what follows is padding
+        finite.logical_and_(ended | logits.sum(-1).isfinite())
+        return logits
+
     try:
         with lm.autocast():
-            output = lm.module.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+            output = lm.module.generate(
+                input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=[watch]
+            )
     finally:
         lm.module.generation_config = own
-    return output[:, ids.shape[1] :]
+    return output[:, width:], finite.tolist()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import unicodedata
 from collections import Counter
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from workbench.errors import NotAvailable
 from workbench.evals.spec import Answer, mean, metric, perplexity_of_set, truth_ratio_of_set
+from workbench.evals.words import RougeWords, normal, spaced, words
 
 
 @metric(
@@ -28,19 +30,19 @@ from workbench.evals.spec import Answer, mean, metric, perplexity_of_set, truth_
 )
 def fact_accuracy(answer: Answer) -> float:
     """1 if the greedy answer contains every labelled value as whole words (letter case aside), else 0."""
-    if answer.generation is None:
-        raise NotAvailable("plain text has no question to answer")
+    generation = _generation(answer)
     if not answer.values:
         raise NotAvailable("needs labelled spans")
-    return float(all(contains(answer.generation, value) for value in answer.values))
+    return float(all(contains(generation, value) for value in answer.values))
 
 
 def contains(text: str, value: str) -> bool:
-    """Whether `text` has `value`, not inside a longer word or number ("male" is not in "female").
+    """Whether `text` has `value`, both in `normal` form, not inside a longer word or number ("male" not in "female").
 
-    Only cased letters and digits are taken to make words: other scripts may write without spaces.
+    Only cased letters and digits are taken to make words: other scripts write without spaces (Chinese, Thai), or join
+    particles to a word (Korean, Arabic, Hebrew). A combining mark is never parted from its letter.
     """
-    text, value = text.casefold(), value.casefold().strip()
+    text, value = normal(text), normal(value).strip()
     starts = [i for i in range(len(text)) if text.startswith(value, i)]
     return any(not (_inside_word(text, i) or _inside_word(text, i + len(value))) for i in starts)
 
@@ -48,7 +50,9 @@ def contains(text: str, value: str) -> bool:
 def _inside_word(text: str, index: int) -> bool:
     """Whether a word or number goes on across `index`."""
     around = text[max(0, index - 1) : index + 1]
-    return index > 0 and len(around) == 2 and all(c.isdigit() or c.upper() != c.lower() for c in around)
+    if index == 0 or len(around) < 2:
+        return False
+    return unicodedata.category(around[1])[0] == "M" or all(c.isdigit() or c.upper() != c.lower() for c in around)
 
 
 @metric("probability", split="any", aggregate=mean, source="open-unlearning", certainty="sure")
@@ -85,11 +89,15 @@ def probability_with_options(answer: Answer, *, eps: float = 0.0) -> float:
     aggregate=mean,
     source="open-unlearning",
     certainty="sure",
-    differs="they generate up to 200 tokens, which can only raise it",
+    differs="they generate up to 200 tokens, which can only raise it, and know no word but of a-z and 0-9",
 )
-def rouge_l_recall(answer: Answer) -> float:
-    """ROUGE-L recall of the greedy continuation against the answer, stemmed (`rouge-score`)."""
-    return float(_rouge(True).score(answer.text, _generation(answer))["rougeL"].recall)
+def rouge_l_recall(answer: Answer, *, ascii: bool = False) -> float:
+    """ROUGE-L recall of the greedy continuation against the answer, stemmed (`rouge-score`).
+
+    A word is a run of letters and digits, or one character where a script has no spaces. With `ascii` it is a run of
+    a-z and 0-9, as in `rouge-score` itself; on ASCII text that is the same.
+    """
+    return float(_rouge_l(answer, True, ascii).recall)
 
 
 @metric(
@@ -98,25 +106,34 @@ def rouge_l_recall(answer: Answer) -> float:
     aggregate=mean,
     source="MUSE, arXiv 2407.06460",
     certainty="sure",
-    differs="they stem words, as for recall; MUSE's own evaluation does not",
+    differs="they stem words, as for recall, which MUSE's own evaluation does not, and know no word but of a-z and 0-9",
 )
-def rouge_l_f1(answer: Answer, *, stem: bool = False) -> float:
-    """ROUGE-L F1 of the greedy continuation against the answer (`rouge-score`), not stemmed."""
-    return float(_rouge(stem).score(answer.text, _generation(answer))["rougeL"].fmeasure)
+def rouge_l_f1(answer: Answer, *, stem: bool = False, ascii: bool = False) -> float:
+    """ROUGE-L F1 of the greedy continuation against the answer (`rouge-score`), not stemmed; words as in recall."""
+    return float(_rouge_l(answer, stem, ascii).fmeasure)
+
+
+def _rouge_l(answer: Answer, stem: bool, ascii: bool) -> Any:
+    """ROUGE-L's recall, precision and F1."""
+    generation = _generation(answer)
+    if not (ascii or answer.text.isascii() or words(answer.text)):
+        raise NotAvailable("the answer has no word to compare")
+    return _rouge(stem, ascii).score(answer.text, generation)["rougeL"]
 
 
 def _generation(answer: Answer) -> str:
     """The greedy continuation."""
+    answer.check()
     if answer.generation is None:
         raise NotAvailable("plain text has no question to answer")
     return answer.generation
 
 
 @functools.cache
-def _rouge(stem: bool) -> Any:
+def _rouge(stem: bool, ascii: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"], use_stemmer=stem)
+    return RougeScorer(["rougeL"], use_stemmer=stem, tokenizer=None if ascii else RougeWords(stem))
 
 
 @metric(
@@ -127,15 +144,18 @@ def _rouge(stem: bool) -> Any:
     aggregate=mean,
     source="RWKU, arXiv 2406.10890, after ROME, arXiv 2202.05262",
     certainty="sure",
+    differs="they have no such metric; RWKU takes a text in a script without spaces as one word",
 )
-def fluency(answer: Answer) -> float:
+def fluency(answer: Answer, *, characters: bool = True) -> float:
     """(2/3 H_2 + 4/3 H_3) / 2, H_n the entropy in bits of the continuation's n-grams of words: low when it repeats.
 
     Words are those of NLTK's tokenizer, without its sentence splitter, which needs data to be downloaded: a full stop
-    inside the text stays with its word. No n-gram has entropy 0.
+    inside the text stays with its word. With `characters` each character of a script without spaces is a word. No
+    n-gram has entropy 0.
     """
-    words = _words().tokenize(_generation(answer))
-    return (2 / 3 * _entropy(words, 2) + 4 / 3 * _entropy(words, 3)) / 2
+    text = _generation(answer)
+    tokens = _words().tokenize(spaced(text) if characters else text)
+    return (2 / 3 * _entropy(tokens, 2) + 4 / 3 * _entropy(tokens, 3)) / 2
 
 
 def _entropy(words: list[str], n: int) -> float:
@@ -186,6 +206,7 @@ def extraction_strength(answer: Answer, *, floor: bool = False, include_eos: boo
 
 def _ranks(answer: Answer, include_eos: bool) -> np.ndarray:
     """Ranks of the answer's tokens, with or without the end token."""
+    answer.check()
     ranks = answer.rank if include_eos else answer.rank[:-1]
     if not len(ranks):
         raise NotAvailable("the answer has no token but the last")

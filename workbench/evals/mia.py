@@ -8,6 +8,7 @@ set is conspicuously absent. Notation as in `metrics`: l_t = -log p_t in nats, T
 from __future__ import annotations
 
 import functools
+import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from workbench.errors import NotAvailable
+from workbench.errors import NOT_FINITE, NotAvailable
 from workbench.evals.spec import convention_options
 from workbench.models import Encoding, LanguageModel, batches, collate, encode, split, token_stats
 from workbench.registry import Registry, Spec
@@ -87,9 +88,10 @@ def mia_min_k_pp(stats: TextStats, *, k: float = 0.4, include_eos: bool = True) 
 
 
 def _lowest(values: np.ndarray, k: float, include_eos: bool) -> float:
-    """Mean of the share k of lowest values, one at least."""
+    """Mean of the share k of lowest values, one at least; NaN where one of them is."""
     values = values if include_eos or len(values) == 1 else values[:-1]
-    return float(np.sort(values)[: max(1, int(len(values) * k))].mean())
+    lowest = np.sort(values)[: max(1, int(len(values) * k))]
+    return float(lowest.mean()) if np.isfinite(values).all() else math.nan  # sorting puts NaN last, out of sight
 
 
 @attack("mia_reference", source="open-unlearning", certainty="sure", needs=("reference",))
@@ -176,13 +178,11 @@ def membership_scores(
 def _text_stats(lm: LanguageModel, encodings: list[Encoding], batch_size: int) -> list[TextStats]:
     by_index: dict[int, TextStats] = {}
     for indices, batch in batches(lm, encodings, batch_size):
-        stats = token_stats(lm, batch, extras=False, logits=True)
-        assert stats.logits is not None
-        log_all = stats.logits.log_softmax(-1)
-        p_all = log_all.exp()
-        mean = (p_all * log_all).sum(-1)
-        std = (p_all * (log_all - mean[:, None]) ** 2).sum(-1).sqrt()
-        parts = zip(*(split(values, stats) for values in (stats.logp, mean, std)), strict=True)
+        stats = token_stats(lm, batch, extras=False, deviation=True)
+        assert stats.entropy is not None
+        assert stats.deviation is not None
+        each = (split(values, stats) for values in (stats.logp, -stats.entropy, stats.deviation))
+        parts = zip(*each, strict=True)
         for index, (logp, expected, deviation) in zip(indices, parts, strict=True):
             norms = functools.partial(gradient_norms, lm, encodings[index])
             by_index[index] = TextStats(encodings[index].sample.answer, logp, expected, deviation, gradient_norms=norms)
@@ -196,7 +196,7 @@ def gradient_norms(lm: LanguageModel, encoding: Encoding, include_eos: bool = Tr
     trainable = [p.requires_grad for p in parameters]
     lm.module.requires_grad_(True)
     try:
-        nll = token_stats(lm, collate(lm, [encoding]), extras=False).nll
+        nll = token_stats(lm, collate(lm, [encoding]), extras=False, recompute=True).nll
         loss = nll.mean() if include_eos or len(nll) == 1 else nll[:-1].mean()
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     finally:
@@ -215,7 +215,7 @@ def auc(forget: pd.Series | np.ndarray, unseen: pd.Series | np.ndarray) -> float
 
     values = np.concatenate([np.asarray(forget, dtype=float), np.asarray(unseen, dtype=float)])
     if not np.isfinite(values).all():
-        raise NotAvailable("a score is not finite")
+        raise NotAvailable(f"a score is not finite: {NOT_FINITE}")
     if (values == values[0]).all():
         raise NotAvailable("all scores are equal")
     return float(roc_auc_score([0] * len(forget) + [1] * len(unseen), values))

@@ -92,8 +92,8 @@ def chosen(
         rows = rows[rows[outcome]]
     if probe_set:
         rows = rows[rows["probe_set"] == probe_set]
-    if query := text.strip().lower():
-        rows = rows[[query in "\n".join(map(str, texts)).lower() for texts in rows[TEXTS].itertuples(index=False)]]
+    if query := text.strip().casefold():
+        rows = rows[[query in "\n".join(map(str, texts)).casefold() for texts in rows[TEXTS].itertuples(index=False)]]
     return rows.sort_values(sort, kind="stable") if sort else rows
 
 

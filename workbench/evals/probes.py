@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from workbench.cost import Ledger
-from workbench.errors import Missing, NotAvailable
+from workbench.errors import NOT_FINITE, Missing, NotAvailable, missing
 from workbench.evals.answers import answers_of
 from workbench.evals.generation import continuation
 from workbench.evals.metrics import metric
@@ -103,15 +103,19 @@ def measure(
     table: dict[str, list[float]] = {}
     of_set: dict[str, float | Missing] = {}
     lengths = [len(a.logp) for a in answers]
+    broken = sum(a.broken for a in answers)
     for metric_name in metric:
         reason, values = "", []
         options = convention_options(convention, metric_name)
         for answer in answers:
             try:
+                answer.check()
                 values.append(metric[metric_name].function(answer, **options))
             except NotAvailable as error:
                 reason = str(error)
                 values.append(float("nan"))
         table[metric_name] = values
         of_set[metric_name] = aggregate(metric_name, values, lengths, name, reason)
+        if broken:  # a mean over the rest would be of other answers than it says
+            of_set[metric_name] = missing(f"{NOT_FINITE} for {broken} of {len(answers)} answers")
     return table, of_set

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workbench.errors import Missing, missing, unknown
+from workbench.errors import NOT_FINITE, Missing, NotAvailable, missing, unknown
 from workbench.registry import Registry, Spec
 
 
@@ -43,7 +43,9 @@ CONVENTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "exact_memorization": {"include_eos": False},
         "extraction_strength": {"include_eos": False, "floor": True},
         "probability_with_options": {"eps": 1e-10},
-        "rouge_l_f1": {"stem": True},
+        "rouge_l_recall": {"ascii": True},
+        "rouge_l_f1": {"stem": True, "ascii": True},
+        "fluency": {"characters": False},
         "truth_ratio": {"eps": 1e-10},
         "mia_min_k": {"include_eos": False},
         "mia_min_k_pp": {"include_eos": False},
@@ -69,12 +71,13 @@ class Answer:
 
     Attributes:
         logp: (T,) log-probability of each answer token, teacher-forced, in nats.
-        rank: (T,) how many tokens are more probable than the right one; 0 is the argmax.
+        rank: (T,) how many tokens are more probable than the right one; 0 is the argmax, -1 where that is not known.
         text: the reference answer.
         values: the texts of its labelled spans; None without labels.
-        generation: greedy continuation of the question; None for plain text.
+        generation: greedy continuation of the question; None for plain text, and where it was `lost`.
         true_nll: mean NLL of the paraphrased (else the original) answer; None where no wrong answers exist.
         wrong_nlls: mean NLL of each wrong answer.
+        lost: whether the continuation was lost to logits that are not finite.
     """
 
     logp: np.ndarray
@@ -84,6 +87,18 @@ class Answer:
     generation: str | None
     true_nll: float | None = None
     wrong_nlls: tuple[float, ...] = ()
+    lost: bool = False
+
+    @property
+    def broken(self) -> bool:
+        """Whether one of the model's numbers is not finite, so that whatever is made of them would mislead."""
+        nlls = [self.true_nll or 0.0, *self.wrong_nlls]
+        return self.lost or not (np.isfinite(self.logp).all() and np.isfinite(nlls).all())
+
+    def check(self) -> None:
+        """Raise NotAvailable where the answer is broken."""
+        if self.broken:
+            raise NotAvailable(NOT_FINITE)
 
 
 def mean(values: np.ndarray, lengths: np.ndarray, split: str) -> float:
@@ -103,11 +118,12 @@ def truth_ratio_of_set(values: np.ndarray, lengths: np.ndarray, split: str) -> f
 
 
 def aggregate(name: str, values: list[float], lengths: list[int], split: str, reason: str) -> float | Missing:
-    """A metric's value over a set; where no answer has one, a missing value with the reason."""
-    finite = [(value, length) for value, length in zip(values, lengths, strict=True) if math.isfinite(value)]
-    if not finite:
-        return missing(reason or "no finite value")
-    numbers, counts = np.array(list(zip(*finite, strict=True)), dtype=float)
+    """A metric's value over a set, of those answers that have one (not NaN); a missing value with a reason else."""
+    known = [(value, length) for value, length in zip(values, lengths, strict=True) if not math.isnan(value)]
+    if not known:
+        return missing(reason or "no answer has a value")
+    numbers, counts = np.array(list(zip(*known, strict=True)), dtype=float)
     over_set = metric[name].aggregate
     assert over_set is not None, name
-    return float(over_set(numbers, counts, split))
+    value = float(over_set(numbers, counts, split))
+    return value if math.isfinite(value) else missing("the value is too large for a number")

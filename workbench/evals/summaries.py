@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from workbench.errors import NotAvailable, is_missing
@@ -148,9 +147,8 @@ def forget_quality(evaluation: Evaluation, parts: Parts) -> float:
     from scipy.stats import ks_2samp
 
     own = evaluation.probed.rows
-    own = own[(own["probe_set"] == "forget") & np.isfinite(own["truth_ratio"])]
-    if own.empty:
-        raise NotAvailable("forget truth_ratio: needs wrong answers")
+    own = own[(own["probe_set"] == "forget") & own["truth_ratio"].notna()]
+    evaluation.value("forget", "truth_ratio")  # raises where there is none
     parts["truth_ratios"] = dict(zip(own["sample_id"], own["truth_ratio"].tolist(), strict=True))
     if evaluation.reference is not None:
         options: dict[str, Any] = {"batch_size": evaluation.batch_size, "convention": evaluation.convention}

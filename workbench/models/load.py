@@ -80,7 +80,7 @@ def load(
     module = _own_memory(module.float()).to(device).eval()
     style = decided_style(name, recorded_style(style, Path(source)), has_template=bool(tokenizer.chat_template))
     precision = precision or choose_precision(device, module.config.hidden_size)
-    lm = LanguageModel(module, tokenizer, name, precision=precision, path=str(source), **style)  # type: ignore[arg-type]
+    lm = LanguageModel(module, tokenizer, name, precision=precision, path=str(source), **style)
     describe(lm)
     return lm
 

@@ -16,7 +16,7 @@ from workbench.models.language_model import LanguageModel
 _described: set[str] = set()
 
 
-def recorded_style(style: dict[str, str | None], folder: Path) -> dict[str, str | None]:
+def recorded_style(style: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What the user chose of prompt, system message and date, completed by what was recorded beside a model.
 
     Raises:
@@ -34,7 +34,7 @@ def recorded_style(style: dict[str, str | None], folder: Path) -> dict[str, str 
     return {name: recorded.get(name) if value is None else value for name, value in style.items()}
 
 
-def decided_style(name: str, style: dict[str, str | None], *, has_template: bool) -> dict[str, Any]:
+def decided_style(name: str, style: dict[str, Any], *, has_template: bool) -> dict[str, Any]:
     """The same with what is still open decided.
 
     Raises:

@@ -7,11 +7,13 @@ mask nor a label shift, because `token_stats` has done both.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from workbench.models import forward
 from workbench.models.batch import TokenBatch
@@ -19,7 +21,8 @@ from workbench.models.batch import TokenBatch
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
-ROWS = 512  # answer tokens whose distributions are computed at once where no gradient is needed
+# Answer tokens whose distributions are computed at once where no gradient is needed: so many, and so many logits.
+ROWS, LOGITS = 512, 1 << 25
 
 
 @dataclass
@@ -29,10 +32,12 @@ class TokenStats:
     Attributes:
         rows: (N,) sample of each token, as an index into the batch.
         labels: (N,) token ids.
-        logp: (N,) log-probability of the token, in nats; carries gradient if the model does.
+        logp: (N,) log-probability of the token, in nats; carries gradient if the model does. Without gradient it is
+            NaN where one of the logits is not finite.
         logit: (N,) the token's own logit, with gradient if the model has it.
         entropy: (N,) entropy of the predictive distribution, in nats.
-        rank: (N,) how many tokens are more probable; 0 is the argmax.
+        rank: (N,) how many tokens are more probable; 0 is the argmax, -1 where the logits are not finite.
+        deviation: (N,) standard deviation of log p under the predictive distribution; its mean is minus the entropy.
         hidden: (N, d) state at the token itself, or at the position that predicts it.
         logits: (N, V) in float32 at least, with gradient if the model has it.
         states: (N, d) state of one layer at the position that predicts the token, with gradient if the model has it.
@@ -46,6 +51,7 @@ class TokenStats:
     samples: int
     entropy: Tensor | None = None
     rank: Tensor | None = None
+    deviation: Tensor | None = None
     hidden: Tensor | None = None
     logits: Tensor | None = None
     logit: Tensor | None = None
@@ -89,11 +95,13 @@ def token_stats(
     batch: TokenBatch,
     *,
     extras: bool = True,
+    deviation: bool = False,
     hidden: Literal["token", "predicting"] | None = None,
     layer: int = -1,
     logits: bool = False,
     states: int | None = None,
     top_k: int = 0,
+    recompute: bool = False,
     embeddings: Tensor | None = None,
 ) -> TokenStats:
     """Statistics of the answer tokens: the only label shift and mask in the package.
@@ -104,11 +112,13 @@ def token_stats(
         lm: the model.
         batch: B samples with N answer tokens in all.
         extras: also entropy and rank (without gradient).
+        deviation: also the entropy and the deviation (without gradient).
         hidden: also the states at the token, or at the position that predicts it; float32, detached.
         layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last).
         logits: also the logits themselves.
         states: also the predicting states of this layer, float32, with gradient.
         top_k: also the k most probable tokens and their log-probabilities.
+        recompute: with gradient, too, hold the logits of a few tokens at once, and compute them again for the gradient.
         embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
     """
     layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
@@ -118,19 +128,22 @@ def token_stats(
     def compute() -> dict[str, Tensor]:
         layer_states, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings)
         training = predicting.requires_grad and lm.module.training
-        if training and not (logits or extras or top_k) and forward.in_pieces(head, len(labels)):
+        if training and not (logits or extras or deviation or top_k) and forward.in_pieces(head, len(labels)):
             values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, predicting, labels), strict=True))
         else:
             # Without gradient the (N, V) rows are computed piece by piece: all at once can take gigabytes.
-            whole = logits or predicting.requires_grad
-            pieces = [slice(None)] if whole else [slice(i, i + ROWS) for i in range(0, max(1, len(labels)), ROWS)]
-            parts: list[dict[str, Tensor]] = []
-            for piece in pieces:
-                scores = forward.logits_of(lm, head, predicting[piece])
-                parts.append(_values(scores, labels[piece], extras, top_k))
+            rows = max(1, min(ROWS, LOGITS // lm.module.config.get_text_config().vocab_size))
+            whole = logits or (predicting.requires_grad and not recompute)
+            size = max(1, len(labels)) if whole else rows
+
+            def of_rows(rows: Tensor, ids: Tensor) -> dict[str, Tensor]:
+                scores = forward.logits_of(lm, head, rows)
+                return _values(scores, ids, extras, deviation, top_k) | ({"logits": scores} if logits else {})
+
+            again = predicting.requires_grad and len(labels) > size  # keep no logits for the backward pass
+            call = partial(checkpoint, of_rows, use_reentrant=False) if again else of_rows
+            parts = [call(*piece) for piece in zip(predicting.split(size), labels.split(size), strict=True)]
             values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            if logits:
-                values["logits"] = scores
         if states is not None:
             values["states"] = layer_states[states][places - 1].float()
         if hidden is not None:
@@ -140,17 +153,25 @@ def token_stats(
     return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))
 
 
-def _values(scores: Tensor, labels: Tensor, extras: bool, top_k: int) -> dict[str, Tensor]:
-    """The labels' log-probability and logit from logits (N, V); with `extras` and `top_k` as in `token_stats`."""
+def _values(scores: Tensor, labels: Tensor, extras: bool, deviation: bool, top_k: int) -> dict[str, Tensor]:
+    """The labels' log-probability and logit from logits (N, V); with the rest as in `token_stats`."""
     logp = -F.cross_entropy(scores, labels, reduction="none")
     values = {"logp": logp, "logit": scores.gather(-1, labels[:, None])[:, 0]}
     with torch.no_grad():
-        if extras or top_k:
+        broken = ~scores.detach().sum(-1).isfinite()  # a comparison with NaN would give rank 0, the best
+        if not scores.requires_grad:
+            values["logp"] = logp.masked_fill(broken, torch.nan)
+        if extras or deviation or top_k:
             log_all = scores.detach().log_softmax(-1)
+        if extras or deviation:
+            p_all = log_all.exp()
+            values["entropy"] = -(p_all * log_all).sum(-1)
         if extras:
-            values["entropy"] = -(log_all.exp() * log_all).sum(-1)
-            values["rank"] = (scores > values["logit"][:, None]).sum(-1)
+            values["rank"] = (scores > values["logit"][:, None]).sum(-1).masked_fill(broken, -1)
         if top_k:
             top = log_all.topk(min(top_k, scores.shape[-1]), dim=-1)
-            values |= {"top_ids": top.indices, "top_logp": top.values}
+            values |= {"top_ids": top.indices, "top_logp": top.values.masked_fill(broken[:, None], torch.nan)}
+        if deviation:  # in place, since a row may be of a quarter of a million numbers
+            spread = log_all.add_(values["entropy"][:, None]).square_().mul_(p_all)
+            values["deviation"] = spread.sum(-1).sqrt()
     return values

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import UserError
+from workbench.errors import NOT_FINITE, UnsupportedError, UserError
 from workbench.models import LanguageModel, TokenStats, in_sample_order
 from workbench.scorers.base import BatchContext, TaskContext, plain_scorers, scorer
 from workbench.tasks import Sample, spread
@@ -64,8 +64,9 @@ class LinearMap:
         return (hidden.float() - self.state["shift"]) / self.state["scale"] @ self.state["w"] + self.state["b"]
 
     def quantile(self, scores: Tensor) -> Tensor:
-        """(N,) share of the tokens it was fitted on that have a lower score; in [0, 1]."""
-        return torch.searchsorted(self.state["quantiles"], scores.contiguous()) / len(self.state["quantiles"])
+        """(N,) share of the tokens it was fitted on that have a lower score; in [0, 1], and NaN for NaN."""
+        share = torch.searchsorted(self.state["quantiles"], scores.contiguous()) / len(self.state["quantiles"])
+        return share.masked_fill(scores.isnan(), torch.nan)
 
 
 def ridge_by_sample(
@@ -170,6 +171,8 @@ def read(
         scoring.stats = stats  # already computed, with the states
         values = scorer[signal].function(scoring)
         assert stats.hidden is not None
+        if not bool(stats.hidden.isfinite().all() & values.isfinite().all()):
+            raise UnsupportedError(f"no map can be fitted: {NOT_FINITE} ({lm.name})")
         surprisals.append(stats.nll)
         sizes = stats.counts.tolist()
         parts.append((indices, zip(stats.hidden.split(sizes), values.split(sizes), strict=True)))

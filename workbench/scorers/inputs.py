@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workbench.cost import Phase
-from workbench.errors import NotAvailable, UnsupportedError, UserError, unknown
+from workbench.errors import NOT_FINITE, NotAvailable, UnsupportedError, UserError, unknown
 from workbench.models import (
     TEMPLATE,
     Encoding,
@@ -100,7 +100,7 @@ class Inputs:
         stats = token_stats(self.lm, batch, extras=False, embeddings=embeddings)
         count_forward(self.cost, self.lm, batch, passes=2 if embeddings.requires_grad else 1)
         if not bool(torch.isfinite(stats.logp).all()):
-            raise NotAvailable("the model's probabilities are not finite there")
+            raise NotAvailable(f"{NOT_FINITE} there")
         return stats.logp.view(len(embeddings), -1)
 
     def batch(self, copies: int, *, wrong: bool = False) -> TokenBatch:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from workbench.cost import Phase
-from workbench.errors import UnsupportedError, UserError
+from workbench.errors import NOT_FINITE, UnsupportedError, UserError
 from workbench.models import LanguageModel, batches, encode, in_sample_order
 from workbench.progress import Progress, silent
 from workbench.scorers.base import BatchContext, TaskContext, check_reference, scorer
@@ -41,7 +41,7 @@ def score_each(
     names, total, options = list(names), len(context.task.forget), options or {}
     check_reference(context.lm, context.reference, names)
     if plain := [name for name in names if scorer[name].kind == "batch"]:
-        yield score_samples(
+        table = score_samples(
             context.lm,
             context.task.forget,
             plain,
@@ -53,6 +53,8 @@ def score_each(
             cost=context.cost,
             progress=progress,
         )
+        _note_broken(context, table)
+        yield table
     encodings = [encode(context.lm, s) for s in context.task.forget]
     context.progress = progress
     for name in names:
@@ -68,7 +70,16 @@ def score_each(
             failed(name, error)
             continue
         progress(name, total, total)
-        yield score_table(encodings, scores, task=context.task.name, scorer=name, step=0, prompt=kind == "input")
+        table = score_table(encodings, scores, task=context.task.name, scorer=name, step=0, prompt=kind == "input")
+        _note_broken(context, table)
+        yield table
+
+
+def _note_broken(context: TaskContext, table: pd.DataFrame) -> None:
+    """Note the samples with a score that is not finite, where the scorer itself has not said why."""
+    broken = table.loc[~np.isfinite(table["score"].to_numpy(dtype=float)), ["scorer", "sample_id"]].drop_duplicates()
+    for name, sample in broken.itertuples(index=False):
+        context.notes.setdefault(name, {}).setdefault("not_available", {}).setdefault(sample, NOT_FINITE)
 
 
 def score_fixed(

@@ -96,7 +96,7 @@ def su(scoring: BatchContext, *, k: float = 0.0, context: int = 2) -> Tensor:
     chosen = [part > part.mean() + k * part.std(unbiased=False) for part in _answers(moved, scoring)]
     width = 2 * max(0, context) + 1
     grown = [F.max_pool1d(c[None, None].float(), width, 1, width // 2)[0, 0] for c in chosen]
-    return torch.cat(grown)
+    return _known(torch.cat(grown), moved, scoring)
 
 
 @scorer("seul", range=(0, 1), source="after arXiv 2402.05813", certainty="likely")
@@ -110,7 +110,13 @@ def seul(scoring: BatchContext, *, k: float = 0.0, gap: int = 2) -> Tensor:
             if right - left - 1 <= gap:
                 chosen[left:right] = True
         out.append(chosen.float())
-    return torch.cat(out)
+    return _known(torch.cat(out), scoring.stats.logp, scoring)
+
+
+def _known(scores: Tensor, values: Tensor, scoring: BatchContext) -> Tensor:
+    """Scores that compare values within an answer: NaN where one of the answer's values is, as no comparison tells."""
+    broken = [part.isnan().any().expand(len(part)) for part in _answers(values, scoring)]
+    return scores.masked_fill(torch.cat(broken), torch.nan)
 
 
 def _answers(values: Tensor, scoring: BatchContext) -> tuple[Tensor, ...]:

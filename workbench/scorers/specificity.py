@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import string
+import unicodedata
 
 import numpy as np
 import torch
@@ -53,8 +53,8 @@ def rarity(lm: LanguageModel, samples: list[Sample], others: list[Sample]) -> li
 
 
 def words(text: str) -> list[str]:
-    """The words of a text without the punctuation around them."""
-    return [word.strip(string.punctuation) for word in text.split()]
+    """The words of a text without the punctuation and symbols around them."""
+    return [word.strip("".join(c for c in word if unicodedata.category(c)[0] in "PS")) for word in text.split()]
 
 
 def copied(lm: LanguageModel, sample: Sample) -> np.ndarray:

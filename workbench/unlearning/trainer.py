@@ -45,7 +45,12 @@ class Diverged(UserError):
 
     def __init__(self, what: str, value: float, step: int, samples: list[str]) -> None:
         named = ", ".join(samples[:4]) + (f" and {len(samples) - 4} more" if len(samples) > 4 else "")
-        super().__init__(f"the {what} is {value} at step {step} (samples {named}); a smaller lr or clip may help")
+        hint = (
+            "a smaller lr or clip may help"
+            if step > 1
+            else "nothing is trained yet: the model or an option is at fault"
+        )
+        super().__init__(f"the {what} is {value} at step {step} (samples {named}); {hint}")
         self.step, self.samples = step, samples
 
 

@@ -58,7 +58,8 @@ def _changed_row(tokens: pd.DataFrame, answer: str | None) -> Markup:
         if i < 0:
             continue
         r = rows[i]
-        ranks = f"rank {r['rank_before'] + 1:.0f} → {r['rank_after'] + 1:.0f}"
+        places = (r["rank_before"], r["rank_after"])
+        ranks = "rank " + " → ".join("not available" if rank < 0 else f"{rank + 1:.0f}" for rank in places)
         title = [
             token_title(raw, i, len(rows), r["span"]),
             f"probability {number(r['p_before'])} → {number(r['p_after'])} · {ranks}",
