@@ -126,6 +126,8 @@ class RunDirectory:
 
     def events(self) -> list[dict[str, Any]]:
         """Every event; a torn last line (the run was killed while writing it) is left out."""
+        if (self.path / "run.json").exists():
+            records.verify(self.path, "events.jsonl")
         return self.log.all()
 
     def append(self, event: dict[str, Any]) -> None:
