@@ -22,6 +22,7 @@ from workbench.runs import execution
 from workbench.tasks.samples import Task
 from workbench.view.report import run_report
 from workbench.view.widgets import ErrorBrowser, RunPanel, TokenView
+from workbench.view.widgets.answer_notes import AnswerNotes
 
 SHORT = QUICK.replace(steps=6, batch_size=4, checkpoint_every=2, record_every=3)
 READERS = ("list", "show", "report", "TokenView", "ErrorBrowser", "RunPanel", "resume", "probe")
@@ -36,7 +37,7 @@ def own(bio: Task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def whole(own: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs that nobody damaged: finished, with LoRA, and stopped on the way."""
+    """Runs that nobody damaged: finished, with LoRA, stopped on the way, and as an older version left them."""
     root = tmp_path_factory.mktemp("whole")
     made = {}
     for name, more in (("finished", {}), ("lora", {"train": "lora"})):
@@ -47,6 +48,12 @@ def whole(own: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict
         execution.start(config, root / "stopped", on_step=steps.append,
                         stop=lambda: len(steps) == 5)  # fmt: skip
     made["unfinished"] = root / "stopped"
+    read("probe", root, made["finished"], own)  # writes suites/basic.json
+    AnswerNotes(made["finished"]).set("forget/x", "tag", "note")
+    for name in ("finished", "unfinished"):  # an older version wrote no manifest
+        made[f"older {name}"] = shutil.copytree(made[name], root / f"older-{name}")
+        for manifest in made[f"older {name}"].rglob("manifest.json"):
+            manifest.unlink()
     return made
 
 
