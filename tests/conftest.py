@@ -18,7 +18,7 @@ from widget_page import browser
 
 from workbench.models.language_model import LanguageModel
 from workbench.models.load import load
-from workbench.runs import jobs
+from workbench.runs import scheduler
 from workbench.tasks.samples import Task
 from workbench.tasks.spec import TaskSpec
 
@@ -79,7 +79,7 @@ def tofu_dir() -> Path:
 @pytest.fixture
 def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs start in processes that have the libraries loaded."""
-    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=forked.Popen, DEVNULL=subprocess.DEVNULL))
+    monkeypatch.setattr(scheduler, "subprocess", SimpleNamespace(Popen=forked.Popen, DEVNULL=subprocess.DEVNULL))
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import os
 import runpy
 import signal
 import sys
+from collections.abc import Callable
+from multiprocessing import reduction
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,8 +18,30 @@ CONTEXT.set_forkserver_preload(["torch", "transformers.modeling_utils", "transfo
                                 "workbench.runs.execution"])  # fmt: skip
 
 
-def _child(module: str, words: list[str], environment: dict[str, str], out: str | None, err: str | None) -> None:
-    """What `python -m module words` does."""
+class OpenFile:
+    """A descriptor that travels to another process."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> tuple[Callable[..., int], tuple[Any]]:
+        return _received, (reduction.DupFd(self.number),)
+
+
+def _received(sent: Any) -> int:
+    return int(sent.detach())
+
+
+def _child(
+    module: str,
+    words: list[str],
+    environment: dict[str, str],
+    out: str | None,
+    err: str | None,
+    kept: dict[int, int],
+) -> None:
+    """What `python -m module words` does; an open file, by the number that it had before, is its last word."""
+    words[len(words) - len(kept) :] = [str(kept[int(word)]) for word in words[len(words) - len(kept) :]]
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
@@ -36,6 +60,7 @@ class Popen:
         command: the interpreter, `-m`, the module, and its words.
         stdout: an open file, or None to drop what is written; `stderr` likewise.
         env: the environment.
+        pass_fds: files that stay open.
         more: settings of `subprocess.Popen` that hold here anyway: no input, a session of its own.
     """
 
@@ -46,12 +71,14 @@ class Popen:
         stdout: IO[Any] | None = None,
         stderr: IO[Any] | None = None,
         env: dict[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
         **more: Any,
     ) -> None:
         _, flag, module, *words = command
         assert flag == "-m"
         out, err = (str(Path(f.name).absolute()) if f else None for f in (stdout, stderr))
-        self.process = CONTEXT.Process(target=_child, args=(module, words, dict(env or os.environ), out, err))
+        kept = {number: OpenFile(number) for number in pass_fds}
+        self.process = CONTEXT.Process(target=_child, args=(module, words, dict(env or os.environ), out, err, kept))
         self.process.start()
         self.pid = self.process.pid
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,13 +31,16 @@ def cannot_write(path: Path, error: Exception) -> UserError:
     return UserError(f"cannot write {path}: {reason}; choose another place or make room")
 
 
+PART = re.compile(r"\..+\.\d+(-[0-9a-f]+)?\.part")  # a temporary name; the random part keeps threads apart
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it at the end; nothing is left behind by a failure.
 
     An old file is replaced; a directory is replaced only if it is empty.
     """
-    aside = path.absolute().with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.absolute().with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
@@ -60,6 +65,33 @@ def _to_disk(file: Path) -> None:
             os.fsync(stream.fileno())
 
 
+def remove(path: Path) -> None:
+    """Remove a file, or a directory with all that is in it."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's content, as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value that JSON text holds.
+
+    Raises:
+        ValueError: it is not JSON: nested too deeply, numbers too long, or NaN, which JSON has not.
+    """
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON number")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def resource(name: str) -> Path:
     """The folder `data` or `notebooks`: inside the package in a wheel, at the top of the repository in a checkout."""
     package = Path(__file__).parent
@@ -72,9 +104,14 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def as_json(content: Any) -> str:
+    """The text of a JSON file."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, all or nothing."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, as_json(content))
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -95,7 +132,7 @@ def writable(path: Path, *, folder: bool = False) -> Path:
     where = next(p for p in path.absolute().parents if p.exists())
     if not where.is_dir():
         raise UserError(f"{where}: not a directory; choose another place")
-    trial = where / f".{path.name}.try"
+    trial = where / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.try"
     with writing(trial) as aside:
         aside.write_text(" " * 4096)
     trial.unlink()

@@ -99,11 +99,16 @@ def test_start_watch_stop_attach_resume(spec: TaskSpec, tmp_path: Path) -> None:
 def test_a_run_that_fails_says_why(spec: TaskSpec, tmp_path: Path) -> None:
     panel = small(tmp_path / "runs", spec, train="layers:90")
     panel.buttons["Start"].click()
+    assert "train=layers:90: the model has layers 0 to 3" in panel.error.value
+    assert panel.job is None
+    assert not (tmp_path / "runs").exists()
+    panel = small(tmp_path / "runs", spec, lr="1e30", clip="1e30")
+    panel.buttons["Start"].click()
     assert panel.job is not None
     ended(panel, "unfinished")
-    assert "train=layers:90: the model has layers 0 to 3" in panel.failure.value
-    assert panel.failure.value.count("layers:90") == 1  # though its log says it too
-    assert panel.form.fields["train"].value == "layers:90"
+    assert "a smaller lr or clip may help" in panel.failure.value
+    assert panel.failure.value.count("a smaller lr") == 1  # though its log says it too
+    assert panel.form.fields["lr"].value == "1e30"
     shutil.rmtree(panel.job.path)
     panel.buttons["Resume"].click()
     assert panel.error.value != ""

@@ -63,6 +63,9 @@ def list_runs(root: Path) -> dict[str, Any]:
     for s in statuses:
         rows.append([s["run"], s["status"], f"{s['step']}/{s['steps']}", clock(s["seconds_left"]), clock(s["seconds"])])
     table_line(rows)
+    for s in statuses:
+        if s["status"] == "damaged":
+            print(s["reason"])
     return {"runs": statuses}
 
 
@@ -115,6 +118,7 @@ def follow_run(job: Job) -> None:
 
 def show_run(directory: RunDirectory) -> dict[str, Any]:
     """Print how a run stands, what it has cost, and its metrics before and after."""
+    directory.check()
     status, metrics = directory.status(), directory.json("metrics.json") or {}
     reason = f" ({status['reason']})" if status["reason"] else ""
     print(f"{status['run']}: {status['status']}{reason}, step {status['step']} of {status['steps']}")
@@ -125,8 +129,8 @@ def show_run(directory: RunDirectory) -> dict[str, Any]:
         from workbench.cli.tables import metric_table
 
         metric_table({phase: metrics.get(phase, {}) for phase in ("before", "after")})
-        if directory.config.get("probe_limit"):
-            print(f"probed: at most {directory.config['probe_limit']} answers a set")
+        if limit := directory.config.get("probe_limit"):
+            print(f"probed: at most {limit} answers a set")
     return status | {"metrics": metrics, "cost": directory.json("cost.json")}
 
 

@@ -13,6 +13,7 @@ from .outcomes import chosen as chosen
 from .outcomes import outcomes as outcomes
 from .probes import Probed as Probed
 from .probes import probe as probe
+from .probes import probe_sets as probe_sets
 from .relearning import relearn as relearn
 from .relearning import taught as taught
 from .spec import Answer as Answer

@@ -12,6 +12,7 @@ from .catalog import EMBEDDED as EMBEDDED
 from .catalog import SMOLLM2 as SMOLLM2
 from .catalog import available as available
 from .catalog import cache as cache
+from .catalog import layer_count as layer_count
 from .catalog import parameter_count as parameter_count
 from .distributed import processes as processes
 from .encoding import PROMPT as PROMPT
@@ -30,6 +31,7 @@ from .language_model import LanguageModel as LanguageModel
 from .language_model import Prompt as Prompt
 from .language_model import whole as whole
 from .layer_names import check_train as check_train
+from .layer_names import layers_of as layers_of
 from .load import choose_precision as choose_precision
 from .load import default_device as default_device
 from .load import load as load

@@ -84,3 +84,16 @@ def parameter_count(name: str) -> int | None:
         with safe_open(file, "np") as stream:
             count += sum(math.prod(stream.get_slice(key).get_shape()) for key in stream.keys())  # noqa: SIM118
     return count or None
+
+
+def layer_count(name: str) -> int | None:
+    """Decoder layers of a model, by its `config.json`; None where that does not tell, as for a hub name or GGUF."""
+    source, arguments = locate(name)
+    if arguments or not (Path(source) / "config.json").is_file():
+        return None
+    try:
+        record = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
+        record = record.get("text_config") or record
+        return next((int(record[key]) for key in ("num_hidden_layers", "n_layer", "num_layers") if key in record), None)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import json
-import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from torch import Tensor
 
 from workbench.cost import Ledger
-from workbench.files import writing
+from workbench.errors import UserError
+from workbench.files import remove, writing
+from workbench.runs.records import MANIFEST, Damaged, entries, read_json, record, verify
+from workbench.scorers import read_scores
 from workbench.unlearning import Checkpoint
 
 FOLDER = "checkpoints"
+PARTS = ("parameters", "optimizer", "scorer", "skipping")
 
 
-def save_checkpoint(run: Path, state: Checkpoint, keep: int) -> None:
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint as it was read.
+
+    Attributes:
+        state: of the run.
+        events: sha256 of the run's events up to there; None in a checkpoint of an older version.
+        damaged: newer checkpoints that cannot be used, each with why.
+    """
+
+    state: Checkpoint | None
+    events: str | None
+    damaged: dict[Path, str]
+
+
+def save_checkpoint(run: Path, state: Checkpoint, keep: int, events: str | None = None) -> None:
     """Write a checkpoint and drop all but the newest `keep`.
 
     It holds, as safetensors, what is trained (parameters or adapter), the scorer, the optimiser's moments and the state
-    of skipping; the recorded scores; and as JSON the step, retain weight, micro-batch size and costs. The rest follows
-    from the step and the settings: learning rate, place in the data, random state.
+    of skipping; the recorded scores; as JSON the step, retain weight, micro-batch size, costs and `events`, the sha256
+    of the events up to there; and the sha256 of all of these files. The rest follows from the step and the settings:
+    learning rate, place in the data, random state.
     """
     from safetensors.torch import save_file
 
@@ -30,13 +50,15 @@ def save_checkpoint(run: Path, state: Checkpoint, keep: int) -> None:
         return
     with state.ledger.phase("checkpoint"), writing(target) as aside:
         aside.mkdir()
-        for name in ("parameters", "optimizer", "scorer", "skipping"):
+        for name in PARTS:
             save_file(getattr(state, name), aside / f"{name}.safetensors")
         state.scores.to_parquet(aside / "scores.parquet", index=False)
-        record = {"step": state.step, "alpha": state.alpha, "micro_batch": state.micro_batch_size}
-        (aside / "state.json").write_text(json.dumps(record | {"cost": state.ledger.as_dict()}))
+        numbers: dict[str, Any] = {"step": state.step, "alpha": state.alpha, "micro_batch": state.micro_batch_size}
+        numbers |= {"cost": state.ledger.as_dict()} | ({"events": events} if events else {})
+        (aside / "state.json").write_text(json.dumps(numbers))
+        record(aside, entries(aside, ""))
     for old in sorted((run / FOLDER).glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
+        remove(old)
 
 
 def latest_checkpoint(run: Path) -> Path | None:
@@ -44,25 +66,58 @@ def latest_checkpoint(run: Path) -> Path | None:
     return max((run / FOLDER).glob("step-*"), default=None)
 
 
+def newest_intact(run: Path) -> Saved:
+    """The newest checkpoint that is as it was written; without one the run begins again."""
+    damaged: dict[Path, str] = {}
+    for folder in sorted((run / FOLDER).glob("step-*"), reverse=True):
+        try:
+            state = read_checkpoint(folder)
+            return Saved(state, read_json(folder / "state.json").get("events"), damaged)
+        except Damaged as error:
+            damaged[folder] = f"{error.path.name}: {error.what}"
+    return Saved(None, None, damaged)
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """The state that a checkpoint holds."""
+    """The state that a checkpoint holds.
+
+    Raises:
+        Damaged: a file is missing, or is not what was written.
+        UserError: a file cannot be read.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    def tensors(name: str) -> dict[str, Tensor]:
-        # Copied: a file's tensors are unaligned in memory, and AdamW's last bits depend on alignment.
-        if not (folder / f"{name}.safetensors").exists():  # an older version had no such part
-            return {}
-        return {key: value.clone() for key, value in load_file(folder / f"{name}.safetensors").items()}
+    verify(folder, "")
+    older = not (folder / MANIFEST).exists()
 
-    record = json.loads((folder / "state.json").read_text())
-    return Checkpoint(
-        step=record["step"],
-        alpha=record["alpha"],
-        micro_batch_size=record["micro_batch"],
-        parameters=tensors("parameters"),
-        optimizer=tensors("optimizer"),
-        scorer=tensors("scorer"),
-        skipping=tensors("skipping"),
-        scores=pd.read_parquet(folder / "scores.parquet"),
-        ledger=Ledger.from_dict(record["cost"]),
-    )
+    def tensors(name: str) -> dict[str, Tensor]:
+        file = folder / f"{name}.safetensors"
+        if older and name in PARTS[2:] and not file.exists():  # an older version had no such part
+            return {}
+        # Copied: a file's tensors are unaligned in memory, and AdamW's last bits depend on alignment.
+        return {key: value.clone() for key, value in load_file(file).items()}
+
+    try:
+        numbers = read_json(folder / "state.json")
+        state = Checkpoint(
+            step=numbers["step"],
+            alpha=numbers["alpha"],
+            micro_batch_size=numbers["micro_batch"],
+            **{name: tensors(name) for name in PARTS},
+            scores=read_scores(folder / "scores.parquet"),
+            ledger=Ledger.from_dict(numbers["cost"]),
+        )
+    except FileNotFoundError as error:
+        raise Damaged(Path(error.filename or folder), "it is missing") from None
+    except SafetensorError as error:
+        raise Damaged(folder, f"no safetensors ({error})") from None
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
+    except Damaged:
+        raise
+    except UserError as error:
+        raise Damaged(folder / "scores.parquet", str(error).removeprefix(f"{folder / 'scores.parquet'}: ")) from None
+    if not state.parameters or (state.step and not state.optimizer):
+        raise Damaged(folder, "it holds no parameters or no state of the optimiser")
+    return state

@@ -7,6 +7,8 @@ import secrets
 import subprocess
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from workbench.errors import UserError, unknown
+from workbench.models import EMBEDDED, SMOLLM2
 from workbench.runs.stopping import levels
 from workbench.tasks import TaskSpec
 from workbench.unlearning import Settings
 
 DISTRIBUTION = "unlearning-workbench"
 RECORDED = ("versions", "model_sha256", "data_sha256", "threads", "processes")  # what a run adds to its `config.json`
+TASK_PATHS = ("data_dir", "forget", "retain", "spans", "unlabelled")
 RENAMED_SETS = {"heldout": "general", "holdout": "nonmembers"}  # probe sets of the version before
 
 
@@ -76,13 +80,13 @@ class Config(BaseModel, frozen=True, extra="forbid"):
         if isinstance(task, dict) and task.get("retain_rows"):  # a version before took the last rows
             values["task"] = {"retain_from": "end"} | task
         for old, new in RENAMED_SETS.items():
-            values["stop_at"] = values.get("stop_at", "").replace(f"{old}.", f"{new}.")
+            values["stop_at"] = str(values.get("stop_at", "")).replace(f"{old}.", f"{new}.")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # settings by their old names
                 return cls(**values)
         except UserError as error:
-            writer, reader = record.get("versions", {}).get(DISTRIBUTION, "unknown"), version(DISTRIBUTION)
+            writer, reader = dict(record.get("versions") or {}).get(DISTRIBUTION, "unknown"), version(DISTRIBUTION)
             raise UserError(f"{source or 'configuration'} of version {writer} (this is {reader}): {error}") from None
 
     def replace(self, **changes: Any) -> Config:
@@ -93,13 +97,46 @@ class Config(BaseModel, frozen=True, extra="forbid"):
         """The configuration as JSON takes it."""
         return self.model_dump(mode="json")
 
-    def check(self) -> None:
-        """Raise for a name that does not exist, before anything is loaded or written."""
-        from workbench.objectives import objective, retain_loss
-        from workbench.scorers import check_needs, load_scorer, read_scores
-        from workbench.unlearning import from_file, one_scorer
+    def absolute(self) -> Config:
+        """The configuration with absolute paths, so that it means the same files wherever it is read."""
+        return self._moved(lambda text: str(Path(text).expanduser().absolute()) if Path(text).exists() else text)
 
-        objective[self.objective]
+    def placed(self, run: Path) -> Config:
+        """With the files of a run's configuration where they are now.
+
+        An older version wrote paths as they were given, and not where: a relative one is looked for beside the
+        directories that the run is in, then here. Whether it is the same model or data, their hashes must tell.
+        """
+
+        def find(text: str) -> str:
+            places = [folder / text for folder in [*run.absolute().parents, Path()]]
+            return str(next((place.absolute() for place in places if place.exists()), text))
+
+        return self._moved(lambda text: text if Path(text).is_absolute() else find(text))
+
+    def _moved(self, move: Callable[[str], str]) -> Config:
+        """With another path for each file or folder that it names; built-in models and scorers are none."""
+        built_in, task = (*EMBEDDED, SMOLLM2), self.task
+        files = {"weights": self.weights} if Path(self.weights).suffix in (".safetensors", ".parquet") else {}
+        files |= {k: v for k in ("model", "reference") if (v := getattr(self, k)) and v not in built_in}
+        paths: dict[str, Any] = {k: move(v) for k in TASK_PATHS if (v := getattr(task, k))}
+        return self.replace(**{k: move(v) for k, v in files.items()}, task=replace(task, **paths))
+
+    def missing_files(self) -> list[str]:
+        """The relative paths that it holds, which lead nowhere from here."""
+        values = [getattr(self.task, name) for name in TASK_PATHS] + [self.model, self.reference]
+        named = [v for v in values if v and v not in (*EMBEDDED, SMOLLM2)]
+        return [v for v in named if not Path(v).expanduser().is_absolute() and not Path(v).exists()]
+
+    def check(self) -> None:
+        """Raise for what cannot be, before anything is loaded or written: a name, an option, a layer."""
+        from workbench.models import layer_count, layers_of
+        from workbench.objectives import retain_loss
+        from workbench.scorers import check_needs, load_scorer, read_scores
+        from workbench.unlearning import check_options, from_file, one_scorer
+
+        options = self.settings.options.get("objective", {})
+        check_options(self.objective, options)
         retain_loss[self.settings.retain_loss]
         if levels(self.stop_at, "stop_at") and not self.probe_every:
             raise UserError(f"stop_at={self.stop_at} needs probes during the run: set probe_every (--probe-every)")
@@ -109,6 +146,12 @@ class Config(BaseModel, frozen=True, extra="forbid"):
             load_scorer(Path(self.weights))
         else:
             check_needs([self.weights], self.reference is not None)
+        chosen = self.settings.train.startswith("layers:")
+        if (chosen or options.get("layer")) and (count := layer_count(self.model)):
+            if chosen:
+                layers_of(self.settings.train, count)
+            if not 0 <= options.get("layer", 0) <= count:
+                raise UserError(f"layer={options['layer']}: the model has {count} layers; 0 lets the objective choose")
 
 
 def _user_error(error: ValidationError) -> UserError:

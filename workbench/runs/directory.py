@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -11,56 +10,60 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError, missing
-from workbench.files import cannot_write, write_json, write_text, writing
+from workbench.files import as_json, cannot_write, parse_json, writing
+from workbench.runs import records
 from workbench.runs.config import RENAMED_SETS, Config, versions
-from workbench.runs.lock import LOCK, alive, holder, job_of
+from workbench.runs.events import EventLog, current_sets
+from workbench.runs.lock import GOING, JOB, alive, holder, job_of, problem
+from workbench.runs.records import METRICS, Damaged
+from workbench.runs.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COPIED = (".safetensors", ".parquet")  # weights from a file
-METRICS = "metrics.json"
+MARKS = ("events.jsonl", "run.json", "cost.json", JOB)  # of a run whose `config.json` cannot be read
 RATED = 10  # steps over which the rate is measured
 
 
 def is_run(path: Path) -> bool:
-    """Whether a directory is a run's: its `config.json` names an objective, which a model's does not."""
+    """Whether a directory is a run's: its `config.json` names an objective, which a model's does not.
+
+    Where that cannot be read, the other files of a run tell.
+    """
     try:
-        record = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        record = parse_json((path / "config.json").read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and {"objective", "settings"} <= set(record)
-
-
-def check_new(path: Path) -> None:
-    """Raise for a directory that is not empty."""
-    if path.is_dir() and any(p.name != LOCK for p in path.iterdir()):
-        resume = is_run(path) and not (path / "run.json").exists()
-        raise UserError(f"{path} is not empty; choose another --out" + ", or resume it" * resume)
+        record = None
+    named = isinstance(record, dict) and {"objective", "settings"} <= set(record)
+    return named or any((path / name).is_file() for name in MARKS)
 
 
 class RunDirectory:
-    """One run's files; without `run.json` the run is unfinished. Probe sets have today's names, whatever wrote them."""
+    """One run's files; without `run.json` the run is unfinished. Probe sets have today's names, whatever wrote them.
+
+    Every read raises `Damaged`, which is a `UserError`, for a file that is not what a run writes.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self.log = EventLog(self.path / "events.jsonl")
         if not is_run(self.path):
             raise UserError(f"{path} is no run directory (it has no run's config.json); see `workbench runs list`")
 
     @classmethod
     def create(cls, path: Path, config: Config) -> RunDirectory:
-        """Make the directory and write the configuration; refuses a directory that is not empty."""
+        """Make the directory of a new run, if it is not there, and write the configuration."""
         try:
             path.mkdir(parents=True, exist_ok=True)
-            check_new(path)
         except OSError as error:
             raise cannot_write(path, error) from error
-        with cleanup_on_failure(path):
-            file = Path(config.weights)
-            if file.suffix in COPIED:  # so that a resumed run reads what this one began with
-                with writing(path / f"weights{file.suffix}") as aside:
-                    shutil.copyfile(file, aside)
-            write_json(path / "config.json", config.as_dict() | {"versions": versions()})
+        run, weights = cls.__new__(cls), Path(config.weights)
+        run.path = path
+        if weights.suffix in COPIED:  # so that a resumed run reads what this one began with
+            with run.writing(f"weights{weights.suffix}") as aside:
+                shutil.copyfile(weights, aside)
+        run.write_json("config.json", config.as_dict() | {"versions": versions()})
         return cls(path)
 
     @property
@@ -71,27 +74,51 @@ class RunDirectory:
     @property
     def config(self) -> dict[str, Any]:
         """The content of `config.json`."""
-        return self.json("config.json")
+        config = self.json("config.json")
+        if config is None:
+            raise Damaged(self.path / "config.json", "it is missing")
+        return dict(config)
 
     def read_config(self) -> Config:
-        """The configuration; raises UserError where it holds what this version does not know."""
-        return Config.from_dict(self.config, self.path / "config.json")
+        """The configuration, with its files where they are now; UserError for what this version does not know."""
+        return Config.from_dict(self.config, self.path / "config.json").placed(self.path)
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A temporary name that becomes a file or folder of the run, whose sha256 the manifest then has."""
+        with writing(self.path / name) as aside:
+            yield aside
+            records.record(self.path, records.entries(aside, name))
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file of the run."""
+        with self.writing(name) as aside:
+            aside.write_text(as_json(content), encoding="utf-8")
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write a table of the run."""
+        with self.writing(name) as aside:
+            table.to_parquet(aside, index=False)
 
     def json(self, name: str) -> Any:
         """A JSON file of the run; None if it does not exist yet."""
-        path = self.path / name
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        return (
-            {phase: current_sets(sets) for phase, sets in content.items()} if content and name == METRICS else content
-        )
+        try:
+            content = records.read_json(self.path / name, "suite" if name.startswith("suites/") else name)
+        except FileNotFoundError:
+            return None
+        records.verify(self.path, name)
+        if name == METRICS:
+            return {phase: current_sets(sets) for phase, sets in content.items()}
+        return content
 
     def table(self, name: str) -> pd.DataFrame | None:
         """A parquet table of the run; None if it does not exist yet."""
-        import pandas as pd
-
         path = self.path / name
-        table = pd.read_parquet(path) if path.exists() else None
-        if table is not None and "probe_set" in table:
+        if not path.exists():
+            return None
+        records.verify(self.path, name)
+        table = read_table(path)
+        if "probe_set" in table:
             for old, new in RENAMED_SETS.items():  # whose samples are named by the set
                 table["probe_set"] = table["probe_set"].replace(old, new)
                 table["sample_id"] = table["sample_id"].str.replace(rf"^{old}-", f"{new}-", regex=True)
@@ -99,77 +126,83 @@ class RunDirectory:
 
     def events(self) -> list[dict[str, Any]]:
         """Every event; a torn last line (the run was killed while writing it) is left out."""
-        path = self.path / "events.jsonl"
-        if not path.exists():
-            return []
-        events = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            events.append(event | {"probe": current_sets(event["probe"])} if "probe" in event else event)
-        return events
+        if (self.path / "run.json").exists():
+            records.verify(self.path, "events.jsonl")
+        return self.log.all()
 
     def append(self, event: dict[str, Any]) -> None:
         """Add an event."""
-        path = self.path / "events.jsonl"
-        try:
-            with path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(event) + "\n")
-        except OSError as error:
-            raise cannot_write(path, error) from error
-
-    def keep_events(self, step: int) -> list[dict[str, Any]]:
-        """Drop events after `step`, and return them."""
-        events = self.events()
-        kept = [e for e in events if e["step"] <= step]
-        write_text(self.path / "events.jsonl", "".join(json.dumps(e) + "\n" for e in kept))
-        return [e for e in events if e["step"] > step]
+        self.log.append(event)
 
     @property
     def weights(self) -> str:
         """The token weights: the run's copy of a saved scorer or a score table, or a scorer's name."""
         weights = str(self.config["weights"])
         copy = self.path / f"weights{Path(weights).suffix}"
+        if copy.suffix in COPIED:
+            records.verify(self.path, copy.name)
         return str(copy) if copy.suffix in COPIED else weights
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.json("run.json") is not None
 
     @property
     def steps(self) -> int:
         """The run's last step: where it ended if it is finished, else where it will end."""
-        return int((self.json("run.json") or self.config["settings"])["steps"])
+        settings = self.config["settings"]
+        return int((self.json("run.json") or settings).get("steps", settings["steps"]))
+
+    def check(self) -> None:
+        """Raise where a file is not what a run writes; of tables and of a finished run's model only the sizes."""
+        job = self.path / JOB
+        if job.exists() and (what := problem(records.read_json(job))):
+            raise Damaged(job, what)
+        finished, _ = self.finished, self.config
+        for name in (METRICS, "cost.json"):
+            self.json(name)
+        if finished:
+            records.verify(self.path, "events.jsonl")
+            records.verify(self.path, "", sizes_only=True)
 
     def status(self) -> dict[str, Any]:
-        """The run's `status`: `finished`, `running`, `queued`, or `unfinished` (stopped, failed or killed).
+        """The run's `status`: `finished`, `running`, `queued`, `unfinished` (stopped, failed or killed) or `damaged`.
 
         With its `reason`, steps done and in all, what it has cost so far, and of a running one steps a second and
-        seconds left (without the last probes).
+        seconds left (without the last probes). It reads the last events only, and never raises for a damaged file.
         """
-        record, events, job = self.json("run.json"), self.events(), job_of(self.path)
-        steps = self.config["settings"]["steps"]
-        status, reason = "unfinished", job.get("reason")
-        if record:
-            status, reason = record["status"], record.get("reason")
-        elif alive(self.path, job):
-            status, reason = job["state"], holder(job)
-        elif job.get("state") in ("running", "queued"):
-            reason = f"its process is gone: {holder(job)}"
-        step = events[-1]["step"] if events else 0
-        rate = rate_of(events) if status == "running" else None
+        status: dict[str, Any] = {"run": str(self.path), "status": "damaged", "reason": None, "step": 0, "steps": 0}
+        status |= {"steps_per_second": None, "seconds_left": None, "flops": None, "seconds": None}
+        try:
+            status |= self._spent()
+            self.check()
+            return status | self._standing(status)
+        except UserError as error:
+            job = job_of(self.path)
+            going = {"status": job.get("state", "running")} if alive(self.path, job) else {}
+            return status | {"reason": str(error)} | going
+
+    def _spent(self) -> dict[str, Any]:
+        """Steps done and in all, and what they cost."""
+        events, cost = self.log.latest(1), self.json("cost.json")
         spent = {name: events[-1].get(f"total_{name}") if events else None for name in ("flops", "seconds")}
-        cost = self.json("cost.json")
-        if cost and (record or not events):
+        if cost and (not events or self.finished):
             spent = {name: cost["total"][name] for name in spent}
-        return {
-            "run": str(self.path),
-            "status": status,
-            "reason": reason,
-            "step": step,
-            "steps": steps,
-            "steps_per_second": rate,
-            "seconds_left": (steps - step) / rate if rate else None,
-            **spent,
-        }
+        return {"step": events[-1]["step"] if events else 0, "steps": self.config["settings"]["steps"], **spent}
+
+    def _standing(self, spent: dict[str, Any]) -> dict[str, Any]:
+        """How the run stands, and why."""
+        record, job = self.json("run.json"), job_of(self.path)
+        if record:
+            return {"status": record["status"], "reason": record.get("reason")}
+        if alive(self.path, job):
+            state = job["state"] if job.get("state") in GOING else "running"
+            rate = rate_of(self.log.latest(RATED + 1)) if state == "running" else None
+            left = (spent["steps"] - spent["step"]) / rate if rate else None
+            return {"status": state, "reason": holder(job), "steps_per_second": rate, "seconds_left": left}
+        gone = f"its process is gone: {holder(job)}" if job.get("state") in GOING else job.get("reason")
+        return {"status": "unfinished", "reason": gone}
 
     def curve(self) -> pd.DataFrame:
         """Metrics over the run: a row a probe and set, with `step` and the `flops` and `seconds` spent up to it."""
@@ -179,7 +212,10 @@ class RunDirectory:
         end = {"flops": math.nan, "seconds": math.nan} | (self.json("cost.json") or {}).get("total", {})
         points: list[tuple[int, Any, float, float]] = [(0, metrics.get("before"), 0.0, 0.0)]
         on_the_way = [e for e in self.events() if "probe" in e and ("after" not in metrics or e["step"] < self.steps)]
-        points += [(e["step"], e["probe"], e["total_flops"], e["total_seconds"]) for e in on_the_way]
+        points += [
+            (e["step"], e["probe"], e.get("total_flops", math.nan), e.get("total_seconds", math.nan))
+            for e in on_the_way
+        ]
         if "after" in metrics:
             points.append((self.steps, metrics["after"], end["flops"], end["seconds"]))
         rows = [
@@ -190,31 +226,15 @@ class RunDirectory:
         return pd.DataFrame(rows)
 
 
-def current_sets(metrics: dict[str, Any]) -> dict[str, Any]:
-    """A probe's metrics by the names that its sets have today."""
-    return {RENAMED_SETS.get(name, name): values for name, values in metrics.items()}
-
-
 def rate_of(events: list[dict[str, Any]]) -> float | None:
     """Steps a second over the last steps, including all that happened between them; None before there are two."""
     last = [e["time"] for e in events[-RATED - 1 :] if "time" in e]
     return (len(last) - 1) / (last[-1] - last[0]) if len(last) > 1 and last[-1] > last[0] else None
 
 
-@contextlib.contextmanager
-def cleanup_on_failure(path: Path) -> Iterator[None]:
-    """Remove a run's directory if it fails before its first step: an answer too long, a full disk."""
-    try:
-        yield
-    except UserError:
-        if not (path / "events.jsonl").exists() or not (path / "events.jsonl").stat().st_size:
-            shutil.rmtree(path)
-        raise
-
-
 def list_runs(root: Path = Path("runs")) -> list[RunDirectory]:
-    """Every run under `root`, oldest first, unfinished ones too."""
-    return [RunDirectory(path.parent) for path in sorted(root.glob("*/config.json")) if is_run(path.parent)]
+    """Every run under `root`, oldest first, unfinished and damaged ones too."""
+    return [RunDirectory(path) for path in sorted(root.glob("*")) if path.is_dir() and is_run(path)]
 
 
 def cost_to_reach(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,14 +13,15 @@ import torch
 
 from workbench.cost import Ledger
 from workbench.errors import UserError
-from workbench.files import cannot_write
+from workbench.files import PART, remove
 from workbench.models import processes
 from workbench.progress import Progress, silent
+from workbench.runs.beginning import begin, check_new, cleanup_on_failure, make
 from workbench.runs.checkpoints import latest_checkpoint
 from workbench.runs.config import Config, new_path
-from workbench.runs.directory import RunDirectory, check_new, cleanup_on_failure
-from workbench.runs.loading import checked_task, load_for, load_inputs
-from workbench.runs.lock import STOP, job_of, run_lock
+from workbench.runs.directory import RunDirectory
+from workbench.runs.loading import checked_task, load_for, load_inputs, located
+from workbench.runs.lock import STOP, Lock, job_of, run_lock
 from workbench.runs.stages import Event, Stages, Stopped
 from workbench.unlearning import Diverged
 
@@ -52,24 +52,23 @@ def start(
     ledger, team = _new_ledger(), processes()
     stages = functools.partial(Stages, ledger=ledger, on_step=on_step, progress=progress, stop=stop)
     with ledger.phase("other"):
-        path = team.gather(path or new_path(config))[0]
+        path, config = team.gather(path or new_path(config))[0], config.absolute()
         with ledger.phase("loading"):
-            config.check()
             if team.main:
-                check_new(path)
+                check_new(path, config.weights)
+            config.check()
             task, lm = load_inputs(config)
         if not team.main:
             team.wait()
             return stages(config, task, lm, RunDirectory(path)).run()
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        with run_lock(path) as write_status, cleanup_on_failure(path), _outcome(write_status, path):
-            directory = RunDirectory.create(path, config)
-            write_status("running")
-            team.wait()
-            return stages(config, task, lm, directory).run()
+        made = make(path, config.weights)
+        with run_lock(path) as lock:
+            check_new(path, config.weights)
+            with cleanup_on_failure(path, made), _outcome(lock, path):
+                directory = begin(path, config)
+                lock("running")
+                team.wait()
+                return stages(config, task, lm, directory).run()
 
 
 def resume(
@@ -78,6 +77,7 @@ def resume(
     on_step: Callable[[Event], None] | None = None,
     progress: Progress = silent,
     stop: Callable[[], bool] | None = None,
+    lock: Lock | None = None,
 ) -> RunDirectory:
     """Continue an unfinished run from its newest checkpoint; the numbers are those of an uninterrupted run.
 
@@ -86,9 +86,12 @@ def resume(
         on_step: as in `start`.
         progress: as in `start`.
         stop: as in `start`.
+        lock: the run's, where this process has it already.
 
     Raises:
-        UserError: the run is finished, another process has it, or this version cannot read its configuration.
+        UserError: the run is finished, another process has it, its configuration is damaged or of another version, or
+            the model or data are not those that it began with. Checkpoints, probes and costs that are damaged are made
+            again, which is said on standard error and in the next event.
         Stopped: as in `start`.
     """
     directory, team, ledger = RunDirectory(path), processes(), _new_ledger()
@@ -96,15 +99,16 @@ def resume(
     if not team.main:
         team.wait()
         return _resumed(directory, ledger, stages)
-    with ledger.phase("other"), run_lock(path) as write_status:
-        if directory.json("run.json"):
+    with ledger.phase("other"), run_lock(path) if lock is None else contextlib.nullcontext(lock) as held:
+        if directory.finished:
             raise UserError(f"{path} is finished; there is nothing to resume")
-        with _outcome(write_status, path):
+        with _outcome(held, path):
             if job_of(path).get("pid") != os.getpid():  # a stop meant for an earlier process
                 (path / STOP).unlink(missing_ok=True)
-            write_status("running")
+            held("running")
             for part in list(path.rglob(".*.part")):  # half-written when the run was killed
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
+                if PART.fullmatch(part.name):
+                    remove(part)
             team.wait()
             return _resumed(directory, ledger, stages)
 
@@ -112,7 +116,7 @@ def resume(
 def _resumed(directory: RunDirectory, ledger: Ledger, stages: Callable[..., Stages]) -> RunDirectory:
     config = directory.read_config()
     with _threads(directory.config.get("threads")):
-        with ledger.phase("loading"):
+        with ledger.phase("loading"), located(config):
             task, lm = checked_task(config), load_for(config)
         return stages(config, task, lm, directory).run()
 
@@ -127,7 +131,7 @@ def _new_ledger() -> Ledger:
 
 
 @contextlib.contextmanager
-def _outcome(write_status: Callable[..., None], path: Path) -> Iterator[None]:
+def _outcome(write_status: Lock, path: Path) -> Iterator[None]:
     """Record in `job.json` how the run ended, whatever ended it."""
     try:
         yield

@@ -11,10 +11,13 @@ from typing import Any
 
 from workbench import models
 from workbench.errors import UserError
-from workbench.files import cannot_write, write_json
+from workbench.files import cannot_write
+from workbench.runs.beginning import begin, check_new, cleanup_on_failure, make
 from workbench.runs.config import Config, new_path
-from workbench.runs.directory import RunDirectory, check_new
-from workbench.runs.lock import JOB, STOP, alive, holder, job_of, run_lock, whois
+from workbench.runs.directory import RunDirectory
+from workbench.runs.events import EventLog
+from workbench.runs.loading import checked_task
+from workbench.runs.lock import STOP, Lock, alive, job_of, run_lock, started_by
 from workbench.runs.scheduler import default_at_once, start_detached
 
 LOG = "log.txt"
@@ -55,12 +58,11 @@ class Job:
 
     def follow(self, every: float = 0.2) -> Iterator[dict[str, Any]]:
         """All events from the first on, each as soon as it is written, until the process has ended."""
-        seen = 0
+        seen, log = 0, EventLog(self.path / "events.jsonl")
         while True:
             going = self.alive  # before reading: so the last events are read after the process has ended
-            events = self.directory.events()
-            if len(events) < seen:  # resumed from an earlier checkpoint
-                seen = len(events)
+            events = log.all()
+            seen = min(seen, len(events))  # fewer where it was resumed from an earlier checkpoint
             yield from events[seen:]
             seen = len(events)
             if not going:
@@ -97,11 +99,10 @@ class Job:
         Raises:
             UserError: it is finished, a process has it, or this version cannot read its configuration.
         """
-        if self.directory.json("run.json"):
+        if self.directory.finished:
             raise UserError(f"{self.path} is finished; there is nothing to resume")
-        if self.alive:
-            raise UserError(f"{self.path} is in use by {holder(job_of(self.path))}; wait for it, or stop it")
-        _spawn(self.path, self.directory.read_config(), at_once or default_at_once())
+        with run_lock(self.path) as lock:
+            _spawn(lock, self.directory.read_config(), at_once or default_at_once())
         return self
 
     def remove(self) -> None:
@@ -127,29 +128,28 @@ def start(config: Config, path: Path | None = None, *, at_once: int | None = Non
         UserError: a name in the configuration is wrong; nothing is written then. Later errors (a text too long, memory)
             become the run's status and reason.
     """
-    path = (path or new_path(config)).absolute()
+    path, config = (path or new_path(config)).absolute(), config.absolute()
+    check_new(path, config.weights)
     config.check()
-    config.task.load()
-    check_new(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    with run_lock(path):
-        RunDirectory.create(path, config)
-    _spawn(path, config, at_once or default_at_once())
+    checked_task(config)
+    made = make(path, config.weights)
+    with run_lock(path) as lock:
+        check_new(path, config.weights)
+        with cleanup_on_failure(path, made):
+            begin(path, config)
+            _spawn(lock, config, at_once or default_at_once())
     return Job(path)
 
 
-def _spawn(path: Path, config: Config, at_once: int) -> None:
-    """Start the process, and record in `job.json` that it waits."""
+def _spawn(lock: Lock, config: Config, at_once: int) -> None:
+    """Start the process, hand the lock over to it, and record in `job.json` that it waits."""
+    path = lock.path
     (path / STOP).unlink(missing_ok=True)
-    child = start_detached("workbench.runs.worker", str(path), str(at_once), at_once=at_once, log=path / LOG)
+    words = ("workbench.runs.worker", str(path), str(at_once), str(lock.file))
+    child = start_detached(*words, at_once=at_once, log=path / LOG, keep_open=lock.file)
     _children.append(child)
     facts = {"needs_bytes": memory_needed(config), "device": config.device or models.default_device()}
-    if job_of(path).get("pid") != child.pid:  # it has not written that itself yet
-        queued = {"since": time.time(), "state": "queued", "reason": None}
-        write_json(path / JOB, whois(child.pid) | queued | facts)
+    started_by(child.pid, path, facts)
 
 
 def memory_needed(config: Config) -> int | None:

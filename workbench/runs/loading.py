@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from workbench.errors import UserError
+from workbench.evals import metric, probe_sets
 from workbench.models import ADAPTER, LanguageModel, load, load_adapter, processes, shard
 from workbench.objectives import objective
 from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
+from workbench.runs.records import verify
+from workbench.runs.stopping import levels
 from workbench.runs.trackers import check_trackers
 from workbench.scorers import scorer
 from workbench.tasks import Task
@@ -39,6 +44,9 @@ def checked_task(config: Config) -> Task:
     """
     check_trackers(config.track)
     task = config.task.load()
+    values = {name: dict.fromkeys(metric, 0.0) for name in probe_sets(task)}
+    for level in levels(config.stop_at, "stop_at"):
+        level.check(values)
     check_processes(config, task)
     preferred_answers(objective[config.objective], task.forget)
     return task
@@ -74,13 +82,34 @@ def load_result(run: RunDirectory, **style: str | None) -> LanguageModel:
     `style` says how prompts are written, as in `models.load`; by default as in the run.
 
     Raises:
-        UserError: the run is not finished.
+        UserError: the run is not finished, a file of it is damaged, or the original model is another than it was.
     """
-    if run.json("run.json") is None:
+    if not run.finished:
         raise UserError(f"{run.path} is not finished, so it has no model yet; resume it first")
-    adapter = run.path / ADAPTER
-    source = str(run.config["model"]) if adapter.exists() else str(run.path / "model")
+    config, adapter = run.read_config(), run.path / ADAPTER
+    verify(run.path, "config.json")
+    verify(run.path, ADAPTER if adapter.exists() else "model")
     names = ("prompt", "date") if style.get("prompt") == "plain" else ("prompt", "system", "date")
-    chosen: dict[str, Any] = {name: style.get(name) or run.config.get(name) for name in names}
-    lm = load(source, precision=run.config["precision"], **chosen)
-    return load_adapter(lm, adapter) if adapter.exists() else lm
+    chosen: dict[str, Any] = {name: style.get(name) or getattr(config, name) for name in names}
+    if not adapter.exists():
+        return load(str(run.path / "model"), precision=config.precision, **chosen)
+    with located(config):
+        lm = load(config.model, precision=config.precision, **chosen)
+    if run.config.get("model_sha256", lm.fingerprint()) != lm.fingerprint():
+        raise UserError(
+            f"{run.path}: {config.model} is not the model that the run began with (its sha256 is another), so the "
+            "adapter does not fit; put that model back"
+        )
+    return load_adapter(lm, adapter)
+
+
+@contextlib.contextmanager
+def located(config: Config) -> Iterator[None]:
+    """Say with an error that a path of the configuration leads nowhere from here."""
+    try:
+        yield
+    except UserError as error:
+        if not (paths := config.missing_files()):
+            raise
+        why = f"the run was made in another directory with the relative path {paths[0]}; resume it from there"
+        raise UserError(f"{error} ({why})") from None

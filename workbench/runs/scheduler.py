@@ -42,15 +42,20 @@ def default_at_once() -> int:
     return 1 if torch.cuda.is_available() else max(1, (os.cpu_count() or 2) // 2)
 
 
-def start_detached(module: str, *arguments: str, at_once: int, log: Path) -> subprocess.Popen[bytes]:
-    """Start a module in a process and a session of its own, with its share of the cores, writing to `log`."""
+def start_detached(module: str, *arguments: str, at_once: int, log: Path, keep_open: int) -> subprocess.Popen[bytes]:
+    """Start a module in a process and a session of its own, with its share of the cores, writing to `log`.
+
+    The open file `keep_open` is open there too, under the same number (not on Windows, which has no such thing).
+    """
+    files = () if os.name == "nt" else (keep_open,)
     environment = {"OMP_NUM_THREADS": str(cores_each(at_once)), **os.environ, "TOKENIZERS_PARALLELISM": "false"}
     environment["WORKBENCH_STARTED"] = str(time.time())
     command = [sys.executable, "-m", module, *arguments]
     with log.open("ab") as out:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=environment
-        )
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=environment,
+            pass_fds=files,
+        )  # fmt: skip
 
 
 class Workers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ Event = dict[str, Any]
 class Stopped(Exception):
     """A run was stopped; its directory can be resumed."""
 
+    resumable = True
+
     def __init__(self, path: Path, step: int) -> None:
         super().__init__(f"stopped at step {step}")
         self.path, self.step = path, step
@@ -48,6 +51,7 @@ class Stages:
     progress: Progress
     stop: Callable[[], bool] | None
     latest: Event = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # for the next event
 
     def __post_init__(self) -> None:
         self.levels = levels(self.config.stop_at, "stop_at")
@@ -57,7 +61,7 @@ class Stages:
         with self.ledger.phase("loading"):
             record_inputs(self.directory, self.task, self.lm)
         with interruptible() as self.interrupted, Trackers(self.config, self.directory) as self.trackers:
-            state = restore(self.directory, self.ledger)
+            state = restore(self.directory, self.ledger, self._say)
             before = self._before()
             run = self._unlearn(state)
             if not run.finished:
@@ -67,7 +71,7 @@ class Stages:
 
     def _before(self) -> Probed:
         """The probes before the run: made now, or by the process that began it."""
-        before = read_before(self.directory)
+        before = read_before(self.directory, self._say)
         if before is None:
             before = self._probe(limit=self.config.probe_limit, progress=self._probing)
             write_before(self.directory, before, self.ledger)
@@ -107,6 +111,8 @@ class Stages:
         if every and step % every == 0 and step < self.config.settings.steps:
             probed = self._probe(step=step, limit=min(self.config.probe_limit or PROBED_DURING, PROBED_DURING))
             event["probe"] = processes().gather(probed.metrics)[0]  # of one process, so that all end together
+        if self.notes:
+            event["notes"], self.notes = self.notes, []
         self.latest = event
         with self.ledger.phase("tracking"):
             total = self.ledger.total
@@ -116,6 +122,12 @@ class Stages:
             self.trackers.log(event)
             if self.on_step is not None:
                 self.on_step(event)
+
+    def _say(self, text: str) -> None:
+        """Say what the run cannot go on with as it was: at once, and in the next event."""
+        self.notes.append(text)
+        if processes().main:
+            print(f"workbench: {self.directory.path}: {text}", file=sys.stderr)
 
     def _probe(self, **options: Any) -> Probed:
         return probe(self.lm, self.task, run=self.directory.name, ledger=self.ledger, **options)

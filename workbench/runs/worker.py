@@ -6,6 +6,7 @@ enough to hold a pool (see `scheduler`). It imports little before its turn, so t
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from workbench.errors import UserError
 from workbench.runs.lock import STOP, alive, job_of, run_lock
 
 LOOK_EVERY = 0.3  # seconds between two looks at the queue
+PATIENCE = 5.0  # seconds to wait until the process that started this one has recorded it
 
 
 def wait_for_turn(path: Path, at_once: int, write_status: Callable[..., None]) -> bool:
@@ -34,8 +36,8 @@ def wait_for_turn(path: Path, at_once: int, write_status: Callable[..., None]) -
         with FileLock(path.parent / ".turns"):
             others = [p.parent for p in path.parent.glob("*/job.json") if p.parent != path]
             jobs = [job for other in others if alive(other, job := job_of(other))]
-            running = sum(job["state"] == "running" for job in jobs)
-            before = sum(job["state"] == "queued" and job["since"] < since for job in jobs)
+            before = sum(job.get("state") == "queued" and job.get("since", since) < since for job in jobs)
+            running = sum(job.get("state") != "queued" for job in jobs)
             if running + before < at_once and (not running or room_for(facts)):
                 write_status("running")
                 return True
@@ -54,21 +56,24 @@ def room_for(facts: dict[str, Any]) -> bool:
     return free_memory(torch.device(facts["device"] or "cpu")) >= facts["needs_bytes"]
 
 
-def work(path: Path, at_once: int) -> int:
-    """Continue a run when it is its turn; returns the exit status."""
+def work(path: Path, at_once: int, lock_file: int | None = None) -> int:
+    """Continue a run when it is its turn, under the lock that was handed over; returns the exit status."""
+    deadline = time.monotonic() + PATIENCE
+    while job_of(path).get("pid") != os.getpid() and time.monotonic() < deadline:
+        time.sleep(0.01)
     try:
-        with run_lock(path) as write_status:
-            if not wait_for_turn(path, at_once, write_status):
+        with run_lock(path, lock_file) as lock:
+            if not wait_for_turn(path, at_once, lock):
                 (path / STOP).unlink()
-                write_status("stopped", "stopped while it waited for its turn")
+                lock("stopped", "stopped while it waited for its turn")
                 return 130
-        from workbench.runs.execution import Stopped, resume
+            from workbench.runs.execution import Stopped, resume
 
-        try:
-            resume(path)
-        except Stopped as stopped:
-            print(f"workbench: {stopped}", file=sys.stderr)
-            return 130
+            try:
+                resume(path, lock=lock)
+            except Stopped as stopped:
+                print(f"workbench: {stopped}", file=sys.stderr)
+                return 130
     except UserError as error:
         print(f"workbench: {error}", file=sys.stderr)
         return 2
@@ -76,4 +81,4 @@ def work(path: Path, at_once: int) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(work(Path(sys.argv[1]).absolute(), int(sys.argv[2])))
+    raise SystemExit(work(Path(sys.argv[1]).absolute(), int(sys.argv[2]), *map(int, sys.argv[3:])))

@@ -18,6 +18,26 @@ COLUMNS = [
     *("segment", "scorer", "step", "score", "span"),
 ]
 
+KINDS = {
+    **dict.fromkeys(("task", "sample_id", "token", "segment", "scorer"), "text"),
+    **dict.fromkeys(("position", "token_id", "start", "end", "step"), "whole numbers"),
+    **{"score": "numbers", "span": "true, false or nothing"},
+}
+
+
+def wrong_columns(table: pd.DataFrame, kinds: dict[str, str] = KINDS) -> str:
+    """The first column that is not of its kind, in words; empty where all are that the table has."""
+    of_kind = {
+        "text": lambda c: pd.api.types.infer_dtype(c, skipna=True) in ("string", "empty"),
+        "whole numbers": lambda c: pd.api.types.is_integer_dtype(c.dtype) and not c.hasnans,
+        "numbers": lambda c: pd.api.types.is_numeric_dtype(c.dtype) and not pd.api.types.is_bool_dtype(c.dtype),
+        "true, false or nothing": lambda c: pd.api.types.infer_dtype(c, skipna=True) in ("boolean", "empty"),
+    }
+    for name, kind in kinds.items():
+        if name in table and not (of_kind[kind](table[name]) or (kind != "whole numbers" and table[name].isna().all())):
+            return f"its column {name} holds {table[name].dtype}, not {kind}"
+    return ""
+
 
 def in_order(tables: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
     """Score tables as one, with the scorers in the order of `names`."""
@@ -29,7 +49,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     """A score table from disk.
 
     Raises:
-        UserError: no such file, not parquet, or columns missing.
+        UserError: no such file, not parquet, or columns missing or of another kind.
     """
     if not path.is_file():
         what = "a directory" if path.is_dir() else "no such file"
@@ -41,6 +61,8 @@ def read_scores(path: Path) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise UserError(f"{path}: no score table, it lacks {', '.join(missing)}; make one with `workbench score`")
+    if wrong := wrong_columns(table):
+        raise UserError(f"{path}: no score table: {wrong}; make one with `workbench score`")
     return table
 
 

@@ -12,6 +12,7 @@ from .settings import epochs as epochs
 from .trainer import Diverged as Diverged
 from .trainer import Trainer as Trainer
 from .trainer import prepare as prepare
+from .trial import check_options as check_options
 from .unlearn import Run as Run
 from .unlearn import finetune as finetune
 from .unlearn import unlearn as unlearn

@@ -15,9 +15,21 @@ RENAMED = {"micro_batch": "micro_batch_size", "retain_level": "retain_eps"}  # o
 BOUNDS = {
     "greater_than_equal": "at least {ge:g}",
     "greater_than": "above {gt:g}",
+    "less_than_equal": "at most {le:g}",
     "less_than": "below {lt:g}",
     "finite_number": "finite",
 }
+SEEDS = 2**40  # torch's generator takes 64 bits, and a seed is multiplied to give each step its own
+LARGEST = 1e15  # of an option
+
+
+def check_finite(options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The options themselves; raises a UserError for a number that is not finite, or beyond all use."""
+    for part in options.values():
+        for name, value in part.items():
+            if isinstance(value, int | float) and not abs(value) <= LARGEST:
+                raise UserError(f"{name} must be a number of at most {LARGEST:g}, not {str(value)[:20]}")
+    return options
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -27,7 +39,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         UserError: a name is unknown, or a value is out of its range.
     """
 
-    steps: int = Field(60, ge=1, description="Optimiser steps.")
+    steps: int = Field(60, ge=1, le=10**9, description="Optimiser steps.")
     batch_size: int = Field(
         32, ge=1, description="Forget samples in a step, over all processes; also retain samples, unless retain_batch."
     )
@@ -52,7 +64,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         False, description="Run training steps, padded, through torch.compile. It takes minutes to begin with, and "
         "no step was faster on the CPU where it was timed.",
     )  # fmt: skip
-    lora_rank: int = Field(8, ge=1, description="Rank of LoRA's factors.")
+    lora_rank: int = Field(8, ge=1, le=65536, description="Rank of LoRA's factors.")
     lora_alpha: float = Field(16.0, gt=0, description="LoRA's update is scaled by lora_alpha / lora_rank.")
     gamma: float = Field(1.0, ge=0, description="Weight of the forget loss.")
     alpha: float = Field(1.0, ge=0, description="Weight of the retain loss, which is not computed at 0.")
@@ -64,14 +76,14 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         "but stays at least 0. 0 keeps alpha fixed.",
     )  # fmt: skip
     retain_eps: float = Field(0.0, ge=0, description="The retain loss that dual ascent tolerates.")
-    seed: int = Field(0, description="Seed of every random source.")
+    seed: int = Field(0, ge=-SEEDS, le=SEEDS, description="Seed of every random source.")
     record_every: int = Field(10, ge=1, description="Steps between two records of the token scores.")
     record_samples: int = Field(
         32, ge=1, description="Forget samples in each record, evenly spread; the first and last record hold all."
     )
     checkpoint_every: int = Field(20, ge=1, description="Steps between two checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the newest checkpoints are kept.")
-    options: dict[str, dict[str, Any]] = Field(
+    options: Annotated[dict[str, dict[str, Any]], AfterValidator(check_finite)] = Field(
         default_factory=dict, description='Keyword arguments of the objective and the scorer: "objective", "weights".'
     )
 

@@ -24,6 +24,8 @@ from workbench.view.widgets.token_payload import CHANGE
 from workbench.view.widgets.token_view import TokenView
 
 SORTS = {"as probed": None, "probability lost": "change", "share of it left": "left", "probability after": "p_after"}
+MOST = 500  # answers of a page: with 4,000 a browser takes a quarter of a minute to open it
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begin a cell that a spreadsheet would compute
 ROWS = 10  # of the list at most, before it scrolls
 NARROW = {"description_width": "64px"}
 
@@ -51,6 +53,8 @@ class ErrorBrowser(Twin, widgets.VBox):
     def __init__(self, run: Path | str) -> None:
         self.run = RunDirectory(Path(run))
         probes = self.run.table("probes.parquet")
+        if probes is not None and "probability" not in probes:
+            raise UserError(f"{self.run.path / 'probes.parquet'} has no column probability; probe the run again")
         if probes is None:
             raise UserError(f"{run} has no probes yet; a run probes before its first and after its last step")
         self.rows = outcomes(probes)
@@ -235,12 +239,15 @@ class ErrorBrowser(Twin, widgets.VBox):
 
     def _export(self, call: Callable[[], Path]) -> str:
         self._keep()
-        return f"{len(self.shown)} answers written to {call()}"
+        path, count = call(), len(self.shown)
+        if path.suffix == ".html" and count > MOST:
+            return f"the first {MOST} of {count} answers written to {path}; CSV and Parquet hold all of them"
+        return f"{count} answers written to {path}"
 
     def export_csv(self, path: Path | None = None) -> Path:
-        """The shown rows as CSV, into the run's directory by default."""
+        """The shown rows as CSV, into the run's directory by default; no cell is a formula to a spreadsheet."""
         path = path or self.run.path / "errors.csv"
-        write_text(path, self.shown.to_csv(index=False))
+        write_text(path, self.shown.map(_plain).rename(columns=_plain).to_csv(index=False))
         return path
 
     def export_parquet(self, path: Path | None = None) -> Path:
@@ -250,27 +257,28 @@ class ErrorBrowser(Twin, widgets.VBox):
         return path
 
     def export_html(self, path: Path | None = None) -> Path:
-        """The shown rows as a page of its own."""
+        """The shown rows as a page of its own, at most `MOST` of them, which it says."""
         path = path or self.run.path / "errors.html"
         filters = [self.outcome.value, self.probe_set.value and f"set {self.probe_set.value}"]
         filters += [f"with “{self.search.value.strip()}”"] if self.search.value.strip() else []
         shown = ", ".join([f"{len(self.shown)} of {len(self.rows)} answers", *filter(None, filters)])
-        write_text(path, page("Errors", self._body(len(self.shown)), subtitle=f"{self.run.name}: {shown}"))
+        write_text(path, page("Errors", self._body(MOST), subtitle=f"{self.run.name}: {shown}"))
         return path
 
     def to_html(self, *, max_samples: int | None = None) -> str:
         """The static twin: the shown answers with their outcomes, diffs, metrics, tags and notes, without scripts.
 
         Args:
-            max_samples: at most so many of them; all by default.
+            max_samples: at most so many of them; `MOST` by default.
         """
-        return style_sheet() + self._body(len(self.shown) if max_samples is None else max_samples)
+        return style_sheet() + self._body(MOST if max_samples is None else max_samples)
 
     def _body(self, count: int) -> Markup:
         answers = [answer_html(row, self._numbers(row)) for row in self.shown.head(count).to_dict("records")]
         body = counts_html(self.rows) + Markup().join(answers)
         if count < len(self.shown):
-            body += Markup('<p class="wb-sub">showing {} of {} answers</p>').format(count, len(self.shown))
+            text = Markup('<p class="wb-sub">showing {} of {} answers; CSV and Parquet hold all of them</p>')
+            body += text.format(count, len(self.shown))
         return body
 
     def __repr__(self) -> str:
@@ -281,6 +289,11 @@ class ErrorBrowser(Twin, widgets.VBox):
 def _key(row: Any) -> str:
     """The name of an answer in the notes' file."""
     return f"{row['probe_set']}/{row['sample_id']}"
+
+
+def _plain(cell: Any) -> Any:
+    """A cell that a spreadsheet shows as text: one that it would compute begins with an apostrophe."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
 def _scores(tokens: pd.DataFrame, last: int) -> pd.DataFrame:

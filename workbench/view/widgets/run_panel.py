@@ -185,8 +185,8 @@ class RunPanel(Twin, widgets.VBox):
         try:
             self._read(job)
         except Exception as error:
-            gone = f"{job.path} is gone; attach to another run, or start one"
-            self.status = gone if not job.path.exists() else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            self.status = reason if job.path.exists() else f"{job.path} is gone; attach to another run, or start one"
             self.failure.value = error_html(self.status)
 
     def _read(self, job: jobs.Job) -> None:
@@ -209,7 +209,7 @@ class RunPanel(Twin, widgets.VBox):
         if not self.job:
             parts.insert(0, Markup('<div class="wb-state">no run yet</div>'))
         try:
-            parts.append(config_html(Config.from_dict(self.job.directory.config) if self.job else self.config()))
+            parts.append(config_html(self.job.directory.read_config() if self.job else self.config()))
         except UserError as error:
             parts.append(error_html(str(error)))
         return render("run.twin", parts=parts)

@@ -11,7 +11,7 @@ import pandas as pd
 import traitlets
 
 from workbench.errors import UserError, unknown
-from workbench.runs import Config, RunDirectory
+from workbench.runs import RunDirectory
 from workbench.view.html import STATIC, Samples, texts_of, token_view
 from workbench.view.widgets.static_twin import FEW, Twin, styles
 from workbench.view.widgets.token_payload import CHANGE, payload
@@ -21,9 +21,12 @@ SCRIPTS = ("elements", "scores", "card", "text", "controls", "view")  # one modu
 
 
 def samples_of(run: RunDirectory) -> dict[Any, tuple[str, str]]:
-    """Question and answer of a run's forget samples; of those it probed, where its task cannot be read any more."""
+    """Question and answer of a run's forget samples; of those it probed, where its task is gone or another by now."""
     try:
-        return {s.id: (s.question, s.answer) for s in Config.from_dict(run.config).task.load(lambda line: None).forget}
+        task = run.read_config().task.load(lambda line: None)
+        if run.config.get("data_sha256", task.fingerprint) != task.fingerprint:
+            raise UserError("the task has changed since the run")
+        return {s.id: (s.question, s.answer) for s in task.forget}
     except (UserError, OSError):
         probes = run.table("probes.parquet")
         return {} if probes is None else texts_of(probes, "forget")
