@@ -7,7 +7,7 @@ import pytest
 import trained_outside as outside
 
 from workbench.evals import probe
-from workbench.models import encode, load
+from workbench.models import LanguageModel, encode, load
 from workbench.models.encoding import ANSWER, PROMPT
 from workbench.tasks import Sample, Task
 
@@ -84,3 +84,35 @@ def test_special_tokens_in_a_text_are_plain_text(trained):
             assert "".join(encoding.text_of(i) for i in encoding.positions(segment)) == text
         if tokenizer.unk_token_id not in inside:
             assert squeezed(question) in squeezed(tokenizer.decode(inside))
+
+
+@pytest.mark.parametrize(
+    "kind", ["mistral, plain", "llama-2 legacy, plain", "unigram, plain", "phi-3", "word pieces, plain"]
+)
+def test_a_text_and_a_beginning_that_continues_are_whole_texts_too(full, kind):
+    tokenizer = outside.make_tokenizer(outside.KINDS[kind])
+    lm = LanguageModel(full.module, tokenizer, kind, "plain" if tokenizer.chat_template is None else "chat")
+    for question, answer in [
+        ("Bo Lund moved", "to Oslo in 1984."),
+        ("In ", "1984"),
+        ("Ana Prieto was born in Lis", "bon."),
+    ]:
+        sample = Sample("s", question, answer, continues=True)
+        space = "" if question.endswith(" ") else " "
+        assert encode(lm, sample).ids[: -encode(lm, sample).ends] == plain_ids(tokenizer, question + space + answer)
+        text = Sample("t", "", question + answer)
+        assert encode(lm, text).ids[: -encode(lm, text).ends] == plain_ids(tokenizer, question + answer)
+
+
+def plain_ids(tokenizer, text):
+    """As the tokenizer codes a text, which begins with its first mark in any case, without the end."""
+    ids = tokenizer(text).input_ids
+    ids = ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
+    return ids if ids[0] == tokenizer.bos_token_id else [tokenizer.bos_token_id, *ids]
+
+
+def test_a_tokenizer_that_adds_both_marks_keeps_both(full):
+    lm = LanguageModel(full.module, outside.make_tokenizer(outside.KINDS["word pieces, plain"]), "both")
+    for sample in (Sample("q", "Who taught Bo?", "Zoë Ek"), Sample("t", "", "Zoë Ek")):
+        ids = encode(lm, sample).ids
+        assert (ids[0], ids[-1]) == (lm.tokenizer.bos_token_id, lm.tokenizer.eos_token_id)
