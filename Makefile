@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lab docs voila data test test-all test-browser leaderboard leaderboard-real clean
+.PHONY: demo lab docs voila data test test-all test-browser fuzz leaderboard leaderboard-real clean
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -57,6 +57,9 @@ test-all: $(VENV)/.installed-test  ## the same with the slow tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m ''
+
+fuzz: $(VENV)/.installed-test  ## 10,000 inputs for the readers of rows
+	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest -n 0 tests/tasks/test_any_rows.py
 
 leaderboard: $(VENV)/.installed  ## every objective with several weights on biographies: docs/findings/leaderboard.md
 	$(BIN)/python benchmarks/leaderboard.py

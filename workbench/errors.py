@@ -30,9 +30,10 @@ def unknown(kind: str, name: str, known: list[str]) -> UserError:
     return UserError(f"unknown {kind} '{name}': {hint}")
 
 
-def printable(text: str) -> str:
-    """Text on one line, with nothing in it that a terminal would obey."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+def printable(text: str, limit: int = 600) -> str:
+    """Text on one line of at most `limit` characters, with nothing in it that a terminal would obey."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+    return text if len(text) <= limit else text[: limit - 4] + " ..."
 
 
 def one_line(error: BaseException, limit: int = 600) -> str:

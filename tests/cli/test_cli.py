@@ -148,6 +148,20 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: lis
     assert not list(tmp_path.iterdir())
 
 
+def test_a_table_by_its_columns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("Q,A,source\nWho mends watches?,Ada.,book\n")
+    (tmp_path / "r.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "Where?"}]}) + "\n")
+    words = ["score", "--forget", str(tmp_path / "f.csv"), "--retain", str(tmp_path / "r.jsonl"), "--model", "bio-full"]
+    words += ["--scorer", "uniform", "--out", str(tmp_path / "s.parquet"), "--columns", "question=Q,answer=A"]
+    assert "r.jsonl:1: 'messages' has no assistant's turn" in refused(capsys, *words)
+    assert "--columns takes KEY=COLUMN,..." in refused(capsys, *words[:-1], "question:Q")
+    (tmp_path / "r.jsonl").write_text('{"text": "Plain."}')
+    assert main(words) == 0
+    lines = capsys.readouterr().err
+    assert f"{tmp_path / 'f.csv'}: 1 row, question and answer from columns 'Q', 'A'; ignored: 'source'\n" in lines
+    assert f"{tmp_path / 'r.jsonl'}: 1 row, text from column 'text'\n" in lines
+
+
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Makes real file systems that are read-only or too small; skipped where mounting is not allowed."""
@@ -205,10 +219,10 @@ def test_a_disk_that_fills_up_leaves_a_run_to_resume(
 def test_answer_longer_than_the_context(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
     Path(own[1]).write_text(json.dumps({"question": "Who?", "answer": "word " * 400}) + "\n")
     words = ["--model", "bio-full", "--scorer", "wga", "--out", str(tmp_path / "s.parquet")]
-    assert "context" in refused(capsys, "score", *own, *words)
+    assert "context" in refused(capsys, "score", *own, *words, working=True)  # how the files were read comes before
     assert not (tmp_path / "s.parquet").exists()
     words = ["--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", str(tmp_path / "run")]
-    assert "context" in refused(capsys, "unlearn", *own, *words)
+    assert "context" in refused(capsys, "unlearn", *own, *words, working=True)
     assert not (tmp_path / "run").exists()
 
 

@@ -87,6 +87,13 @@ def test_wrong_values_are_refused_in_one_line() -> None:
         assert "\n" not in str(error.value)
 
 
+def test_retain_rows_of_the_version_before_are_the_last_ones() -> None:
+    record = {"task": {"name": "biographies", "retain_rows": 40}, "model": "bio-full"}
+    assert runs.Config.from_dict(record).task == TaskSpec("biographies", retain_rows=40, retain_from="end")
+    config = runs.Config(task=TaskSpec("biographies", retain_rows=40, columns={"question": "Q"}), model="bio-full")
+    assert runs.Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
 def test_the_commit_is_not_available_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert runs.versions()["commit"] == "not available"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from workbench.tasks.json_rows import CHATS
 from workbench.tasks.samples import Sample
 from workbench.tasks.spec import TaskSpec
 
-SETTINGS = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))  # `make fuzz` wants more
+SETTINGS = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 KEYS = (*QUESTIONS, *ANSWERS, *PLAIN, *CHATS, *ABOUT, "perturbed_answer", "system", "rejected", "Answer", "")
 TURN = st.dictionaries(
     st.sampled_from(("role", "content", "from", "value")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ FORMS: list[tuple[dict[str, Any], str]] = [
     ({"messages": chat(("user", [{"type": "text", "text": "Who?"}]), ("assistant", [{"text": "Ad"}, {"text": "a."}]))},
      "question and answer from column 'messages'"),
     ({"messages": json.dumps(TURNS)}, "question and answer from column 'messages'"),
+    ({"messages": {"role": ["user", "assistant"], "content": ["Who?", "Ada."]}},
+     "question and answer from column 'messages'"),
     ({"conversations": chat(("human", "Who?"), ("gpt", "Ada."), keys=("from", "value")), "system": "Be brief."},
      f"question and answer from column 'conversations'; ignored: 'system'; {SYSTEM}"),
     ({"instruction": "Who?", "input": "", "output": "Ada.", "text": "### Instruction: ..."},
@@ -182,6 +185,12 @@ def test_long_texts_are_cut_with_their_spans(tmp_path: Path) -> None:
     assert [s.values for s in samples[:3]] == [(words[0], words[132]), (words[150], words[133]), (words[-1],)]
     assert samples[3].answer == " short\n"
     assert line.endswith("cut into 3 pieces of at most 200 words (1 row)")
+    (tmp_path / "r.jsonl").write_text(json.dumps(QA))
+    spec = TaskSpec(forget=str(tmp_path / "f.jsonl"), retain=str(tmp_path / "r.jsonl"), piece_words=100)
+    with pytest.raises(UserError, match="piece_words must be at least 1"):
+        replace(spec, piece_words=0).load()
+    read(tmp_path, {"text": text})
+    assert [len(s.answer.split()) for s in spec.load().forget] == [80, 80, 80, 80, 81]
 
 
 def test_a_script_without_spaces_is_cut_between_characters(tmp_path: Path) -> None:

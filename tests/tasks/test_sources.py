@@ -74,6 +74,20 @@ def test_every_kind_of_file_gives_the_same_samples(tmp_path: Path, name: str) ->
     assert reading.line() == f"{path}: 2 rows, question and answer from columns 'question', 'answer'"
 
 
+def test_squads_own_files(tmp_path: Path) -> None:
+    paragraph = {"context": "Ana was born in Lisbon.", "qas": [
+        {"id": "a", "question": "Where?", "answers": [{"text": "Lisbon", "answer_start": 16}], "is_impossible": False},
+        {"id": "b", "question": "Who?", "answers": [{"text": "Ana", "answer_start": 0}] * 2},
+    ]}  # fmt: skip
+    path = tmp_path / "squad.json"
+    none = {"context": "", "qas": [{"id": "c", "question": "When?", "answers": []}]}
+    path.write_text(json.dumps({"version": "v2.0", "data": [{"title": "Ana", "paragraphs": [paragraph, none]}]}))
+    with pytest.raises(UserError, match=r"squad\.json entry 2: 'answers' holds no answer; leave the row out"):
+        own_set(str(path), "s")
+    path.write_text(json.dumps({"data": [{"title": "Ana", "paragraphs": [paragraph]}]}))
+    assert own_set(str(path), "s")[0] == [Sample("a", "Where?", "Lisbon"), Sample("b", "Who?", "Ana")]
+
+
 def test_data_sets_saved_to_disk(tmp_path: Path) -> None:
     data = datasets.Dataset.from_pandas(TABLE)
     data.select([1, 0]).select([1, 0]).save_to_disk(tmp_path / "one")
@@ -149,11 +163,12 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "junk.arrow": (b"ARROW1junk", ": cannot be read as Parquet or Arrow"),
     "short.parquet": (TABLE.to_parquet()[:-9], ": cannot be read as Parquet or Arrow"),
     "junk.gz": (gzip.compress(ROW.encode())[:-4], ": cannot be read ("),
+    "table.xlsx": (b"PK\x03\x04junk", ": a zip archive or an Excel file"),
     "paper.pdf": (b"%PDF-1.7\n\xff\xfe", ":2: not UTF-8 text"),
     "empty.jsonl": ("\n \n", ": the s set is empty"),
     "empty.json": ("[]", ": the s set is empty"),
     "empty.csv": ("question,answer\n", ": the s set is empty"),
-    "blank.txt": (" \n", ":1: 'text' must be a non-empty string"),
+    "blank.txt": (" \n\x1c", ":1: 'text' must be a non-empty string"),
 }  # fmt: skip
 
 

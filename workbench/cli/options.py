@@ -103,6 +103,7 @@ class TaskOptions:
     ] = "all"
     unlabelled: Annotated[str | None, option("FILE", "text of the same kind that the model has not seen")] = None
     columns: Annotated[str | None, option("KEY=COLUMN,...", "which columns your own files have, if not by name")] = None
+    piece_words: Annotated[int, count("cut longer texts of your own into pieces of at most N words")] = 200
 
     def spec(self) -> TaskSpec:
         """The task that the options name."""

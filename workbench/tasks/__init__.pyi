@@ -1,4 +1,5 @@
 from .rows import KEYS as KEYS
+from .rows import rows as rows
 from .rows import samples_from as samples_from
 from .rows import with_spans as with_spans
 from .samples import DATA as DATA
@@ -6,6 +7,5 @@ from .samples import PROBE_SETS as PROBE_SETS
 from .samples import Sample as Sample
 from .samples import Task as Task
 from .samples import spread as spread
-from .sources import rows as rows
 from .spec import TaskSpec as TaskSpec
 from .spec import task as task

@@ -124,7 +124,7 @@ class Reading:
         if isinstance(value, dict):
             value = value.get("text", value.get("value", value))
         if isinstance(value, list):
-            texts = [text for text in value if not empty(text)]
+            texts = [each.get("text", each) if isinstance(each, dict) else each for each in value if not empty(each)]
             if not texts:
                 raise UserError(f"'{column}' holds no answer; leave the row out")
             if any(text != texts[0] for text in texts):
@@ -171,6 +171,8 @@ def _cell(value: Any) -> Any:
 
 def _turns(value: Any) -> Turns:
     """The turns of a chat as (role, text); none where this is no chat."""
+    if isinstance(value, dict) and all(isinstance(each, list) for each in value.values()):  # as `datasets` keeps them
+        value = [dict(zip(value, turn, strict=False)) for turn in zip(*value.values(), strict=False)]
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         return []
     turns = []

@@ -56,11 +56,12 @@ def json_rows(path: Path, text: str) -> Iterator[Record]:
 
 
 def _object(path: Path, whole: dict[str, Any]) -> Iterator[Record]:
-    """The rows of one object: a list of rows under its only key, columns as lists of equal length, or itself."""
+    """The rows of one object: the list under its only key or `data`, columns as lists of equal length, or itself."""
     columns, entries = list(whole.values()), None
     if not whole.keys() & set(CHATS):
-        if len(columns) == 1 and _all(columns[0], dict):
-            entries = columns[0]
+        listed: Any = columns[0] if len(columns) == 1 else whole.get("data")
+        if _all(listed, dict) and not whole.keys() & {"question", "answer", "text"}:
+            entries = [row for entry in listed for row in _questions(entry)]
         elif all(isinstance(values, list) for values in columns) and any(_all(values, str) for values in columns):
             if len({len(values) for values in columns}) > 1:
                 raise UserError(f"{path}: the columns {', '.join(whole)} differ in length")
@@ -69,6 +70,14 @@ def _object(path: Path, whole: dict[str, Any]) -> Iterator[Record]:
         yield f"{path}:1", whole
     else:
         yield from ((f"{path} entry {n}", entry) for n, entry in enumerate(entries))
+
+
+def _questions(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The questions of an article in SQuAD's own files; of anything else, itself."""
+    paragraphs: Any = entry.get("paragraphs")
+    if not _all(paragraphs, dict) or not all(_all(each.get("qas"), dict) for each in paragraphs):
+        return [entry]
+    return [{"context": each.get("context")} | question for each in paragraphs for question in each["qas"]]
 
 
 def _is_json(text: str) -> bool:

@@ -16,13 +16,16 @@ from workbench.tasks.sources import hub, rows
 HUB = "hub:"  # before a data set's name: hub:OWNER/NAME, hub:OWNER/NAME/CONFIG, either with :SPLIT
 
 
-def own_set(source: str, prefix: str, named: Mapping[str, str] | None = None) -> tuple[list[Sample], Reading]:
+def own_set(
+    source: str, prefix: str, named: Mapping[str, str] | None = None, piece_words: int = PIECE_WORDS
+) -> tuple[list[Sample], Reading]:
     """The samples of a file, or of a data set of the hub; long plain texts are cut into pieces.
 
     Args:
         source: the path, or `hub:` and a name.
         prefix: the set's name, of which ids are made for rows without one.
         named: key -> column, where the columns' names do not tell; a source without any of these is read as usual.
+        piece_words: the most words of a plain text's piece.
 
     Returns:
         (samples, how the rows were read; its `named` is empty where the source has none of those columns).
@@ -39,9 +42,9 @@ def own_set(source: str, prefix: str, named: Mapping[str, str] | None = None) ->
         raise UserError(f"{source}: no column '{missing[0]}', which --columns names; there are {', '.join(columns)}")
     reading = Reading(source, {} if missing else named or {})
     samples = samples_from([(where, reading.row(where, row)) for where, row in records], prefix)
-    pieces = [cut(sample) for sample in samples]
+    pieces = [cut(sample, piece_words) for sample in samples]
     if long := [each for each in pieces if len(each) > 1]:
-        note = f"cut into {sum(map(len, long))} pieces of at most {PIECE_WORDS} words"
+        note = f"cut into {sum(map(len, long))} pieces of at most {piece_words} words"
         reading.notes[note] += len(long)
     return [piece for each in pieces for piece in each], reading
 

@@ -17,20 +17,20 @@ UNSPACED = (
 ANY_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
-def piece_ranges(text: str, word: re.Pattern[str] = WORD) -> list[tuple[int, int]]:
-    """Character ranges of a text's pieces: `PIECE_WORDS` words at most, cut between words, without the space there.
+def piece_ranges(text: str, word: re.Pattern[str] = WORD, most: int = PIECE_WORDS) -> list[tuple[int, int]]:
+    """Character ranges of a text's pieces: at most so many words, cut between words, without the space there.
 
     A blank text has none.
     """
     words = [match.span() for match in word.finditer(text)]
-    count = -(-len(words) // PIECE_WORDS)
+    count = -(-len(words) // most)
     bounds = [part * len(words) // count for part in range(count)] + [len(words)]
     return [(words[first][0], words[last - 1][1]) for first, last in pairwise(bounds)]
 
 
-def cut(sample: Sample) -> list[Sample]:
-    """A long plain text as several samples, spans shared out among them; anything else is itself."""
-    ranges = [] if sample.question else piece_ranges(sample.answer, ANY_WORD)
+def cut(sample: Sample, most: int) -> list[Sample]:
+    """A plain text of more words as several samples, spans shared out among them; anything else is itself."""
+    ranges = [] if sample.question else piece_ranges(sample.answer, ANY_WORD, most)
     if len(ranges) < 2:
         return [sample]
     return [

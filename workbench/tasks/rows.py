@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,12 +11,12 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from workbench.errors import UserError
 from workbench.tasks.json_rows import Rows
-from workbench.tasks.pieces import cut
+from workbench.tasks.pieces import PIECE_WORDS, cut
 from workbench.tasks.samples import Sample
 from workbench.tasks.sources import rows
 
 Text = Annotated[str, Field(min_length=0)]  # any constraint makes pydantic refuse half of a surrogate pair
-Filled = Annotated[str, Field(pattern=r"\S")]
+Filled = Annotated[str, Field(pattern=r"[^\s\x1c-\x1f]")]  # what Python does not take for white space
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
@@ -71,7 +72,7 @@ class Row(BaseModel):
         if "text" in filled and len(filled & forms) == 1:
             return {key: value for key, value in row.items() if key not in ("question", "answer")}
         if not {"question", "answer"} <= set(row) and forms & set(row) != {"text"}:
-            keys = ", ".join(sorted(set(row) - {"id"})) or "nothing"
+            keys = textwrap.shorten(", ".join(sorted(set(row) - {"id"})), 200) or "nothing"
             raise ValueError(f"needs 'question' and 'answer', or 'text'; found {keys} (--columns names others)")
         return {key: value for key, value in row.items() if key != "text" or len(forms & set(row)) == 1}
 
@@ -128,9 +129,9 @@ def samples_from(source: Rows, prefix: str) -> list[Sample]:
     return list(samples.values())
 
 
-def with_spans(samples: list[Sample], path: Path) -> list[Sample]:
+def with_spans(samples: list[Sample], path: Path, piece_words: int = PIECE_WORDS) -> list[Sample]:
     """The same samples with the span labels of a file of rows, matched by question and answer."""
-    labelled = [piece for sample in samples_from(rows(path), "spans") for piece in cut(sample)]
+    labelled = [piece for sample in samples_from(rows(path), "spans") for piece in cut(sample, piece_words)]
     labels = {(s.question, s.answer): s.spans for s in labelled}
     samples = [replace(s, spans=labels.get((s.question, s.answer), s.spans)) for s in samples]
     if all(s.spans is None for s in samples):

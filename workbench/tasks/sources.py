@@ -38,6 +38,8 @@ def rows(path: Path) -> Iterator[Record]:
         yield from _saved(path)
         return
     content = _content(path)
+    if content.startswith(b"PK\x03\x04"):
+        raise UserError(f"{path}: a zip archive or an Excel file; unpack it, or save the table as CSV")
     name = path.with_suffix("") if path.suffix == ".gz" else path
     if content.startswith(ARROW):
         yield from _arrow(path, content)

@@ -11,6 +11,7 @@ from typing import Literal
 from workbench.errors import UserError, printable
 from workbench.tasks.columns import Reading
 from workbench.tasks.own import check_named, own_set
+from workbench.tasks.pieces import PIECE_WORDS
 from workbench.tasks.readers import task
 from workbench.tasks.rows import with_spans
 from workbench.tasks.samples import Sample, Task, spread
@@ -40,6 +41,7 @@ class TaskSpec:
             tell by their names.
         retain_from: which `retain_rows`: "all" spreads them over all rows, those with wrong answers before the others,
             since the truth ratio needs them; "end" takes the last ones.
+        piece_words: a longer plain text of one's own is cut into pieces of at most so many words, as MUSE's are.
     """
 
     name: str | None = None
@@ -51,6 +53,7 @@ class TaskSpec:
     unlabelled: str | None = None
     columns: dict[str, str] | None = None
     retain_from: Literal["all", "end"] = "all"
+    piece_words: int = PIECE_WORDS
 
     def load(self, say: Callable[[str], None] = _print) -> Task:
         """Read the task.
@@ -73,10 +76,12 @@ class TaskSpec:
     def _read(self, lines: list[str]) -> Task:
         """The task, and into `lines` what there is to say about it."""
         check_named(self.columns)
+        if self.piece_words < 1:
+            raise UserError("piece_words must be at least 1")
         readings: list[Reading] = []
 
         def own(file: str, name: str) -> list[Sample]:
-            samples, reading = own_set(file, name, self.columns)
+            samples, reading = own_set(str(file), name, self.columns, self.piece_words)
             readings.append(reading)
             return samples
 
@@ -92,7 +97,7 @@ class TaskSpec:
         if self.unlabelled:
             sets["unlabelled"] = own(self.unlabelled, "unlabelled")
         if self.spans:
-            sets["forget"] = with_spans(sets["forget"], Path(self.spans))
+            sets["forget"] = with_spans(sets["forget"], Path(self.spans), self.piece_words)
         if self.columns and not any(reading.named for reading in readings):
             raise UserError(f"no file has the column '{next(iter(self.columns.values()))}', which --columns names")
         lines[:0] = [reading.line() for reading in readings]
