@@ -11,6 +11,7 @@ import torch
 from workbench.errors import UserError, one_line
 from workbench.models.adapters import base_of, is_adapter, load_adapter
 from workbench.models.catalog import RECORD, locate, read_record
+from workbench.models.checks import check_directory, check_tokenizer, guard_embedding
 from workbench.models.hub import fetch
 from workbench.models.language_model import LanguageModel, Prompt, quiet
 from workbench.models.weights import read_module
@@ -66,16 +67,17 @@ def load(
         source = fetch(name)
         if is_adapter(source):
             return replace(load(source, device=device, precision=precision, prompt=prompt), name=name)
+    if not arguments:
+        check_directory(name, Path(source))
     with quiet():
         module, tokenizer = _from_pretrained(name, source, arguments)
-    if not tokenizer.is_fast:
-        raise UserError(f"model '{name}' has no fast tokenizer; character offsets need one")
+    guard_embedding(name, module, tokenizer)
     module = _own_memory(module.float()).to(device).eval()
     prompt = prompt or _recorded_prompt(source) or ("chat" if tokenizer.chat_template else "plain")
     if prompt == "chat" and not tokenizer.chat_template:
         raise UserError(f"model '{name}' has no chat template; use --prompt plain")
-    precision = precision or choose_precision(device, module.config.hidden_size)
-    return LanguageModel(module, tokenizer, name, prompt, precision, str(source))
+    lm = LanguageModel(module, tokenizer, name, prompt, path=str(source))
+    return replace(lm, precision=precision or choose_precision(device, lm.config.hidden_size))
 
 
 def _device(name: str) -> str:
@@ -92,6 +94,7 @@ def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **arguments)
+        check_tokenizer(name, tokenizer)
         module = read_module(name, source, arguments)
     except UserError:
         raise
