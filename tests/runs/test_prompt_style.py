@@ -10,8 +10,8 @@ import trained_outside as outside
 from runs_of import QUICK, config_of, own_files, series
 
 from workbench import runs
-from workbench.runs import execution
 from workbench.models import LanguageModel, encode, load
+from workbench.runs import execution
 from workbench.tasks import Sample
 
 SAMPLE = Sample("one", "Where?", "There.")

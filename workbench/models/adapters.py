@@ -58,7 +58,7 @@ def choose_trained(lm: LanguageModel, train: str, *, rank: int = 8, scale: float
 
 def decoder_layers(lm: LanguageModel) -> list[Any]:
     """The decoder's layers, first to last, whatever the architecture calls the list."""
-    count = lm.module.config.num_hidden_layers
+    count = lm.config.num_hidden_layers
     lists = [m for m in lm.module.get_decoder().modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
     if not lists:
         raise UserError(f"{lm.name}: its decoder has no list of {count} layers; use train=all or train=lora")

@@ -44,11 +44,11 @@ def _matrix_elements(module: Any) -> int:
 
 def _products(lm: LanguageModel) -> tuple[float, float, float]:
     """FLOPs of one position through the decoder's weights, of one query-key pair, and of one row of logits."""
-    config = lm.module.config
+    config = lm.config
     decoder = sum(p.numel() for p in lm.module.get_decoder().parameters() if p.dim() > 1)
     embeddings = lm.module.get_input_embeddings().weight.numel()
-    heads = config.num_attention_heads
-    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    heads = getattr(config, "num_attention_heads", 0)  # state-space models have none
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // max(heads, 1))
     head = lm.module.get_output_embeddings().weight.numel()
     return 2.0 * (decoder - embeddings), 4.0 * config.num_hidden_layers * width, 2.0 * head
 

@@ -36,7 +36,7 @@ def states_and_head(
     """
     model = lm.module
     inner = [layer for layer in layers if layer != -1]
-    count = model.config.num_hidden_layers + 1
+    count = lm.config.num_hidden_layers + 1
     for layer in inner:
         if not -count <= layer < count:
             raise UserError(f"{lm.name} has layers 0 (embeddings) to {count - 1}, or -1 for the last; not {layer}")
@@ -52,12 +52,17 @@ def states_and_head(
     with lm.autocast():
         out = called(**arguments, use_cache=False, output_hidden_states=bool(inner) or not plain)
     states = {
-        layer: (out.last_hidden_state if plain and layer == -1 else out.hidden_states[layer]).flatten(0, 1)
+        layer: _one_stream(lm, out.last_hidden_state if plain and layer == -1 else out.hidden_states[layer])
         for layer in layers
     }
     places = batch.places(packed)
     rows = (out.last_hidden_state if plain else out.logits).flatten(0, 1)[places - 1]
     return states, places, rows, model.get_output_embeddings() if plain else None
+
+
+def _one_stream(lm: LanguageModel, states: Tensor) -> Tensor:
+    """(B L, d) from a layer's states (B, L, d); Gemma 3n has several streams (S, B, L, d), of which layers use one."""
+    return (states[lm.config.altup_active_idx] if states.dim() == 4 else states).flatten(0, 1)
 
 
 def compiled(lm: LanguageModel) -> Callable[..., Any]:

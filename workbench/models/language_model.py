@@ -55,9 +55,14 @@ class LanguageModel:
         return next(self.module.parameters()).device
 
     @property
+    def config(self) -> Any:
+        """The configuration of the text decoder, which is a part of a multimodal model's."""
+        return self.module.config.get_text_config(decoder=True)
+
+    @property
     def context(self) -> int:
         """Longest sequence in tokens."""
-        return int(getattr(self.module.config, "max_position_embeddings", 0) or 1 << 30)
+        return int(getattr(self.config, "max_position_embeddings", 0) or 1 << 30)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which forward passes run."""

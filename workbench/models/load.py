@@ -11,6 +11,7 @@ import torch
 from workbench.errors import UserError, one_line
 from workbench.models.adapters import base_of, is_adapter, load_adapter
 from workbench.models.catalog import locate
+from workbench.models.checks import check_directory, check_tokenizer, guard_embedding
 from workbench.models.hub import fetch
 from workbench.models.language_model import LanguageModel, Prompt, quiet
 from workbench.models.prompt_style import decided_style, describe, recorded_style
@@ -73,14 +74,15 @@ def load(
         source = fetch(name)
         if is_adapter(source):
             return replace(load(source, device=device, precision=precision, **style), name=name)
+    if not arguments:
+        check_directory(name, Path(source))
     with quiet():
         module, tokenizer = _from_pretrained(name, source, arguments)
-    if not tokenizer.is_fast:
-        raise UserError(f"model '{name}' has no fast tokenizer; character offsets need one")
+    guard_embedding(name, module, tokenizer)
     module = _own_memory(module.float()).to(device).eval()
     style = decided_style(name, recorded_style(style, Path(source)), has_template=bool(tokenizer.chat_template))
-    precision = precision or choose_precision(device, module.config.hidden_size)
-    lm = LanguageModel(module, tokenizer, name, precision=precision, path=str(source), **style)
+    lm = LanguageModel(module, tokenizer, name, path=str(source), **style)
+    lm = replace(lm, precision=precision or choose_precision(device, lm.config.hidden_size))
     describe(lm)
     return lm
 
@@ -99,6 +101,7 @@ def _from_pretrained(name: str, source: str, arguments: dict[str, Any]) -> tuple
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **arguments)
+        check_tokenizer(name, tokenizer)
         module = read_module(name, source, arguments)
     except UserError:
         raise

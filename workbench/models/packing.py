@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from workbench.models.language_model import quiet
+
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
@@ -199,7 +201,7 @@ def packs(lm: LanguageModel, width: int) -> bool:
     # A copy of a tested model has its attention and is tested again; a tested model with "sdpa" is to be padded.
     if model.config._attn_implementation not in ((NAME,) if model in _packs else (NAME, "sdpa")):
         return False
-    limits = [getattr(model.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    limits = [getattr(lm.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     if any(limit is not None and limit < width for limit in limits):
         return False
     if model not in _packs:
@@ -211,11 +213,17 @@ def packs(lm: LanguageModel, width: int) -> bool:
 def attention_by(lm: LanguageModel, name: str) -> Iterator[None]:
     """Use another implementation of attention for a while."""
     before = lm.module.config._attn_implementation
-    lm.module.set_attn_implementation(name)
+    _set_attention(lm.module, name)
     try:
         yield
     finally:
-        lm.module.set_attn_implementation(before)
+        _set_attention(lm.module, before)
+
+
+def _set_attention(model: Any, name: str) -> None:
+    """Choose the implementation of attention; transformers warns of models that have only their own."""
+    with quiet():
+        model.set_attn_implementation(name)
 
 
 def padding(lm: LanguageModel) -> contextlib.AbstractContextManager[None]:
@@ -235,12 +243,12 @@ def _try_packing(lm: LanguageModel) -> bool:
     model, training = lm.module, lm.module.training
     lengths = [3, 5]
     packing = Packing.of(lengths, lm.device)
-    ids = torch.arange(10, device=lm.device).view(2, 5) % model.config.vocab_size
+    ids = torch.arange(10, device=lm.device).view(2, 5) % lm.config.vocab_size
     mask = torch.arange(5, device=lm.device) < torch.tensor(lengths, device=lm.device)[:, None]
     model.eval()
     works = False
     try:
-        model.set_attn_implementation(NAME)
+        _set_attention(model, NAME)
         # Through the whole model, to see whether it passes its arguments on to the decoder.
         packed = model(**packed_arguments(packing, ids, "input_ids"), use_cache=False).logits[0]
         padded = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
@@ -250,5 +258,5 @@ def _try_packing(lm: LanguageModel) -> bool:
     finally:
         model.train(training)
         if not works:
-            model.set_attn_implementation("sdpa")
+            _set_attention(model, "sdpa")
     return works

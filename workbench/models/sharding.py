@@ -32,7 +32,7 @@ def shard(lm: LanguageModel, device: str | None = None, precision: str | None = 
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
     kind = (device or default_device()).partition(":")[0]
-    precision = precision or choose_precision(kind, lm.module.config.hidden_size)
+    precision = precision or choose_precision(kind, lm.config.hidden_size)
     # Autocast would keep a bfloat16 copy of each whole weight for the backward pass, in every process. Gathering layers
     # in bfloat16 avoids the copy. The head stays float32, since measured logits must be float32.
     half = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)

@@ -31,7 +31,7 @@ def load_inputs(config: Config) -> tuple[Task, LanguageModel]:
     task, lm = checked_task(config), load_for(config)
     if is_live(config.weights):
         options = config.settings.options.get("weights", {})
-        scorer[config.weights].function(lm.module.config.hidden_size, **options)  # raises for options that cannot work
+        scorer[config.weights].function(lm.config.hidden_size, **options)  # raises for options that cannot work
     return task, lm
 
 

@@ -59,8 +59,8 @@ def attention_rollout(context: TaskContext, *, target: str = "answer", units: st
 
 def _attention_layers(lm: LanguageModel) -> list[torch.nn.Module]:
     """The attention modules, first layer first; of nested ones the outer, which is what the layer calls."""
-    named = {name: m for name, m in lm.module.named_modules() if name.split(".")[-1] in ATTENTION}
+    named = {name: m for name, m in lm.module.get_decoder().named_modules() if name.split(".")[-1] in ATTENTION}
     outer = [m for name, m in named.items() if not any(name.startswith(f"{other}.") for other in named)]
-    if len(outer) != lm.module.config.num_hidden_layers:
+    if len(outer) != lm.config.num_hidden_layers:
         raise UnsupportedError(f"attention_rollout: the attention modules of {lm.name} were not found")
     return outer

@@ -144,8 +144,9 @@ def sequences_within(lm: LanguageModel, length: int, predicted: int, gradient: b
     A pass keeps about 8 d + 4 f numbers per token (d the model's width, f the MLP's) for each layer, or for two layers
     where no gradient is needed, and 4 rows of logits per predicted token. It may use half of the free memory.
     """
-    config = lm.module.config
+    config = lm.config
     width, inner = config.hidden_size, getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    inner = max(inner) if isinstance(inner, list) else inner  # Gemma 3n has one a layer
     layers = config.num_hidden_layers if gradient else 2
     numbers = length * (8 * width + 4 * inner) * layers + 4 * config.vocab_size * predicted
     room = free_memory(lm.device) // 2 // (4 * numbers)

@@ -85,7 +85,7 @@ def _nothing(width: int, device: str) -> TokenStats:
 
 def check_fits(learned: Learned, lm: LanguageModel) -> None:
     """Raise where a scorer was made for states of another width than the model's."""
-    width, own = learned.state["shift"].numel(), lm.module.config.hidden_size
+    width, own = learned.state["shift"].numel(), lm.config.hidden_size
     if width != own:
         raise UserError(f"the scorer reads states of {width} numbers, and {lm.name} has {own}; use its own model")
 

@@ -59,7 +59,7 @@ def preferred_answers(entry: Spec, samples: list[Sample]) -> list[Sample] | None
 
 def steered_layer(lm: LanguageModel, options: dict[str, Any]) -> int:
     """The layer whose states a run steers or preserves, as an index into the model's hidden states."""
-    return int(options.get("layer", 0)) or max(1, round(RMU_DEPTH * lm.module.config.num_hidden_layers))
+    return int(options.get("layer", 0)) or max(1, round(RMU_DEPTH * lm.config.num_hidden_layers))
 
 
 class ForgetLoss:

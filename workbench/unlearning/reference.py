@@ -72,7 +72,7 @@ class Reference:
 
     def bytes(self, lm: LanguageModel, encodings: list[Encoding]) -> int:
         """Memory that storing the statistics takes."""
-        config = lm.module.config
+        config = lm.config
         wide = config.vocab_size * ("teacher" in self.needs) + config.hidden_size * ("states" in self.needs)
         return 4 * (wide + 2) * sum(len(e.answer_positions) for e in encodings)
 
