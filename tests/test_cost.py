@@ -48,6 +48,19 @@ def test_generation_flops_match_torch(full: LanguageModel, small: Task) -> None:
     assert cost.tokens > sum(len(encode(lm, s, answer=False).ids) for s in small.forget)
 
 
+@pytest.mark.parametrize("train", ["all", "lora", "layers:1-2"])
+@pytest.mark.parametrize("retain_loss", ["states", "nll"])
+def test_rmu_s_backward_pass_ends_at_its_layer(full: LanguageModel, small: Task, train: str, retain_loss: str) -> None:
+    lm = full.frozen_copy()
+    lm.module.set_attn_implementation("eager")
+    token_stats(lm, collate(lm, [encode(lm, small.forget[0])]))
+    settings = Settings(steps=2, batch_size=4, train=train, retain_loss=retain_loss, record_every=2)
+    with FlopCounterMode(display=False) as counter:
+        run = unlearn(lm, small, "rmu", "uniform", settings=settings, in_place=True)
+    assert run.ledger.total.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
+    assert run.ledger.phases["backward"].flops < run.ledger.phases["forget"].flops * (4 if retain_loss == "nll" else 2)
+
+
 @pytest.mark.parametrize("train", ["all", "lora", "layers:2-3"])
 def test_a_whole_run_s_flops_match_torch(full: LanguageModel, small: Task, train: str) -> None:
     """Forward and backward passes, recording, reference and a scorer that learns along: all that ran is counted."""

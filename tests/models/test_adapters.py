@@ -14,13 +14,14 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from workbench import runs
 from workbench.errors import UserError
 from workbench.models.adapters import choose_trained, has_adapter, save_adapter, without_adapter
 from workbench.models.batch import collate
 from workbench.models.encoding import encode
-from workbench.models.flops import backward_share
+from workbench.models.flops import backward_products, flops_of
 from workbench.models.language_model import LanguageModel
 from workbench.models.load import load
 from workbench.models.token_stats import token_stats
@@ -103,13 +104,23 @@ def test_a_run_with_lora_leaves_its_adapter_alone(tmp_path: Path, own: list[str]
     assert after_logp.tolist() == pytest.approx(after["logp"].tolist(), abs=1e-4)
 
 
-def test_what_a_backward_pass_costs(full: LanguageModel) -> None:
-    assert backward_share(full) == 2.0
+@pytest.mark.parametrize("layer", [None, 1, 2, -1])
+@pytest.mark.parametrize("train", ["all", "lora", "layers:0", "layers:3", "layers:1,3"])
+def test_what_a_backward_pass_costs(full: LanguageModel, small: Task, train: str, layer: int | None) -> None:
+    """As torch counts it, for a loss of the answers' likelihood or of one layer's states."""
     lm = full.frozen_copy()
-    choose_trained(lm, "layers:3")
-    assert 0.25 < backward_share(lm) < 0.6  # the states of one layer of four, and that layer's own weights
-    choose_trained(lm, "lora")
-    assert 1 < backward_share(lm) < 1.2
+    lm.module.set_attn_implementation("eager")
+    choose_trained(lm, train)
+    batch = collate(lm, [encode(lm, s) for s in small.forget[:4]])
+    stats = token_stats(lm, batch, extras=False, states=layer)
+    loss = stats.nll.mean() if stats.states is None else (stats.states**2).mean()
+    products = backward_products(lm, layer)
+    if not loss.requires_grad:
+        assert products == (0, 0, 0)
+        return
+    with FlopCounterMode(display=False) as counter:
+        loss.backward()
+    assert flops_of(products, lm, batch) == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from .encoding import Encoding as Encoding
 from .encoding import encode as encode
 from .encoding import end_of_turn as end_of_turn
 from .encoding import in_spans as in_spans
-from .flops import backward_share as backward_share
+from .flops import Products as Products
+from .flops import backward_products as backward_products
+from .flops import count_backward as count_backward
 from .flops import count_forward as count_forward
 from .flops import count_generation as count_generation
 from .flops import forward_flops as forward_flops

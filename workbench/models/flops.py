@@ -12,29 +12,7 @@ from workbench.models.batch import TokenBatch
 from workbench.models.language_model import LanguageModel
 from workbench.models.packing import packs
 
-
-def backward_share(lm: LanguageModel) -> float:
-    """Matrix products of a backward pass, as a multiple of a forward pass's: 2 where everything is trained.
-
-    One part is the gradient of the states, from the head down to the lowest trained layer; the other is the gradient of
-    the trained weights. Where the embeddings are not trained, the lowest layer's attention needs no gradient of its
-    input.
-    """
-    if all(p.requires_grad for p in lm.module.parameters()):
-        return 2.0
-    layers = decoder_layers(lm)
-    trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
-    lowest = 0 if not any(trained) or trained[0] else trained.index(True)
-    head = lm.module.get_output_embeddings().weight
-    every = head.numel() + sum(_matrix_elements(layer) for layer in layers)
-    own = sum(p.numel() for p in lm.module.parameters() if p.requires_grad and p.dim() > 1)
-    readers = [m for name, m in layers[lowest].named_modules() if name.rpartition(".")[2] in READERS]
-    passed = (
-        head.numel()
-        + sum(_matrix_elements(layer) for layer in layers[lowest:])
-        - sum(_matrix_elements(m) for m in readers)
-    )
-    return (passed + own) / every
+Products = tuple[float, float, float]  # FLOPs a position through the decoder, a query-key pair, a row of logits
 
 
 def _matrix_elements(module: Any) -> int:
@@ -42,8 +20,8 @@ def _matrix_elements(module: Any) -> int:
     return sum(p.numel() for p in module.parameters() if p.dim() > 1)
 
 
-def _products(lm: LanguageModel) -> tuple[float, float, float]:
-    """FLOPs of one position through the decoder's weights, of one query-key pair, and of one row of logits."""
+def forward_products(lm: LanguageModel) -> Products:
+    """FLOPs of a forward pass."""
     config = lm.config
     decoder = sum(p.numel() for p in lm.module.get_decoder().parameters() if p.dim() > 1)
     embeddings = lm.module.get_input_embeddings().weight.numel()
@@ -53,13 +31,55 @@ def _products(lm: LanguageModel) -> tuple[float, float, float]:
     return 2.0 * (decoder - embeddings), 4.0 * config.num_hidden_layers * width, 2.0 * head
 
 
+def backward_products(lm: LanguageModel, layer: int | None = None) -> Products:
+    """FLOPs of a backward pass: twice those of a forward pass where everything is trained by the answers' likelihood.
+
+    One half is the gradient of the states, from where the loss is read down to the lowest trained layer; the other is
+    the gradient of the trained weights.
+
+    Args:
+        lm: the model, with gradients on for what is trained.
+        layer: the layer whose states the loss is read from, as an index into the hidden states; None: from the logits.
+    """
+    position, pair, row = forward_products(lm)
+    if layer is None and all(p.requires_grad for p in lm.module.parameters()):
+        return 2 * position, 2 * pair, 2 * row
+    layers, head = decoder_layers(lm), lm.module.get_output_embeddings().weight
+    below = layers if layer is None else layers[: layer % (len(layers) + 1)]
+    to_embeddings = lm.module.get_input_embeddings().weight.requires_grad
+    trained = [to_embeddings or any(p.requires_grad for p in each.parameters()) for each in below]
+    passed = below[trained.index(True) :] if any(trained) else []
+    elements = sum(map(_matrix_elements, passed))
+    if passed and not to_embeddings:
+        elements -= _spared(passed[0])
+    elements += sum(p.numel() for each in below for p in each.parameters() if p.requires_grad and p.dim() > 1)
+    of_head = 0.0 if layer is not None else row * (1 + head.requires_grad)
+    return 2.0 * elements, 2 * pair * len(passed) / len(layers), of_head
+
+
+def _spared(layer: Any) -> int:
+    """Elements of the lowest trained layer's matrices whose input needs no gradient: with LoRA, what reads its input.
+
+    Where the layer's norms are trained too, their gradient runs through the input of all its matrices.
+    """
+    if any(p.requires_grad for p in layer.parameters() if p.dim() < 2):
+        return 0
+    readers = [m for name, m in layer.named_modules() if name.rpartition(".")[2] in READERS]
+    return sum(p.numel() for m in readers for name, p in m.named_parameters() if p.dim() > 1 and "lora_B" not in name)
+
+
 def forward_flops(lm: LanguageModel, batch: TokenBatch) -> float:
-    """FLOPs of a forward pass: the decoder per position, attention per query-key pair, the head per answer token.
+    """FLOPs of a forward pass."""
+    return flops_of(forward_products(lm), lm, batch)
+
+
+def flops_of(products: Products, lm: LanguageModel, batch: TokenBatch) -> float:
+    """FLOPs over a batch: the decoder per position, attention per query-key pair, the head per answer token.
 
     B samples padded to L have B L positions and B L^2 query-key pairs (the masked half is computed too). A packed row
     has no padded positions, and its pairs are those of its groups.
     """
-    position, pair, row = _products(lm)
+    position, pair, row = products
     samples = len(batch.encodings)
     positions, pairs = samples * batch.width, samples * batch.width**2
     if packs(lm, batch.width):
@@ -72,7 +92,7 @@ def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> flo
     """FLOPs of generation with cached keys: the prompt once, then one position per token against all before it."""
     if new < 1:
         return 0.0
-    position, pair, row = _products(lm)
+    position, pair, row = forward_products(lm)
     pairs = length**2 + sum(range(length + 1, length + new))
     return rows * (position * (length + new - 1) + pair * pairs + row * new)
 
@@ -81,6 +101,12 @@ def count_forward(cost: Phase, lm: LanguageModel, batch: TokenBatch, passes: flo
     """Add to a phase a batch's tokens, and its forward FLOPs `passes` times."""
     cost.tokens += batch.tokens
     cost.flops += passes * forward_flops(lm, batch)
+
+
+def count_backward(cost: Phase, lm: LanguageModel, batch: TokenBatch, products: Products) -> None:
+    """Add to a phase a batch's tokens, and the FLOPs of a backward pass of these `backward_products`."""
+    cost.tokens += batch.tokens
+    cost.flops += flops_of(products, lm, batch)
 
 
 def count_generation(cost: Phase, lm: LanguageModel, prompts: Tensor, new: int) -> None:

@@ -18,12 +18,14 @@ from workbench.cost import Ledger
 from workbench.errors import UserError
 from workbench.models import (
     LanguageModel,
+    Products,
     TokenStats,
-    backward_share,
+    backward_products,
     choose_trained,
     collate,
     collected,
     compiled,
+    count_backward,
     count_forward,
     out_of_memory,
     processes,
@@ -87,7 +89,7 @@ class Trainer:
             self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         self.samplers = [loss.batches for loss in (forget, retain) if loss is not None]
-        self.backward_share = backward_share(lm)
+        self._backward_products: dict[int | None, Products] = {}
         self._gpus = [lm.device] if lm.device.type == "cuda" else []
 
     def pretrain_scorer(self) -> None:
@@ -227,7 +229,14 @@ class Trainer:
         with self.ledger.phase("backward") as phase:
             total.backward()
             for each_batch in batches:
-                count_forward(phase, self.lm, each_batch, passes=self.backward_share)
+                count_backward(phase, self.lm, each_batch, self._products([loss.layer for loss, _ in pairs]))
+
+    def _products(self, layers: list[int | None]) -> Products:
+        """FLOPs of a backward pass of losses that are read from these layers' states (None: from the logits)."""
+        highest = None if None in layers else max(layer for layer in layers if layer is not None)
+        if highest not in self._backward_products:
+            self._backward_products[highest] = backward_products(self.lm, highest)
+        return self._backward_products[highest]
 
     @property
     def micro_batch_size(self) -> int:
