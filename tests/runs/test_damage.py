@@ -140,10 +140,7 @@ def look(case: tuple[str, Path, str], reader: str, whole: dict[str, Path], own: 
     shutil.rmtree(path, ignore_errors=True)
     shutil.copytree(whole[name], path)
     damage(path / file, kind, random.Random(f"{case} {reader}"))
-    before = (path / file).read_bytes()
     line = read(reader, root, path, own)
-    if reader in ("report", "TokenView", "ErrorBrowser", "show", "probe") and name != "unfinished":
-        assert (path / file).read_bytes() == before
     if reader == "resume" and name == "unfinished" and (path / "run.json").exists():
         if line:
             return "said"

@@ -16,7 +16,6 @@ from workbench.runs.config import RENAMED_SETS, Config, versions
 from workbench.runs.events import EventLog, current_sets
 from workbench.runs.lock import GOING, JOB, alive, holder, job_of, problem
 from workbench.runs.records import METRICS, Damaged
-from workbench.runs.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,6 +115,8 @@ class RunDirectory:
         path = self.path / name
         if not path.exists():
             return None
+        from workbench.runs.tables import read_table  # loads torch, which the other files of a run do without
+
         records.verify(self.path, name)
         table = read_table(path)
         if "probe_set" in table:

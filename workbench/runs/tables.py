@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import pandas as pd
+
+from workbench.evals import metric
+from workbench.files import parse_json
 from workbench.runs.records import Damaged
 from workbench.scorers import wrong_columns
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-TEXT, WHOLE, NUMBER = "text", "whole numbers", "numbers"
-OF_ANSWER = {"phase": TEXT, "probe_set": TEXT, "sample_id": TEXT}
-PROBES = OF_ANSWER | {"prompt": TEXT, "answer": TEXT, "generation": TEXT}
-TOKENS = OF_ANSWER | {"position": WHOLE, "token": TEXT, "start": WHOLE, "end": WHOLE, "logp": NUMBER}
-SCORES = {"sample_id": TEXT, "position": WHOLE, "token": TEXT, "start": WHOLE, "end": WHOLE} | {
-    "segment": TEXT, "scorer": TEXT, "step": WHOLE, "score": NUMBER
-}  # fmt: skip
-NEEDED = {"probes.parquet": PROBES, "tokens.parquet": TOKENS, "scores.parquet": SCORES}
+TEXT, WHOLE, NUMBER, FLAG = "text", "whole numbers", "numbers", "true, false or nothing"
+ANSWER = {"phase": TEXT, "probe_set": TEXT, "sample_id": TEXT}
+TOKEN = {"sample_id": TEXT, "position": WHOLE, "token": TEXT, "start": WHOLE, "end": WHOLE}
+NEEDED = {
+    "probes.parquet": ANSWER | {"prompt": TEXT, "answer": TEXT, "generation": TEXT},
+    "tokens.parquet": ANSWER | TOKEN | {"logp": NUMBER, "rank": NUMBER},
+    "scores.parquet": TOKEN | {"segment": TEXT, "scorer": TEXT, "step": WHOLE, "score": NUMBER},
+}
+OTHER = {"span": FLAG, "alternatives": TEXT, "entropy": NUMBER, "step": WHOLE, "token_id": WHOLE}
+ROW = {  # what names a row
+    "probes.parquet": ["phase", "probe_set", "sample_id"],
+    "tokens.parquet": ["phase", "probe_set", "sample_id", "position"],
+    "scores.parquet": ["scorer", "step", "segment", "sample_id", "position"],
+}
 PHASES = {"before", "after"}
 
 
@@ -26,19 +33,39 @@ def read_table(path: Path) -> pd.DataFrame:
     """A parquet table of a run.
 
     Raises:
-        Damaged: it is not parquet, or a column is missing or of another kind.
+        Damaged: it is not parquet, a column is missing or of another kind, or a row stands twice.
     """
-    import pandas as pd
-
     try:
         table = pd.read_parquet(path)
     except Exception as error:  # whatever pyarrow raises for bytes that mean nothing
         raise Damaged(path, f"not parquet ({type(error).__name__})") from None
-    needed = NEEDED.get(path.name, {})
-    if missing := [name for name in needed if name not in table]:
-        raise Damaged(path, f"it lacks {', '.join(missing)}")
-    if what := wrong_columns(table, needed | {"span": "true, false or nothing"}):
+    if what := _wrong(path.name, table):
         raise Damaged(path, what)
-    if "phase" in needed and not set(table["phase"]) <= PHASES:
-        raise Damaged(path, "a phase is neither before nor after")
     return table
+
+
+def _wrong(name: str, table: pd.DataFrame) -> str:
+    """What is wrong with a table of this name; empty for nothing."""
+    needed = NEEDED.get(name, {})
+    if missing := [column for column in needed if column not in table]:
+        return f"it lacks {', '.join(missing)}"
+    if what := wrong_columns(table, OTHER | dict.fromkeys(metric, NUMBER) | needed):
+        return what
+    if "phase" in needed and not set(table["phase"]) <= PHASES:
+        return "a phase is neither before nor after"
+    if name in ROW and table.duplicated(ROW[name]).any():
+        return "a row stands twice"
+    if "alternatives" in table and not all(map(_alternatives, table["alternatives"])):
+        return "its column alternatives holds no tokens with probabilities"
+    return ""
+
+
+def _alternatives(text: Any) -> bool:
+    """Whether a text is the JSON of the most probable tokens, or nothing."""
+    if not isinstance(text, str) or not text:
+        return True
+    try:
+        pairs = parse_json(text)
+        return all(isinstance(token, str) and 0 <= chance <= 1.0001 for token, chance in pairs)
+    except (ValueError, TypeError):
+        return False

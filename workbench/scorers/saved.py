@@ -71,7 +71,7 @@ def load_scorer(path: Path, device: str = "cpu") -> Any:
         made = KINDS[metadata["kind"]](**json.loads(metadata["options"]), state=state, device=device)
         made.scores(_nothing(state["shift"].numel(), device))  # every tensor is there and fits
         return made
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, OSError) as error:
         raise UserError(
             f"{path}: no learned scorer ({type(error).__name__}); make one with `workbench score --save`"
         ) from error

@@ -43,7 +43,8 @@ class ScoreFile:
         if other:
             what = other[0].replace("_", " ")
             raise UserError(f"{self.path} has another {what}; leave --resume out, or name a new --out")
-        self._notes = dict(table.attrs["notes"])
+        notes = table.attrs.get("notes")
+        self._notes = dict(notes) if isinstance(notes, dict) else {}
         self._tables = {str(name): part for name, part in table.groupby("scorer", sort=False)}
         self.missing = [n for n in self.names if self._notes.get(n, {}).get("options") != self.options.get(n, {})]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from workbench.errors import UserError
-from workbench.files import write_json
+from workbench.files import parse_json, write_json
 
 FILE = "notes.json"
 Mark = dict[str, str]
@@ -31,7 +30,7 @@ class AnswerNotes:
 
     def _read(self) -> dict[str, Mark]:
         try:
-            marks = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+            marks = parse_json(self.path.read_bytes()) if self.path.exists() else {}
             return {str(key): {"tags": str(m["tags"]), "note": str(m["note"])} for key, m in marks.items()}
         except (ValueError, AttributeError, TypeError, KeyError):
             raise UserError(f"{self.path} does not hold tags and notes as JSON; mend it or move it away") from None
