@@ -139,7 +139,7 @@ def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True) -> Encodin
     if len(tokens) > lm.context:
         raise UserError(
             f"sample '{sample.id}' has {len(tokens)} tokens and the context of {lm.name} holds {lm.context}; "
-            "shorten the text or choose a model with a longer context"
+            "shorten the text (plain texts: --piece-words) or choose a model with a longer context"
         )
     ids, segments, ranges = zip(*tokens, strict=True) if tokens else ((), (), ())
     return Encoding(sample, list(ids), list(segments), list(ranges))
