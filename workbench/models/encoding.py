@@ -98,7 +98,7 @@ def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True) -> Encodin
     if len(ids) > lm.context:
         raise UserError(
             f"sample '{sample.id}' has {len(ids)} tokens and the context of {lm.name} holds {lm.context}; "
-            "shorten the text or choose a model with a longer context"
+            "shorten the text (plain texts: --piece-words) or choose a model with a longer context"
         )
     length, ends = len(sample.answer), len(suffix) + sum(token.segment == END for token in tokens)
     own = {SPACE: (ANSWER, (0, 0)), END: (ANSWER, (length, length))}

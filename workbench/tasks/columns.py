@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -156,9 +157,10 @@ def _count(n: int) -> str:
     return f"{n} row" if n == 1 else f"{n} rows"
 
 
-def _plain(name: Any) -> str:
+@functools.lru_cache(maxsize=1000)
+def _plain(name: str) -> str:
     """A column's name as we would write it."""
-    return str(name).strip().casefold().replace(" ", "_")
+    return name.strip().casefold().replace(" ", "_")
 
 
 def _cell(value: Any) -> Any:
@@ -189,8 +191,15 @@ def _turns(value: Any) -> Turns:
 
 def _refuse_misspelt(columns: dict[str, str], where: str) -> None:
     """Raise for a key that is nearly ours, unless ours is there too or the key has a meaning of its own."""
-    known = {*KEYS, *QUESTIONS, *ANSWERS, *PLAIN, *CHATS, "perturbed_answer"}
     for key, name in columns.items():
-        close = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.85)
-        if close and key not in known and close[0] not in columns:
-            raise UserError(f"{where}: unknown key '{name}': did you mean {close[0]}?")
+        meant = _meant(key)
+        if meant and meant not in columns:
+            raise UserError(f"{where}: unknown key '{name}': did you mean {meant}?")
+
+
+@functools.lru_cache(maxsize=1000)  # every row has the same keys
+def _meant(key: str) -> str:
+    """The key that this one is nearly; none where it has a meaning of its own."""
+    if key in {*KEYS, *QUESTIONS, *ANSWERS, *PLAIN, *CHATS, "perturbed_answer"}:
+        return ""
+    return next(iter(difflib.get_close_matches(key, KEYS, n=1, cutoff=0.85)), "")
