@@ -65,7 +65,7 @@ MODELS = [
         "head_dim": 8, "num_kv_shared_layers": 0, "laurel_rank": 4,
         "layer_types": ["sliding_attention", "full_attention"], "hidden_size_per_layer_input": 8, "altup_num_inputs": 2,
         "activation_sparsity_pattern": None, "vocab_size_per_layer_input": VOCABULARY}),
-    Tiny("Phi-3", "phi3", "LlamaTokenizer", BPE, {"pad_token_id": 0}),
+    Tiny("Phi-3", "phi3", "LlamaTokenizer", BPE),
     Tiny("OLMo 2", "olmo2", "GPT2Tokenizer"),
     Tiny("GPT-2", "gpt2", "GPT2Tokenizer", sizes=GPT2),
     Tiny("GPT-NeoX", "gpt_neox", "GPTNeoXTokenizer"),
@@ -140,11 +140,13 @@ def _merges(tokenizer: Tokenizer) -> list[list[str]]:
     return list(json.loads(tokenizer.to_str())["model"]["merges"])
 
 
-def build_model(tiny: Tiny, vocabulary: int, seed: int = 0) -> Any:
-    """A random model in float32."""
+def build_model(tiny: Tiny, tokenizer: Any, seed: int = 0) -> Any:
+    """A random model in float32 with the tokenizer's ids."""
     torch.manual_seed(seed)
+    ids = {f"{end}_token_id": getattr(tokenizer, f"{end}_token_id") for end in ("bos", "eos", "pad")}
+    ids["vocab_size"] = len(tokenizer)
     if tiny.kind == "gemma3":
-        text = SIZES | {"vocab_size": vocabulary, "head_dim": 8, "sliding_window": 64}
+        text = SIZES | ids | {"head_dim": 8, "sliding_window": 64}
         vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
                   "image_size": 16, "patch_size": 8}  # fmt: skip
         config: Any = transformers.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
@@ -152,7 +154,7 @@ def build_model(tiny: Tiny, vocabulary: int, seed: int = 0) -> Any:
         plain = transformers.AutoConfig.for_model(tiny.kind)
         known = {key: value for key, value in SIZES.items() if hasattr(plain, key)}
         config = transformers.AutoConfig.for_model(
-            tiny.kind, **known | {"vocab_size": vocabulary, "tie_word_embeddings": False} | tiny.sizes
+            tiny.kind, **known | ids | {"tie_word_embeddings": False} | tiny.sizes
         )
     return transformers.AutoModelForCausalLM.from_config(config).eval()
 
@@ -160,7 +162,7 @@ def build_model(tiny: Tiny, vocabulary: int, seed: int = 0) -> Any:
 def build(tiny: Tiny, folder: Path, texts: Sequence[str]) -> Path:
     """Save the model with its tokenizer, and return the directory."""
     tokenizer = build_tokenizer(tiny, texts)
-    model = build_model(tiny, len(tokenizer))
+    model = build_model(tiny, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -69,7 +69,8 @@ def _add_lora(lm: LanguageModel, rank: int, scale: float, seed: int) -> None:
     from peft import LoraConfig
 
     config = LoraConfig(r=rank, lora_alpha=scale, target_modules=_lora_targets(lm), task_type="CAUSAL_LM")  # type: ignore[arg-type]
-    with torch.random.fork_rng([lm.device] if lm.device.type == "cuda" else []):
+    with torch.random.fork_rng([lm.device] if lm.device.type == "cuda" else []), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that GPT-2's layers are transposed, as peft has noticed itself
         torch.manual_seed(seed)
         lm.module.add_adapter(config)
 
