@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workbench.tasks import TaskSpec
 
 Prompt = Literal["chat", "plain"]
+Precision = Literal["float32", "bfloat16"]
 
 
 def command(function: Callable[..., Any]) -> Callable[..., None]:
@@ -114,9 +115,7 @@ class ModelOptions:
     model: Annotated[str, option("M", "built-in or hub name, directory, .gguf file")]
     prompt: Annotated[Prompt | None, typer.Option(help="default: as recorded, else chat if it can")] = None
     device: Annotated[str | None, option("DEVICE", "cpu, cuda, cuda:1, ...")] = None
-    precision: Annotated[
-        Literal["float32", "bfloat16"] | None, typer.Option(help="default: as the hardware allows")
-    ] = None
+    precision: Annotated[Precision | None, typer.Option(help="default: as the hardware allows")] = None
 
     def load(self) -> LanguageModel:
         """The model that the options name."""

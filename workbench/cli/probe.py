@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.console import Progress
-from workbench.cli.options import Prompt, TaskOptions, command, count, option
+from workbench.cli.options import Precision, Prompt, TaskOptions, command, count, option
 from workbench.errors import UserError
 from workbench.files import writable, write_json, write_table
 from workbench.runs import uninterrupted
@@ -34,6 +34,7 @@ def probe(
     model: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL")],
     task: ProbedTask,
     prompt: Annotated[Prompt | None, typer.Option(help="default: as recorded, else chat if it can")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="default: as recorded, or as the hardware allows")] = None,
     probe_limit: Annotated[int | None, count("at most N samples a set")] = None,
     out: Annotated[Path | None, option("FILE.parquet", "every answer with its metrics")] = None,
     suite: Annotated[str, option("S", "basic, tofu, muse or rwku: set-level metrics")] = "basic",
@@ -64,7 +65,7 @@ def probe(
     loaded = task.spec().load()
     if relearn:
         evals.taught(loaded, relearn_share, 0)  # refuses a share that leaves nothing
-    lm = load_any(model, prompt)
+    lm = load_any(model, prompt, precision=precision)
     compared = compared_with(reference, lm) if reference else None
     shared: dict[str, Any] = {"limit": probe_limit, "convention": convention, "progress": Progress()}
     probed = evals.probe(lm, loaded, **shared)
@@ -90,14 +91,17 @@ def probe(
     return result
 
 
-def load_any(name: str, prompt: Prompt | None, **like: Any) -> LanguageModel:
-    """A model, or the model that a run left; `like`: further arguments of `models.load`."""
+def load_any(
+    name: str, prompt: Prompt | None, *, precision: Precision | None = None, device: str | None = None
+) -> LanguageModel:
+    """A model, or the model that a run left, in the run's number format unless one is given."""
     from workbench.models import load
     from workbench.runs import RunDirectory, is_run, load_result
 
     if is_run(Path(name)):
-        return load_result(RunDirectory(Path(name)), prompt)
-    return load(name, prompt=prompt, **like)
+        lm = load_result(RunDirectory(Path(name)), prompt)
+        return replace(lm, precision=precision) if precision else lm
+    return load(name, prompt=prompt, precision=precision, device=device)
 
 
 def compared_with(name: str, lm: LanguageModel) -> LanguageModel | dict[str, Any]:

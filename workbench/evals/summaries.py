@@ -6,6 +6,8 @@ A summary is a function of an `Evaluation` that returns a number; it also writes
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ from workbench.evals.probes import Probed, probed_samples
 from workbench.evals.spec import MetricSpec
 from workbench.models import LanguageModel
 from workbench.registry import Registry
+from workbench.scorers import MEMORISED
 from workbench.tasks import Task
 
 summary = Registry("summary", MetricSpec)
@@ -72,8 +75,15 @@ class Evaluation:
             options: dict[str, Any] = {"reference": reference, "limit": self.limit, "convention": self.convention}
             options["batch_size"] = min(16, self.batch_size)
             sets = (members(self.task), nonmembers(self.task))
+            names = list(dict.fromkeys([*names, "mia_loss"]))
             forget, unseen = (membership_scores(lm, samples, names, **options) for samples in sets)
             self._scores[of_reference] = forget, unseen
+            if (nll := float(unseen["mia_loss"].mean())) < MEMORISED:
+                warnings.warn(
+                    f"{lm.name} seems to know the text that stands for unseen text (mean NLL {nll:.2f}), so that its "
+                    "membership attacks say little; give text that it was not trained on as nonmembers",
+                    stacklevel=2,
+                )
         return self._scores[of_reference]
 
     def auc(self, name: str, parts: Parts) -> float:
@@ -83,6 +93,8 @@ class Evaluation:
             raise NotAvailable("needs a reference model")
         forget, unseen = self.scores()
         parts |= {"forget_samples": len(forget), "nonmember_samples": len(unseen)}
+        if math.isfinite(nll := float(unseen["mia_loss"].mean())):
+            parts["nonmember_nll"] = nll  # near 0: the model knows them, and the AUC says little
         return auc(forget[name], unseen[name])
 
     def earlier_part(self, name: str, part: str) -> Any:
