@@ -24,6 +24,7 @@ from workbench.scorers import MEMORISED
 from workbench.tasks import Task
 
 summary = Registry("summary", MetricSpec)
+KNOWN = 0.1  # nats per token below which any text has been learned; other text of one form can be at 0.4
 Parts = dict[str, Any]
 
 
@@ -78,13 +79,19 @@ class Evaluation:
             names = list(dict.fromkeys([*names, "mia_loss"]))
             forget, unseen = (membership_scores(lm, samples, names, **options) for samples in sets)
             self._scores[of_reference] = forget, unseen
-            if (nll := float(unseen["mia_loss"].mean())) < MEMORISED:
+            if not of_reference and self._knows(nll := float(unseen["mia_loss"].mean())):
                 warnings.warn(
                     f"{lm.name} seems to know the text that stands for unseen text (mean NLL {nll:.2f}), so that its "
-                    "membership attacks say little; give text that it was not trained on as nonmembers",
+                    "membership attacks say little; give text that it was not trained on (--unlabelled)",
                     stacklevel=2,
                 )
         return self._scores[of_reference]
+
+    def _knows(self, nll: float) -> bool:
+        """Whether a mean NLL is that of known text: next to nothing, or low and no higher than twice retain text's."""
+        perplexity = self.probed.metrics["retain"]["perplexity"]
+        kept = 0.0 if is_missing(perplexity) else math.log(perplexity)
+        return nll < max(KNOWN, min(MEMORISED, 2 * kept))
 
     def auc(self, name: str, parts: Parts) -> float:
         """An attack's AUC; its parts are how many texts it compares."""
