@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import forked
+import numpy as np
 import pytest
 import torch
 from widget_page import browser
@@ -37,6 +38,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def compare(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
+    """Compare numbers with those of a plain re-derivation; the largest difference goes into the table at the end."""
+
+    def differences(name: str, ours: Any, theirs: Any, *, rel: float = 1e-4, abs: float = 1e-6) -> None:
+        values, expected = (np.asarray(each, dtype=float).ravel() for each in (ours, theirs))
+        np.testing.assert_allclose(values, expected, rtol=rel, atol=abs, err_msg=name)
+        record_property("oracle", [name, len(values), float(np.abs(values - expected).max(initial=0))])
+
+    return differences
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the oracle tests compared: the largest difference of each name over all tests, from every worker."""
+    largest: dict[str, tuple[int, float]] = {}
+    for report in terminalreporter.getreports("passed"):
+        for name, count, difference in (value for key, value in report.user_properties if key == "oracle"):
+            numbers, most = largest.get(name, (0, 0.0))
+            largest[name] = numbers + count, max(most, difference)
+    if largest:
+        terminalreporter.section("largest differences from plain re-derivations")
+    for name, (numbers, most) in sorted(largest.items()):
+        terminalreporter.write_line(f"{name:58} {numbers:6} numbers   {most:.1e}")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 from commandline import refused, run, told
 
 from workbench.evals.metrics import metric
+from workbench.models.language_model import LanguageModel
 from workbench.tasks.samples import Task
 
 LIMIT = ["--probe-limit", "6"]
@@ -144,3 +145,16 @@ def test_general_abilities(
     assert any(line.split()[:2] == ["tiny", "acc,none"] for line in lines)
     assert "no such file" in refused(capsys, "probe", "bio-full", *own, "--general", "none.yaml")
     assert "no task 'arc_eas'" in refused(capsys, "probe", "bio-full", *own, "--general", "arc_eas")
+
+
+def test_the_number_format_of_a_probe(capsys: pytest.CaptureFixture[str], own: list[str], full: LanguageModel) -> None:
+    """`--precision` sets the format of products; by default it is the recorded one, or what the hardware allows."""
+    found = {
+        precision: run(capsys, "probe", "bio-full", *own, *LIMIT, "--precision", precision)["metrics"]
+        for precision in ("float32", "bfloat16")
+    }
+    exact, rough = (values["retain"]["perplexity"] for values in found.values())
+    assert exact != rough
+    assert exact == pytest.approx(rough, rel=0.02)
+    assert run(capsys, "probe", "bio-full", *own, *LIMIT)["metrics"] == found[full.precision]
+    assert "float16" in refused(capsys, "probe", "bio-full", *own, "--precision", "float16")

@@ -22,7 +22,8 @@ from workbench.evals.summaries import summary
 from workbench.models import collate, encode, token_stats
 from workbench.models.language_model import LanguageModel
 from workbench.scorers import scorer
-from workbench.tasks.samples import Task
+from workbench.tasks.rows import rows, samples_from
+from workbench.tasks.samples import DATA, Task
 from workbench.unlearning import Settings, score_task
 
 FINITE = {"uniform", "random", "position", "spans"}  # what does not ask the model
@@ -50,7 +51,8 @@ def task(small: Task) -> Task:
     """With a nonmember set and a question of every kind."""
     sizes = {"forget": 4, "retain": 8, "neighbours": 3, "general": 3}
     sets = {name: small.sets[name][:size] for name, size in sizes.items()}
-    return replace(small, sets=sets | {"nonmembers": small.retain[8:12]})
+    unseen = samples_from(rows(DATA / "biographies" / "nonmembers.jsonl"), "nonmembers")
+    return replace(small, sets=sets | {"nonmembers": unseen[:4]})
 
 
 def test_a_token_that_nothing_is_known_of(broken: LanguageModel, task: Task) -> None:

@@ -18,6 +18,7 @@ from workbench.models.language_model import LanguageModel
 from workbench.tasks.samples import Task
 
 
+@pytest.mark.oracle
 def test_greedy_is_the_argmax_loop(full: LanguageModel, small: Task) -> None:
     lm = full.frozen_copy()
     lm.module.generation_config = GenerationConfig(repetition_penalty=5.0, temperature=0.3, do_sample=True, top_k=5)

@@ -156,3 +156,12 @@ def test_a_suite_that_does_not_exist(full: LanguageModel, small: Task) -> None:
     with pytest.raises(UserError, match="unknown suite 'tofo': did you mean tofu"):
         run_suite(full, small, "tofo")
     assert run_suite(full, small, "basic", limit=1) == {"suite": "basic", "summary": {}, "parts": {}}
+
+
+def test_unseen_text_that_the_model_knows(full: LanguageModel, small: Task) -> None:
+    """The attacks then call a memorised model forgotten: that is said, and the text's NLL is among the parts."""
+    task = replace(small, sets={**small.sets, "nonmembers": small.retain[:8]})
+    with pytest.warns(UserWarning, match=r"bio-full seems to know .* \(mean NLL 0\.\d\d\).* attacks say little"):
+        found = run_suite(full, task, "muse", limit=8)
+    assert found["summary"]["mia_loss"] < 0.8
+    assert found["parts"]["mia_loss"]["nonmember_nll"] < 0.1

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.tasks import TaskSpec
 
 Prompt = Literal["chat", "plain"]
+Precision = Literal["float32", "bfloat16"]
 
 
 def command(function: Callable[..., Any]) -> Callable[..., None]:
@@ -133,9 +134,7 @@ class ModelOptions(PromptOptions):
 
     model: Annotated[str, option("M", "built-in or hub name, directory, .gguf file")]
     device: Annotated[str | None, option("DEVICE", "cpu, cuda, cuda:1, ...")] = None
-    precision: Annotated[
-        Literal["float32", "bfloat16"] | None, typer.Option(help="default: as the hardware allows")
-    ] = None
+    precision: Annotated[Precision | None, typer.Option(help="default: as the hardware allows")] = None
 
     def load(self) -> LanguageModel:
         """The model that the options name."""

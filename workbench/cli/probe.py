@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.cli.console import Progress
-from workbench.cli.options import PromptOptions, TaskOptions, command, count, option
+from workbench.cli.options import Precision, PromptOptions, TaskOptions, command, count, option
 from workbench.errors import UserError
 from workbench.files import writable, write_json, write_table
 from workbench.runs import uninterrupted
@@ -34,6 +34,7 @@ def probe(
     model: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL")],
     task: ProbedTask,
     style: PromptOptions,
+    precision: Annotated[Precision | None, typer.Option(help="default: as recorded, or as the hardware allows")] = None,
     probe_limit: Annotated[int | None, count("at most N samples a set")] = None,
     out: Annotated[Path | None, option("FILE.parquet", "every answer with its metrics")] = None,
     suite: Annotated[str, option("S", "basic, tofu, muse or rwku: set-level metrics")] = "basic",
@@ -64,7 +65,7 @@ def probe(
     loaded = task.spec().load()
     if relearn:
         evals.taught(loaded, relearn_share, 0)  # refuses a share that leaves nothing
-    lm = load_any(model, **asdict(style))
+    lm = load_any(model, precision=precision, **asdict(style))
     compared = compared_with(reference, lm) if reference else None
     shared: dict[str, Any] = {"limit": probe_limit, "convention": convention, "progress": Progress()}
     probed = evals.probe(lm, loaded, **shared)
@@ -90,15 +91,17 @@ def probe(
     return result
 
 
-def load_any(name: str, **arguments: Any) -> LanguageModel:
-    """A model, or the model that a run left; `arguments` are those of `models.load`."""
+def load_any(
+    name: str, *, precision: Precision | None = None, device: str | None = None, **style: Any
+) -> LanguageModel:
+    """A model, or the model that a run left, in the run's number format unless one is given; `style` as in `load`."""
     from workbench.models import load
     from workbench.runs import RunDirectory, is_run, load_result
 
     if is_run(Path(name)):
-        style = {name: arguments.get(name) for name in ("prompt", "system", "date")}
-        return load_result(RunDirectory(Path(name)), **style)
-    return load(name, **arguments)
+        lm = load_result(RunDirectory(Path(name)), **style)
+        return replace(lm, precision=precision) if precision else lm
+    return load(name, precision=precision, device=device, **style)
 
 
 def compared_with(name: str, lm: LanguageModel) -> LanguageModel | dict[str, Any]:

@@ -41,6 +41,7 @@ class TextStats:
 
     Attributes:
         text: the answer, or the plain text.
+        decoded: the same from its tokens, so that it has the space that a plain prompt puts before an answer.
         logp: (T,) log-probability of each of its tokens, in nats.
         mean: (T,) mean of the log-probability under the predictive distribution.
         std: (T,) its standard deviation there.
@@ -49,6 +50,7 @@ class TextStats:
     """
 
     text: str
+    decoded: str
     logp: np.ndarray
     mean: np.ndarray
     std: np.ndarray
@@ -62,10 +64,16 @@ def mia_loss(stats: TextStats) -> float:
     return float(-stats.logp.mean())
 
 
-@attack("mia_zlib", source="Carlini et al. 2021, open-unlearning", certainty="sure")
-def mia_zlib(stats: TextStats) -> float:
-    """Mean l_t over the bytes of the zlib-compressed text."""
-    return mia_loss(stats) / len(zlib.compress(stats.text.encode()))
+@attack(
+    "mia_zlib",
+    source="Carlini et al. 2021, open-unlearning",
+    certainty="sure",
+    differs="they compress the decoded tokens, which after a plain prompt begin with a space",
+)
+def mia_zlib(stats: TextStats, *, decoded: bool = False) -> float:
+    """Mean l_t over the bytes of the zlib-compressed text; with `decoded` the text is that of its tokens."""
+    text = stats.decoded if decoded else stats.text
+    return mia_loss(stats) / len(zlib.compress(text.encode(errors="surrogatepass")))
 
 
 @attack(
@@ -107,16 +115,15 @@ def mia_reference(stats: TextStats) -> float:
     source="arXiv 2402.17012, open-unlearning",
     certainty="sure",
     needs=("gradient",),
-    differs="their score is minus the mean of the norms of the parameter tensors, so that their AUC is near 1 - ours, "
-    "and they leave the end token out",
+    differs="their score is the mean of the norms of the parameter tensors, and they leave the end token out",
 )
 def mia_gradnorm(stats: TextStats, *, include_eos: bool = True, total: bool = True) -> float:
     """L2 norm of the gradient of mean l_t with respect to all parameters; a backward pass a sample.
 
-    Without `total` it is minus the mean of the parameter tensors' norms.
+    Without `total` it is the mean of the parameter tensors' norms.
     """
     norms = stats.gradient_norms(include_eos)
-    return float(np.sqrt((norms**2).sum())) if total else -float(norms.mean())
+    return float(np.sqrt((norms**2).sum())) if total else float(norms.mean())
 
 
 def members(task: Task) -> list[Sample]:
@@ -185,7 +192,9 @@ def _text_stats(lm: LanguageModel, encodings: list[Encoding], batch_size: int) -
         parts = zip(*each, strict=True)
         for index, (logp, expected, deviation) in zip(indices, parts, strict=True):
             norms = functools.partial(gradient_norms, lm, encodings[index])
-            by_index[index] = TextStats(encodings[index].sample.answer, logp, expected, deviation, gradient_norms=norms)
+            ids = [encodings[index].ids[p] for p in encodings[index].answer_positions]
+            texts = encodings[index].sample.answer, lm.tokenizer.decode(ids, skip_special_tokens=True)
+            by_index[index] = TextStats(*texts, logp, expected, deviation, gradient_norms=norms)
     return [by_index[i] for i in range(len(encodings))]
 
 

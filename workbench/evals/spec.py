@@ -47,6 +47,7 @@ CONVENTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "rouge_l_f1": {"stem": True, "ascii": True},
         "fluency": {"characters": False},
         "truth_ratio": {"eps": 1e-10},
+        "mia_zlib": {"decoded": True},
         "mia_min_k": {"include_eos": False},
         "mia_min_k_pp": {"include_eos": False},
         "mia_gradnorm": {"include_eos": False, "total": False},

@@ -6,6 +6,8 @@ A summary is a function of an `Evaluation` that returns a number; it also writes
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +20,11 @@ from workbench.evals.probes import Probed, probed_samples
 from workbench.evals.spec import MetricSpec
 from workbench.models import LanguageModel
 from workbench.registry import Registry
+from workbench.scorers import MEMORISED
 from workbench.tasks import Task
 
 summary = Registry("summary", MetricSpec)
+KNOWN = 0.1  # nats per token below which any text has been learned; other text of one form can be at 0.4
 Parts = dict[str, Any]
 
 
@@ -72,9 +76,22 @@ class Evaluation:
             options: dict[str, Any] = {"reference": reference, "limit": self.limit, "convention": self.convention}
             options["batch_size"] = min(16, self.batch_size)
             sets = (members(self.task), nonmembers(self.task))
+            names = list(dict.fromkeys([*names, "mia_loss"]))
             forget, unseen = (membership_scores(lm, samples, names, **options) for samples in sets)
             self._scores[of_reference] = forget, unseen
+            if not of_reference and self._knows(nll := float(unseen["mia_loss"].mean())):
+                warnings.warn(
+                    f"{lm.name} seems to know the text that stands for unseen text (mean NLL {nll:.2f}), so that its "
+                    "membership attacks say little; give text that it was not trained on (--unlabelled)",
+                    stacklevel=2,
+                )
         return self._scores[of_reference]
+
+    def _knows(self, nll: float) -> bool:
+        """Whether a mean NLL is that of known text: next to nothing, or low and no higher than twice retain text's."""
+        perplexity = self.probed.metrics["retain"]["perplexity"]
+        kept = 0.0 if is_missing(perplexity) else math.log(perplexity)
+        return nll < max(KNOWN, min(MEMORISED, 2 * kept))
 
     def auc(self, name: str, parts: Parts) -> float:
         """An attack's AUC; its parts are how many texts it compares."""
@@ -83,6 +100,8 @@ class Evaluation:
             raise NotAvailable("needs a reference model")
         forget, unseen = self.scores()
         parts |= {"forget_samples": len(forget), "nonmember_samples": len(unseen)}
+        if math.isfinite(nll := float(unseen["mia_loss"].mean())):
+            parts["nonmember_nll"] = nll  # near 0: the model knows them, and the AUC says little
         return auc(forget[name], unseen[name])
 
     def earlier_part(self, name: str, part: str) -> Any:

@@ -1,4 +1,5 @@
 from .amortised import GRID as GRID
+from .amortised import MEMORISED as MEMORISED
 from .amortised import draw_folds as draw_folds
 from .amortised import other_text as other_text
 from .amortised import ridge_by_sample as ridge_by_sample
