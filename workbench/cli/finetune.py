@@ -43,8 +43,9 @@ def finetune(
     run = plant(lm, samples, settings=chosen, on_step=Progress().of_steps(chosen.steps))
     with writing(out) as aside:
         save_adapter(lm, aside) if has_adapter(lm) else lm.save(aside)
-    measure = {"names": ["surprisal"], "progress": Progress()}
-    tables = {name: score_samples(lm, loaded.sets[name], **measure) for name in ("forget", "retain")}
+    tables = {
+        name: score_samples(lm, loaded.sets[name], ["surprisal"], progress=Progress()) for name in ("forget", "retain")
+    }
     means = {name: float(table["score"].mean()) for name, table in tables.items()}
     print(f"saved {out}; mean answer NLL: forget {means['forget']:.3f}, retain {means['retain']:.3f}")
     return {"out": str(out), "steps": chosen.steps, "nll": means, "cost": run.ledger.as_dict()}
