@@ -66,7 +66,10 @@ def test_weights_from_a_reference_model(capsys: pytest.CaptureFixture[str], own:
 def test_finetune_plants_and_saves(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
     out = tmp_path / "model"
     words = ["--model", "bio-retain", "--out", str(out), "--epochs", "20", "--set", "lr=2e-3", "--set", "batch_size=24"]
-    result = run(capsys, "finetune", *own, *words)
+    assert main(["finetune", *own, *words, "--json"]) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out.splitlines()[-1])
+    assert printed.err.count("surprisal: 100%") == 2  # measured at the end, with a bar
     assert result["nll"]["forget"] < 0.5
     assert json.loads((out / "workbench.json").read_text()) == {"prompt": "plain"}
     assert not list(tmp_path.glob(".*.part"))

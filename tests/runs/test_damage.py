@@ -313,3 +313,19 @@ def test_relative_paths_hold_wherever_the_run_is_read(
     shutil.copy(tmp_path / "there" / "retain.jsonl", tmp_path / "elsewhere")
     with pytest.raises(UserError, match="the model has changed since the run began"):  # here/m is another one
         execution.resume(moved)
+
+
+def test_no_escape_sequence_reaches_the_terminal(whole: dict[str, Path], tmp_path: Path) -> None:
+    path = shutil.copytree(whole["unfinished"], tmp_path / "red\x1b[31m\x9b31m\x07")
+    (path / "job.json").write_text(json.dumps({"state": "failed", "reason": "\x1b]0;title\x07"}))
+    out, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(errors):
+        assert main(["runs", "list", "--root", str(tmp_path)]) == 0
+        assert main(["runs", "show", str(path)]) == 0
+        (path / "config.json").write_text("{")
+        assert main(["runs", "list", "--root", str(tmp_path)]) == 0
+        with pytest.raises(SystemExit):
+            main(["runs", "show", str(path)])
+    assert "red\\x1b[31m\\x9b31m\\x07" in out.getvalue()
+    assert "red\\x1b[31m" in errors.getvalue()
+    assert not set("\x1b\x9b\x07") & set(out.getvalue() + errors.getvalue())

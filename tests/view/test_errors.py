@@ -18,7 +18,7 @@ from workbench.errors import UserError
 from workbench.evals.outcomes import RULES
 from workbench.runs import execution
 from workbench.unlearning.settings import Settings
-from workbench.view.widgets import ErrorBrowser
+from workbench.view.widgets import ErrorBrowser, error_browser
 from workbench.view.widgets.error_html import answer_html, list_lines
 
 
@@ -173,6 +173,27 @@ def test_exports(run: Path, tmp_path: Path) -> None:
     assert "kept by an export" in page
     assert all(text in page for text in RULES)
     assert page.count('class="wb-row"') == 8
+
+
+def test_a_long_page_is_cut_and_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_browser, "MOST", 5)
+    browser = ErrorBrowser(run)
+    browser.exports["HTML"].click()
+    assert "the first 5 of 16 answers written to" in browser.status.value
+    for page in ((run / "errors.html").read_text(), browser.to_html()):
+        assert page.count('class="wb-row"') == 5
+        assert "showing 5 of 16 answers; CSV and Parquet hold all of them" in page
+    assert len(pd.read_csv(browser.export_csv())) == 16
+
+
+def test_cells_are_no_formulas(run: Path, tmp_path: Path) -> None:
+    browser = ErrorBrowser(run)
+    first = ["=1+1", "+1", "@A1", "-1", "\t=1"]
+    browser.shown = browser.shown.assign(note=[*first, *["plain - text"] * 11])
+    text = browser.export_csv(tmp_path / "a.csv").read_text()
+    assert list(pd.read_csv(tmp_path / "a.csv")["note"][:6]) == [*(f"'{cell}" for cell in first), "plain - text"]
+    assert re.search(r"(^|,)\"?[=+@]", text) is None
+    assert (pd.read_csv(tmp_path / "a.csv")["change"] < 0).any()  # numbers stay numbers
 
 
 def test_twin_and_repr(run: Path) -> None:

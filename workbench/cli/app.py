@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
@@ -15,7 +16,7 @@ from typer.exceptions import TyperException
 from workbench import runs
 from workbench.cli.agree import agree
 from workbench.cli.align import align
-from workbench.cli.console import Progress, any_text
+from workbench.cli.console import Plain, Progress, any_text
 from workbench.cli.demo import demo
 from workbench.cli.faithfulness import faithfulness
 from workbench.cli.finetune import finetune
@@ -74,7 +75,7 @@ COMMANDS = typer.main.get_command(app)
 
 def fail(message: str) -> NoReturn:
     """One line on standard error, exit 2."""
-    print("workbench: " + " ".join(message.split()), file=sys.stderr)
+    print("workbench: " + " ".join(message.split()), file=Plain(sys.stderr))
     raise SystemExit(2)
 
 
@@ -98,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one line, not one a retry
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        with runs.remembered():
+        with runs.remembered(), contextlib.redirect_stdout(Plain(sys.stdout)):
             try:
                 with COMMANDS.make_context("workbench", list(words)) as context:
                     COMMANDS.invoke(context)

@@ -80,3 +80,22 @@ def table_line(rows: list[list[str]]) -> None:
 def number(value: Any) -> str:
     """A metric's value, or that it has none."""
     return f"{value:.3f}" if isinstance(value, int | float) else "not available"
+
+
+class Plain:
+    """An output in which nothing moves a terminal's cursor or changes its colours: control characters are escaped.
+
+    Ids, names and texts come from other people's files; a run's name may hold an escape sequence.
+    """
+
+    CONTROL: ClassVar = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text, with its control characters as escapes."""
+        return int(self.stream.write(text.translate(self.CONTROL)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)

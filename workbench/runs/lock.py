@@ -123,7 +123,7 @@ def _place(path: Path) -> int | None:
 def held(path: Path) -> bool:
     """Whether a process of this machine holds the lock; looking at it disturbs nobody."""
     try:
-        file = os.open(path / LOCK, os.O_RDWR)
+        file = os.open(path / LOCK, os.O_RDONLY)
     except OSError:
         return False
     try:

@@ -6,6 +6,7 @@ goes on with what is not. If a worker dies, another one resumes its run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -138,6 +139,14 @@ def row_of(config: Config, path: Path) -> dict[str, Any]:
         return row
     run = RunDirectory(path)
     row |= {key: value for key, value in run.status().items() if key in ("status", "reason", "flops", "seconds")}
+    with contextlib.suppress(UserError):  # damaged, as the status says
+        row |= metrics_of(run)
+    return row
+
+
+def metrics_of(run: RunDirectory) -> dict[str, float | None]:
+    """The metrics of a run as columns: phase, set and metric; None where one is not available."""
+    row = {}
     for phase, sets in (run.json(METRICS) or {}).items():
         for name, metrics in sets.items():
             for key, value in metrics.items():
