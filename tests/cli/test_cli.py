@@ -222,10 +222,10 @@ def test_a_disk_that_fills_up_leaves_a_run_to_resume(
 def test_answer_longer_than_the_context(capsys: pytest.CaptureFixture[str], own: list[str], tmp_path: Path) -> None:
     Path(own[1]).write_text(json.dumps({"question": "Who?", "answer": "word " * 400}) + "\n")
     words = ["--model", "bio-full", "--scorer", "wga", "--out", str(tmp_path / "s.parquet")]
-    assert "context" in refused(capsys, "score", *own, *words, working=True)  # how the files were read comes before
+    assert "context" in refused(capsys, "score", *own, *words)
     assert not (tmp_path / "s.parquet").exists()
     words = ["--model", "bio-full", "--objective", "wga", "--weights", "wga", "--out", str(tmp_path / "run")]
-    assert "context" in refused(capsys, "unlearn", *own, *words, working=True)
+    assert "context" in refused(capsys, "unlearn", *own, *words)
     assert not (tmp_path / "run").exists()
 
 

@@ -104,6 +104,7 @@ def test_an_instruction_and_its_input_are_one_question(tmp_path: Path) -> None:
         (QA | {"id": {"a": 1}}, "'id' must be a string or a number"),
         (QA | {"spans": [[0, None]]}, "'spans' must be a list of"),
         ({"questions": "Who?", "answer": "Ada."}, "unknown key 'questions': did you mean question?"),
+        (TURNS[0], "is one turn of a chat; give all of its turns as a list under 'messages'"),
         ({"messages": "hello"}, "'messages' must be a list of turns such as"),
         ({"messages": []}, "'messages' must be a list of turns such as"),
         ({"messages": TURNS[:1]}, "'messages' has no assistant's turn after a user's"),

@@ -45,6 +45,11 @@ GOOD: dict[str, str | bytes] = {
     "array.json": f"[\n {ROW},\n {OTHER}\n]",
     "indented.json": json.dumps([json.loads(ROW), json.loads(OTHER)], indent=2),
     "under_a_key.json": f'{{"data": [{ROW}, {OTHER}]}}',
+    "pandas.json": TABLE.to_json(),
+    "pandas_index.json": TABLE.to_json(orient="index"),
+    "pandas_records.json": TABLE.to_json(orient="records"),
+    "pandas_lines.json": TABLE.to_json(orient="records", lines=True),
+    "pandas_table.json": TABLE.to_json(orient="table", index=False),
     "columns.json": json.dumps(TABLE.to_dict(orient="list")),
     "mark.jsonl": b"\xef\xbb\xbf" + f"{ROW}\n{OTHER}".encode(),
     "joined_files_with_marks.jsonl": f"\ufeff{ROW}\n\ufeff{OTHER}",
@@ -72,6 +77,20 @@ def test_every_kind_of_file_gives_the_same_samples(tmp_path: Path, name: str) ->
     samples, reading = own_set(str(path), "s")
     assert samples == SAMPLES
     assert reading.line() == f"{path}: 2 rows, question and answer from columns 'question', 'answer'"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}]},
+        {"chosen": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}]},
+        {"question": "Who?", "answer": "Ada.", "data": [{"text": "x"}]},
+        {"question": "Who?", "answers": {"text": ["Ada."], "answer_start": [0]}},
+    ],
+)
+def test_one_row_alone_is_a_row(tmp_path: Path, row: dict[str, Any]) -> None:
+    (tmp_path / "f.json").write_text(json.dumps(row, indent=1))
+    assert own_set(str(tmp_path / "f.json"), "s")[0] == [Sample("s-0000", "Who?", "Ada.")]
 
 
 def test_squads_own_files(tmp_path: Path) -> None:

@@ -110,6 +110,8 @@ class Reading:
                 used, prompt = [question, columns["input"], answer], f"{prompt}\n{filled[columns['input']]}"
             names = ", ".join(f"'{name}'" for name in used)
             return f"question and answer from columns {names}", used, self._exchange(prompt, filled[answer], answer)
+        if text and "role" in columns:
+            raise UserError(f"is one turn of a chat; give all of its turns as a list under '{CHATS[0]}'")
         if text and (not own or "text" in self.named):
             return f"text from column '{text}'", [text], {"text": filled[text]}
         return "", [], {}

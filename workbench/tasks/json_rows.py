@@ -56,20 +56,40 @@ def json_rows(path: Path, text: str) -> Iterator[Record]:
 
 
 def _object(path: Path, whole: dict[str, Any]) -> Iterator[Record]:
-    """The rows of one object: the list under its only key or `data`, columns as lists of equal length, or itself."""
-    columns, entries = list(whole.values()), None
-    if not whole.keys() & set(CHATS):
-        listed: Any = columns[0] if len(columns) == 1 else whole.get("data")
-        if _all(listed, dict) and not whole.keys() & {"question", "answer", "text"}:
-            entries = [row for entry in listed for row in _questions(entry)]
-        elif all(isinstance(values, list) for values in columns) and any(_all(values, str) for values in columns):
-            if len({len(values) for values in columns}) > 1:
-                raise UserError(f"{path}: the columns {', '.join(whole)} differ in length")
-            entries = [dict(zip(whole, values, strict=True)) for values in zip(*columns, strict=True)]
+    """The rows of one object, if it is one of rows; else it is a row itself."""
+    entries = None if whole.keys() & {*CHATS, "question", "text"} and not _columns(whole) else _entries(path, whole)
     if entries is None:
         yield f"{path}:1", whole
     else:
         yield from ((f"{path} entry {n}", entry) for n, entry in enumerate(entries))
+
+
+def _columns(whole: dict[str, Any]) -> bool:
+    """Whether an object holds columns: lists, one at least of strings, or as pandas writes them, objects by number."""
+    values = list(whole.values())
+    lists = all(isinstance(each, list) for each in values) and any(_all(each, str) for each in values)
+    return lists or (bool(values) and all(map(_numbered, values)))
+
+
+def _numbered(value: Any) -> bool:
+    """Whether this is an object whose keys are numbers, as pandas writes a column."""
+    return isinstance(value, dict) and bool(value) and all(key.isdecimal() for key in value)
+
+
+def _entries(path: Path, whole: dict[str, Any]) -> list[Any] | None:
+    """The rows of an object: its columns', those under its only key, `data` or numbers; None if there are none."""
+    values = list(whole.values())
+    listed: Any = values[0] if len(values) == 1 else whole.get("data")
+    if _columns(whole):
+        if len({tuple(each) if isinstance(each, dict) else len(each) for each in values}) > 1:
+            raise UserError(f"{path}: the columns {', '.join(whole)} differ in length")
+        columns = [list(each.values()) if isinstance(each, dict) else each for each in values]
+        return [dict(zip(whole, row, strict=True)) for row in zip(*columns, strict=True)]
+    if _numbered(whole) and all(isinstance(each, dict) for each in values):
+        return values
+    if _all(listed, dict) and not any(each.keys() & {"role", "from"} for each in listed):
+        return [row for entry in listed for row in _questions(entry)]
+    return None
 
 
 def _questions(entry: dict[str, Any]) -> list[dict[str, Any]]:
