@@ -140,7 +140,8 @@ def test_a_text_without_anything_before_it_has_no_value_for_its_first_token(full
     """Alone and beside another text the tokens after the first have the same values, and the first has none."""
     import numpy as np
 
-    from workbench.scorers import score_samples
+    from workbench.scorers import TaskContext, score_fixed, score_samples, weights_from
+    from workbench.tasks import Task
 
     tokenizer = outside.make_tokenizer(outside.Kind("byte_level"))
     for name in ("bos_token", "eos_token"):
@@ -152,3 +153,9 @@ def test_a_text_without_anything_before_it_has_no_value_for_its_first_token(full
     assert np.isnan(alone["score"].iloc[0])
     np.testing.assert_allclose(alone["score"][1:], beside["score"][1:], rtol=1e-5)
     assert "".join(alone["token"]) == one.answer
+    context = TaskContext(lm, Task("own", {"forget": [one], "retain": [two]}))
+    table = score_fixed(context, ["surprisal", "gradient_cosine"])
+    assert not any("not_available" in note for note in context.notes.values())
+    surprisal = table[table["scorer"] == "surprisal"]
+    (weights,) = weights_from(surprisal, [encode(lm, one)])
+    np.testing.assert_allclose(weights, surprisal["score"][1:] / surprisal["score"][1:].mean())

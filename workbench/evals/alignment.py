@@ -62,8 +62,12 @@ def _alignment(part: pd.DataFrame, budget: float) -> dict[str, Any]:
 
 
 def answer_tokens(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of answer tokens that stand for text, of each scorer's last step."""
-    tokens = table[(table["segment"] == "answer") & (table["end"] > table["start"])]
+    """The rows of answer tokens that stand for text, of each scorer's last step.
+
+    Left out is a text's first token without a score: with nothing to put before it, nothing predicts it.
+    """
+    unpredicted = (table["position"] == 0) & table["score"].isna()
+    tokens = table[(table["segment"] == "answer") & (table["end"] > table["start"]) & ~unpredicted]
     return tokens[tokens["step"] == tokens.groupby("scorer")["step"].transform("max")]
 
 

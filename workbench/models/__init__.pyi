@@ -17,6 +17,7 @@ from .catalog import parameter_count as parameter_count
 from .distributed import processes as processes
 from .encoding import PROMPT as PROMPT
 from .encoding import TEMPLATE as TEMPLATE
+from .encoding import UNPREDICTED as UNPREDICTED
 from .encoding import Encoding as Encoding
 from .encoding import encode as encode
 from .encoding import end_of_turn as end_of_turn

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from workbench.errors import UserError, unknown
 from workbench.models import EMBEDDED, SMOLLM2
 from workbench.runs.stopping import levels
-from workbench.tasks import TaskSpec
+from workbench.tasks import HUB, TaskSpec
 from workbench.unlearning import Settings
 
 DISTRIBUTION = "unlearning-workbench"
@@ -125,7 +125,7 @@ class Config(BaseModel, frozen=True, extra="forbid"):
     def missing_files(self) -> list[str]:
         """The relative paths that it holds, which lead nowhere from here."""
         values = [getattr(self.task, name) for name in TASK_PATHS] + [self.model, self.reference]
-        named = [v for v in values if v and v not in (*EMBEDDED, SMOLLM2)]
+        named = [v for v in values if v and v not in (*EMBEDDED, SMOLLM2) and not v.startswith(HUB)]
         return [v for v in named if not Path(v).expanduser().is_absolute() and not Path(v).exists()]
 
     def check(self) -> None:

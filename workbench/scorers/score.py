@@ -11,7 +11,7 @@ import torch
 
 from workbench.cost import Phase
 from workbench.errors import NOT_FINITE, UnsupportedError, UserError
-from workbench.models import LanguageModel, batches, encode, in_sample_order
+from workbench.models import UNPREDICTED, Encoding, LanguageModel, batches, encode, in_sample_order
 from workbench.progress import Progress, silent
 from workbench.scorers.base import BatchContext, TaskContext, check_reference, scorer
 from workbench.scorers.table import in_order, score_table
@@ -40,6 +40,7 @@ def score_each(
     """
     names, total, options = list(names), len(context.task.forget), options or {}
     check_reference(context.lm, context.reference, names)
+    encodings = [encode(context.lm, s) for s in context.task.forget]
     if plain := [name for name in names if scorer[name].kind == "batch"]:
         table = score_samples(
             context.lm,
@@ -53,9 +54,8 @@ def score_each(
             cost=context.cost,
             progress=progress,
         )
-        _note_broken(context, table)
+        _note_broken(context, table, encodings)
         yield table
-    encodings = [encode(context.lm, s) for s in context.task.forget]
     context.progress = progress
     for name in names:
         kind = scorer[name].kind
@@ -71,14 +71,18 @@ def score_each(
             continue
         progress(name, total, total)
         table = score_table(encodings, scores, task=context.task.name, scorer=name, step=0, prompt=kind == "input")
-        _note_broken(context, table)
+        _note_broken(context, table, encodings)
         yield table
 
 
-def _note_broken(context: TaskContext, table: pd.DataFrame) -> None:
-    """Note the samples with a score that is not finite, where the scorer itself has not said why."""
-    broken = table.loc[~np.isfinite(table["score"].to_numpy(dtype=float)), ["scorer", "sample_id"]].drop_duplicates()
-    for name, sample in broken.itertuples(index=False):
+def _note_broken(context: TaskContext, table: pd.DataFrame, encodings: list[Encoding]) -> None:
+    """Note the samples with a score that is not finite, where the scorer itself has not said why.
+
+    A first token that nothing predicts has no score in any model.
+    """
+    unpredicted = table["sample_id"].isin({e.sample.id for e in encodings if e.positions(UNPREDICTED)})
+    broken = ~np.isfinite(table["score"].to_numpy(dtype=float)) & ~(unpredicted & (table["position"] == 0))
+    for name, sample in table.loc[broken, ["scorer", "sample_id"]].drop_duplicates().itertuples(index=False):
         context.notes.setdefault(name, {}).setdefault("not_available", {}).setdefault(sample, NOT_FINITE)
 
 

@@ -1,3 +1,4 @@
+from .own import HUB as HUB
 from .rows import KEYS as KEYS
 from .rows import rows as rows
 from .rows import samples_from as samples_from
