@@ -85,6 +85,14 @@ def test_the_other_convention_is_open_unlearning_s(retained: LanguageModel, smal
         probe(retained, small, convention="mine")
 
 
+def test_every_reason_why_a_metric_is_missing(full: LanguageModel, small: Task) -> None:
+    """Not the last answer's alone: a set may mix questions without labels and plain text."""
+    bare = [replace(s, spans=None, wrong_answers=()) for s in small.forget[:2]]
+    task = replace(small, sets={**small.sets, "forget": [*bare, small.sets["general"][0]]})
+    reason = probe(full, task).metrics["forget"]["fact_accuracy"]
+    assert reason == {"value": None, "reason": "needs labelled spans; plain text has no question to answer"}
+
+
 def test_truth_ratios_are_those_of_the_probe(full: LanguageModel, small: Task) -> None:
     rows = probe(full, small, limit=8).rows
     rows = rows[rows["probe_set"] == "neighbours"]

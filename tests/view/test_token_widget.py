@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from pages import HOSTILE, tokenise
 from runs_of import config_of, own_files
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
+from tables import table_of
 from widget_page import open_widget
 
 from workbench.errors import UserError
@@ -168,7 +170,8 @@ def expected_summary(view: TokenView, name: str, unit: str) -> str:
     known = scores.notna()
     total, scores, labelled = len(scores), sign * scores[known], labelled[known]
     chosen = scores.astype("float32") >= np.float32(sign * layer["threshold"])
-    text = f"selected: {chosen.sum()} of {total} {unit}s ({100 * chosen.mean():.0f} %)"
+    scored = f"{len(scores)} {unit}s{' with a score' if total > len(scores) else ''}"
+    text = f"selected: {chosen.sum()} of {scored} ({100 * chosen.mean():.0f} %)"
     text += f" · precision {number(precision_score(labelled, chosen))} recall {number(recall_score(labelled, chosen))}"
     text += f" · AUROC {number(roc_auc_score(labelled, scores))}"
     return text + (f" · not available: {total - known.sum()}" if total > known.sum() else "")
@@ -225,6 +228,8 @@ def test_keyboard_card_search_and_sort(page: Any, view: TokenView, run: Path) ->
     card = page.locator(".wb-card").inner_text()
     chances = [np.exp(rows[rows["phase"] == phase]["logp"].iloc[0]) for phase in ("before", "after")]
     assert f"probability {number(chances[0])} → {number(chances[1])}" in card
+    steps = [layer["steps"][-1] for layer in view.head["layers"]]
+    assert [int(n) for n in re.findall(r" step (\d+)", card)] == steps  # each score says which step it is of
     for text, _ in json.loads(rows[rows["phase"] == "after"]["alternatives"].iloc[0]):
         assert f"“{text}”" in card.replace("\xa0", " ")
     page.keyboard.press("Escape")
@@ -337,3 +342,14 @@ def test_before_after_of_an_unfinished_run_is_one_line(run: Path) -> None:
     probes = RunDirectory(run).table("probes.parquet")
     with pytest.raises(UserError, match="has not been probed after its end yet"):
         BeforeAfter(probes[probes["phase"] == "before"])
+
+
+def test_a_change_in_probability_has_the_scale_of_probabilities() -> None:
+    """A change of .0006 has no colour, even where nothing else is shown."""
+    scores = table_of({"x": [[0.1, 0.9]]})
+    rows = [{"sample_id": "s0", "position": p, "logp": -1.0, "rank": 0, "alternatives": "[]"} for p in range(3)]
+    tokens = pd.concat([pd.DataFrame(rows).assign(phase=phase, probe_set="forget") for phase in ("before", "after")])
+    tokens.loc[(tokens["phase"] == "after") & (tokens["position"] == 1), "logp"] = np.log(np.exp(-1.0) - 0.0006)
+    layers = TokenView(scores, {}, tokens=tokens).head["layers"]
+    (layer,) = [each for each in layers if each["name"] == CHANGE]
+    assert (layer["scale"]["low"], layer["scale"]["high"]) == (-1.0, 1.0)

@@ -32,7 +32,7 @@ def metric_table(phases: dict[str, dict[str, dict[str, Any]]]) -> None:
     rows = [["set", "metric", *phases]]
     for name, values in first.items():
         for key in values:
-            cells = [number(sets[name][key]) if name in sets else "" for sets in phases.values()]
+            cells = [number(sets[name].get(key)) if name in sets else "" for sets in phases.values()]
             rows.append([name, label(metric[key]) if key in metric else key, *cells])
     table_line(rows)
     print(FOR_METRICS)

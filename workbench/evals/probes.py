@@ -105,17 +105,17 @@ def measure(
     lengths = [len(a.logp) for a in answers]
     broken = sum(a.broken for a in answers)
     for metric_name in metric:
-        reason, values = "", []
+        reasons, values = [], []
         options = convention_options(convention, metric_name)
         for answer in answers:
             try:
                 answer.check()
                 values.append(metric[metric_name].function(answer, **options))
             except NotAvailable as error:
-                reason = str(error)
+                reasons.append(str(error))
                 values.append(float("nan"))
         table[metric_name] = values
-        of_set[metric_name] = aggregate(metric_name, values, lengths, name, reason)
+        of_set[metric_name] = aggregate(metric_name, values, lengths, name, "; ".join(dict.fromkeys(reasons)))
         if broken:  # a mean over the rest would be of other answers than it says
             of_set[metric_name] = missing(f"{NOT_FINITE} for {broken} of {len(answers)} answers")
     return table, of_set

@@ -288,6 +288,8 @@ class Trainer:
         for sampler in self.samplers:
             sampler.micro_batch_size = checkpoint.micro_batch_size or sampler.micro_batch_size
         if self.learner is not None:
+            if lacking := set(self.learner.state) - set(checkpoint.scorer):
+                raise ValueError(f"it lacks {min(lacking)} of the scorer")
             self.learner.state = {k: v.to(self.lm.device) for k, v in checkpoint.scorer.items()}
         if self.skipping is not None:
             self.skipping.load(checkpoint.skipping)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.cost import Ledger, Phase
+from workbench.errors import UserError
 from workbench.models import LanguageModel
 from workbench.objectives import objective as registered
 from workbench.tasks import Sample, Task
@@ -101,7 +102,11 @@ def unlearn(
         return pd.concat(records, ignore_index=True)
 
     if resume:
-        trainer.load(resume)
+        try:
+            trainer.load(resume)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UserError(f"the checkpoint of step {resume.step} does not fit the run: {why}") from error
     else:
         trainer.pretrain_scorer()
         record(None)

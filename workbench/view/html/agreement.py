@@ -135,8 +135,7 @@ def disagreement_view(
         css: include the style sheet.
     """
     shown = table.head(limit)
-    largest, rows = shown["disagreement"].max(), []
-    full = largest if largest > 1 else 1.0
+    rows = []
     for row in shown.to_dict("records"):
         question, answer = samples.get(row["sample_id"], ("", ""))
         text = " ".join((question if question.strip() else answer or str(row["sample_id"])).split())
@@ -146,7 +145,7 @@ def disagreement_view(
                 "text": text,
                 "short": shortened(text),
                 "value": value if math.isfinite(value) else None,
-                "share": max(value, 0.0) / full,
+                "share": value / 2,  # of its range, 0 to 2
                 "pairs": row.get("pairs"),
                 "apart": row.get("most_apart") if isinstance(row.get("most_apart"), str) else "",
             }

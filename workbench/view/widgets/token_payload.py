@@ -164,6 +164,8 @@ def _coded(finite: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labelled: int) -> None:
     """Put a scorer's scale, of all its scores, and its default threshold, of the `last` step, into its description."""
     scale = Scale.of(ordered)
+    if layer["name"] == CHANGE and scale is not None and not scale.flat:
+        scale = Scale(-1.0, 1.0)  # of probabilities: a change of .0006 is no change, whatever else is shown
     layer |= {"scale": None, "threshold": None}
     if scale is not None:
         layer["scale"] = {"low": scale.low, "high": scale.high, "flat": scale.flat, "quantiles": scale.quantiles}

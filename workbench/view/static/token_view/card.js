@@ -42,11 +42,13 @@ class Card {
     const known = Number.isFinite(value) && layer.scale && !layer.scale.flat;
     const level = this.scores.level(layer, value);
     const bar = el("i");
+    bar.style.width = "0";
     if (known) {
       bar.style.width = `${Math.round(100 * Math.abs(this.scores.place(layer, value)))}%`;
       if (level < this.scores.middle) bar.className = "wb-minus";
     }
-    return el("tr", {}, el("th", {}, layer.name), el("td", {}, number(value)), el("td", {}, bar));
+    const when = this.scores.steps.length > 1 ? el("small", {}, ` step ${this.scores.stepOf(layer, step)}`) : "";
+    return el("tr", {}, el("th", {}, layer.name, when), el("td", {}, number(value)), el("td", {}, bar));
   }
 
   change(before, after) {

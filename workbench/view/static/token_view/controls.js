@@ -32,18 +32,20 @@ const legend = (scores, layer, threshold) => {
   return node;
 };
 
-/** "selected: n of m tokens", and precision, recall and AUROC where spans are known. */
+/** "selected: n of m tokens with a score", and precision, recall and AUROC where spans are known. */
 const summary = (scores, state) => {
   const { layer, step, unit, threshold } = state;
   const counts = scores.matches(layer, step, unit, threshold);
   const bold = (text) => el("b", {}, text);
   const node = el("span", { class: "wb-last" });
   const share = counts.known ? ` (${Math.round((100 * counts.selected) / counts.known)} %)` : "";
-  node.append("selected: ", bold(String(counts.selected)), ` of ${counts.count} ${unit}s${share}`);
+  const scored = counts.known < counts.count ? " with a score" : "";
+  node.append("selected: ", bold(String(counts.selected)), ` of ${counts.known} ${unit}s${scored}${share}`);
   if (counts.labelled) {
     node.append(" · precision ", bold(counts.picked ? number(counts.both / counts.picked) : NOT_AVAILABLE));
     node.append(" recall ", bold(number(counts.both / counts.labelled)));
-    node.append(" · AUROC ", bold(number(counts.auroc)));
+    const where = scores.head.samples.length > 1 ? "" : " within this answer";
+    node.append(" · AUROC ", bold(number(counts.auroc)), where);
   }
   if (counts.known < counts.count) node.append(` · ${NOT_AVAILABLE}: ${counts.count - counts.known}`);
   return node;

@@ -70,6 +70,11 @@ class Scores {
     return layer.row + Math.max(0, bisect(layer.steps, step, true) - 1);
   }
 
+  /** The step that a scorer's shown scores are of. */
+  stepOf(layer, step) {
+    return layer.steps[this.row(layer, step) - layer.row];
+  }
+
   /** A score a unit: tokens as they are, words as the mean of their tokens. The last result is kept. */
   values(layer, step, unit) {
     const key = `${this.row(layer, step)} ${unit}`;
