@@ -28,10 +28,15 @@ def unknown(kind: str, name: str, known: list[str]) -> UserError:
     return UserError(f"unknown {kind} '{name}': {hint}")
 
 
+def printable(text: str, limit: int = 600) -> str:
+    """Text on one line of at most `limit` characters, with nothing in it that a terminal would obey."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+    return text if len(text) <= limit else text[: limit - 4] + " ..."
+
+
 def one_line(error: BaseException, limit: int = 600) -> str:
     """What an error says, all of it on one line of at most `limit` characters; its kind where it says nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 4] + " ..."
+    return printable(str(error), limit) or type(error).__name__
 
 
 class Missing(TypedDict):
