@@ -167,3 +167,6 @@ def test_models_and_adapters_in_the_hubs_cache(
     adapted = load("owner/adapter", device="cpu")
     assert (adapted.name, adapted.fingerprint()) == ("owner/adapter", full.fingerprint())
     assert hub.fetch("owner/adapter").startswith(str(tmp_path / "cache"))
+    (tmp_path / "adapter" / "workbench.json").write_text(json.dumps({"base": "owner/adapter"}))
+    with pytest.raises(UserError, match="whose base model is itself"):
+        load("owner/adapter", device="cpu")

@@ -45,7 +45,7 @@ def read_module(name: str, source: str, arguments: dict[str, Any]) -> Any:
     found = wrappers_in(report["unexpected_keys"], {part for key in own for part in key.split(".")})
     plain = {re.sub(wrapper_pattern(found), "", key) for key in report["unexpected_keys"]} if found else set()
     if report["missing_keys"] and plain and not plain & (own - report["missing_keys"]):  # else it would be there twice
-        print(f"workbench: model '{name}': {', '.join(found)} taken off the names of its tensors", file=sys.stderr)
+        say_stripped(name, found)
         del module
         # One renaming takes off what stands in one place; names like model._orig_mod.layers.0._orig_mod need several.
         renaming = {wrapper_pattern(found) + "(?:)" * place: "" for place in range(4)}
@@ -118,6 +118,11 @@ def wrappers_in(keys: Collection[str], own: Collection[str]) -> list[str]:
     """The wrappers that occur in names of tensors, without those that the model itself uses as names."""
     candidates = [each for each in (*WRAPPERS, PEFT_PREFIX) if each not in own]
     return [each for each in candidates if any(f".{each}." in f".{key}" for key in keys)]
+
+
+def say_stripped(name: str, wrappers: Iterable[str]) -> None:
+    """Say which wrappers' names do not count."""
+    print(f"workbench: model '{name}': {', '.join(wrappers)} taken off the names of its tensors", file=sys.stderr)
 
 
 def misfits(what: str, report: dict[str, Any], advice: str) -> None:
