@@ -38,8 +38,7 @@ def printable(text: str, limit: int = 600) -> str:
 
 def one_line(error: BaseException, limit: int = 600) -> str:
     """What an error says, all of it on one line of at most `limit` characters; its kind where it says nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 4] + " ..."
+    return printable(str(error), limit) or type(error).__name__
 
 
 class Missing(TypedDict):

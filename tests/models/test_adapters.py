@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tiny_models import MODELS, build
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench import runs
@@ -229,6 +230,19 @@ def test_a_merged_adapter_is_saved_as_a_plain_model(
     torch.testing.assert_close(again.module(IDS).logits, logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["Mixtral", "DeepSeek-V3"])
+def test_adapters_of_experts_are_merged_once(name: str, tmp_path: Path) -> None:
+    """By peft's own choice of layers they are nested, one for each tensor of the experts."""
+    tiny = next(each for each in MODELS if each.name == name)
+    build(tiny, tmp_path / "base", ["one two three", "four"])
+    logits = by_peft(tmp_path, target_modules="all-linear")
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["target_parameters"]
+    lm = load(str(tmp_path / "adapter"), device="cpu")
+    torch.testing.assert_close(lm.module.train().eval()(IDS).logits, logits, rtol=1e-4, atol=1e-4)
+    lm.save(tmp_path / "merged")
+    assert load(str(tmp_path / "merged"), device="cpu").fingerprint() == lm.fingerprint()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
@@ -279,7 +293,11 @@ def test_adapters_whose_bases_are_each_other(from_peft: tuple[Path, torch.Tensor
     ],
 )
 def test_an_adapter_that_does_not_fit(
-    edit: Any, what: str | None, from_peft: tuple[Path, torch.Tensor], tmp_path: Path
+    edit: Any,
+    what: str | None,
+    from_peft: tuple[Path, torch.Tensor],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     folder, logits = from_peft
     shutil.copytree(folder / "adapter", tmp_path / "adapter")
@@ -288,6 +306,7 @@ def test_an_adapter_that_does_not_fit(
     save_file(tensors, file, metadata={"format": "pt"})
     if what is None:
         torch.testing.assert_close(load(str(tmp_path / "adapter")).module(IDS).logits, logits, rtol=1e-4, atol=1e-4)
+        assert capfd.readouterr().err.count("taken off the names of its tensors") == 1
         return
     with pytest.raises(UserError, match=what):
         load(str(tmp_path / "adapter"), device="cpu")

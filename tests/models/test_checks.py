@@ -12,7 +12,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from tiny_models import MODELS, build
 
 from workbench.errors import UserError, one_line
@@ -97,24 +97,39 @@ def response(status: int) -> Any:
 @pytest.mark.parametrize(
     ("error", "what"),
     [
-        (LocalEntryNotFoundError("Got: ConnectError\nAn error happened"), "the hub cannot be reached; connect"),
-        (RepositoryNotFoundError("401 Client Error", response=response(401)), "not on the hub"),
+        (OSError("no route\nto host"), r"the hub cannot be reached \(no route to host\); connect"),
+        (
+            RepositoryNotFoundError("401 Client Error", response=response(401)),
+            "neither a directory here nor on the hub",
+        ),
         (GatedRepoError("403", response=response(403)), "accepted its terms"),
-        (RuntimeError("one\ntwo"), "cannot be fetched from the hub: one two"),
+        (HfHubHTTPError("500\nbroken", response=response(500)), "not given by the hub: 500 broken"),
     ],
 )
 def test_the_hub_is_asked_aloud_and_each_answer_is_one_line(
-    error: Exception, what: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    error: Exception,
+    what: str,
+    full: LanguageModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    """Where it does not answer, the cache is used if it can be."""
+
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
     with pytest.raises(UserError, match=what) as raised:
         load("owner/name", device="cpu")
     assert "\n" not in str(raised.value)
-    assert capfd.readouterr().err == "workbench: asking the hub for owner/name ...\n"
+    full.save(tmp_path / "model")
+    capfd.readouterr()
+    cached(tmp_path / "model", tmp_path / "cache", "owner/name")
+    assert load("owner/name", device="cpu").fingerprint() == full.fingerprint()
+    assert capfd.readouterr().err.startswith("workbench: asking the hub for owner/name ...\n")
 
 
 def test_offline_nothing_is_asked(
@@ -152,3 +167,6 @@ def test_models_and_adapters_in_the_hubs_cache(
     adapted = load("owner/adapter", device="cpu")
     assert (adapted.name, adapted.fingerprint()) == ("owner/adapter", full.fingerprint())
     assert hub.fetch("owner/adapter").startswith(str(tmp_path / "cache"))
+    (tmp_path / "adapter" / "workbench.json").write_text(json.dumps({"base": "owner/adapter"}))
+    with pytest.raises(UserError, match="whose base model is itself"):
+        load("owner/adapter", device="cpu")

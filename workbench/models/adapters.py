@@ -17,7 +17,7 @@ from workbench.errors import UserError, one_line
 from workbench.models.catalog import BUILT_IN, RECORD, read_record
 from workbench.models.language_model import LanguageModel, fingerprint, merge_adapter, quiet
 from workbench.models.layer_names import layers_of
-from workbench.models.weights import WRAPPERS, misfits, wrapper_pattern
+from workbench.models.weights import PEFT_PREFIX, misfits, say_stripped, wrapper_pattern, wrappers_in
 
 ADAPTER = "adapter"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's
@@ -157,17 +157,21 @@ def is_adapter(name: str | Path) -> bool:
     return str(name) not in BUILT_IN and (Path(name).expanduser() / CONFIG).is_file()
 
 
-def base_of(folder: Path) -> str:
+def base_of(folder: Path, hub_name: str | None = None) -> str:
     """The name of an adapter's base model: for an adapter from elsewhere, the one that peft wrote.
+
+    Args:
+        folder: of the adapter.
+        hub_name: its name on the hub, if it is from there.
 
     Raises:
         UserError: there is none, it is not here, or it is the adapter itself; or the directory holds a model too.
     """
     passed, at = {folder.resolve()}, folder
     name = _next_base(at)
-    while is_adapter(following := name):
-        at = Path(following).expanduser()
-        if at.resolve() in passed:
+    while is_adapter(name) or name == hub_name:
+        at = Path(name).expanduser()
+        if name == hub_name or at.resolve() in passed:
             raise UserError(f"model '{folder}': an adapter whose base model is itself; name a whole model as its base")
         passed.add(at.resolve())
         name = _next_base(at)
@@ -201,9 +205,10 @@ def _place(name: str) -> Path | None:
     return path.resolve() if path.exists() else None
 
 
-def _key(key: str) -> str:
+def _key(key: str, wrappers: list[str]) -> str:
     """A tensor's name in an adapter's file as transformers wants it: no wrappers; peft leaves out DoRA's `.weight`."""
-    return re.sub(r"lora_magnitude_vector$", "lora_magnitude_vector.weight", re.sub(wrapper_pattern(WRAPPERS), "", key))
+    plain = re.sub(wrapper_pattern(wrappers), "", key) if wrappers else key
+    return re.sub(r"lora_magnitude_vector$", "lora_magnitude_vector.weight", plain)
 
 
 def load_adapter(lm: LanguageModel, folder: Path) -> LanguageModel:
@@ -222,7 +227,11 @@ def load_adapter(lm: LanguageModel, folder: Path) -> LanguageModel:
     # Its tensors are read here: transformers would take adapter_model.bin too, a pickle.
     conversions = getattr(lm.module, "_weight_conversions", None)
     try:
-        tensors = {_key(key): tensor for key, tensor in load_file(folder / WEIGHTS).items()}
+        tensors = load_file(folder / WEIGHTS)
+        wrappers = [each for each in wrappers_in(tensors, ()) if each != PEFT_PREFIX]
+        tensors = {_key(key, wrappers): tensor for key, tensor in tensors.items()}
+        if wrappers:
+            say_stripped(str(folder), wrappers)
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice for those who train it
             report = lm.module.load_adapter(str(folder), adapter_state_dict=tensors, ignore_mismatched_sizes=True)

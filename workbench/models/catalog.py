@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -76,14 +77,16 @@ def read_record(file: Path) -> dict[str, Any]:
 
 def parameter_count(name: str) -> int | None:
     """Parameters of a model, read from its files without loading it; None for one that is not here as safetensors."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     source, _ = locate(name)
     count = 0
-    for file in Path(source).glob("*.safetensors"):
-        with safe_open(file, "np") as stream:
-            count += sum(math.prod(stream.get_slice(key).get_shape()) for key in stream.keys())  # noqa: SIM118
-    return count or None
+    with contextlib.suppress(OSError, SafetensorError):  # damaged; loading it will tell
+        for file in Path(source).glob("*.safetensors"):
+            with safe_open(file, "np") as stream:
+                count += sum(math.prod(stream.get_slice(key).get_shape()) for key in stream.keys())  # noqa: SIM118
+        return count or None
+    return None
 
 
 def layer_count(name: str) -> int | None:

@@ -22,6 +22,8 @@ TOKENIZER_FILES = ("tokenizer.*", "vocab*", "*.model", "*.tiktoken", "tekken.jso
 
 def check_directory(name: str, folder: Path) -> None:
     """Raise for an architecture that cannot be measured (by its name in `config.json`), or without a tokenizer."""
+    if not (folder / "config.json").exists():
+        raise UserError(f"model '{name}' has no config.json; give a saved transformers model, or a .gguf file")
     record = read_record(folder / "config.json")
     kind = record.get("model_type")
     if kind in WITHOUT_MASK:

@@ -11,33 +11,44 @@ NOT_READ = ["*/*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.onnx", "*.h5
 NOT_READ += ["*.npz", "*.fp16.safetensors", "*.bf16.safetensors", "consolidated*"]
 
 
+SECONDS = 10  # to wait for the hub's first answer
+
+
 def fetch(name: str) -> str:
     """The directory of a hub model's files, in the hub's own cache; without a network, what the cache has.
 
     Raises:
         UserError: no such model, no right to it, or no network and nothing in the cache.
     """
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError
-    from huggingface_hub.errors import RepositoryNotFoundError as NotFoundError
+    from huggingface_hub import HfApi, constants, snapshot_download
 
-    offline = constants.HF_HUB_OFFLINE
-    if not offline:
+    failure: Exception | None = None
+    revision = None
+    if not constants.HF_HUB_OFFLINE:
         print(f"workbench: asking the hub for {name} ...", file=sys.stderr, flush=True)
+        try:  # snapshot_download asks too, but waits as long as the network likes
+            revision = HfApi().model_info(name, timeout=SECONDS).sha
+        except Exception as error:
+            failure = error
     try:
-        return str(snapshot_download(name, ignore_patterns=NOT_READ, local_files_only=offline))
-    except LocalEntryNotFoundError as error:
-        reason = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
-        raise UserError(
-            f"model '{name}' is not in the hub's cache, and {reason}; connect and try again, or give a directory "
-            "with the model's files"
-        ) from error
-    except GatedRepoError as error:
-        raise UserError(
-            f"model '{name}' is only given to those who have accepted its terms; do so on its page on the hub, then "
-            "`hf auth login`"
-        ) from error
-    except (NotFoundError, HFValidationError) as error:
-        raise UserError(f"model '{name}': not on the hub; a private one needs `hf auth login`") from error
+        return str(
+            snapshot_download(name, revision=revision, ignore_patterns=NOT_READ, local_files_only=revision is None)
+        )
     except Exception as error:
-        raise UserError(f"model '{name}' cannot be fetched from the hub: {one_line(error)}") from error
+        raise UserError(f"model '{name}' {_reason(failure or error)}") from (failure or error)
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return "is only given to those who have accepted its terms: do so on its page on the hub, then `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError | HFValidationError):
+        return "is neither a directory here nor on the hub; a private one needs `hf auth login`"
+    if isinstance(error, HfHubHTTPError):
+        return f"is not given by the hub: {one_line(error, 300)}"
+    reason = (
+        "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub cannot be reached ({one_line(error, 200)})"
+    )
+    return f"is not in the hub's cache, and {reason}; connect and try again, or give a directory with the model's files"

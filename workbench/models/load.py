@@ -73,6 +73,7 @@ def load(
     if not Path(source).is_dir():
         source = fetch(name)
         if is_adapter(source):
+            base_of(Path(source), name)
             return replace(load(source, device=device, precision=precision, **style), name=name)
     if not arguments:
         check_directory(name, Path(source))

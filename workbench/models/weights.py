@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import UserError
+from workbench.errors import UserError, printable
 from workbench.models.catalog import read_record
 
 INDEX = "model.safetensors.index.json"
@@ -23,7 +23,9 @@ INDEX = "model.safetensors.index.json"
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 PEFT_PREFIX = "base_model.model"
 # Buffers that older checkpoints hold and that models now compute.
-COMPUTED = re.compile(r"(rotary\w*\.(inv_freq|cos_cached|sin_cached)|(attn|attention)\.(masked_)?bias)$")
+COMPUTED = re.compile(
+    r"(rotary\w*\.(inv_freq|cos_cached|sin_cached)|(attn|attention)\.((masked_)?bias|causal_mask|embed_positions))$"
+)
 UNFIT = "its weights do not fit its configuration"
 SHOWN = 3  # keys named of each kind
 
@@ -36,12 +38,14 @@ def read_module(name: str, source: str, arguments: dict[str, Any]) -> Any:
     Raises:
         UserError: tensors are missing, left over or of another shape; the index names files outside the directory.
     """
-    _check_index(name, Path(source))
+    if not arguments:
+        _check_index(name, Path(source))
     module, report = _read(name, source, arguments)
-    own = {part for key in module.state_dict() for part in key.split(".")}
-    found = wrappers_in(report["unexpected_keys"], own)
-    if found and report["missing_keys"]:
-        print(f"workbench: model '{name}': {', '.join(found)} taken off the names of its tensors", file=sys.stderr)
+    own = set(module.state_dict())
+    found = wrappers_in(report["unexpected_keys"], {part for key in own for part in key.split(".")})
+    plain = {re.sub(wrapper_pattern(found), "", key) for key in report["unexpected_keys"]} if found else set()
+    if report["missing_keys"] and plain and not plain & (own - report["missing_keys"]):  # else it would be there twice
+        say_stripped(name, found)
         del module
         # One renaming takes off what stands in one place; names like model._orig_mod.layers.0._orig_mod need several.
         renaming = {wrapper_pattern(found) + "(?:)" * place: "" for place in range(4)}
@@ -116,6 +120,11 @@ def wrappers_in(keys: Collection[str], own: Collection[str]) -> list[str]:
     return [each for each in candidates if any(f".{each}." in f".{key}" for key in keys)]
 
 
+def say_stripped(name: str, wrappers: Iterable[str]) -> None:
+    """Say which wrappers' names do not count."""
+    print(f"workbench: model '{name}': {', '.join(wrappers)} taken off the names of its tensors", file=sys.stderr)
+
+
 def misfits(what: str, report: dict[str, Any], advice: str) -> None:
     """Raise where tensors are missing, left over, or of another shape; `report` is transformers' loading info."""
     left = [key for key in report["unexpected_keys"] if not COMPUTED.search(key)]
@@ -128,18 +137,23 @@ def misfits(what: str, report: dict[str, Any], advice: str) -> None:
 def _some(keys: Collection[str], what: str) -> str:
     if not keys:
         return ""
-    names = sorted(keys)
+    names = [printable(key, 120) for key in sorted(keys)]
     return f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"
 
 
 def _check_index(name: str, folder: Path) -> None:
     """Raise where the index of a checkpoint in several files cannot be used, or names a file that is not beside it."""
-    file = folder / INDEX
-    if not file.exists():
-        return
-    files = read_record(file).get("weight_map")
-    if not isinstance(files, dict) or not all(isinstance(each, str) for each in files.values()):
-        raise UserError(f"model '{name}': {INDEX} has no weight_map of tensors and files; the checkpoint is damaged")
-    outside = sorted({each for each in files.values() if Path(each).is_absolute() or ".." in Path(each).parts})
-    if outside:
-        raise UserError(f"model '{name}': {INDEX} names files outside its directory ({outside[0]}); they are not read")
+    own = read_record(folder / "config.json").get("transformers_weights")  # another name for the weights or their index
+    for file in (folder / INDEX, folder / str(own)):
+        if not file.name.endswith(".index.json") or not file.exists():
+            continue
+        record = read_record(file)
+        files = record.get("weight_map")
+        if not isinstance(files, dict) or not all(isinstance(each, str) for each in files.values()):
+            raise UserError(f"model '{name}': {file.name} has no weight_map of tensors and files; it is damaged")
+        if not isinstance(record.get("metadata"), dict):
+            raise UserError(f"model '{name}': {file.name} has no metadata; an empty object there will do")
+        outside = sorted({each for each in files.values() if Path(each).is_absolute() or ".." in Path(each).parts})
+        if outside:
+            where = printable(outside[0], 120)
+            raise UserError(f"model '{name}': {file.name} names files outside its directory ({where}); none is read")
