@@ -169,7 +169,7 @@ def _values(scores: Tensor, labels: Tensor, extras: bool, deviation: bool, top_k
             values["entropy"] = -(p_all * log_all).sum(-1)
         if extras:
             own = values["logit"][:, None]
-            # Of tokens that tie the first comes first, as for argmax: else all would be right where all logits are equal.
+            # Of tokens that tie the first comes first, as for argmax: else all would be right where all are equal.
             first = torch.arange(scores.shape[-1], device=scores.device) < labels[:, None]
             ahead = (scores > own).logical_or_((scores == own).logical_and_(first))
             values["rank"] = ahead.sum(-1).masked_fill(broken, -1)
