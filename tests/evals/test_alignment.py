@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,8 @@ from tables import random_table, table_of
 
 from workbench.errors import UserError
 from workbench.evals.alignment import alignment, label, membership
+from workbench.evals.ranking import auroc, average_precision
+from workbench.scorers import read_columns, read_scores
 
 ALIGNED = ("auroc", "auroc_per_sample", "ap", "precision_at_budget")
 
@@ -33,6 +37,57 @@ def test_alignment_equals_scikit_learn(table: pd.DataFrame) -> None:
         groups = [g for _, g in part.groupby("sample_id") if 0 < g["span"].sum() < len(g)]
         each = [roc_auc_score(g["span"].astype(bool), g["score"]) for g in groups]
         assert found[name]["auroc_per_sample"] == pytest.approx(np.mean(each))
+
+
+@pytest.mark.oracle
+def test_ranking_is_scikit_learn_s_to_the_last_bit(compare: Callable[..., None]) -> None:
+    random = np.random.default_rng(0)
+    for draw in (random.normal, lambda size: random.integers(0, 4, size).astype(float), random.random):
+        pairs = [(random.random(n) < 0.3, draw(size=n)) for n in (2, 3, 10, 1000) for _ in range(20)]
+        pairs = [(labels, scores) for labels, scores in pairs if labels.any() and not labels.all()]
+        for ours, theirs in ((auroc, roc_auc_score), (average_precision, average_precision_score)):
+            values, expected = ([function(*pair) for pair in pairs] for function in (ours, theirs))
+            assert values == expected
+            compare(ours.__name__, values, expected, rel=0, abs=0)
+
+
+def test_a_file_s_columns_give_what_its_table_gives(table: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    prompts = table.assign(segment="prompt", span=pd.NA)
+    whole = pd.concat([prompts, table.assign(step=1), table.assign(score=0.0)], ignore_index=True)
+    for kind in (whole, whole.astype({"step": "int32", "score": "float32"})):
+        kind.to_parquet(path)
+        assert alignment(read_columns(path)) == alignment(read_scores(path))
+    assert alignment(read_columns(path))["x0"] == alignment(table.astype({"score": "float32"}))["x0"]
+
+
+@pytest.mark.parametrize("read", [read_columns, read_scores])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score": "high"}, "column score holds .*, not numbers"),
+        ({"span": 0.5}, "column span holds .*, not true, false or nothing"),
+        ({"start": 0.5}, "column start holds .*, not whole numbers"),
+        ({"step": pd.array([pd.NA], dtype="Int64")[0]}, "column step holds .*, not whole numbers"),
+        ({"scorer": 3}, "column scorer holds .*, not text"),
+        ({"segment": pd.Categorical(["answer"] * 406)}, "column segment holds .*, not text"),
+    ],
+)
+def test_columns_of_another_kind(
+    read: Callable[[Path], Any], changes: dict[str, Any], message: str, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "scores.parquet"
+    table.assign(**changes).to_parquet(path)
+    with pytest.raises(UserError, match=f"no score table: its {message}"):
+        read(path)
+    table.drop(columns="span").to_parquet(path)
+    with pytest.raises(UserError, match="it lacks span"):
+        read(path)
+    path.write_bytes(b"PAR1 junk")
+    with pytest.raises(UserError, match="not parquet"):
+        read(path)
+    with pytest.raises(UserError, match="a directory"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("budget", [0.2, 0.5, 0.7, 1.0])

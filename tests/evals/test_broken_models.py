@@ -68,6 +68,19 @@ def test_a_token_that_nothing_is_known_of(broken: LanguageModel, task: Task) -> 
     assert greedy(broken, task.forget, 4, 6) == [None] * 4
 
 
+def test_equal_logits_are_no_memory(full: LanguageModel, task: Task) -> None:
+    """Where all logits are equal, as after a step that blew the weights up, the argmax is the first token alone."""
+    lm = full.frozen_copy()
+    torch.nn.init.zeros_(lm.module.get_output_embeddings().weight)
+    metrics = probe(lm, task).metrics["retain"]
+    assert metrics["exact_memorization"] == metrics["extraction_strength"] == 0
+    assert metrics["probability"] == pytest.approx(1 / lm.module.config.vocab_size)
+    with torch.no_grad():
+        stats = token_stats(lm, collate(lm, [encode(lm, task.forget[0])]))
+    assert stats.rank is not None
+    assert torch.equal(stats.rank, stats.labels)
+
+
 def test_every_metric_and_summary(broken: LanguageModel, full: LanguageModel, task: Task) -> None:
     probed = probe(broken, task)
     assert set(probed.rows["generation"]) == {None}

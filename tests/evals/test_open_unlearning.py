@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -218,7 +219,7 @@ def test_their_mask_hides_end_tokens_where_they_are_the_padding(full: LanguageMo
 def test_what_is_said_of_the_objectives() -> None:
     rmu = objective["rmu"]
     assert rmu.options == {"coefficient": 20.0, "layer": 0}
-    depth: Any = type("Model", (), {"module": type("M", (), {"config": type("C", (), {"num_hidden_layers": 16})})})
+    depth: Any = SimpleNamespace(config=SimpleNamespace(num_hidden_layers=16))
     assert steered_layer(depth, {}) == 7  # the output of `model.layers.6`; theirs is that of `model.layers.7`
     assert steered_layer(depth, {"layer": 8}) == 8
     assert objective["undial"].settings == {"lr": 1e-4}  # so that alpha is 1

@@ -24,9 +24,11 @@ def align(
     """
     with uninterrupted():
         from workbench.evals import alignment, label
-        from workbench.scorers import read_scores
-    table = read_scores(file)
-    aligned = alignment(label(table, spans) if spans else table)
+        from workbench.scorers import read_columns
+
+        if spans:  # this loads pandas, which takes longer than all the rest
+            from workbench.scorers import read_scores
+    aligned = alignment(label(read_scores(file), spans) if spans else read_columns(file))
     rows = [["scorer", "auroc", "per sample", "ap", "precision"]]
     for name, values in aligned.items():
         keys = ("auroc", "auroc_per_sample", "ap", "precision_at_budget")

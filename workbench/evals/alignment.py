@@ -9,54 +9,69 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.errors import UserError, missing
-from workbench.models import in_spans
-from workbench.tasks import rows, samples_from
+from workbench.evals.ranking import auroc, average_precision
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Columns = dict[str, np.ndarray]
 VALUES = ("auroc", "auroc_per_sample", "ap", "precision_at_budget")
 
 
-def alignment(table: pd.DataFrame, *, budget: float = 0.2) -> dict[str, dict[str, Any]]:
+def alignment(table: pd.DataFrame | Columns, *, budget: float = 0.2) -> dict[str, dict[str, Any]]:
     """How well each scorer's scores rank the tokens of labelled spans highest, over answer tokens that stand for text.
 
     `auroc`: area under the ROC curve over all tokens; `auroc_per_sample`: its mean over samples that have tokens of
     both kinds; `ap`: average precision over all tokens; `precision_at_budget`: the share inside a span of the
     ceil(budget T) highest of all T tokens, expected under random tie-breaking. Of several steps the last counts.
     Tokens without a score (NaN) are left out; `left_out` counts them where there are any. A value that is undefined is
-    `errors.Missing`.
+    `errors.Missing`. The table may be the columns of one, as `scorers.read_columns` gives them.
 
     Raises:
         UserError: no token has a label, or `budget` is no share.
     """
     check_share("budget", budget)
-    tokens = answer_tokens(table)
-    labelled = tokens[tokens["span"].notna()]
-    if labelled.empty:
+    columns = table if isinstance(table, dict) else _columns(table)
+    answers = _of_text(columns)
+    parts = {}
+    for name in dict.fromkeys(columns["scorer"][answers]):
+        own = answers & (columns["scorer"] == name)
+        own &= columns["step"] == columns["step"][own].max()
+        if (labelled := own & (columns["span"] >= 0)).any():
+            parts[str(name)] = {key: columns[key][labelled] for key in ("sample_id", "score", "span")}
+    if not parts:
         raise UserError("no token has a span label; give labels as spans (--spans), or score a task that has them")
-    return {str(name): _alignment(part, budget) for name, part in labelled.groupby("scorer", sort=False)}
+    return {name: _alignment(part, budget) for name, part in parts.items()}
 
 
-def _alignment(part: pd.DataFrame, budget: float) -> dict[str, Any]:
-    from sklearn.metrics import average_precision_score, roc_auc_score
+def _columns(table: pd.DataFrame) -> Columns:
+    """The columns of a data frame, as `scorers.read_columns` gives them."""
+    columns = {name: table[name].to_numpy() for name in ("segment", "scorer", "sample_id", "start", "end", "step")}
+    span = table["span"].astype("boolean").astype("Int8").fillna(-1).to_numpy(dtype=int)
+    return columns | {"score": table["score"].to_numpy(dtype=float, na_value=np.nan), "span": span}
 
-    scored = part[part["score"].notna()]
-    left_out = {"left_out": len(part) - len(scored)} if len(scored) < len(part) else {}
-    labels, scores = scored["span"].to_numpy(dtype=bool), scored["score"].to_numpy(dtype=float)
+
+def _alignment(part: Columns, budget: float) -> dict[str, Any]:
+    known = ~np.isnan(part["score"])
+    left_out = {"left_out": int((~known).sum())} if not known.all() else {}
+    labels, scores, samples = part["span"][known] == 1, part["score"][known], part["sample_id"][known]
     if reason := undefined(labels, scores):
         return {key: missing(reason) for key in VALUES} | left_out
+    places: dict[Any, int] = {}
+    group = np.array([places.setdefault(sample, len(places)) for sample in samples])
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(np.bincount(group))[:-1]
     each = [
-        roc_auc_score(group["span"].to_numpy(dtype=bool), group["score"].to_numpy(dtype=float))
-        for _, group in scored.groupby("sample_id", sort=False)
-        if 0 < group["span"].sum() < len(group)
+        auroc(labels[tokens], scores[tokens])
+        for tokens in np.split(order, ends)
+        if labels[tokens].any() and not labels[tokens].all()
     ]
     undivided = missing("no sample has tokens inside and outside its spans")
     taken = membership(scores, budget)
     return {
-        "auroc": float(roc_auc_score(labels, scores)),
+        "auroc": auroc(labels, scores),
         "auroc_per_sample": float(np.mean(each)) if each else undivided,
-        "ap": float(average_precision_score(labels, scores)),
+        "ap": average_precision(labels, scores),
         "precision_at_budget": float(taken[labels].sum() / taken.sum()),
     } | left_out
 
@@ -67,8 +82,13 @@ def answer_tokens(table: pd.DataFrame) -> pd.DataFrame:
     Left out is a text's first token without a score: with nothing to put before it, nothing predicts it.
     """
     unpredicted = (table["position"] == 0) & table["score"].isna()
-    tokens = table[(table["segment"] == "answer") & (table["end"] > table["start"]) & ~unpredicted]
+    tokens = table[_of_text(table) & ~unpredicted]
     return tokens[tokens["step"] == tokens.groupby("scorer")["step"].transform("max")]
+
+
+def _of_text(table: Any) -> Any:
+    """Which rows of a table, or of its columns, are answer tokens that stand for text."""
+    return (table["segment"] == "answer") & (table["end"] > table["start"])
 
 
 def check_share(name: str, value: float) -> None:
@@ -115,6 +135,10 @@ def label(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     Raises:
         UserError: no answer of the table is labelled in the file.
     """
+    # These load pandas; scores with labels in their table do without.
+    from workbench.models import in_spans
+    from workbench.tasks import rows, samples_from
+
     labels = {s.answer: s.spans for s in samples_from(rows(path), "spans") if s.spans is not None}
     table = table.reset_index(drop=True)
     answers = table["segment"] == "answer"

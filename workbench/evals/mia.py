@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from workbench.errors import NOT_FINITE, NotAvailable
+from workbench.evals.ranking import auroc
 from workbench.evals.spec import convention_options
 from workbench.models import Encoding, LanguageModel, batches, collate, encode, split, token_stats
 from workbench.registry import Registry, Spec
@@ -220,11 +221,9 @@ def auc(forget: pd.Series | np.ndarray, unseen: pd.Series | np.ndarray) -> float
     Raises:
         NotAvailable: all scores are equal, or one is not finite.
     """
-    from sklearn.metrics import roc_auc_score
-
     values = np.concatenate([np.asarray(forget, dtype=float), np.asarray(unseen, dtype=float)])
     if not np.isfinite(values).all():
         raise NotAvailable(f"a score is not finite: {NOT_FINITE}")
     if (values == values[0]).all():
         raise NotAvailable("all scores are equal")
-    return float(roc_auc_score([0] * len(forget) + [1] * len(unseen), values))
+    return auroc(np.arange(len(values)) >= len(forget), values)

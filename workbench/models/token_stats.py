@@ -36,7 +36,8 @@ class TokenStats:
             NaN where one of the logits is not finite.
         logit: (N,) the token's own logit, with gradient if the model has it.
         entropy: (N,) entropy of the predictive distribution, in nats.
-        rank: (N,) how many tokens are more probable; 0 is the argmax, -1 where the logits are not finite.
+        rank: (N,) how many tokens are more probable, or as probable and of a lower id; 0 is the argmax, -1 where the
+            logits are not finite.
         deviation: (N,) standard deviation of log p under the predictive distribution; its mean is minus the entropy.
         hidden: (N, d) state at the token itself, or at the position that predicts it.
         logits: (N, V) in float32 at least, with gradient if the model has it.
@@ -167,7 +168,11 @@ def _values(scores: Tensor, labels: Tensor, extras: bool, deviation: bool, top_k
             p_all = log_all.exp()
             values["entropy"] = -(p_all * log_all).sum(-1)
         if extras:
-            values["rank"] = (scores > values["logit"][:, None]).sum(-1).masked_fill(broken, -1)
+            own = values["logit"][:, None]
+            # Of tokens that tie the first comes first, as for argmax: else all would be right where all are equal.
+            first = torch.arange(scores.shape[-1], device=scores.device) < labels[:, None]
+            ahead = (scores > own).logical_or_((scores == own).logical_and_(first))
+            values["rank"] = ahead.sum(-1).masked_fill(broken, -1)
         if top_k:
             top = log_all.topk(min(top_k, scores.shape[-1]), dim=-1)
             values |= {"top_ids": top.indices, "top_logp": top.values.masked_fill(broken[:, None], torch.nan)}

@@ -10,6 +10,7 @@ from .base import TaskContext as TaskContext
 from .base import check_needs as check_needs
 from .base import plain_scorers as plain_scorers
 from .base import scorer as scorer
+from .columns import read_columns as read_columns
 from .inputs import Inputs as Inputs
 from .inputs import frozen as frozen
 from .inputs import within_memory as within_memory

@@ -9,14 +9,10 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import UserError
+from workbench.scorers.columns import COLUMNS, opened
 
 if TYPE_CHECKING:
     from workbench.models import Encoding
-
-COLUMNS = [
-    *("task", "sample_id", "position", "token_id", "token", "start", "end"),
-    *("segment", "scorer", "step", "score", "span"),
-]
 
 KINDS = {
     **dict.fromkeys(("task", "sample_id", "token", "segment", "scorer"), "text"),
@@ -51,16 +47,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         UserError: no such file, not parquet, or columns missing or of another kind.
     """
-    if not path.is_file():
-        what = "a directory" if path.is_dir() else "no such file"
-        raise UserError(f"{path}: {what}; give a score table, made by `workbench score`")
-    try:
-        table = pd.read_parquet(path)
-    except Exception as error:
-        raise UserError(f"{path}: not parquet ({type(error).__name__}); make one with `workbench score`") from error
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise UserError(f"{path}: no score table, it lacks {', '.join(missing)}; make one with `workbench score`")
+    table = opened(path, pd.read_parquet)
     if wrong := wrong_columns(table):
         raise UserError(f"{path}: no score table: {wrong}; make one with `workbench score`")
     return table
