@@ -197,6 +197,18 @@ def test_a_damaged_run_is_listed_with_its_file(
     assert f"{name} is damaged: " in read("show", tmp_path, tmp_path / "damaged", own)
 
 
+def test_a_model_that_was_removed_for_its_space_is_no_damage(
+    whole: dict[str, Path], own: dict[str, str], tmp_path: Path
+) -> None:
+    path = shutil.copytree(whole["finished"], tmp_path / "run")
+    (path / "model" / "model.safetensors").write_bytes(b"x")
+    assert "model.safetensors is damaged: it has 1 bytes" in str(runs.RunDirectory(path).status()["reason"])
+    shutil.rmtree(path / "model")
+    assert runs.RunDirectory(path).status()["status"] == "finished"
+    assert read("report", tmp_path, path, own) == ""
+    assert "is damaged: it is missing" in read("probe", tmp_path, path, own)
+
+
 def test_flipped_bits_are_noticed(whole: dict[str, Path], own: dict[str, str], tmp_path: Path) -> None:
     """In a table when it is read, in a file of a model when it is loaded."""
     chance = random.Random(1)
@@ -237,7 +249,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
                 (path / "checkpoints" / name / "optimizer.safetensors").unlink()
         done = execution.resume(path)
         errors = capsys.readouterr().err
-        assert (goes_on in errors) if goes_on else not errors
+        assert (goes_on in errors) if goes_on else "damaged" not in errors
         noted = [e["notes"] for e in done.events() if "notes" in e]
         assert len(noted) == bool(goes_on)
         assert all("optimizer.safetensors: it is missing" in str(notes) for notes in noted)

@@ -145,10 +145,10 @@ def _spawn(lock: Lock, config: Config, at_once: int) -> None:
     """Start the process, hand the lock over to it, and record in `job.json` that it waits."""
     path = lock.path
     (path / STOP).unlink(missing_ok=True)
+    facts = {"needs_bytes": memory_needed(config), "device": config.device or models.default_device()}
     words = ("workbench.runs.worker", str(path), str(at_once), str(lock.file))
     child = start_detached(*words, at_once=at_once, log=path / LOG, keep_open=lock.file)
     _children.append(child)
-    facts = {"needs_bytes": memory_needed(config), "device": config.device or models.default_device()}
     started_by(child.pid, path, facts)
 
 

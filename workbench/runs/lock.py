@@ -159,6 +159,7 @@ def problem(job: Any) -> str:
         "state": str,
         "reason": str | None,
         "needs_bytes": int | None,
+        "device": str | None,
     }
     if not isinstance(job, dict):
         return f"it holds no object but {type(job).__name__}"
@@ -190,4 +191,5 @@ def alive(path: Path, job: dict[str, Any]) -> bool:
 def started_by(pid: int, path: Path, facts: dict[str, Any]) -> None:
     """Record in `job.json` that a process, which has been started for the run, waits for its turn."""
     queued = {"lock": _place(path), "since": time.time(), "state": "queued", "reason": None}
-    write_json(path / JOB, whois(pid) | queued | facts)
+    with contextlib.suppress(UserError):  # it writes that itself, too
+        write_json(path / JOB, whois(pid) | queued | facts)

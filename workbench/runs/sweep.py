@@ -85,7 +85,7 @@ def sweep(
     """
     if engine not in ENGINES:
         raise unknown("engine", engine, list(ENGINES))
-    jobs = {str(directory_of(config, root.absolute())): config.as_dict() for config in configs}
+    jobs = {str(directory_of(config, root.absolute())): config.absolute().as_dict() for config in configs}
     for record in jobs.values():
         Config.from_dict(record).check()
     root.mkdir(parents=True, exist_ok=True)
