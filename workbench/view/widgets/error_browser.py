@@ -14,8 +14,8 @@ from markupsafe import Markup
 from workbench.errors import UserError, unknown
 from workbench.evals import RULES, chosen, outcomes
 from workbench.files import write_table, write_text
-from workbench.runs import RunDirectory
 from workbench.view.html import definitions, page, render, style_sheet
+from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.answer_notes import AnswerNotes
 from workbench.view.widgets.error_html import answer_html, counts_html, list_lines, numbers_html, rules_html
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
@@ -37,7 +37,7 @@ class ErrorBrowser(Twin, widgets.VBox):
     `notes.json`: when saved, and when another answer is opened.
 
     Args:
-        run: a run's directory.
+        run: a run's directory, its path, or a `Job` on it.
 
     Attributes:
         rows: all answers, as `outcomes` gives them, with `tags` and `note`.
@@ -50,13 +50,13 @@ class ErrorBrowser(Twin, widgets.VBox):
 
     twin_of = FEW
 
-    def __init__(self, run: Path | str) -> None:
-        self.run = RunDirectory(Path(run))
+    def __init__(self, run: RunSource) -> None:
+        self.run = run_directory(run)
         probes = self.run.table("probes.parquet")
         if probes is not None and "probability" not in probes:
             raise UserError(f"{self.run.path / 'probes.parquet'} has no column probability; probe the run again")
         if probes is None:
-            raise UserError(f"{run} has no probes yet; a run probes before its first and after its last step")
+            raise UserError(f"{self.run.path} has no probes yet; a run probes before its first and after its last step")
         self.rows = outcomes(probes)
         self.tokens = self.run.table("tokens.parquet")
         self._notes = AnswerNotes(self.run.path)

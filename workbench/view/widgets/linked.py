@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -13,12 +12,12 @@ from markupsafe import Markup
 
 from workbench import evals
 from workbench.errors import UserError
-from workbench.runs import RunDirectory
 from workbench.view.html import (
     STATIC,
     Samples,
     agreement_view,
     answers_view,
+    as_scores,
     change_view,
     compare_view,
     definitions,
@@ -27,6 +26,7 @@ from workbench.view.html import (
     style_sheet,
     texts_of,
 )
+from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.static_twin import Twin, styles
 
 
@@ -51,8 +51,8 @@ class CompareView(Linked):
     """The same text under several scorers with linked hover, and beside it how far the scorers agree.
 
     Args:
-        scores: a score table.
-        samples: sample id -> (question, answer).
+        scores: a score table, or its file.
+        samples: a task, its samples, or sample id -> (question, answer).
         scorers: which, and in which order; by default all.
         order: sample ids in the order to show; by default those on which the scorers disagree most come first.
         max_samples: at most so many samples.
@@ -72,6 +72,7 @@ class CompareView(Linked):
         max_samples: int = 6,
         measure: str = "spearman",
     ) -> None:
+        scores = as_scores(scores)
         chosen = scores if scorers is None else scores[scores["scorer"].isin(list(scorers))]
         self.names = list(scorers or dict.fromkeys(scores["scorer"]))
         several = chosen["scorer"].nunique() > 1
@@ -91,7 +92,7 @@ class BeforeAfter(Linked):
     """What a run did: answers with a word diff, each token's change in probability as colour, metrics with arrows.
 
     Args:
-        run: a run's directory, or its probe table (phases "before" and "after").
+        run: a run's directory, its path, a `Job` on it, or its probe table (phases "before" and "after").
         tokens: its token table, where `run` is a table.
         metrics: phase -> probe set -> metric -> value, where `run` is a table.
         max_samples: at most so many answers of each probe set.
@@ -102,7 +103,7 @@ class BeforeAfter(Linked):
 
     def __init__(
         self,
-        run: Path | str | pd.DataFrame,
+        run: RunSource | pd.DataFrame,
         tokens: pd.DataFrame | None = None,
         metrics: Mapping[str, Any] | None = None,
         *,
@@ -110,11 +111,11 @@ class BeforeAfter(Linked):
     ) -> None:
         probes = run if isinstance(run, pd.DataFrame) else None
         if not isinstance(run, pd.DataFrame):
-            directory = RunDirectory(Path(run))
+            directory = run_directory(run)
             probes, tokens = directory.table("probes.parquet"), directory.table("tokens.parquet")
             metrics = directory.json("metrics.json")
         if probes is None or "after" not in set(probes["phase"]):
-            name = "this run" if isinstance(run, pd.DataFrame) else run
+            name = "this run" if isinstance(run, pd.DataFrame) else run_directory(run).path
             raise UserError(f"{name} has not been probed after its end yet")
         self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
         long = {"answers": answers_view(probes, max_samples=max_samples, css=False)}

@@ -15,6 +15,7 @@ from workbench.errors import UserError
 from workbench.runs import STOP, Config, jobs, list_runs, new_path
 from workbench.tasks import TaskSpec
 from workbench.view.html import render
+from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.run_form import Form
 from workbench.view.widgets.run_status import (
     chart_html,
@@ -108,12 +109,12 @@ class RunPanel(Twin, widgets.VBox):
         """Continue the run in a new process."""
         self.attach(self._shown().resume().path)
 
-    def attach(self, path: Path | str | None = None) -> None:
+    def attach(self, run: RunSource | None = None) -> None:
         """Show a run (by default the one chosen in the list), and follow it while it is active."""
-        path = path or self.runs.value
-        if path is None:
+        run = run or self.runs.value
+        if run is None:
             raise UserError(f"there is no run under {self.root} yet; start one")
-        job = jobs.Job(path)
+        job = jobs.Job(run_directory(run).path)
         with self._lock:
             self._ended.set()
             self.job, self._ended, self._last_status = job, threading.Event(), ""

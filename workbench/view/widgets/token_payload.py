@@ -12,7 +12,18 @@ import pandas as pd
 
 from workbench.errors import UserError
 from workbench.evals import disagreement
-from workbench.view.html import LEVELS, Samples, Scale, changes, colour, cuts, default_threshold, parts
+from workbench.view.html import (
+    LEVELS,
+    Samples,
+    Scale,
+    as_scores,
+    as_texts,
+    changes,
+    colour,
+    cuts,
+    default_threshold,
+    parts,
+)
 
 TOP = 65534  # a probability of 1 as a 16-bit number
 NONE = 65535  # no score there
@@ -62,13 +73,14 @@ def payload(
 
     Args:
         scores: a score table; its answer tokens are shown.
-        samples: sample id -> (question, answer); a missing one is drawn from its tokens.
+        samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
         tokens: a run's token table; its forget set's rows, or all where it has none.
         curve: events of a run.
 
     Raises:
         UserError: no answer tokens.
     """
+    scores = as_scores(scores)
     scores = scores[scores["segment"] == "answer"] if "segment" in scores else scores
     if scores.empty:
         raise UserError("the score table has no answer tokens; score a task first")
@@ -102,7 +114,7 @@ def payload(
         books.append(book)
         row += len(layer["steps"])
     head |= {
-        "samples": list(_samples(table, samples)),
+        "samples": list(_samples(table, as_texts(samples))),
         "spans": "".join("-" if s is None else "01"[s] for s in spans),
         "layers": layers,
         "palette": [colour(level) for level in range(-LEVELS, LEVELS + 1)],
@@ -172,12 +184,12 @@ def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labe
         layer["threshold"] = sign * default_threshold(sign * last, labelled)[0]
 
 
-def _samples(table: pd.DataFrame, samples: Samples) -> Iterator[dict[str, Any]]:
+def _samples(table: pd.DataFrame, pairs: Mapping[Any, tuple[str, str]]) -> Iterator[dict[str, Any]]:
     """Each sample: the index of its first token, the texts, the gaps that no token covers, and where words begin."""
     sizes = table.groupby("sample_id", sort=False).size()
     first = 0
     for sample, size in sizes.items():
-        question, answer = samples.get(sample, ("", None))
+        question, answer = pairs.get(sample, ("", None))
         own = table.iloc[first : first + size]
         texts: list[Any] = [None] * size
         gaps: dict[str, Any] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -12,7 +11,8 @@ import traitlets
 
 from workbench.errors import UserError, unknown
 from workbench.runs import RunDirectory
-from workbench.view.html import STATIC, Samples, texts_of, token_view
+from workbench.view.html import STATIC, Samples, as_scores, as_texts, texts_of, token_view
+from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.static_twin import FEW, Twin, styles
 from workbench.view.widgets.token_payload import CHANGE, payload
 
@@ -39,8 +39,8 @@ class TokenView(Twin, anywidget.AnyWidget):
     its static twin. A word is the text between spaces; its score is the mean of its tokens.
 
     Args:
-        scores: a score table; answer tokens are shown, every scorer at every step it has.
-        samples: sample id -> (question, answer); a missing one is drawn from its tokens.
+        scores: a score table or its file; answer tokens are shown, every scorer at every step it has.
+        samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
         tokens: a run's token table (`tokens.parquet`): adds the change in probability as a scorer, and to a token's
             card its probability, rank and the five most probable tokens before and after.
         curve: a run's events, drawn beside the step.
@@ -94,6 +94,7 @@ class TokenView(Twin, anywidget.AnyWidget):
         threshold: float | None = None,
     ) -> dict[str, Any]:
         """The traits that show a table."""
+        scores, samples = as_scores(scores), as_texts(samples)
         data = payload(scores, samples, tokens, curve)
         layers = {layer["name"]: layer for layer in data.head["layers"]}
         if scorer is not None and scorer not in layers:
@@ -119,20 +120,20 @@ class TokenView(Twin, anywidget.AnyWidget):
                 setattr(self, name, value)
 
     @classmethod
-    def of_run(cls, path: Path | str, **more: Any) -> TokenView:
+    def of_run(cls, run: RunSource, **more: Any) -> TokenView:
         """The forget answers of a run as it recorded them: its weights at every step, and each token's change.
 
         Args:
-            path: a run's directory; the run may still be running.
+            run: its directory, its path, or a `Job`; the run may still be running.
             more: further arguments of the view.
 
         Raises:
             UserError: no run, or one that has recorded no scores yet.
         """
-        run = RunDirectory(Path(path))
+        run = run_directory(run)
         scores = run.table("scores.parquet")
         if scores is None:
-            raise UserError(f"{path} has recorded no scores yet; a run does at its first checkpoint and at its end")
+            raise UserError(f"{run.path} has recorded no scores yet; a run does at its first checkpoint and at its end")
         weights = [name for name in dict.fromkeys(scores["scorer"]) if name != "probability"]
         known = {"tokens": run.table("tokens.parquet"), "curve": run.events(), "scorer": next(iter(weights), None)}
         return cls(scores, samples_of(run), **{**known, **more})
