@@ -26,6 +26,7 @@ from .inputs import as_scores as as_scores
 from .inputs import as_texts as as_texts
 from .layers import default_threshold as default_threshold
 from .line_chart import line_chart_svg as line_chart_svg
+from .render import NO_FORMULAS as NO_FORMULAS
 from .render import STATIC as STATIC
 from .render import page as page
 from .render import render as render

@@ -135,9 +135,7 @@ def disagreement_view(
         title: a heading.
         css: include the style sheet.
     """
-    shown, texts = table.head(limit), as_texts(samples)
-    largest, rows = shown["disagreement"].max(), []
-    full = largest if largest > 1 else 1.0
+    shown, texts, rows = table.head(limit), as_texts(samples), []
     for row in shown.to_dict("records"):
         question, answer = texts.get(row["sample_id"], ("", ""))
         text = " ".join((question if question.strip() else answer or str(row["sample_id"])).split())
@@ -147,7 +145,7 @@ def disagreement_view(
                 "text": text,
                 "short": shortened(text),
                 "value": value if math.isfinite(value) else None,
-                "share": max(value, 0.0) / full,
+                "share": max(value, 0.0) / 2,  # the range is 0 to 2
                 "pairs": row.get("pairs"),
                 "apart": row.get("most_apart") if isinstance(row.get("most_apart"), str) else "",
             }

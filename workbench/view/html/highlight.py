@@ -153,9 +153,10 @@ def token_view(
     texts = as_texts(samples)
     tokens, layers, first = layers_of(as_scores(scores), scorer, threshold, alignment)
     ids = list(dict.fromkeys(tokens.index.get_level_values("sample_id")))
+    scored = set(layers[first].scores.index.get_level_values("sample_id"))
     groups, several = by_sample(tokens), len(layers) > 1
     rows = []
-    for sample in spread(ids, max_samples):
+    for sample in spread([i for i in ids if i in scored] or ids, max_samples):
         question, answer = texts.get(sample, ("", None))
         rows.append((question, scored_row(groups[sample], layers, first, answer, several), f"sample {sample}"))
     return render(

@@ -99,7 +99,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         super().__init__(
             [ShortcutGuard(), filters, self.head, self.list, rules, self.answer, self.view, marks, self.status]
         )
-        self.add_class("wb-errors").add_class("wb-guarded")
+        self._named("wb-errors", "wb-guarded")
 
     # Choosing -----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from markupsafe import Markup
 from workbench import evals
 from workbench.errors import UserError
 from workbench.view.html import (
-    STATIC,
     Samples,
     agreement_view,
     answers_view,
@@ -27,19 +26,19 @@ from workbench.view.html import (
     texts_of,
 )
 from workbench.view.run_source import RunSource, run_directory
-from workbench.view.widgets.static_twin import Twin, styles
+from workbench.view.widgets.static_twin import Twin, script, styles
 
 
 class Linked(Twin, anywidget.AnyWidget):
     """A static view whose tokens are linked and whose parts can be chosen; it needs no kernel once it is shown."""
 
-    _esm = STATIC / "linked.js"
+    _esm = script("keys", "linked")
     _css = styles("view", "linked")
     html = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, html: str, name: str) -> None:
         super().__init__(html=html)
-        self.add_class(name)
+        self._named(name)
 
     def to_html(self) -> str:
         """The static twin: the same content without scripts."""
@@ -97,9 +96,15 @@ class BeforeAfter(Linked):
         metrics: phase -> probe set -> metric -> value, where `run` is a table.
         max_samples: at most so many answers of each probe set.
 
+    Attributes:
+        search: what is shown has this text; all answers are searched, not only the `max_samples` that are drawn.
+
     Raises:
         UserError: a run that has not been probed after its last step yet.
     """
+
+    search = traitlets.Unicode("").tag(sync=True)
+    searched = traitlets.Unicode("").tag(sync=True)  # the `search` that `html` shows
 
     def __init__(
         self,
@@ -118,14 +123,44 @@ class BeforeAfter(Linked):
             name = "this run" if isinstance(run, pd.DataFrame) else run_directory(run).path
             raise UserError(f"{name} has not been probed after its end yet")
         self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
-        long = {"answers": answers_view(probes, max_samples=max_samples, css=False)}
+        self._probes, self._tokens, self._metrics, self._most = probes, tokens, metrics, max_samples
+        super().__init__(self._drawn(""), "wb-before-after")
+
+    def _drawn(self, words: str) -> Markup:
+        """The sections, of the answers that have these words in question, answer or a generation."""
+        probes, tokens, note = self._probes, self._tokens, Markup()
+        if words.strip():
+            kept = _having(probes, words)
+            probes = probes[_named(probes).isin(kept)]
+            tokens = None if tokens is None else tokens[_named(tokens).isin(kept)]
+            note = render("linked.searched", count=len(kept), total=self.count, words=words.strip())
+        long = {"answers": note + answers_view(probes, max_samples=self._most, css=False)}
         if tokens is not None:
-            long["tokens"] = _changes(probes, tokens, max_samples)
-        short = {"metrics": metrics_view(metrics, definitions(), css=False)} if metrics else {}
-        super().__init__(render("linked.sections", long=long, short=short), "wb-before-after")
+            long["tokens"] = note + _changes(probes, tokens, self._most)
+        short = {"metrics": metrics_view(self._metrics, definitions(), css=False)} if self._metrics else {}
+        return render("linked.sections", long=long, short=short)
+
+    @traitlets.observe("search")
+    def _search(self, _: Any) -> None:
+        html = self._drawn(self.search)
+        with self.hold_sync():
+            self.searched, self.html = self.search, html
 
     def __repr__(self) -> str:
         return f"BeforeAfter({self.count} probed answers)"
+
+
+def _named(rows: pd.DataFrame) -> pd.Series:
+    """The set and id of each row's answer."""
+    return pd.Series(list(zip(rows["probe_set"], rows["sample_id"], strict=True)), rows.index, dtype=object)
+
+
+def _having(probes: pd.DataFrame, words: str) -> set[Any]:
+    """The set and id of each answer that has these words, in any letter case and with any white space."""
+    wanted = " ".join(words.lower().split())
+    texts = zip(*(probes[name] for name in ("prompt", "answer", "generation")), strict=True)
+    has = [any(isinstance(t, str) and wanted in " ".join(t.lower().split()) for t in each) for each in texts]
+    return set(_named(probes)[has])
 
 
 def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> Markup:

@@ -79,8 +79,7 @@ class RunPanel(Twin, widgets.VBox):
         row = widgets.HBox([start, stop, resume, self.runs, attach, again]).add_class("wb-buttons")
         shown = [self.error, self.state, self.failure, self.chart, self.results]
         super().__init__([ShortcutGuard(), self.form, row, *shown])
-        for name in ("wb", "wb-run-panel", "wb-guarded"):
-            self.add_class(name)
+        self._named("wb", "wb-run-panel", "wb-guarded")
         start.add_class("wb-first")
         stop.disabled = resume.disabled = True
         going = self.refresh()

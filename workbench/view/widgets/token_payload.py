@@ -56,14 +56,15 @@ class Payload:
     index: list[tuple[Any, int]]
     tokens: list[str]
 
-    def at(self, step: int, token: int) -> dict[str, float | None]:
-        """A token's score by each scorer at its newest step up to `step`; None where it has none."""
-        scores, row = {}, 0
+    def at(self, step: int, token: int) -> tuple[dict[str, float | None], dict[str, int]]:
+        """A token's score by each scorer at its newest step up to `step`, None where it has none; and those steps."""
+        scores, steps, row = {}, {}, 0
         for layer in self.head["layers"]:
             newest = max((i for i, s in enumerate(layer["steps"]) if s <= step), default=0)
             scores[layer["name"]] = _finite(self.scores[row + newest, token])
+            steps[layer["name"]] = layer["steps"][newest]
             row += len(layer["steps"])
-        return scores
+        return scores, steps
 
 
 def payload(
@@ -174,8 +175,13 @@ def _coded(finite: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labelled: int) -> None:
-    """Put a scorer's scale, of all its scores, and its default threshold, of the `last` step, into its description."""
+    """Put a scorer's scale and its default threshold, of the `last` step, into its description.
+
+    The scale is of all its scores; of a change in probability, of all that it can be.
+    """
     scale = Scale.of(ordered)
+    if scale is not None and layer["name"] == CHANGE:  # not the range of what is shown: .0006 would be painted full
+        scale = Scale(-1.0, 1.0, flat=bool(ordered[0] == ordered[-1]))
     layer |= {"scale": None, "threshold": None}
     if scale is not None:
         layer["scale"] = {"low": scale.low, "high": scale.high, "flat": scale.flat, "quantiles": scale.quantiles}

@@ -11,9 +11,9 @@ import traitlets
 
 from workbench.errors import UserError, unknown
 from workbench.runs import RunDirectory
-from workbench.view.html import STATIC, Samples, as_scores, as_texts, texts_of, token_view
+from workbench.view.html import Samples, as_scores, as_texts, texts_of, token_view
 from workbench.view.run_source import RunSource, run_directory
-from workbench.view.widgets.static_twin import FEW, Twin, styles
+from workbench.view.widgets.static_twin import FEW, Twin, script, styles
 from workbench.view.widgets.token_payload import CHANGE, payload
 
 UNITS = ("token", "word")
@@ -55,15 +55,15 @@ class TokenView(Twin, anywidget.AnyWidget):
         unit: "token" or "word".
         sort: "order", "score", and where they are known "disagreement" (of the scorers), "damage" (probability lost).
         search: samples without this text are hidden.
-        selected: the token that was clicked or chosen by keyboard: sample_id, position, token, span and its scores at
-            this step; empty where none is.
+        selected: the token that was clicked or chosen by keyboard: sample_id, position, token, span, its scores and the
+            step that each is of, the newest up to `step`; empty where none is.
 
     Raises:
         UserError: a table without answer tokens, or a scorer it does not have.
     """
 
     twin_of = FEW
-    _esm = "\n".join((STATIC / "token_view" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    _esm = script("keys", *(f"token_view/{name}" for name in SCRIPTS))
     _css = styles("view", "token_view")
 
     head = traitlets.Dict().tag(sync=True)
@@ -82,7 +82,7 @@ class TokenView(Twin, anywidget.AnyWidget):
 
     def __init__(self, scores: pd.DataFrame, samples: Samples, *, title: str | None = None, **more: Any) -> None:
         super().__init__(title=title or "", **self._state(scores, samples, **more))
-        self.add_class("wb-token-view")
+        self._named("wb-token-view")
 
     def _state(
         self,
@@ -144,12 +144,14 @@ class TokenView(Twin, anywidget.AnyWidget):
             self.selected = {}
             return
         sample, position = self._data.index[self.chosen]
+        scores, steps = self._data.at(self.step, self.chosen)
         self.selected = {
             "sample_id": sample,
             "position": int(position),
             "token": self._data.tokens[self.chosen],
             "span": {"0": False, "1": True}.get(self.head["spans"][self.chosen]),
-            "scores": self._data.at(self.step, self.chosen),
+            "scores": scores,
+            "steps": steps,
         }
 
     def select(self, sample_id: Any, position: int) -> None:

@@ -32,20 +32,24 @@ const legend = (scores, layer, threshold) => {
   return node;
 };
 
-/** "selected: n of m tokens", and precision, recall and AUROC where spans are known. */
+/** "selected: n of m tokens", of those with a score; and precision, recall and AUROC where spans are known. */
 const summary = (scores, state) => {
   const { layer, step, unit, threshold } = state;
   const counts = scores.matches(layer, step, unit, threshold);
   const bold = (text) => el("b", {}, text);
   const node = el("span", { class: "wb-last" });
   const share = counts.known ? ` (${Math.round((100 * counts.selected) / counts.known)} %)` : "";
-  node.append("selected: ", bold(String(counts.selected)), ` of ${counts.count} ${unit}s${share}`);
+  const scored = counts.known < counts.count ? " with a score" : "";
+  node.append("selected: ", bold(String(counts.selected)), ` of ${counts.known} ${unit}s${scored}${share}`);
   if (counts.labelled) {
     node.append(" · precision ", bold(counts.picked ? number(counts.both / counts.picked) : NOT_AVAILABLE));
     node.append(" recall ", bold(number(counts.both / counts.labelled)));
-    node.append(" · AUROC ", bold(number(counts.auroc)));
+    // Of one answer it would rank a handful of tokens, and says nothing of the scorer.
+    if (counts.answers > 1) node.append(" · AUROC ", bold(number(counts.auroc)), ` over ${counts.answers} answers`);
   }
   if (counts.known < counts.count) node.append(` · ${NOT_AVAILABLE}: ${counts.count - counts.known}`);
+  const own = scores.stepOf(layer, step);
+  if (own !== step) node.append(` · scores of step ${own}`);
   return node;
 };
 
