@@ -163,7 +163,8 @@ def test_exports(run: Path, tmp_path: Path) -> None:
     browser.probe_set.value = "retain"
     browser.note.value = "kept by an export"
     browser.exports["CSV"].click()
-    assert f"8 answers written to {run / 'errors.csv'}" in browser.status.value
+    where = run / "errors.csv"
+    assert f"8 of 16 answers, those that the filters leave, written to {where}" in browser.status.value
     assert pd.read_csv(run / "errors.csv")["note"].iloc[0] == "kept by an export"
     parquet = browser.export_parquet(tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(parquet), browser.shown.reset_index(drop=True), check_dtype=False)
@@ -173,6 +174,22 @@ def test_exports(run: Path, tmp_path: Path) -> None:
     assert "kept by an export" in page
     assert all(text in page for text in RULES)
     assert page.count('class="wb-row"') == 8
+
+
+def test_what_an_export_says_is_what_it_holds(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = ErrorBrowser(run)
+    browser.exports["Parquet"].click()
+    assert f"16 answers written to {run / 'errors.parquet'}" in browser.status.value
+    for module in ("error_rows", "error_browser"):
+        monkeypatch.setattr(f"workbench.view.widgets.{module}.MOST", 3)
+    browser.probe_set.value = "retain"
+    browser.exports["HTML"].click()
+    said = "3 of 8 answers, those that the filters leave, written to"
+    assert said in browser.status.value
+    assert browser.status.value.count("CSV and Parquet hold all 8") == 1
+    page = (run / "errors.html").read_text()
+    assert "showing 3 of 8 answers that the filters leave; CSV and Parquet hold all 8" in page
+    assert len(pd.read_parquet(browser.export_parquet(str(tmp_path / "a.parquet")))) == 8
 
 
 def test_twin_and_repr(run: Path) -> None:

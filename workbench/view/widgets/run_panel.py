@@ -95,7 +95,7 @@ class RunPanel(Twin, widgets.VBox):
     def start(self) -> None:
         """Start a run in a process of its own, and watch it."""
         config = self.config()
-        self.attach(jobs.start(config, new_path(config, self.root)).path)
+        self._watch(jobs.start(config, new_path(config, self.root)))
 
     def stop(self) -> None:
         """Ask the run to stop after its step; its state shows when it has."""
@@ -106,14 +106,18 @@ class RunPanel(Twin, widgets.VBox):
 
     def resume(self) -> None:
         """Continue the run in a new process."""
-        self.attach(self._shown().resume().path)
+        self._watch(self._shown().resume())
 
     def attach(self, run: RunSource | None = None) -> None:
-        """Show a run (by default the one chosen in the list), and follow it while it is active."""
+        """Show a run (by default the one chosen in the list) and its configuration; follow it while it is active."""
         run = run or self.runs.value
         if run is None:
             raise UserError(f"there is no run under {self.root} yet; start one")
         job = jobs.Job(run_directory(run).path)
+        self._watch(job)
+        self._guarded(lambda: self.form.show(job.directory.read_config()))
+
+    def _watch(self, job: jobs.Job) -> None:
         with self._lock:
             self._ended.set()
             self.job, self._ended, self._last_status = job, threading.Event(), ""
