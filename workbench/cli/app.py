@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
@@ -15,7 +16,7 @@ from typer.exceptions import TyperException
 from workbench import runs
 from workbench.cli.agree import agree
 from workbench.cli.align import align
-from workbench.cli.console import Progress, any_text
+from workbench.cli.console import Plain, Progress, any_text
 from workbench.cli.demo import demo
 from workbench.cli.faithfulness import faithfulness
 from workbench.cli.finetune import finetune
@@ -27,7 +28,7 @@ from workbench.cli.runs import manage_runs
 from workbench.cli.score import score
 from workbench.cli.sweep import sweep
 from workbench.cli.unlearn import unlearn
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, printable, unknown
 
 
 class Group(TyperGroup):
@@ -74,7 +75,7 @@ COMMANDS = typer.main.get_command(app)
 
 def fail(message: str) -> NoReturn:
     """One line on standard error, exit 2."""
-    print("workbench: " + " ".join(message.split()), file=sys.stderr)
+    print("workbench: " + " ".join(message.split()), file=Plain(sys.stderr))
     raise SystemExit(2)
 
 
@@ -93,12 +94,12 @@ def explain(error: TyperException) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     any_text()
-    warnings.formatwarning = lambda message, *_, **__: f"workbench: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"workbench: {printable(str(message))}\n"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one line, not one a retry
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        with runs.remembered():
+        with runs.remembered(), contextlib.redirect_stdout(Plain(sys.stdout)):
             try:
                 with COMMANDS.make_context("workbench", list(words)) as context:
                     COMMANDS.invoke(context)
@@ -116,6 +117,6 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         fail(f"{error.filename or 'file'}: {error.strerror or error}")
     except runs.Stopped as stopped:
-        print(f"workbench: {stopped}; go on with: workbench runs resume {stopped.path}", file=sys.stderr)
+        print(f"workbench: {stopped}; go on with: workbench runs resume {stopped.path}", file=Plain(sys.stderr))
         return 130
     return 0

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError
+from workbench.errors import UserError, printable
 from workbench.models.catalog import RECORD, read_record
 from workbench.models.chat_template import DATE, is_dated
 from workbench.models.encoding import end_of_turn
@@ -76,4 +76,4 @@ def describe(lm: LanguageModel) -> None:
     line += f"; {lm.precision} on {lm.device}"
     if line not in _described:
         _described.add(line)
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import UserError
+from workbench.errors import UserError, printable
 from workbench.models.catalog import read_record
 
 INDEX = "model.safetensors.index.json"
@@ -41,7 +41,8 @@ def read_module(name: str, source: str, arguments: dict[str, Any]) -> Any:
     own = {part for key in module.state_dict() for part in key.split(".")}
     found = wrappers_in(report["unexpected_keys"], own)
     if found and report["missing_keys"]:
-        print(f"workbench: model '{name}': {', '.join(found)} taken off the names of its tensors", file=sys.stderr)
+        line = f"workbench: model '{name}': {', '.join(found)} taken off the names of its tensors"
+        print(printable(line), file=sys.stderr)
         del module
         # One renaming takes off what stands in one place; names like model._orig_mod.layers.0._orig_mod need several.
         renaming = {wrapper_pattern(found) + "(?:)" * place: "" for place in range(4)}

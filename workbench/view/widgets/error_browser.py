@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as widgets
 from markupsafe import Markup
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, printable, unknown
 from workbench.evals import RULES, chosen, outcomes
 from workbench.files import write_table, write_text
 from workbench.view.html import definitions, page, render, style_sheet
@@ -263,7 +263,7 @@ class ErrorBrowser(Twin, widgets.VBox):
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{int(self.rows[name].sum())} {name}" for name in RULES if self.rows[name].any())
-        return f"ErrorBrowser({self.run.name}: {counts})"
+        return printable(f"ErrorBrowser({self.run.name}: {counts})")
 
 
 def _key(row: Any) -> str:

@@ -11,7 +11,7 @@ import traitlets
 from markupsafe import Markup
 
 from workbench import evals
-from workbench.errors import UserError
+from workbench.errors import UserError, printable
 from workbench.view.html import (
     Samples,
     agreement_view,
@@ -84,7 +84,7 @@ class CompareView(Linked):
         super().__init__(render("linked.beside", body=body), "wb-compare")
 
     def __repr__(self) -> str:
-        return f"CompareView(scorers: {', '.join(self.names)})"
+        return printable(f"CompareView(scorers: {', '.join(self.names)})")
 
 
 class BeforeAfter(Linked):

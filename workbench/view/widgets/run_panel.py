@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 from markupsafe import Markup
 
-from workbench.errors import UserError
+from workbench.errors import UserError, printable
 from workbench.runs import STOP, Config, jobs, list_runs, new_path
 from workbench.tasks import TaskSpec
 from workbench.view.html import render
@@ -219,4 +219,6 @@ class RunPanel(Twin, widgets.VBox):
         return render("run.twin", parts=parts)
 
     def __repr__(self) -> str:
-        return f"RunPanel({self.job.path.name}: {self.status})" if self.job else f"RunPanel(no run yet in {self.root})"
+        return printable(
+            f"RunPanel({self.job.path.name}: {self.status})" if self.job else f"RunPanel(no run yet in {self.root})"
+        )

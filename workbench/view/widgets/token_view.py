@@ -9,7 +9,7 @@ import anywidget
 import pandas as pd
 import traitlets
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, printable, unknown
 from workbench.runs import RunDirectory
 from workbench.view.html import Samples, as_scores, as_texts, texts_of, token_view
 from workbench.view.run_source import RunSource, run_directory
@@ -172,4 +172,6 @@ class TokenView(Twin, anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         names = ", ".join(layer["name"] for layer in self.head["layers"])
-        return f"TokenView({len(self.head['samples'])} samples, {len(self.head['spans'])} tokens; scorers: {names})"
+        return printable(
+            f"TokenView({len(self.head['samples'])} samples, {len(self.head['spans'])} tokens; scorers: {names})"
+        )
