@@ -18,7 +18,7 @@ from workbench.errors import UserError
 from workbench.evals.outcomes import RULES
 from workbench.runs import execution
 from workbench.unlearning.settings import Settings
-from workbench.view.widgets import ErrorBrowser, error_browser
+from workbench.view.widgets import ErrorBrowser
 from workbench.view.widgets.error_html import answer_html, list_lines
 
 
@@ -163,7 +163,8 @@ def test_exports(run: Path, tmp_path: Path) -> None:
     browser.probe_set.value = "retain"
     browser.note.value = "kept by an export"
     browser.exports["CSV"].click()
-    assert f"8 answers written to {run / 'errors.csv'}" in browser.status.value
+    where = run / "errors.csv"
+    assert f"8 of 16 answers, those that the filters leave, written to {where}" in browser.status.value
     assert pd.read_csv(run / "errors.csv")["note"].iloc[0] == "kept by an export"
     parquet = browser.export_parquet(tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(parquet), browser.shown.reset_index(drop=True), check_dtype=False)
@@ -175,15 +176,20 @@ def test_exports(run: Path, tmp_path: Path) -> None:
     assert page.count('class="wb-row"') == 8
 
 
-def test_a_long_page_is_cut_and_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(error_browser, "MOST", 5)
+def test_what_an_export_says_is_what_it_holds(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     browser = ErrorBrowser(run)
+    browser.exports["Parquet"].click()
+    assert f"16 answers written to {run / 'errors.parquet'}" in browser.status.value
+    for module in ("error_rows", "error_browser"):
+        monkeypatch.setattr(f"workbench.view.widgets.{module}.MOST", 3)
+    browser.probe_set.value = "retain"
     browser.exports["HTML"].click()
-    assert "the first 5 of 16 answers written to" in browser.status.value
-    for page in ((run / "errors.html").read_text(), browser.to_html()):
-        assert page.count('class="wb-row"') == 5
-        assert "showing 5 of 16 answers; CSV and Parquet hold all of them" in page
-    assert len(pd.read_csv(browser.export_csv())) == 16
+    said = "3 of 8 answers, those that the filters leave, written to"
+    assert said in browser.status.value
+    assert browser.status.value.count("CSV and Parquet hold all 8") == 1
+    page = (run / "errors.html").read_text()
+    assert "showing 3 of 8 answers that the filters leave; CSV and Parquet hold all 8" in page
+    assert len(pd.read_parquet(browser.export_parquet(str(tmp_path / "a.parquet")))) == 8
 
 
 def test_cells_are_no_formulas(run: Path, tmp_path: Path) -> None:

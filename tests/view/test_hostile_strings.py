@@ -225,6 +225,30 @@ class Seen(HTMLParser):
         self.text += data
 
 
+@dataclass
+class Typeset(HTMLParser):
+    """The text of a page in which a notebook's MathJax looks for formulas."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.kept: list[bool] = []
+        self.text = ""
+        self.feed(str(page))
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in Text.VOID:
+            classes = (dict(attributes).get("class") or "").split()
+            skipped = tag in ("style", "script", "pre", "title") or {"tex2jax_ignore", "mathjax_ignore"} <= set(classes)
+            self.kept.append(skipped or any(self.kept[-1:]))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.kept.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if any(self.kept[-1:]) else data
+
+
 def names(text: str) -> set[str]:
     return set(text.split())
 
@@ -248,10 +272,25 @@ def test_no_element_or_attribute_comes_from_data(run: Path, name: str) -> None:
     assert seen.attributes <= ATTRIBUTES
     assert "<zz" in seen.text  # shown as text
     assert "{{zz}}" in seen.text
-    assert html.count("<script") == html.count('class="wb-page"')  # a page's own
+    assert html.count("<script") == html.count('class="wb-page ')  # a page's own
     outside = re.sub(r"<style>.*?</style>", "", html, flags=re.S)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u200b\u202a-\u202e]", outside)
     Text(html)  # what is opened is closed
+
+
+FRAGMENTS = {"errors: widget", "panel: error", "panel: form", "panel: run", "panel: failed run"}  # in a widget's root
+
+
+@pytest.mark.parametrize("name", sorted(set(views(Path())) - FRAGMENTS))
+def test_no_formula_is_looked_for(run: Path, name: str) -> None:
+    """A notebook typesets "from $300 to $400" as a formula, but for elements of these classes."""
+    assert "zz" not in Typeset(str(views(run)[name]())).text
+
+
+def test_no_formula_is_looked_for_in_widgets(run: Path) -> None:
+    for widget in (TokenView.of_run(run), BeforeAfter(run), ErrorBrowser(run), RunPanel(run.parent / "none")):
+        assert {"tex2jax_ignore", "mathjax_ignore"} <= set(widget._dom_classes)
+        assert Typeset(widget.to_html()).text.strip() in ("", f"showing 12 of {len(SAMPLES) * 3} answers")
 
 
 def test_templates_escape_mark_and_fold(monkeypatch: pytest.MonkeyPatch) -> None:

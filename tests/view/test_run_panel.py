@@ -198,6 +198,41 @@ def test_the_form_is_what_the_command_line_reads() -> None:
     assert form.options["objective.beta"].value == "2.5"
 
 
+def test_attaching_fills_the_form(spec: TaskSpec, tmp_path: Path) -> None:
+    settings = settings_for(["lr=3e-4", "steps=7", "objective.beta=2.5", "weights.budget=0.4"], ["simnpo"], ["atwu"])
+    more = {"probe_every": 3, "stop_at": "forget.fact_accuracy<=0.2", "precision": "float32", "track": ("tensorboard",)}
+    config = Config(task=spec, model="bio-retain", objective="simnpo", settings=settings, **more)
+    RunDirectory.create(tmp_path / "runs" / "a", config)
+    plain = Config(
+        task=TaskSpec("biographies"), model="bio-full", objective="npo", weights="gap", reference="bio-retain"
+    )
+    RunDirectory.create(tmp_path / "runs" / "b", plain)
+    panel = RunPanel(tmp_path / "runs")
+    panel.form.fields["lr"].value = "9"
+    for name, made in (("a", config), ("b", plain), ("a", config)):
+        panel.runs.value = next(path for _, path in panel.runs.options if path.name == name)
+        panel.buttons["Attach"].click()
+        assert panel.error.value == ""
+        assert panel.config() == made
+        assert ("precision <b>float32</b>" in panel.form.about.value) == (name == "a")
+    assert panel.form.fields["lr"].value == "0.0003"
+    panel.close()
+
+
+def test_a_run_that_the_form_cannot_hold_is_shown_and_said(spec: TaskSpec, tmp_path: Path) -> None:
+    table = tmp_path / "scores.parquet"
+    table.write_bytes(b"")
+    RunDirectory.create(
+        tmp_path / "runs" / "a", Config(task=spec, model="bio-full", weights=str(table), objective="wga")
+    )
+    panel = RunPanel(tmp_path / "runs")
+    panel.attach(tmp_path / "runs" / "a")
+    assert "its weights come from" in panel.error.value
+    assert panel.job is not None
+    assert panel.form.objective.value == "wga"
+    panel.close()
+
+
 def test_a_preset_fills_the_fields() -> None:
     form = Form(TaskSpec("biographies"), "bio-full")
     form.preset.value = "published"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from pages import HOSTILE, tokenise
+from pages import HOSTILE, SAMPLES, SPANS, scores_of, token_table, tokenise
 from runs_of import config_of, own_files
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 from tables import table_of
@@ -20,7 +20,7 @@ from workbench.errors import UserError
 from workbench.runs import execution
 from workbench.runs.directory import RunDirectory
 from workbench.unlearning.settings import Settings
-from workbench.view.html.highlight import layers_of
+from workbench.view.html.highlight import layers_of, token_view
 from workbench.view.html.render import STATIC
 from workbench.view.html.text import number
 from workbench.view.widgets import BeforeAfter, CompareView, TokenView
@@ -114,10 +114,44 @@ def test_a_selected_token_is_told_with_its_scores(run: Path, view: TokenView) ->
     assert view.selected["scores"]["atwu"] == pytest.approx(
         rows[rows["step"] == 6].set_index("scorer").loc["atwu", "score"]
     )
+    assert view.selected["steps"] == {"probability": 6, "atwu": 6, CHANGE: 12}
     with pytest.raises(UserError, match="no answer token at position 9999"):
         view.select(one["sample_id"], 9999)
     view.chosen, view.step = -1, 12
     assert view.selected == {}
+
+
+def some_scored() -> TokenView:
+    """`early` has all samples at step 0; `late` has one of them at step 4, where all else is not recorded."""
+    early, late = scores_of(SAMPLES, SPANS, "early"), scores_of(SAMPLES, SPANS, "late", step=4)
+    return TokenView(pd.concat([early, late[late["sample_id"] == "a"]], ignore_index=True), SAMPLES, scorer="late")
+
+
+def test_static_rows_are_those_with_scores() -> None:
+    view = some_scored()
+    html = token_view(view._scores, SAMPLES, scorer="late", max_samples=1)
+    assert "sample a" in html
+    tokens = int((view._scores["scorer"] == "late").sum())
+    assert f"of {tokens} tokens with a score selected" in html
+    assert "late, step 4" in html
+    assert "early, step 0" in html  # two steps side by side say which they are of
+
+
+def test_an_auroc_of_one_answer_is_not_shown() -> None:
+    table, values = scores_of(SAMPLES, SPANS), {"atwu": {"auroc": 0.75}}
+    assert "AUROC <b>0.75" in token_view(table, SAMPLES, alignment=values)
+    one = token_view(table[table["sample_id"] == "a"], SAMPLES, alignment=values)
+    assert "AUROC" not in one
+    assert "precision" in one
+
+
+def test_a_change_is_coloured_by_all_it_can_be() -> None:
+    tokens = token_table()
+    after = tokens["phase"] == "after"
+    small = np.where(after, tokens["logp"] - 1e-4 * (1 + tokens["position"]), tokens["logp"])
+    head = TokenView(scores_of(SAMPLES), SAMPLES, tokens=tokens.assign(logp=small)).head
+    scale = next(layer["scale"] for layer in head["layers"] if layer["name"] == CHANGE)
+    assert (scale["low"], scale["high"], list(scale["quantiles"])) == (-1.0, 1.0, [])
 
 
 def test_bad_tables_are_one_line(run: Path, tmp_path: Path) -> None:
@@ -162,6 +196,7 @@ def expected_summary(view: TokenView, name: str, unit: str) -> str:
         if layer["name"] == name:
             break
     scores = pd.Series(view._data.scores[row - 1])
+    answers = len({view._data.index[i][0] for i in np.flatnonzero(scores.notna())})
     labelled = pd.Series([c == "1" for c in view.head["spans"]])
     if unit == "word":
         words = np.cumsum([int(c) for s in view.head["samples"] for c in s["words"]])
@@ -170,10 +205,10 @@ def expected_summary(view: TokenView, name: str, unit: str) -> str:
     known = scores.notna()
     total, scores, labelled = len(scores), sign * scores[known], labelled[known]
     chosen = scores.astype("float32") >= np.float32(sign * layer["threshold"])
-    scored = f"{len(scores)} {unit}s{' with a score' if total > len(scores) else ''}"
-    text = f"selected: {chosen.sum()} of {scored} ({100 * chosen.mean():.0f} %)"
+    scored = " with a score" if known.sum() < total else ""
+    text = f"selected: {chosen.sum()} of {known.sum()} {unit}s{scored} ({100 * chosen.mean():.0f} %)"
     text += f" · precision {number(precision_score(labelled, chosen))} recall {number(recall_score(labelled, chosen))}"
-    text += f" · AUROC {number(roc_auc_score(labelled, scores))}"
+    text += f" · AUROC {number(roc_auc_score(labelled, scores))} over {answers} answers"
     return text + (f" · not available: {total - known.sum()}" if total > known.sum() else "")
 
 
@@ -246,6 +281,63 @@ def test_keyboard_card_search_and_sort(page: Any, view: TokenView, run: Path) ->
     order = [t.removeprefix("sample ") for t in page.eval_on_selector_all(".wb-row", "rows => rows.map(r => r.title)")]
     known = [damage[name] for name in order if damage[name] is not None]
     assert known == sorted(known)
+
+
+def test_pages_of_keys_take_the_token_along(page: Any, view: TokenView) -> None:
+    box = page.locator(".wb-text")
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    inside = """() => { const [b, m] = [".wb-text", ".wb-text .wb-cur"].map((s) => document.querySelector(s));
+        const [x, y] = [b.getBoundingClientRect(), m.getBoundingClientRect()];
+        return y.top >= x.top - 1 && y.bottom <= x.bottom + 1 && [m.wbToken, b.scrollTop]; }"""
+    places = [page.evaluate(inside)]
+    for key in ("PageDown", "PageDown", "PageUp", "End", "Home"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(50)
+        places.append(page.evaluate(inside))
+    assert all(places)  # in sight each time
+    tokens = [token for token, _ in places]
+    assert tokens[0] < tokens[1] < tokens[2] > tokens[3]
+    assert tokens[4:] == [len(view.head["spans"]) - 1, 0]
+    assert places[2][1] > 0
+
+
+def test_only_what_has_a_score_is_shown_and_said(chromium: Any, tmp_path: Path) -> None:
+    view = some_scored()
+    page = open_widget(chromium, view, tmp_path)
+    shown = page.locator(".wb-row:not([hidden])")
+    assert shown.count() == 1
+    assert "1 of 2 samples · 1 without a score at step 4" in page.locator(".wb-tools").inner_text()
+    tokens = int((view._scores["scorer"] == "late").sum())
+    assert f"of {tokens} tokens with a score (" in summary(page)
+    assert "AUROC" not in summary(page)  # of one answer
+    page.get_by_label("scorer").select_option("early")
+    assert shown.count() == 2
+    assert summary(page).endswith("scores of step 0")  # while the view is at step 4
+    assert "AUROC" in summary(page)
+    page.locator("[role=option]").first.hover()
+    assert "early step 0" in page.locator(".wb-card").inner_text().replace("\t", " ")
+    other = page.locator(".wb-row").nth(1).locator("[role=option]").first
+    other.hover()
+    card = page.locator(".wb-card tr", has_text="late")
+    assert "not available" in card.inner_text()
+    assert card.locator("i").count() == 0  # no bar of a value that is not there
+    assert page.messages == []
+    page.close()
+
+
+def test_keys_of_controls_stay_and_commands_go_on(chromium: Any, view: TokenView, run: Path, tmp_path: Path) -> None:
+    """JupyterLab takes a key where no element around the focus says that it must not."""
+    reached = """() => { window.reached = []; document.addEventListener("keydown", (event) => {
+        if (!event.target.closest("[data-lm-suppress-shortcuts]")) window.reached.push(event.key); }, true); }"""
+    for widget, focus in ((view, ".wb-text"), (view, "select"), (BeforeAfter(run), "input[type=search]")):
+        page = open_widget(chromium, widget, tmp_path)
+        page.evaluate(reached)
+        page.locator(focus).first.focus()
+        for key in ("a", "ArrowDown", "Control+a", "Control+s", "Control+Shift+c", "Control+c", "x", "Control+b"):
+            page.keyboard.press(key)
+        assert [key for key in page.evaluate("reached") if key not in ("Control", "Shift")] == ["s", "b"]
+        page.close()
 
 
 def test_numbers_are_written_as_in_python(page: Any) -> None:
@@ -333,6 +425,41 @@ def test_before_after_in_tabs(chromium: Any, run: Path, tmp_path: Path) -> None:
     assert tabs.all_inner_texts() == ["answers", "tokens", "metrics"]
     tabs.first.focus()
     page.keyboard.press("ArrowRight")
+    assert page.locator("section:not([hidden])").get_attribute("data-name") == "tokens"
+    assert page.messages == []
+    page.close()
+
+
+def test_before_after_searches_all_answers(run: Path) -> None:
+    probes = RunDirectory(run).table("probes.parquet")
+    view = BeforeAfter(run, max_samples=1)
+    last = probes[probes["probe_set"] == "forget"].iloc[3]
+    assert last["prompt"] not in view.html
+    view.search = f"  {last['prompt'].upper()} "
+    assert view.searched == view.search
+    assert f"<b>1</b> of {view.count} answers have" in view.html
+    assert view.html.count(f">{last['prompt']}</div>") == 2  # among the answers and the tokens
+    view.search = "<b>nobody</b>"
+    assert f"<b>0</b> of {view.count} answers have “&lt;b&gt;nobody&lt;/b&gt;”" in view.html
+    view.search = ""
+    assert view.html == BeforeAfter(run, max_samples=1).html
+
+
+def test_a_search_in_the_page(chromium: Any, run: Path, tmp_path: Path) -> None:
+    """At once in what is shown; what Python finds then takes its place, and field and tab stay as they are."""
+    view = BeforeAfter(run, max_samples=2)
+    page = open_widget(chromium, view, tmp_path)
+    page.get_by_role("tab").nth(1).click()
+    page.get_by_label("search").fill("nobody has this")
+    assert page.locator(".wb-row:visible").count() == 0
+    assert page.locator(".wb-note").inner_text() == "in the answers shown:"
+    page.wait_for_function("model.get('search') === 'nobody has this'")
+    view.search = word = view._probes["answer"].iloc[-1]
+    page.get_by_label("search").fill(word)
+    page.evaluate("([h, w]) => { model.set('searched', w); model.set('html', h); }", [view.html, word])
+    assert page.locator(".wb-row:visible").count() > 0
+    assert page.locator(".wb-note").inner_text() == ""
+    assert page.get_by_label("search").input_value() == word
     assert page.locator("section:not([hidden])").get_attribute("data-name") == "tokens"
     assert page.messages == []
     page.close()

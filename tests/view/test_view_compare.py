@@ -237,8 +237,11 @@ def test_disagreement_ranks_and_escapes():
     assert [c[0] for c in cells] == ["1", "2"]
     assert cells[1][1] == "The answer."
     assert ">1.12</span>" in page
-    assert "width:56%" in page  # of 0 to 2, whatever the largest is
+    assert "width:56%" in page  # 1.12 of what it can be, 2
     assert "width:12%" in page
+    alone = disagreement_view(DISAGREEMENT.assign(disagreement=0.97), {})
+    assert "width:48%" in alone
+    assert "width:97%" not in alone
     assert "Showing 2 of 3 samples" in page
     assert "&lt;s&gt;a&lt;/s&gt; / b" in page
     assert NOT_AVAILABLE in disagreement_view(DISAGREEMENT, {})

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from workbench.cli.console import table_line
+from workbench.cli.console import say, table_line
 from workbench.cli.options import command, flag, option
 from workbench.errors import is_missing, missing
 from workbench.runs import uninterrupted
@@ -41,16 +41,16 @@ def agree(
     for name, values in matrix.items():
         rows.append([name, *("-" if is_missing(value) else f"{value:.3f}" for value in values.values())])
     table_line(rows)
-    print(f"{level.replace('_', ' ')}: {agreed['samples']} answers, {agreed['tokens']} tokens")
+    say(f"{level.replace('_', ' ')}: {agreed['samples']} answers, {agreed['tokens']} tokens")
     undefined = [value["reason"] for values in matrix.values() for value in values.values() if is_missing(value)]
     for reason in dict.fromkeys(undefined):
-        print(f"-: not available: {reason}")
+        say(f"-: not available: {reason}")
     if disputed["pairs"].any():
         first = disputed.iloc[0]
-        print(f"most disputed answer: {first['sample_id']}, most apart: {first['most_apart']}")
+        say(f"most disputed answer: {first['sample_id']}, most apart: {first['most_apart']}")
     if html:
         write_text(html, comparison_page(table, samples={}, agreement=agreed, measure=measure, level=level))
-        print(html)
+        say(html)
     none = missing("no two scorers can be compared in this answer")
     columns = (disputed[key].tolist() for key in ("sample_id", "disagreement", "most_apart"))
     return agreed | {

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.console import number, table_line
+from workbench.cli.console import number, say, table_line
 from workbench.cli.options import command, option
 from workbench.errors import is_missing
 from workbench.runs import uninterrupted
@@ -36,7 +36,7 @@ def align(
     table_line(rows)
     for name, values in aligned.items():
         if is_missing(values["auroc"]):
-            print(f"{name}: not available: {values['auroc']['reason']}")
+            say(f"{name}: not available: {values['auroc']['reason']}")
         if "left_out" in values:
-            print(f"{name}: {values['left_out']} tokens without a score left out")
+            say(f"{name}: {values['left_out']} tokens without a score left out")
     return aligned

@@ -28,7 +28,7 @@ from workbench.cli.runs import manage_runs
 from workbench.cli.score import score
 from workbench.cli.sweep import sweep
 from workbench.cli.unlearn import unlearn
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, printable, unknown
 
 
 class Group(TyperGroup):
@@ -94,7 +94,7 @@ def explain(error: TyperException) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     any_text()
-    warnings.formatwarning = lambda message, *_, **__: f"workbench: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"workbench: {printable(str(message))}\n"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a hub that cannot be reached is one line, not one a retry
     words = sys.argv[1:] if arguments is None else arguments
@@ -117,6 +117,6 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         fail(f"{error.filename or 'file'}: {error.strerror or error}")
     except runs.Stopped as stopped:
-        print(f"workbench: {stopped}; go on with: workbench runs resume {stopped.path}", file=sys.stderr)
+        print(f"workbench: {stopped}; go on with: workbench runs resume {stopped.path}", file=Plain(sys.stderr))
         return 130
     return 0

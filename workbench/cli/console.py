@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from workbench.errors import printable
 from workbench.runs import heed
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+
+LINE = 10_000  # the most characters of a line
 
 
 def any_text() -> None:
@@ -35,6 +40,7 @@ class Progress:
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` is done; raises KeyboardInterrupt where Python dropped a Ctrl-C's."""
         heed()
+        what, note = printable(what), printable(note)
         if self.bar is None or self.what != what:
             from tqdm import tqdm
 
@@ -68,8 +74,14 @@ class Progress:
             cls.shown.close()
 
 
+def say(text: Any, *, error: bool = False) -> None:
+    """Print a line, on standard error if it is no result; what ids and names hold cannot end it or move the cursor."""
+    print(printable(str(text), LINE), file=sys.stderr if error else None)
+
+
 def table_line(rows: list[list[str]]) -> None:
     """Print rows as aligned columns."""
+    rows = [[printable(cell, LINE) for cell in row] for row in rows]
     encoding = sys.stdout.encoding or "utf-8"  # what is printed as an escape takes the escape's width
     rows = [[cell.encode(encoding, "backslashreplace").decode(encoding) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -83,19 +95,23 @@ def number(value: Any) -> str:
 
 
 class Plain:
-    """An output in which nothing moves a terminal's cursor or changes its colours: control characters are escaped.
+    """An output in which nothing moves a terminal's cursor, changes its colours or the direction of its text.
 
     Ids, names and texts come from other people's files; a run's name may hold an escape sequence.
     """
 
-    CONTROL: ClassVar = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+    CONTROL = ("Cc", "Cf", "Zl", "Zp")
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
         """Write text, with its control characters as escapes."""
-        return int(self.stream.write(text.translate(self.CONTROL)))
+        return int(self.stream.write(text if text.isprintable() else "".join(map(self._plain, text))))
+
+    def _plain(self, character: str) -> str:
+        control = unicodedata.category(character) in self.CONTROL and character not in "\n\t"
+        return repr(character)[1:-1] if control else character
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

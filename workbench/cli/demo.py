@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from workbench.cli.console import number, table_line
+from workbench.cli.console import number, say, table_line
 from workbench.cli.options import command, flag, option
 from workbench.errors import UserError
 from workbench.runs import uninterrupted
@@ -33,5 +33,5 @@ def demo(
     for name, key in result["headline"]:
         rows.append([f"{name} {key}", number(result["before"][name][key]), number(result["after"][name][key])])
     table_line(rows)
-    print(f"{result['seconds']:.0f} s; the report is at {result['report']}")
+    say(f"{result['seconds']:.0f} s; the report is at {result['report']}")
     return result

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.console import Progress, number, table_line
+from workbench.cli.console import Progress, number, say, table_line
 from workbench.cli.options import ModelOptions, TaskOptions, command, flag, option, settings
 from workbench.cli.sweep import seeds_of
 from workbench.runs import uninterrupted
@@ -50,7 +50,7 @@ def faithfulness(
     for name, value in masking.items():
         rows.append([name, number(value["comprehensiveness"]), number(value["sufficiency"]), str(value["samples"])])
     table_line(rows)
-    print(f"nats a token; highest {top:.0%} of an answer's tokens, replaced by: {baseline}")
+    say(f"nats a token; highest {top:.0%} of an answer's tokens, replaced by: {baseline}")
     if not unlearn:
         return {"masking": masking}
     runs = faithfulness_by_unlearning(
@@ -58,7 +58,7 @@ def faithfulness(
     )
     table_line(runs_table(runs))
     for name, reason in runs.loc[runs["reason"] != "", ["weights", "reason"]].drop_duplicates().itertuples(index=False):
-        print(f"{name}: not available: {reason}")
+        say(f"{name}: not available: {reason}")
     return {"masking": masking, "runs": json.loads(runs.to_json(orient="records"))}
 
 

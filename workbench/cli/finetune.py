@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from workbench.cli.console import Progress
+from workbench.cli.console import Progress, say
 from workbench.cli.options import ModelOptions, TaskOptions, command, count, flag, option, settings
 from workbench.errors import UserError
 from workbench.runs import uninterrupted
@@ -46,5 +46,5 @@ def finetune(
     sets, bar = {name: loaded.sets[name] for name in ("forget", "retain")}, Progress()
     tables = {name: score_samples(lm, samples, ["surprisal"], progress=bar) for name, samples in sets.items()}
     means = {name: float(table["score"].mean()) for name, table in tables.items()}
-    print(f"saved {out}; mean answer NLL: forget {means['forget']:.3f}, retain {means['retain']:.3f}")
+    say(f"saved {out}; mean answer NLL: forget {means['forget']:.3f}, retain {means['retain']:.3f}")
     return {"out": str(out), "steps": chosen.steps, "nll": means, "cost": run.ledger.as_dict()}

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.cli.console import say
 from workbench.cli.options import command
 from workbench.files import resource, writable
 
@@ -25,7 +26,7 @@ def lab(
 ) -> dict[str, Any]:
     """JupyterLab on copies of the notebooks."""
     for name in copy_notebooks(folder):
-        print(f"{folder / name} is not what this version brings: left as it is", file=sys.stderr)
+        say(f"{folder / name} is not what this version brings: left as it is", error=True)
     command = [sys.executable, "-m", "jupyter", "lab", "--notebook-dir", str(folder), *(options or [])]
     status = subprocess.run(command, check=False).returncode
     if status:

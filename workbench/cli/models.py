@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any, Literal
 
 import typer
 
-from workbench.cli.console import table_line
+from workbench.cli.console import say, table_line
 from workbench.cli.options import command
 from workbench.errors import UserError, unknown
 from workbench.runs import uninterrupted
@@ -24,7 +23,7 @@ def models(
     if action == "list":
         rows = available()
         table_line([[row["name"], "here" if row["here"] else "not here", row["path"]] for row in rows])
-        print("also: a directory, FILE.gguf, or a hub name (owner/name)")
+        say("also: a directory, FILE.gguf, or a hub name (owner/name)")
         return {"models": rows}
     if not name:
         raise UserError(f"`workbench models get` needs a name: {SMOLLM2}")
@@ -32,6 +31,6 @@ def models(
         raise unknown("model to fetch", name, [SMOLLM2])
     with uninterrupted():
         from workbench.models import get_smollm2
-    path = get_smollm2(log=lambda line: print(line, file=sys.stderr))
-    print(path)
+    path = get_smollm2(log=lambda line: say(line, error=True))
+    say(path)
     return {"name": name, "path": str(path)}

@@ -37,7 +37,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
             options[name] = group(**{field: options.pop(field) for field in group.__dataclass_fields__})
         result = function(**options)
         if as_json:
-            print(json.dumps(result, allow_nan=False))
+            print(json.dumps(result, allow_nan=False).replace("\x7f", "\\u007f"))  # the only control that it leaves
 
     spread: dict[str, tuple[Any, Any]] = {}
     for name, parameter in inspect.signature(function).parameters.items():

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.cli.console import say
 from workbench.cli.options import command, option
 from workbench.runs import uninterrupted
 
@@ -23,5 +24,5 @@ def report(
         from workbench.view import run_report
     writable(out)
     run_report(RunDirectory(run).path, out=out)
-    print(out)
+    say(out)
     return {"report": str(out)}

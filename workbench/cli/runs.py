@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from workbench.cli.console import Progress, number, table_line
+from workbench.cli.console import Progress, number, say, table_line
 from workbench.cli.options import AtOnce, Background, command, flag, option
 from workbench.errors import UserError, is_missing
 from workbench.runs import uninterrupted
@@ -38,11 +38,11 @@ def manage_runs(
     job = Job(run)
     if action == "stop":
         job.stop()
-        print(f"{job!r}; go on with: workbench runs resume {run}")
+        say(f"{job!r}; go on with: workbench runs resume {run}")
         return job.status()
     if action == "remove":
         job.remove()
-        print(f"removed {run}")
+        say(f"removed {run}")
         return {"removed": str(job.path)}
     if action == "resume":
         return resume(job, background, at_once)
@@ -65,7 +65,7 @@ def list_runs(root: Path) -> dict[str, Any]:
     table_line(rows)
     for s in statuses:
         if s["status"] == "damaged":
-            print(s["reason"])
+            say(s["reason"])
     return {"runs": statuses}
 
 
@@ -90,8 +90,9 @@ def hooks(steps: int) -> dict[str, Any]:
 
 def job_started(job: Job) -> dict[str, Any]:
     """Print how to look after a run in a process of its own."""
-    print(f"{job!r}\nfollow it with: workbench runs show {job.path} --follow")
-    print(f"stop it with: workbench runs stop {job.path}")
+    say(repr(job))
+    say(f"follow it with: workbench runs show {job.path} --follow")
+    say(f"stop it with: workbench runs stop {job.path}")
     return job.status()
 
 
@@ -111,7 +112,7 @@ def follow_run(job: Job) -> None:
         for event in job.follow():
             show(event)
     except KeyboardInterrupt:
-        print("the run goes on")
+        say("the run goes on")
     finally:
         Progress.end_line()
 
@@ -121,16 +122,16 @@ def show_run(directory: RunDirectory) -> dict[str, Any]:
     directory.check()
     status, metrics = directory.status(), directory.json("metrics.json") or {}
     reason = f" ({status['reason']})" if status["reason"] else ""
-    print(f"{status['run']}: {status['status']}{reason}, step {status['step']} of {status['steps']}")
+    say(f"{status['run']}: {status['status']}{reason}, step {status['step']} of {status['steps']}")
     if status["seconds"] is not None:
         left = f", about {clock(status['seconds_left'])} left" if status["seconds_left"] is not None else ""
-        print(f"spent: {clock(status['seconds'])}, {status['flops']:.3g} FLOPs{left}")
+        say(f"spent: {clock(status['seconds'])}, {status['flops']:.3g} FLOPs{left}")
     if metrics.get("before"):
         from workbench.cli.tables import metric_table
 
         metric_table({phase: metrics.get(phase, {}) for phase in ("before", "after")})
         if limit := directory.config.get("probe_limit"):
-            print(f"probed: at most {limit} answers a set")
+            say(f"probed: at most {limit} answers a set")
     return status | {"metrics": metrics, "cost": directory.json("cost.json")}
 
 
@@ -141,8 +142,8 @@ def cost_of(job: Job, text: str) -> dict[str, Any]:
     goal = level(text, "--reach")
     cost = cost_to_reach(job.directory.curve(), goal.probe_set, goal.metric, goal.level, below=goal.below)
     if is_missing(cost):
-        print(f"{text}: not available: {cost['reason']}")
+        say(f"{text}: not available: {cost['reason']}")
     else:
         spent = f"{clock(cost['seconds'])}, {cost['flops']:.3g} FLOPs"
-        print(f"{text}: {number(cost['value'])} at step {cost['step']}, after {spent}")
+        say(f"{text}: {number(cost['value'])} at step {cost['step']}, after {spent}")
     return cost

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.console import Progress
+from workbench.cli.console import Progress, say
 from workbench.cli.options import ModelOptions, TaskOptions, command, flag, option, settings
 from workbench.errors import UserError
 from workbench.files import writable, write_text, writing
@@ -86,16 +85,16 @@ def score(
     except KeyboardInterrupt:
         Progress.end_line()
         done = ", ".join(name for name in file.names if name not in file.missing) or "none"
-        print(f"workbench: finished scorers, kept in {out}: {done}; --resume goes on from there", file=sys.stderr)
+        say(f"workbench: finished scorers, kept in {out}: {done}; --resume goes on from there", error=True)
         raise
     result = summary(file, out)
     if save and keeper:
         with writing(save) as aside:
             save_scorer(learned[keeper], aside)
-        print(save)
+        say(save)
     if html:
         write_text(html, scores_page(file.table, {s.id: (s.question, s.answer) for s in loaded.forget}))
-        print(html)
+        say(html)
     return result | {"left_out": left_out}
 
 
@@ -105,7 +104,7 @@ def leaving_out(reasons: dict[str, str]) -> Callable[[str, UserError], None]:
     def failed(name: str, reason: UserError) -> None:
         Progress.end_line()
         reasons[name] = str(reason)
-        print(f"left out: {'' if str(reason).startswith(name) else f'{name}: '}{reason}", file=sys.stderr)
+        say(f"left out: {'' if str(reason).startswith(name) else f'{name}: '}{reason}", error=True)
 
     return failed
 
@@ -117,7 +116,7 @@ def all_scorers(task: Task, reference: bool) -> list[str]:
     have = {"reference": reference, "spans": all(s.spans is not None for s in task.forget)}
     able = [n for n in scorer if all(have[need] for need in scorer[n].needs)]
     quick = [n for n in able if not scorer[n].slow]
-    print(f"left out for their time: {', '.join(n for n in able if n not in quick)}", file=sys.stderr)
+    say(f"left out for their time: {', '.join(n for n in able if n not in quick)}", error=True)
     return quick
 
 
@@ -156,17 +155,17 @@ def summary(file: ScoreFile, out: Path) -> dict[str, Any]:
     table = file.table
     answers = table[table["segment"] == "answer"].drop_duplicates(["sample_id", "position"])
     names, notes = list(table["scorer"].unique()), table.attrs["notes"]
-    print(f"{answers['sample_id'].nunique()} answers, {len(answers)} tokens, {len(names)} scorers: {out}")
+    say(f"{answers['sample_id'].nunique()} answers, {len(answers)} tokens, {len(names)} scorers: {out}")
     for name, note in notes.items():
         parts = [f"{key} {note[key]}" for key in ("target", "units", "baseline") if key in note]
         if delta := note.get("completeness_delta"):
             parts.append(f"completeness delta {delta['median']:.2%}, at most {delta['largest']:.2%}")
         if parts:
-            print(f"{name}: {', '.join(parts)}")
+            say(f"{name}: {', '.join(parts)}")
         samples: dict[str, list[str]] = {}
         for sample, reason in note.get("not_available", {}).items():
             samples.setdefault(reason, []).append(sample)
         for reason, ids in samples.items():
             more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-            print(f"{name}: not available for {', '.join(map(repr, ids[:3]))}{more}: {reason}")
+            say(f"{name}: not available for {', '.join(map(repr, ids[:3]))}{more}: {reason}")
     return {"out": str(out), "scorers": names, "tokens": len(answers), "notes": notes}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.cli.console import Progress
+from workbench.cli.console import Progress, say
 from workbench.errors import missing
 from workbench.evals import alignment
 from workbench.files import write_table, writing
@@ -116,7 +115,7 @@ def plant(out: Path, task: Task) -> str:
     folder = out / f"{SMOLLM2}-planted-{made_of[:8]}"
     if (folder / "workbench.json").exists():
         return str(folder)
-    get_smollm2(log=lambda line: print(line, file=sys.stderr))
+    get_smollm2(log=lambda line: say(line, error=True))
     lm = load(SMOLLM2, prompt="plain")
     finetune(lm, samples, settings=settings, on_step=Progress().of_steps(settings.steps))
     with writing(folder) as aside:

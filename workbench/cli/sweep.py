@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.console import Progress, table_line
+from workbench.cli.console import Progress, say, table_line
 from workbench.cli.options import ModelOptions, ProbeLimit, Reference, TaskOptions, command, count, option, settings
 from workbench.errors import UserError
 from workbench.runs import uninterrupted
@@ -54,8 +54,8 @@ def sweep(
     table = run_all(configs, out, engine=engine, workers=workers, address=address, progress=Progress())
     table_line(summary(table))
     for row in table[table["status"] != "finished"].to_dict("records"):
-        print(f"{row['objective']} {row['weights']} seed {row['seed']}: {row['status']}: {row['reason']}")
-    print(f"the whole table: {out / 'sweep.parquet'}; the same command again goes on with what is missing")
+        say(f"{row['objective']} {row['weights']} seed {row['seed']}: {row['status']}: {row['reason']}")
+    say(f"the whole table: {out / 'sweep.parquet'}; the same command again goes on with what is missing")
     return {"runs": json.loads(table.to_json(orient="records")), "table": str(out / "sweep.parquet")}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.cli.console import number, table_line
+from workbench.cli.console import number, say, table_line
 from workbench.errors import is_missing
 from workbench.evals import MetricSpec, metric, summary
 from workbench.view.html import ARROWS
@@ -35,7 +35,7 @@ def metric_table(phases: dict[str, dict[str, dict[str, Any]]]) -> None:
             cells = [number(sets[name].get(key)) if name in sets else "" for sets in phases.values()]
             rows.append([name, label(metric[key]) if key in metric else key, *cells])
     table_line(rows)
-    print(FOR_METRICS)
+    say(FOR_METRICS)
     reasons({f"{name} {key}": value for name, values in first.items() for key, value in values.items()})
 
 
@@ -44,12 +44,12 @@ def summary_table(values: dict[str, Any], parts: dict[str, dict[str, Any]]) -> N
     rows = [["summary", "set", "value"]]
     rows += [[label(summary[name]), summary[name].split, number(value)] for name, value in values.items()]
     table_line(rows)
-    print(FOR_SUMMARIES)
+    say(FOR_SUMMARIES)
     for name, inputs in parts.items():
         shown = {key: part for key, part in inputs.items() if part is None or isinstance(part, int | float)}
         if shown:
             words = (f"{key} {part if isinstance(part, int) else number(part)}" for key, part in shown.items())
-            print(f"parts of {name}: {', '.join(words)}")
+            say(f"parts of {name}: {', '.join(words)}")
     reasons(values)
 
 
@@ -60,7 +60,7 @@ def reasons(values: dict[str, Any]) -> None:
         if is_missing(value):
             names_of.setdefault(value["reason"], []).append(name)
     for reason, names in names_of.items():
-        print(f"not available: {', '.join(names)}: {reason}")
+        say(f"not available: {', '.join(names)}: {reason}")
 
 
 def curve_table(curve: pd.DataFrame) -> None:
@@ -71,7 +71,7 @@ def curve_table(curve: pd.DataFrame) -> None:
         values = [number(record[key]) for key in named]
         rows.append([str(record["step"]), str(record["rows"]), *values])
     table_line(rows)
-    print("rest: the forget rows that were not trained on; all: the whole forget set")
+    say("rest: the forget rows that were not trained on; all: the whole forget set")
 
 
 def general_table(results: dict[str, dict[str, Any]]) -> None:

@@ -9,10 +9,23 @@ from pathlib import Path
 
 from workbench.errors import UserError
 from workbench.files import PART, cannot_write, remove
-from workbench.runs.config import Config
+from workbench.runs.config import Config, new_path
 from workbench.runs.directory import COPIED, RunDirectory, is_run
 from workbench.runs.lock import JOB, LOCK
 from workbench.runs.records import MANIFEST, Damaged, manifest, verify
+
+
+def place(config: Config, path: Path | str | None) -> Path:
+    """The directory of a new run: the one that is named, or a new one under `runs/`.
+
+    Raises:
+        UserError: it is no path, or the configuration is none.
+    """
+    if not isinstance(config, Config):
+        raise UserError(f"a run needs a Config, not a {type(config).__name__}: wb.Config(task=..., model=...)")
+    if not isinstance(path, Path | str | None):
+        raise UserError(f"a run's directory is a path, not a {type(path).__name__}")
+    return Path(path) if path else new_path(config)
 
 
 def check_new(path: Path, weights: str = "") -> None:

@@ -16,9 +16,9 @@ from workbench.errors import UserError
 from workbench.files import PART, remove
 from workbench.models import processes
 from workbench.progress import Progress, silent
-from workbench.runs.beginning import begin, check_new, cleanup_on_failure, make
+from workbench.runs.beginning import begin, check_new, cleanup_on_failure, make, place
 from workbench.runs.checkpoints import latest_checkpoint
-from workbench.runs.config import Config, new_path
+from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
 from workbench.runs.loading import checked_task, load_for, load_inputs, located
 from workbench.runs.lock import STOP, Lock, job_of, run_lock
@@ -30,7 +30,7 @@ __all__ = ["Stopped", "resume", "start"]
 
 def start(
     config: Config,
-    path: Path | None = None,
+    path: Path | str | None = None,
     *,
     on_step: Callable[[Event], None] | None = None,
     progress: Progress = silent,
@@ -52,7 +52,8 @@ def start(
     ledger, team = _new_ledger(), processes()
     stages = functools.partial(Stages, ledger=ledger, on_step=on_step, progress=progress, stop=stop)
     with ledger.phase("other"):
-        path, config = team.gather(path or new_path(config))[0], config.absolute()
+        path = Path(team.gather(place(config, path))[0])
+        config = config.absolute()
         with ledger.phase("loading"):
             if team.main:
                 check_new(path, config.weights)
@@ -72,7 +73,7 @@ def start(
 
 
 def resume(
-    path: Path,
+    path: Path | str,
     *,
     on_step: Callable[[Event], None] | None = None,
     progress: Progress = silent,
@@ -94,7 +95,8 @@ def resume(
             again, which is said on standard error and in the next event.
         Stopped: as in `start`.
     """
-    directory, team, ledger = RunDirectory(path), processes(), _new_ledger()
+    directory, team, ledger = RunDirectory(Path(path)), processes(), _new_ledger()
+    path = directory.path
     stages = functools.partial(Stages, ledger=ledger, on_step=on_step, progress=progress, stop=stop)
     if not team.main:
         team.wait()

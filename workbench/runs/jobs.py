@@ -12,8 +12,8 @@ from typing import Any
 from workbench import models
 from workbench.errors import UserError
 from workbench.files import cannot_write
-from workbench.runs.beginning import begin, check_new, cleanup_on_failure, make
-from workbench.runs.config import Config, new_path
+from workbench.runs.beginning import begin, check_new, cleanup_on_failure, make, place
+from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
 from workbench.runs.events import EventLog
 from workbench.runs.loading import checked_task
@@ -115,7 +115,7 @@ class Job:
             shutil.rmtree(self.path)
 
 
-def start(config: Config, path: Path | None = None, *, at_once: int | None = None) -> Job:
+def start(config: Config, path: Path | str | None = None, *, at_once: int | None = None) -> Job:
     """Start a run in a process and a session of its own, and return at once.
 
     Args:
@@ -128,7 +128,7 @@ def start(config: Config, path: Path | None = None, *, at_once: int | None = Non
         UserError: a name in the configuration is wrong; nothing is written then. Later errors (a text too long, memory)
             become the run's status and reason.
     """
-    path, config = (path or new_path(config)).absolute(), config.absolute()
+    path, config = place(config, path).absolute(), config.absolute()
     check_new(path, config.weights)
     config.check()
     checked_task(config)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cost import Ledger
+from workbench.errors import printable
 from workbench.evals import Probed, probe
 from workbench.models import LanguageModel, load, processes
 from workbench.progress import Progress
@@ -127,7 +128,7 @@ class Stages:
         """Say what the run cannot go on with as it was: at once, and in the next event."""
         self.notes.append(text)
         if processes().main:
-            print(f"workbench: {self.directory.path}: {text}", file=sys.stderr)
+            print(printable(f"workbench: {self.directory.path}: {text}"), file=sys.stderr)
 
     def _probe(self, **options: Any) -> Probed:
         return probe(self.lm, self.task, run=self.directory.name, ledger=self.ledger, **options)

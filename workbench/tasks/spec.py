@@ -18,7 +18,7 @@ from workbench.tasks.samples import Sample, Task, spread
 
 
 def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from markupsafe import Markup
 
 from workbench.evals import metric, summary
 from workbench.files import write_text
-from workbench.runs import RunDirectory
 from workbench.view.html import (
     NOT_AVAILABLE,
     Samples,
     answers_view,
+    as_texts,
     change_view,
     changes,
     cost_table,
@@ -36,6 +36,7 @@ from workbench.view.html import (
     value_of,
     weights_source,
 )
+from workbench.view.run_source import RunSource, run_directory
 from workbench.view.sections import Section, importance, sections_page
 
 SETS = {"forget": "the answers to forget", "retain": "the answers to keep", "neighbours": "their neighbours"}
@@ -89,13 +90,13 @@ class RunFiles:
         return self.tokens is not None and {"before", "after"} <= set(self.tokens["phase"])
 
 
-def read_run(path: str | Path) -> RunFiles:
+def read_run(source: RunSource) -> RunFiles:
     """Read a run directory without loading a model.
 
     Raises:
-        UserError: where `path` is no run directory.
+        UserError: where `source` is no run's directory.
     """
-    run = RunDirectory(Path(path))
+    run = run_directory(source)
     return RunFiles(
         path=run.path,
         config=run.config,
@@ -144,7 +145,7 @@ def _figures(run: RunFiles) -> list[tuple[str, str | None, str]]:
 # Sections -----------------------------------------------------------------------------------------------------------
 
 
-def _samples(run: RunFiles, probe_set: str) -> Samples:
+def _samples(run: RunFiles, probe_set: str) -> dict[Any, tuple[str, str]]:
     return {} if run.probes is None else texts_of(run.probes, probe_set)
 
 
@@ -194,29 +195,29 @@ def _configuration(run: RunFiles) -> Section:
 
 
 def run_report(
-    run_dir: str | Path,
+    run_dir: RunSource,
     scores: pd.DataFrame | None = None,
     alignment: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     *,
-    samples: Samples | None = None,
+    samples: Samples = (),
     max_samples: int = 24,
 ) -> Path:
     """Write the page of a run.
 
     Args:
-        run_dir: the run directory.
+        run_dir: a run's directory, its path, or a `Job`.
         scores: a score table of the forget answers to begin with; the run's own weights by default.
         alignment: scorer -> metrics, as `workbench align` gives it.
         out: `report.html` in the run directory by default.
-        samples: sample id -> (question, answer), where the run's probe table does not hold them all.
+        samples: a task, its samples, or sample id -> (question, answer), where the run's probe table lacks some.
         max_samples: at most so many answers in the token views.
 
     Raises:
         UserError: where `run_dir` is no run directory.
     """
     run = read_run(run_dir)
-    texts = {**_samples(run, "forget"), **(samples or {})}
+    texts = _samples(run, "forget") | as_texts(samples)
     # Beside the weights, a run records the probabilities of its tokens.
     weights = None if run.scores is None else run.scores[run.scores["scorer"] != "probability"]
     table = scores if scores is not None else weights

@@ -12,6 +12,8 @@ from workbench.view.html import (
     Samples,
     agreement_view,
     alignment_table,
+    as_scores,
+    as_texts,
     compare_view,
     disagreement_view,
     label,
@@ -24,6 +26,7 @@ def scores_page(
     scores: pd.DataFrame, samples: Samples, alignment: Mapping[str, Any] | None = None, *, max_samples: int = 48
 ) -> str:
     """A whole page for a score table alone."""
+    scores = as_scores(scores)
     sections = [importance(scores, samples, alignment, max_samples)]
     names = ", ".join(map(label, dict.fromkeys(scores["scorer"])))
     if notes := notes_view(scores.attrs.get("notes", {}), css=False):
@@ -48,7 +51,8 @@ def comparison_page(
         measure: "spearman", "kendall" or "top_k_overlap".
         level: "pooled" or "per_sample".
     """
-    texts = {**_texts(scores), **samples}
+    scores = as_scores(scores)
+    texts = _texts(scores) | as_texts(samples)
     disputed = evals.disagreement(scores)
     ids = disputed["sample_id"].tolist()
     agreement = evals.agreement(scores) if agreement is None else agreement

@@ -21,8 +21,12 @@ from .definitions import definitions as definitions
 from .definitions import lines as lines
 from .highlight import cuts as cuts
 from .highlight import token_view as token_view
+from .inputs import Samples as Samples
+from .inputs import as_scores as as_scores
+from .inputs import as_texts as as_texts
 from .layers import default_threshold as default_threshold
 from .line_chart import line_chart_svg as line_chart_svg
+from .render import NO_FORMULAS as NO_FORMULAS
 from .render import STATIC as STATIC
 from .render import page as page
 from .render import render as render
@@ -39,7 +43,6 @@ from .tables import cost_table as cost_table
 from .tables import metrics_view as metrics_view
 from .tables import summary_view as summary_view
 from .text import NOT_AVAILABLE as NOT_AVAILABLE
-from .text import Samples as Samples
 from .text import label as label
 from .text import large as large
 from .text import number as number

@@ -10,9 +10,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from workbench.errors import unknown
+from workbench.view.html.inputs import Samples, as_texts
 from workbench.view.html.render import render
 from workbench.view.html.scale import Scale, colour
-from workbench.view.html.text import Samples, number, shortened, value_of
+from workbench.view.html.text import number, shortened, value_of
 
 MEASURES = {
     "spearman": ("Spearman rank correlation", "1: the same order of tokens, 0: unrelated, below 0: reversed"),
@@ -129,15 +130,14 @@ def disagreement_view(
 
     Args:
         table: as `evals.disagreement` gives it.
-        samples: sample id -> (question, answer).
+        samples: a task, its samples, or sample id -> (question, answer).
         limit: at most so many samples.
         title: a heading.
         css: include the style sheet.
     """
-    shown = table.head(limit)
-    rows = []
+    shown, texts, rows = table.head(limit), as_texts(samples), []
     for row in shown.to_dict("records"):
-        question, answer = samples.get(row["sample_id"], ("", ""))
+        question, answer = texts.get(row["sample_id"], ("", ""))
         text = " ".join((question if question.strip() else answer or str(row["sample_id"])).split())
         value = float(row["disagreement"])
         rows.append(
@@ -145,7 +145,7 @@ def disagreement_view(
                 "text": text,
                 "short": shortened(text),
                 "value": value if math.isfinite(value) else None,
-                "share": value / 2,  # of its range, 0 to 2
+                "share": max(value, 0.0) / 2,  # the range is 0 to 2
                 "pairs": row.get("pairs"),
                 "apart": row.get("most_apart") if isinstance(row.get("most_apart"), str) else "",
             }

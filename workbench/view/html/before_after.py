@@ -16,10 +16,11 @@ from markupsafe import Markup
 from workbench.errors import UserError
 from workbench.tasks import spread
 from workbench.view.html.highlight import pieces, token_mark, token_title
+from workbench.view.html.inputs import Samples, as_texts
 from workbench.view.html.layers import bool_spans
 from workbench.view.html.render import render
 from workbench.view.html.scale import Scale
-from workbench.view.html.text import Samples, number, visible
+from workbench.view.html.text import number, visible
 
 
 def texts_of(probes: pd.DataFrame, probe_set: str) -> dict[Any, tuple[str, str]]:
@@ -84,7 +85,7 @@ def change_view(
 
     Args:
         tokens: a run's token table, phases "before" and "after"; each probe set has a bar of its own.
-        samples: sample id -> (question, answer).
+        samples: a task, its samples, or sample id -> (question, answer).
         title: a heading.
         max_samples: at most so many samples of each probe set are drawn.
         css: include the style sheet.
@@ -92,14 +93,14 @@ def change_view(
     Raises:
         UserError: where one of the two phases is missing.
     """  # noqa: D205
-    table = bool_spans(changes(tokens))
+    table, texts = bool_spans(changes(tokens)), as_texts(samples)
     sets = []
     for name, part in table.groupby("probe_set", sort=False):
         by_id = dict(list(part.sort_values("position", kind="stable").groupby("sample_id", sort=False)))
         ids = list(dict.fromkeys(part["sample_id"]))
         rows = []
         for sample in spread(ids, max_samples):
-            question, answer = samples.get(sample, ("", None))
+            question, answer = texts.get(sample, ("", None))
             rows.append((question, _changed_row(by_id[sample], answer), f"sample {sample}"))
         known = part["change"][np.isfinite(part["change"])]
         counts = {"switched": int(part["switched"].sum()), "first": int((part["rank_before"] == 0).sum())}

@@ -14,10 +14,11 @@ from markupsafe import Markup
 from workbench.errors import unknown
 from workbench.tasks import spread
 from workbench.view.html.highlight import cuts, scored_row, token_title
+from workbench.view.html.inputs import Samples, as_scores, as_texts
 from workbench.view.html.layers import Layer, by_sample, layers_of
 from workbench.view.html.render import render
 from workbench.view.html.scale import Scale, colour
-from workbench.view.html.text import NOT_AVAILABLE, Samples, number, shortened
+from workbench.view.html.text import NOT_AVAILABLE, number, shortened
 
 MOST_TITLES = 12  # scorers that a token's title may list; with more, pages would grow by their square
 
@@ -103,8 +104,8 @@ def compare_view(
     Where a scorer has scores for question tokens, the question is coloured too, above its answer.
 
     Args:
-        scores: a score table.
-        samples: sample id -> (question, answer); a missing one is drawn from its tokens.
+        scores: a score table, or its file.
+        samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
         scorers: which, and in which order; by default all.
         max_samples: at most so many samples: spread evenly, or the first of `order`.
         order: sample ids in the order to show, such as by disagreement.
@@ -114,11 +115,11 @@ def compare_view(
     Raises:
         UserError: for a table without answers, an unknown scorer or an unknown sample.
     """
-    comparison = Comparison.of(scores, scorers)
+    comparison, texts = Comparison.of(as_scores(scores), scorers), as_texts(samples)
     ids = spread(list(comparison.answers), max_samples) if order is None else list(order)[:max_samples]
     rows = []
     for sample in ids:
-        question, answer = samples.get(comparison.sample(sample), ("", None))
+        question, answer = texts.get(comparison.sample(sample), ("", None))
         rows.append((question, _blocks(comparison, sample, question or None, answer), f"sample {sample}"))
     rules = {s.answer.rule: None for s in comparison.scored if s.answer.threshold is not None}
     total = len(comparison.answers)
@@ -204,7 +205,7 @@ def token_matrix(
     Raises:
         UserError: for a table without answers, an unknown scorer or an unknown sample.
     """
-    comparison = Comparison.of(scores, scorers)
+    comparison = Comparison.of(as_scores(scores), scorers)
     tokens = columns(comparison, comparison.sample(sample_id))
     questions = sum(c.segment == "question" for c in tokens)
     cut = ["wb-cut" if 0 < i == questions else "" for i in range(len(tokens))]

@@ -17,10 +17,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from workbench.tasks import spread
+from workbench.view.html.inputs import Samples, as_scores, as_texts
 from workbench.view.html.layers import Layer, by_sample, layers_of
 from workbench.view.html.render import render
 from workbench.view.html.scale import LEVELS, colour
-from workbench.view.html.text import Samples, number, plain, visible
+from workbench.view.html.text import number, plain, visible
 
 END = Markup('<i class="wb-x"> ∎</i>')
 HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparent 2px 6px)"
@@ -136,8 +137,8 @@ def token_view(
     some are negative, else min..max. Prompt tokens are not drawn. A scorer with several steps shows its first and last.
 
     Args:
-        scores: a score table (one row a token and scorer).
-        samples: sample id -> (question, answer); a missing one is drawn from its tokens.
+        scores: a score table (one row a token and scorer), or its file.
+        samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
         scorer: the one shown first; the first of the table by default.
         threshold: scores at or above it are underlined; one number, or one a scorer. By default as many tokens as
             are labelled, or the highest fifth where no spans are known; the bar says which.
@@ -149,12 +150,14 @@ def token_view(
     Raises:
         UserError: for an empty table or an unknown scorer.
     """
-    tokens, layers, first = layers_of(scores, scorer, threshold, alignment)
+    texts = as_texts(samples)
+    tokens, layers, first = layers_of(as_scores(scores), scorer, threshold, alignment)
     ids = list(dict.fromkeys(tokens.index.get_level_values("sample_id")))
+    scored = set(layers[first].scores.index.get_level_values("sample_id"))
     groups, several = by_sample(tokens), len(layers) > 1
     rows = []
-    for sample in spread(ids, max_samples):
-        question, answer = samples.get(sample, ("", None))
+    for sample in spread([i for i in ids if i in scored] or ids, max_samples):
+        question, answer = texts.get(sample, ("", None))
         rows.append((question, scored_row(groups[sample], layers, first, answer, several), f"sample {sample}"))
     return render(
         "scores.token_view",

@@ -63,7 +63,7 @@ def _layer(
     if threshold is None and scale is not None and not scale.flat:
         labelled = int(spans.reindex(finite.index).eq(True).sum())
         threshold, rule = default_threshold(finite.to_numpy(dtype=float), labelled)
-    return Layer(name, scorer, finite, scale, threshold, rule, value_of(alignment.get(name, {}).get("auroc"))[0])
+    return Layer(name, scorer, finite, scale, threshold, rule, value_of(alignment.get("auroc"))[0])
 
 
 def default_threshold(scores: np.ndarray, labelled: int) -> tuple[float, str]:
@@ -93,6 +93,8 @@ def layers_of(
         raise unknown("scorer", scorer, names)
     tokens = scores.drop_duplicates(KEY).set_index(KEY)
     spans = spans_of(tokens)
+    many = tokens.index.get_level_values("sample_id").nunique() > 1  # AUROC of one answer says nothing of a scorer
+    several = "step" in scores and scores["step"].nunique() > 1
     layers: list[Layer] = []
     first = 0
     for name in names:
@@ -103,9 +105,10 @@ def layers_of(
         limit = threshold.get(name) if isinstance(threshold, Mapping) else threshold
         for step in dict.fromkeys((steps[0], steps[-1])):
             part = table[table["step"] == step] if "step" in table else table
-            shown = name if len(steps) == 1 else f"{name}, step {step}"
+            shown = f"{name}, step {step}" if several else name
             values = part.set_index(KEY)["score"].astype(float)
-            layers.append(_layer(shown, values, spans, limit, alignment or {}, name))
+            known = (alignment or {}).get(name, {}) if step == steps[-1] and many else {}  # it is of the last step
+            layers.append(_layer(shown, values, spans, limit, known, name))
     return bool_spans(tokens), layers, first
 
 

@@ -16,6 +16,7 @@ from workbench.view.html.definitions import arrow, lines, reach
 from workbench.view.html.text import NOT_AVAILABLE, label, large, marked, number, value_of, visible, wrapping
 
 STATIC = Path(__file__).parents[1] / "static"
+NO_FORMULAS = "tex2jax_ignore mathjax_ignore"  # classes: notebooks typeset "$300 to $400" as a formula elsewhere
 
 
 class Indented(Extension):
@@ -58,7 +59,8 @@ def _environment() -> Environment:
     )
     filters = (arrow, label, large, lines, number, reach, titled, visible, wrapping)
     environment.filters |= {function.__name__: function for function in filters}
-    environment.globals |= {"style_sheet": style_sheet, "value_of": value_of, "NOT_AVAILABLE": NOT_AVAILABLE}
+    environment.globals |= {"style_sheet": style_sheet, "value_of": value_of}
+    environment.globals |= {"NOT_AVAILABLE": NOT_AVAILABLE, "NO_FORMULAS": NO_FORMULAS}
     return environment
 
 

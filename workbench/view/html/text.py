@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from markupsafe import Markup, escape
 from workbench.errors import is_missing
 
 NOT_AVAILABLE = "not available"
-Samples = Mapping[Any, tuple[str, str]]
 
 
 def _mark(character: str) -> str | None:

@@ -89,58 +89,98 @@ const chooseScorers = (root, frame) => {
   update();
 };
 
-/** Sections as tabs, and a search over the rows of all. */
-const tabs = (root, sections) => {
-  const buttons = sections.map((section, i) => {
-    section.id ||= `wb-tab-${Math.random().toString(36).slice(2)}`;
-    section.setAttribute("role", "tabpanel");
-    section.setAttribute("aria-label", section.dataset.name);
-    section.tabIndex = 0;
-    return make("button", { type: "button", role: "tab", class: "wb-tab", "aria-controls": section.id, onclick: () => open(i) }, section.dataset.name);
-  });
-  const open = (chosen) => {
-    sections.forEach((section, i) => (section.hidden = i !== chosen));
-    buttons.forEach((button, i) => {
+/** Sections as tabs, and a search: at once over the rows that are here, then by Python over all answers. */
+class Tabs {
+  constructor(model) {
+    this.model = model;
+    this.chosen = 0;
+    this.list = make("div", { role: "tablist", "aria-label": "what is shown", class: "wb-tabs" });
+    this.list.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      const next = (this.buttons.indexOf(event.target) + step + this.buttons.length) % this.buttons.length;
+      this.open(next);
+      this.buttons[next].focus();
+      event.preventDefault();
+    });
+    this.search = make("input", { type: "search", placeholder: "find a text", "aria-label": "search all answers" });
+    this.search.value = model.get("search");
+    this.search.addEventListener("input", () => {
+      this.filter();
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => {
+        model.set("search", this.search.value);
+        model.save_changes();
+      }, 200);
+    });
+    this.note = make("span", { class: "wb-note", "aria-live": "polite" });
+    this.head = make("div", { class: "wb wb-head" }, this.list, make("span", {}, this.note, " ", this.search));
+  }
+
+  update(sections) {
+    this.sections = sections;
+    this.buttons = sections.map((section, i) => {
+      section.id ||= `wb-tab-${Math.random().toString(36).slice(2)}`;
+      section.setAttribute("role", "tabpanel");
+      section.setAttribute("aria-label", section.dataset.name);
+      section.tabIndex = 0;
+      return make("button", { type: "button", role: "tab", class: "wb-tab", "aria-controls": section.id, onclick: () => this.open(i) }, section.dataset.name);
+    });
+    this.list.replaceChildren(...this.buttons);
+    this.open(Math.min(this.chosen, sections.length - 1));
+    this.filter();
+  }
+
+  open(chosen) {
+    this.chosen = chosen;
+    this.sections.forEach((section, i) => (section.hidden = i !== chosen));
+    this.buttons.forEach((button, i) => {
       button.setAttribute("aria-selected", i === chosen);
       button.tabIndex = i === chosen ? 0 : -1;
     });
-  };
-  const list = make("div", { role: "tablist", "aria-label": "what is shown", class: "wb-tabs" }, ...buttons);
-  list.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const next = (buttons.indexOf(event.target) + step + buttons.length) % buttons.length;
-    open(next);
-    buttons[next].focus();
-    event.preventDefault();
-  });
-  const search = make("input", { type: "search", placeholder: "find a text", "aria-label": "search" });
-  search.addEventListener("input", () => {
-    const words = search.value.trim().toLowerCase();
-    for (const row of root.querySelectorAll(".wb-row")) row.hidden = !row.textContent.toLowerCase().includes(words);
-  });
-  root.prepend(make("div", { class: "wb wb-head" }, list, search));
-  open(0);
-};
+  }
+
+  filter() {
+    const words = this.search.value;
+    const everywhere = this.model.get("searched") === words; // these rows are what Python has found
+    const wanted = words.trim().toLowerCase();
+    for (const section of this.sections) {
+      for (const row of section.querySelectorAll(".wb-row")) {
+        row.hidden = !everywhere && !row.textContent.toLowerCase().includes(wanted);
+      }
+    }
+    this.note.textContent = everywhere || !wanted ? "" : "in the answers shown:";
+  }
+}
 
 export default {
   render({ model, el }) {
     const root = make("div", { class: "wb-linked" });
+    const body = make("div");
+    let tabs = null;
     const draw = () => {
-      root.innerHTML = model.get("html");
-      const frame = root.querySelector(".wb-cmp");
+      body.innerHTML = model.get("html");
+      const frame = body.querySelector(".wb-cmp");
       if (frame) {
-        chooseScorers(root, frame);
+        chooseScorers(body, frame);
         linkTokens(frame);
       }
-      const sections = [...root.querySelectorAll("section")];
-      if (sections.length) tabs(root, sections);
-      // JupyterLab handles keys as shortcuts unless the focused element has this attribute.
-      for (const node of root.querySelectorAll("input,button,[tabindex],summary")) node.setAttribute("data-lm-suppress-shortcuts", "true");
+      const sections = [...body.querySelectorAll("section")];
+      if (!sections.length) return;
+      if (!tabs) root.prepend((tabs = new Tabs(model)).head);
+      tabs.update(sections);
     };
+    const filter = () => tabs?.filter();
+    root.append(body);
     model.on("change:html", draw);
+    model.on("change:searched", filter);
     draw();
+    const release = guardKeys(root);
     el.append(root);
-    return () => model.off("change:html", draw);
+    return () => {
+      release();
+      model.off("change:html", draw);
+      model.off("change:searched", filter);
+    };
   },
 };

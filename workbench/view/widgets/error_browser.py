@@ -7,25 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, printable, unknown
 from workbench.evals import RULES, chosen, outcomes
 from workbench.files import write_table, write_text
-from workbench.runs import RunDirectory
 from workbench.view.html import definitions, page, render, style_sheet
+from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.answer_notes import AnswerNotes
-from workbench.view.widgets.error_html import answer_html, counts_html, list_lines, numbers_html, rules_html
+from workbench.view.widgets.error_html import answer_html, answers_html, list_lines, numbers_html, rules_html
+from workbench.view.widgets.error_rows import MOST, nothing, probabilities, tokens_of, write_csv, written
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
 from workbench.view.widgets.static_twin import FEW, Twin
 from workbench.view.widgets.token_payload import CHANGE
 from workbench.view.widgets.token_view import TokenView
 
 SORTS = {"as probed": None, "probability lost": "change", "share of it left": "left", "probability after": "p_after"}
-MOST = 500  # answers of a page: with 4,000 a browser takes a quarter of a minute to open it
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begin a cell that a spreadsheet would compute
 ROWS = 10  # of the list at most, before it scrolls
 NARROW = {"description_width": "64px"}
 
@@ -37,7 +34,7 @@ class ErrorBrowser(Twin, widgets.VBox):
     `notes.json`: when saved, and when another answer is opened.
 
     Args:
-        run: a run's directory.
+        run: a run's directory, its path, or a `Job` on it.
 
     Attributes:
         rows: all answers, as `outcomes` gives them, with `tags` and `note`.
@@ -50,13 +47,13 @@ class ErrorBrowser(Twin, widgets.VBox):
 
     twin_of = FEW
 
-    def __init__(self, run: Path | str) -> None:
-        self.run = RunDirectory(Path(run))
+    def __init__(self, run: RunSource) -> None:
+        self.run = run_directory(run)
         probes = self.run.table("probes.parquet")
         if probes is not None and "probability" not in probes:
             raise UserError(f"{self.run.path / 'probes.parquet'} has no column probability; probe the run again")
         if probes is None:
-            raise UserError(f"{run} has no probes yet; a run probes before its first and after its last step")
+            raise UserError(f"{self.run.path} has no probes yet; a run probes before its first and after its last step")
         self.rows = outcomes(probes)
         self.tokens = self.run.table("tokens.parquet")
         self._notes = AnswerNotes(self.run.path)
@@ -79,7 +76,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         self.head = widgets.HTML().add_class("wb-head")
         self.list = widgets.Select(description="answers", style=NARROW).add_class("wb-list")
         self.answer = widgets.HTML()
-        self.view = TokenView(_scores(_nothing(), 0), {})  # filled when an answer is opened
+        self.view = TokenView(probabilities(nothing(), 0), {})  # filled when an answer is opened
         self.tags = widgets.Text(description="tags", placeholder="separated by commas", style=NARROW)
         self.note = widgets.Textarea(description="note", rows=2, style=NARROW)
         self.save = widgets.Button(description="Save tags and note")
@@ -99,7 +96,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         super().__init__(
             [ShortcutGuard(), filters, self.head, self.list, rules, self.answer, self.view, marks, self.status]
         )
-        self.add_class("wb-errors").add_class("wb-guarded")
+        self._named("wb-errors", "wb-guarded")
 
     # Choosing -----------------------------------------------------------------------------------------------------
 
@@ -155,7 +152,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         row, self._opened = self.selected, self.list.value
         self.tags.value, self.note.value = row.get("tags", ""), row.get("note", "")
         self.tags.disabled = self.note.disabled = self.save.disabled = not row
-        part = self._tokens_of(row) if row else None
+        part = tokens_of(self.tokens, row) if row else None
         self.view.layout.display = "none" if part is None else ""
         if not row:
             self.answer.value = render("errors.hint", text="No answer matches these filters.")
@@ -165,7 +162,7 @@ class ErrorBrowser(Twin, widgets.VBox):
             self.answer.value += render("errors.hint", text="Its tokens were not recorded before and after the run.")
         else:
             texts = {row["sample_id"]: (row["prompt"], row["answer"])}
-            scores = _scores(part, self.run.steps)
+            scores = probabilities(part, self.run.steps)
             self.view.show(scores, texts, tokens=part, scorer=CHANGE)
 
     def _numbers(self, row: dict[str, Any]) -> Markup:
@@ -173,14 +170,6 @@ class ErrorBrowser(Twin, widgets.VBox):
         name = (row["probe_set"], row["sample_id"])
         before, after = (self._values.get((phase, *name), nothing) for phase in ("before", "after"))
         return numbers_html(before, after, self._metrics, self._known)
-
-    def _tokens_of(self, row: dict[str, Any]) -> pd.DataFrame | None:
-        """The token rows of an answer before and after; None where they were not recorded."""
-        if self.tokens is None:
-            return None
-        same = (self.tokens["probe_set"] == row["probe_set"]) & (self.tokens["sample_id"] == row["sample_id"])
-        part = self.tokens[same]
-        return part if part["phase"].nunique() == 2 else None
 
     # Tags and notes -----------------------------------------------------------------------------------------------
 
@@ -239,26 +228,21 @@ class ErrorBrowser(Twin, widgets.VBox):
 
     def _export(self, call: Callable[[], Path]) -> str:
         self._keep()
-        path, count = call(), len(self.shown)
-        if path.suffix == ".html" and count > MOST:
-            return f"the first {MOST} of {count} answers written to {path}; CSV and Parquet hold all of them"
-        return f"{count} answers written to {path}"
+        return written(call(), len(self.shown), len(self.rows))
 
-    def export_csv(self, path: Path | None = None) -> Path:
-        """The shown rows as CSV, into the run's directory by default; no cell is a formula to a spreadsheet."""
-        path = path or self.run.path / "errors.csv"
-        write_text(path, self.shown.map(_plain).rename(columns=_plain).to_csv(index=False))
-        return path
+    def export_csv(self, path: Path | str | None = None) -> Path:
+        """The answers that the filters leave as CSV, into the run's directory by default; no cell is a formula."""
+        return write_csv(Path(path or self.run.path / "errors.csv"), self.shown)
 
-    def export_parquet(self, path: Path | None = None) -> Path:
-        """The shown rows as parquet."""
-        path = path or self.run.path / "errors.parquet"
+    def export_parquet(self, path: Path | str | None = None) -> Path:
+        """The same as parquet."""
+        path = Path(path or self.run.path / "errors.parquet")
         write_table(path, self.shown)
         return path
 
-    def export_html(self, path: Path | None = None) -> Path:
-        """The shown rows as a page of its own, at most `MOST` of them, which it says."""
-        path = path or self.run.path / "errors.html"
+    def export_html(self, path: Path | str | None = None) -> Path:
+        """The same as a page of its own, at most `MOST` of them, which it says."""
+        path = Path(path or self.run.path / "errors.html")
         filters = [self.outcome.value, self.probe_set.value and f"set {self.probe_set.value}"]
         filters += [f"with “{self.search.value.strip()}”"] if self.search.value.strip() else []
         shown = ", ".join([f"{len(self.shown)} of {len(self.rows)} answers", *filter(None, filters)])
@@ -274,35 +258,14 @@ class ErrorBrowser(Twin, widgets.VBox):
         return style_sheet() + self._body(MOST if max_samples is None else max_samples)
 
     def _body(self, count: int) -> Markup:
-        answers = [answer_html(row, self._numbers(row)) for row in self.shown.head(count).to_dict("records")]
-        body = counts_html(self.rows) + Markup().join(answers)
-        if count < len(self.shown):
-            text = Markup('<p class="wb-sub">showing {} of {} answers; CSV and Parquet hold all of them</p>')
-            body += text.format(count, len(self.shown))
-        return body
+        drawn = [answer_html(row, self._numbers(row)) for row in self.shown.head(count).to_dict("records")]
+        return answers_html(self.rows, len(self.shown), drawn)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{int(self.rows[name].sum())} {name}" for name in RULES if self.rows[name].any())
-        return f"ErrorBrowser({self.run.name}: {counts})"
+        return printable(f"ErrorBrowser({self.run.name}: {counts})")
 
 
 def _key(row: Any) -> str:
     """The name of an answer in the notes' file."""
     return f"{row['probe_set']}/{row['sample_id']}"
-
-
-def _plain(cell: Any) -> Any:
-    """A cell that a spreadsheet shows as text: one that it would compute begins with an apostrophe."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
-
-
-def _scores(tokens: pd.DataFrame, last: int) -> pd.DataFrame:
-    """Token rows as a score table: the probability before the run as step 0, and after it as its last."""
-    step = np.where(tokens["phase"] == "after", last, 0)
-    return tokens.assign(scorer="probability", step=step, score=np.exp(tokens["logp"].astype(float)))
-
-
-def _nothing() -> pd.DataFrame:
-    """Token rows of an empty answer."""
-    row = {"sample_id": "", "position": 0, "token": "", "start": 0, "end": 0, "segment": "answer", "span": None}
-    return pd.DataFrame([row | {"phase": "before", "logp": 0.0}])

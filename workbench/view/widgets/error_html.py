@@ -49,6 +49,12 @@ def counts_html(rows: pd.DataFrame) -> Markup:
     return render("errors.counts", rows=[(name, int(rows[name].sum()), rule) for name, rule in RULES.items()])
 
 
+def answers_html(rows: pd.DataFrame, shown: int, drawn: Sequence[Markup]) -> Markup:
+    """How many of all answers each rule holds for, and those that are drawn of the `shown` that the filters leave."""
+    body = counts_html(rows) + Markup().join(drawn)
+    return body + render("errors.cut", drawn=len(drawn), shown=shown, total=len(rows)) if len(drawn) < shown else body
+
+
 def answer_html(row: Mapping[str, Any], numbers: Markup | str = "") -> Markup:
     """One answer: outcome and why, question, reference, and the generations with the words that changed.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -12,13 +11,12 @@ import traitlets
 from markupsafe import Markup
 
 from workbench import evals
-from workbench.errors import UserError
-from workbench.runs import RunDirectory
+from workbench.errors import UserError, printable
 from workbench.view.html import (
-    STATIC,
     Samples,
     agreement_view,
     answers_view,
+    as_scores,
     change_view,
     compare_view,
     definitions,
@@ -27,19 +25,20 @@ from workbench.view.html import (
     style_sheet,
     texts_of,
 )
-from workbench.view.widgets.static_twin import Twin, styles
+from workbench.view.run_source import RunSource, run_directory
+from workbench.view.widgets.static_twin import Twin, script, styles
 
 
 class Linked(Twin, anywidget.AnyWidget):
     """A static view whose tokens are linked and whose parts can be chosen; it needs no kernel once it is shown."""
 
-    _esm = STATIC / "linked.js"
+    _esm = script("keys", "linked")
     _css = styles("view", "linked")
     html = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, html: str, name: str) -> None:
         super().__init__(html=html)
-        self.add_class(name)
+        self._named(name)
 
     def to_html(self) -> str:
         """The static twin: the same content without scripts."""
@@ -51,8 +50,8 @@ class CompareView(Linked):
     """The same text under several scorers with linked hover, and beside it how far the scorers agree.
 
     Args:
-        scores: a score table.
-        samples: sample id -> (question, answer).
+        scores: a score table, or its file.
+        samples: a task, its samples, or sample id -> (question, answer).
         scorers: which, and in which order; by default all.
         order: sample ids in the order to show; by default those on which the scorers disagree most come first.
         max_samples: at most so many samples.
@@ -72,6 +71,7 @@ class CompareView(Linked):
         max_samples: int = 6,
         measure: str = "spearman",
     ) -> None:
+        scores = as_scores(scores)
         chosen = scores if scorers is None else scores[scores["scorer"].isin(list(scorers))]
         self.names = list(scorers or dict.fromkeys(scores["scorer"]))
         several = chosen["scorer"].nunique() > 1
@@ -84,25 +84,31 @@ class CompareView(Linked):
         super().__init__(render("linked.beside", body=body), "wb-compare")
 
     def __repr__(self) -> str:
-        return f"CompareView(scorers: {', '.join(self.names)})"
+        return printable(f"CompareView(scorers: {', '.join(self.names)})")
 
 
 class BeforeAfter(Linked):
     """What a run did: answers with a word diff, each token's change in probability as colour, metrics with arrows.
 
     Args:
-        run: a run's directory, or its probe table (phases "before" and "after").
+        run: a run's directory, its path, a `Job` on it, or its probe table (phases "before" and "after").
         tokens: its token table, where `run` is a table.
         metrics: phase -> probe set -> metric -> value, where `run` is a table.
         max_samples: at most so many answers of each probe set.
+
+    Attributes:
+        search: what is shown has this text; all answers are searched, not only the `max_samples` that are drawn.
 
     Raises:
         UserError: a run that has not been probed after its last step yet.
     """
 
+    search = traitlets.Unicode("").tag(sync=True)
+    searched = traitlets.Unicode("").tag(sync=True)  # the `search` that `html` shows
+
     def __init__(
         self,
-        run: Path | str | pd.DataFrame,
+        run: RunSource | pd.DataFrame,
         tokens: pd.DataFrame | None = None,
         metrics: Mapping[str, Any] | None = None,
         *,
@@ -110,21 +116,51 @@ class BeforeAfter(Linked):
     ) -> None:
         probes = run if isinstance(run, pd.DataFrame) else None
         if not isinstance(run, pd.DataFrame):
-            directory = RunDirectory(Path(run))
+            directory = run_directory(run)
             probes, tokens = directory.table("probes.parquet"), directory.table("tokens.parquet")
             metrics = directory.json("metrics.json")
         if probes is None or "after" not in set(probes["phase"]):
-            name = "this run" if isinstance(run, pd.DataFrame) else run
+            name = "this run" if isinstance(run, pd.DataFrame) else run_directory(run).path
             raise UserError(f"{name} has not been probed after its end yet")
         self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
-        long = {"answers": answers_view(probes, max_samples=max_samples, css=False)}
+        self._probes, self._tokens, self._metrics, self._most = probes, tokens, metrics, max_samples
+        super().__init__(self._drawn(""), "wb-before-after")
+
+    def _drawn(self, words: str) -> Markup:
+        """The sections, of the answers that have these words in question, answer or a generation."""
+        probes, tokens, note = self._probes, self._tokens, Markup()
+        if words.strip():
+            kept = _having(probes, words)
+            probes = probes[_named(probes).isin(kept)]
+            tokens = None if tokens is None else tokens[_named(tokens).isin(kept)]
+            note = render("linked.searched", count=len(kept), total=self.count, words=words.strip())
+        long = {"answers": note + answers_view(probes, max_samples=self._most, css=False)}
         if tokens is not None:
-            long["tokens"] = _changes(probes, tokens, max_samples)
-        short = {"metrics": metrics_view(metrics, definitions(), css=False)} if metrics else {}
-        super().__init__(render("linked.sections", long=long, short=short), "wb-before-after")
+            long["tokens"] = note + _changes(probes, tokens, self._most)
+        short = {"metrics": metrics_view(self._metrics, definitions(), css=False)} if self._metrics else {}
+        return render("linked.sections", long=long, short=short)
+
+    @traitlets.observe("search")
+    def _search(self, _: Any) -> None:
+        html = self._drawn(self.search)
+        with self.hold_sync():
+            self.searched, self.html = self.search, html
 
     def __repr__(self) -> str:
         return f"BeforeAfter({self.count} probed answers)"
+
+
+def _named(rows: pd.DataFrame) -> pd.Series:
+    """The set and id of each row's answer."""
+    return pd.Series(list(zip(rows["probe_set"], rows["sample_id"], strict=True)), rows.index, dtype=object)
+
+
+def _having(probes: pd.DataFrame, words: str) -> set[Any]:
+    """The set and id of each answer that has these words, in any letter case and with any white space."""
+    wanted = " ".join(words.lower().split())
+    texts = zip(*(probes[name] for name in ("prompt", "answer", "generation")), strict=True)
+    has = [any(isinstance(t, str) and wanted in " ".join(t.lower().split()) for t in each) for each in texts]
+    return set(_named(probes)[has])
 
 
 def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> Markup:

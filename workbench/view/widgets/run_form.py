@@ -22,6 +22,7 @@ from workbench.view.html import render
 MAIN = ("steps", "batch_size", "lr", "alpha", "gamma", "train", "seed")
 DESCRIPTIONS = {n: f.description or "" for m in (Config, Settings) for n, f in m.model_fields.items()}
 OTHER = tuple(name for name in Settings.model_fields if name not in (*MAIN, "options"))
+OTHERS = ("prompt", "system", "date", "device", "precision", "track")  # have no field
 PROBES = {"probe_every": "10", "probe_limit": "24", "stop_at": ""}
 FEW = 6  # options of the weights that are shown at once; more are folded away
 VARIANTS = {"tofu": ("forget01", "forget05", "forget10"), "muse": ("news", "books")}
@@ -57,6 +58,7 @@ class Form(widgets.VBox):
 
     def __init__(self, task: TaskSpec, model: str) -> None:
         self.task_spec = task
+        self.others: dict[str, Any] = {}  # what a configuration that was shown has and the form has no field for
         known = [each["name"] for each in available() if each["here"]]
         self.task = widgets.Combobox(value=task.name or OWN, options=known_tasks(), description="task")
         self.model = widgets.Combobox(value=model, options=known, description="model")
@@ -133,13 +135,41 @@ class Form(widgets.VBox):
         """Describe the choices, say why they do not go together, and what the settings mean."""
         chosen = {"objective": objective[self.objective.value], "scorer": scorer[self.weights.value]}
         choices = [(kind, entry, about(entry)) for kind, entry in chosen.items()]
-        self.about.value = render("run.about", choices=choices, clash=self.clash())
+        others = {name: value for name, value in self.others.items() if value}
+        self.about.value = render("run.about", choices=choices, clash=self.clash(), others=others)
         every = (*self.fields.values(), *self.options.values())
         self.meaning.value = render("run.meaning", texts={field.description: field.tooltip for field in every})
 
     @property
     def _compares(self) -> bool:
         return "reference" in scorer[self.weights.value].needs
+
+    def show(self, config: Config) -> None:
+        """Fill the form with a configuration, so that `config` gives it again.
+
+        Raises:
+            UserError: its weights come from a file, which the form cannot hold; the rest is filled in. Or this version
+                does not know its objective.
+        """
+        known, _ = config.weights in scorer, objective[config.objective]
+        self.task_spec, self.task.value = config.task, config.task.name or OWN
+        self.model.value, self.reference.value = config.model, config.reference or ""
+        self.objective.value, self.preset.value = config.objective, PLAIN
+        if known:
+            self.weights.value = config.weights
+        self.others = {name: getattr(config, name) for name in OTHERS}
+        self.refresh()
+        for name, field in self.fields.items():
+            value = getattr(config if name in PROBES else config.settings, name)
+            field.value = "0" if value is None else str(value)
+        for name, field in self.options.items():
+            part, _, option = name.partition(".")
+            field.value = str(config.settings.options.get(part, {}).get(option, self._defaults[field]))
+        self._explain()
+        if not known:
+            raise UserError(
+                f"its weights come from {config.weights}, which the form cannot hold; choose a scorer there"
+            )
 
     def clash(self) -> str:
         """Why the choices do not go together; empty where they do."""
@@ -179,6 +209,7 @@ class Form(widgets.VBox):
             probe_every=whole(self.fields["probe_every"]),
             probe_limit=whole(self.fields["probe_limit"]) or None,
             stop_at=self.fields["stop_at"].value.strip(),
+            **self.others,
         )
         config.check()
         return config

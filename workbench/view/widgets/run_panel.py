@@ -11,10 +11,11 @@ from typing import Any
 import ipywidgets as widgets
 from markupsafe import Markup
 
-from workbench.errors import UserError
+from workbench.errors import UserError, printable
 from workbench.runs import STOP, Config, jobs, list_runs, new_path
 from workbench.tasks import TaskSpec
 from workbench.view.html import render
+from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.run_form import Form
 from workbench.view.widgets.run_status import (
     chart_html,
@@ -78,8 +79,7 @@ class RunPanel(Twin, widgets.VBox):
         row = widgets.HBox([start, stop, resume, self.runs, attach, again]).add_class("wb-buttons")
         shown = [self.error, self.state, self.failure, self.chart, self.results]
         super().__init__([ShortcutGuard(), self.form, row, *shown])
-        for name in ("wb", "wb-run-panel", "wb-guarded"):
-            self.add_class(name)
+        self._named("wb", "wb-run-panel", "wb-guarded")
         start.add_class("wb-first")
         stop.disabled = resume.disabled = True
         going = self.refresh()
@@ -95,7 +95,7 @@ class RunPanel(Twin, widgets.VBox):
     def start(self) -> None:
         """Start a run in a process of its own, and watch it."""
         config = self.config()
-        self.attach(jobs.start(config, new_path(config, self.root)).path)
+        self._watch(jobs.start(config, new_path(config, self.root)))
 
     def stop(self) -> None:
         """Ask the run to stop after its step; its state shows when it has."""
@@ -106,14 +106,18 @@ class RunPanel(Twin, widgets.VBox):
 
     def resume(self) -> None:
         """Continue the run in a new process."""
-        self.attach(self._shown().resume().path)
+        self._watch(self._shown().resume())
 
-    def attach(self, path: Path | str | None = None) -> None:
-        """Show a run (by default the one chosen in the list), and follow it while it is active."""
-        path = path or self.runs.value
-        if path is None:
+    def attach(self, run: RunSource | None = None) -> None:
+        """Show a run (by default the one chosen in the list) and its configuration; follow it while it is active."""
+        run = run or self.runs.value
+        if run is None:
             raise UserError(f"there is no run under {self.root} yet; start one")
-        job = jobs.Job(path)
+        job = jobs.Job(run_directory(run).path)
+        self._watch(job)
+        self._guarded(lambda: self.form.show(job.directory.read_config()))
+
+    def _watch(self, job: jobs.Job) -> None:
         with self._lock:
             self._ended.set()
             self.job, self._ended, self._last_status = job, threading.Event(), ""
@@ -215,4 +219,6 @@ class RunPanel(Twin, widgets.VBox):
         return render("run.twin", parts=parts)
 
     def __repr__(self) -> str:
-        return f"RunPanel({self.job.path.name}: {self.status})" if self.job else f"RunPanel(no run yet in {self.root})"
+        return printable(
+            f"RunPanel({self.job.path.name}: {self.status})" if self.job else f"RunPanel(no run yet in {self.root})"
+        )

@@ -12,7 +12,18 @@ import pandas as pd
 
 from workbench.errors import UserError
 from workbench.evals import disagreement
-from workbench.view.html import LEVELS, Samples, Scale, changes, colour, cuts, default_threshold, parts
+from workbench.view.html import (
+    LEVELS,
+    Samples,
+    Scale,
+    as_scores,
+    as_texts,
+    changes,
+    colour,
+    cuts,
+    default_threshold,
+    parts,
+)
 
 TOP = 65534  # a probability of 1 as a 16-bit number
 NONE = 65535  # no score there
@@ -45,14 +56,15 @@ class Payload:
     index: list[tuple[Any, int]]
     tokens: list[str]
 
-    def at(self, step: int, token: int) -> dict[str, float | None]:
-        """A token's score by each scorer at its newest step up to `step`; None where it has none."""
-        scores, row = {}, 0
+    def at(self, step: int, token: int) -> tuple[dict[str, float | None], dict[str, int]]:
+        """A token's score by each scorer at its newest step up to `step`, None where it has none; and those steps."""
+        scores, steps, row = {}, {}, 0
         for layer in self.head["layers"]:
             newest = max((i for i, s in enumerate(layer["steps"]) if s <= step), default=0)
             scores[layer["name"]] = _finite(self.scores[row + newest, token])
+            steps[layer["name"]] = layer["steps"][newest]
             row += len(layer["steps"])
-        return scores
+        return scores, steps
 
 
 def payload(
@@ -62,13 +74,14 @@ def payload(
 
     Args:
         scores: a score table; its answer tokens are shown.
-        samples: sample id -> (question, answer); a missing one is drawn from its tokens.
+        samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
         tokens: a run's token table; its forget set's rows, or all where it has none.
         curve: events of a run.
 
     Raises:
         UserError: no answer tokens.
     """
+    scores = as_scores(scores)
     scores = scores[scores["segment"] == "answer"] if "segment" in scores else scores
     if scores.empty:
         raise UserError("the score table has no answer tokens; score a task first")
@@ -102,7 +115,7 @@ def payload(
         books.append(book)
         row += len(layer["steps"])
     head |= {
-        "samples": list(_samples(table, samples)),
+        "samples": list(_samples(table, as_texts(samples))),
         "spans": "".join("-" if s is None else "01"[s] for s in spans),
         "layers": layers,
         "palette": [colour(level) for level in range(-LEVELS, LEVELS + 1)],
@@ -162,10 +175,13 @@ def _coded(finite: np.ndarray, ordered: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labelled: int) -> None:
-    """Put a scorer's scale, of all its scores, and its default threshold, of the `last` step, into its description."""
+    """Put a scorer's scale and its default threshold, of the `last` step, into its description.
+
+    The scale is of all its scores; of a change in probability, of all that it can be.
+    """
     scale = Scale.of(ordered)
-    if layer["name"] == CHANGE and scale is not None and not scale.flat:
-        scale = Scale(-1.0, 1.0)  # of probabilities: a change of .0006 is no change, whatever else is shown
+    if scale is not None and layer["name"] == CHANGE:  # not the range of what is shown: .0006 would be painted full
+        scale = Scale(-1.0, 1.0, flat=bool(ordered[0] == ordered[-1]))
     layer |= {"scale": None, "threshold": None}
     if scale is not None:
         layer["scale"] = {"low": scale.low, "high": scale.high, "flat": scale.flat, "quantiles": scale.quantiles}
@@ -174,12 +190,12 @@ def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labe
         layer["threshold"] = sign * default_threshold(sign * last, labelled)[0]
 
 
-def _samples(table: pd.DataFrame, samples: Samples) -> Iterator[dict[str, Any]]:
+def _samples(table: pd.DataFrame, pairs: Mapping[Any, tuple[str, str]]) -> Iterator[dict[str, Any]]:
     """Each sample: the index of its first token, the texts, the gaps that no token covers, and where words begin."""
     sizes = table.groupby("sample_id", sort=False).size()
     first = 0
     for sample, size in sizes.items():
-        question, answer = samples.get(sample, ("", None))
+        question, answer = pairs.get(sample, ("", None))
         own = table.iloc[first : first + size]
         texts: list[Any] = [None] * size
         gaps: dict[str, Any] = {}

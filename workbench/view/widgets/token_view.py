@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import pandas as pd
 import traitlets
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, printable, unknown
 from workbench.runs import RunDirectory
-from workbench.view.html import STATIC, Samples, texts_of, token_view
-from workbench.view.widgets.static_twin import FEW, Twin, styles
+from workbench.view.html import Samples, as_scores, as_texts, texts_of, token_view
+from workbench.view.run_source import RunSource, run_directory
+from workbench.view.widgets.static_twin import FEW, Twin, script, styles
 from workbench.view.widgets.token_payload import CHANGE, payload
 
 UNITS = ("token", "word")
@@ -39,8 +39,8 @@ class TokenView(Twin, anywidget.AnyWidget):
     its static twin. A word is the text between spaces; its score is the mean of its tokens.
 
     Args:
-        scores: a score table; answer tokens are shown, every scorer at every step it has.
-        samples: sample id -> (question, answer); a missing one is drawn from its tokens.
+        scores: a score table or its file; answer tokens are shown, every scorer at every step it has.
+        samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
         tokens: a run's token table (`tokens.parquet`): adds the change in probability as a scorer, and to a token's
             card its probability, rank and the five most probable tokens before and after.
         curve: a run's events, drawn beside the step.
@@ -55,15 +55,15 @@ class TokenView(Twin, anywidget.AnyWidget):
         unit: "token" or "word".
         sort: "order", "score", and where they are known "disagreement" (of the scorers), "damage" (probability lost).
         search: samples without this text are hidden.
-        selected: the token that was clicked or chosen by keyboard: sample_id, position, token, span and its scores at
-            this step; empty where none is.
+        selected: the token that was clicked or chosen by keyboard: sample_id, position, token, span, its scores and the
+            step that each is of, the newest up to `step`; empty where none is.
 
     Raises:
         UserError: a table without answer tokens, or a scorer it does not have.
     """
 
     twin_of = FEW
-    _esm = "\n".join((STATIC / "token_view" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    _esm = script("keys", *(f"token_view/{name}" for name in SCRIPTS))
     _css = styles("view", "token_view")
 
     head = traitlets.Dict().tag(sync=True)
@@ -82,7 +82,7 @@ class TokenView(Twin, anywidget.AnyWidget):
 
     def __init__(self, scores: pd.DataFrame, samples: Samples, *, title: str | None = None, **more: Any) -> None:
         super().__init__(title=title or "", **self._state(scores, samples, **more))
-        self.add_class("wb-token-view")
+        self._named("wb-token-view")
 
     def _state(
         self,
@@ -94,6 +94,7 @@ class TokenView(Twin, anywidget.AnyWidget):
         threshold: float | None = None,
     ) -> dict[str, Any]:
         """The traits that show a table."""
+        scores, samples = as_scores(scores), as_texts(samples)
         data = payload(scores, samples, tokens, curve)
         layers = {layer["name"]: layer for layer in data.head["layers"]}
         if scorer is not None and scorer not in layers:
@@ -119,20 +120,20 @@ class TokenView(Twin, anywidget.AnyWidget):
                 setattr(self, name, value)
 
     @classmethod
-    def of_run(cls, path: Path | str, **more: Any) -> TokenView:
+    def of_run(cls, run: RunSource, **more: Any) -> TokenView:
         """The forget answers of a run as it recorded them: its weights at every step, and each token's change.
 
         Args:
-            path: a run's directory; the run may still be running.
+            run: its directory, its path, or a `Job`; the run may still be running.
             more: further arguments of the view.
 
         Raises:
             UserError: no run, or one that has recorded no scores yet.
         """
-        run = RunDirectory(Path(path))
+        run = run_directory(run)
         scores = run.table("scores.parquet")
         if scores is None:
-            raise UserError(f"{path} has recorded no scores yet; a run does at its first checkpoint and at its end")
+            raise UserError(f"{run.path} has recorded no scores yet; a run does at its first checkpoint and at its end")
         weights = [name for name in dict.fromkeys(scores["scorer"]) if name != "probability"]
         known = {"tokens": run.table("tokens.parquet"), "curve": run.events(), "scorer": next(iter(weights), None)}
         return cls(scores, samples_of(run), **{**known, **more})
@@ -143,12 +144,14 @@ class TokenView(Twin, anywidget.AnyWidget):
             self.selected = {}
             return
         sample, position = self._data.index[self.chosen]
+        scores, steps = self._data.at(self.step, self.chosen)
         self.selected = {
             "sample_id": sample,
             "position": int(position),
             "token": self._data.tokens[self.chosen],
             "span": {"0": False, "1": True}.get(self.head["spans"][self.chosen]),
-            "scores": self._data.at(self.step, self.chosen),
+            "scores": scores,
+            "steps": steps,
         }
 
     def select(self, sample_id: Any, position: int) -> None:
@@ -169,4 +172,6 @@ class TokenView(Twin, anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         names = ", ".join(layer["name"] for layer in self.head["layers"])
-        return f"TokenView({len(self.head['samples'])} samples, {len(self.head['spans'])} tokens; scorers: {names})"
+        return printable(
+            f"TokenView({len(self.head['samples'])} samples, {len(self.head['spans'])} tokens; scorers: {names})"
+        )

@@ -41,14 +41,14 @@ class Card {
     const value = this.scores.value(layer, step, token);
     const known = Number.isFinite(value) && layer.scale && !layer.scale.flat;
     const level = this.scores.level(layer, value);
-    const bar = el("i");
-    bar.style.width = "0";
+    const bar = [];
     if (known) {
-      bar.style.width = `${Math.round(100 * Math.abs(this.scores.place(layer, value)))}%`;
-      if (level < this.scores.middle) bar.className = "wb-minus";
+      bar.push(el("i", level < this.scores.middle ? { class: "wb-minus" } : {}));
+      bar[0].style.width = `${Math.round(100 * Math.abs(this.scores.place(layer, value)))}%`;
     }
-    const when = this.scores.steps.length > 1 ? el("small", {}, ` step ${this.scores.stepOf(layer, step)}`) : "";
-    return el("tr", {}, el("th", {}, layer.name, when), el("td", {}, number(value)), el("td", {}, bar));
+    const own = this.scores.stepOf(layer, step);
+    const when = own === step ? [] : [el("small", {}, ` step ${own}`)]; // beside numbers of another step
+    return el("tr", {}, el("th", {}, layer.name, ...when), el("td", {}, number(value)), el("td", {}, ...bar));
   }
 
   change(before, after) {

@@ -32,7 +32,7 @@ const legend = (scores, layer, threshold) => {
   return node;
 };
 
-/** "selected: n of m tokens with a score", and precision, recall and AUROC where spans are known. */
+/** "selected: n of m tokens", of those with a score; and precision, recall and AUROC where spans are known. */
 const summary = (scores, state) => {
   const { layer, step, unit, threshold } = state;
   const counts = scores.matches(layer, step, unit, threshold);
@@ -44,10 +44,12 @@ const summary = (scores, state) => {
   if (counts.labelled) {
     node.append(" · precision ", bold(counts.picked ? number(counts.both / counts.picked) : NOT_AVAILABLE));
     node.append(" recall ", bold(number(counts.both / counts.labelled)));
-    const where = scores.head.samples.length > 1 ? "" : " within this answer";
-    node.append(" · AUROC ", bold(number(counts.auroc)), where);
+    // Of one answer it would rank a handful of tokens, and says nothing of the scorer.
+    if (counts.answers > 1) node.append(" · AUROC ", bold(number(counts.auroc)), ` over ${counts.answers} answers`);
   }
   if (counts.known < counts.count) node.append(` · ${NOT_AVAILABLE}: ${counts.count - counts.known}`);
+  const own = scores.stepOf(layer, step);
+  if (own !== step) node.append(` · scores of step ${own}`);
   return node;
 };
 

@@ -70,9 +70,19 @@ class Scores {
     return layer.row + Math.max(0, bisect(layer.steps, step, true) - 1);
   }
 
-  /** The step that a scorer's shown scores are of. */
+  /** The step whose scores are shown at `step`. */
   stepOf(layer, step) {
     return layer.steps[this.row(layer, step) - layer.row];
+  }
+
+  /** Which samples have a score there; all, where none has. */
+  scored(layer, step) {
+    const first = this.row(layer, step) * this.count;
+    const has = this.head.samples.map((sample) => {
+      const at = first + sample.first;
+      return this.codes.subarray(at, at + sample.texts.length).some((code) => code !== NONE);
+    });
+    return has.includes(true) ? has : has.fill(true);
   }
 
   /** A score a unit: tokens as they are, words as the mean of their tokens. The last result is kept. */
@@ -133,6 +143,7 @@ class Scores {
     const values = this.values(layer, step, unit);
     const { spans, count } = this.units[unit];
     const counts = { count, known: 0, selected: 0, both: 0, picked: 0, labelled: 0, auroc: NaN };
+    counts.answers = this.scored(layer, step).filter(Boolean).length;
     for (let i = 0; i < count; i++) {
       if (Number.isNaN(values[i])) continue;
       const on = this.selects(layer, values[i], threshold);

@@ -87,12 +87,12 @@ class Text {
     row.painted = this.key;
   }
 
-  /** Show the samples that hold `words`, in the order of `values` (largest first) or in their own. */
-  arrange(words, values) {
+  /** Show the samples that hold `words` and are `scored`, in the order of `values` (largest first) or in their own. */
+  arrange(words, values, scored) {
     const search = words.trim().toLowerCase();
     let shown = 0;
     for (const row of this.rows) {
-      row.node.hidden = !row.words.includes(search);
+      row.node.hidden = !(row.words.includes(search) && scored[row.index]);
       shown += !row.node.hidden;
     }
     const order = [...this.rows];
@@ -125,12 +125,21 @@ class Text {
     this.on.hover(token, mark);
   }
 
-  neighbour(step, byRow) {
+  /** The token that a key leads to: the next or last one before, of the next row, a page away, or at the very end. */
+  neighbour(step, by) {
     const rows = (this.order ?? this.rows).filter((row) => !row.node.hidden);
     const drawnIn = (row) => row.sample.texts.map((t, i) => (t === null ? -1 : row.sample.first + i)).filter((t) => t >= 0);
     const at = rows.findIndex((r) => this.current >= r.sample.first && this.current < r.sample.first + r.sample.texts.length);
-    if (at < 0) return rows.length ? drawnIn(rows[0])[0] : -1;
-    if (byRow) return drawnIn(rows[Math.min(rows.length - 1, Math.max(0, at + step))])[0];
+    if (!rows.length) return -1;
+    if (by === "end") return drawnIn(rows.at(step > 0 ? -1 : 0)).at(step > 0 ? -1 : 0);
+    if (at < 0) return drawnIn(rows[0])[0];
+    if (by === "page") {
+      const aim = rows[at].node.offsetTop + step * 0.9 * this.box.clientHeight;
+      let next = step > 0 ? rows.findIndex((r) => r.node.offsetTop >= aim) : rows.findLastIndex((r) => r.node.offsetTop <= aim);
+      if (next < 0) next = step > 0 ? rows.length - 1 : 0;
+      return drawnIn(rows[next])[0];
+    }
+    if (by === "row") return drawnIn(rows[Math.min(rows.length - 1, Math.max(0, at + step))])[0];
     const tokens = drawnIn(rows[at]);
     const next = tokens.indexOf(this.current) + step;
     if (next >= 0 && next < tokens.length) return tokens[next];
@@ -152,7 +161,10 @@ class Text {
       const mark = tokenAt(event);
       if (mark && getSelection().isCollapsed) this.on.choose(mark.wbToken === this.chosen ? -1 : mark.wbToken);
     });
-    const moves = { ArrowRight: [1, false], ArrowLeft: [-1, false], ArrowDown: [1, true], ArrowUp: [-1, true] };
+    const moves = {
+      ArrowRight: [1, "token"], ArrowLeft: [-1, "token"], ArrowDown: [1, "row"], ArrowUp: [-1, "row"],
+      PageDown: [1, "page"], PageUp: [-1, "page"], End: [1, "end"], Home: [-1, "end"],
+    };
     this.box.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (moves[event.key]) {

@@ -15,10 +15,7 @@ class View {
     this.text.box.setAttribute("aria-describedby", this.card.node.id);
     this.save = throttled(() => model.save_changes(), 80);
     this.build();
-    // JupyterLab handles keys as shortcuts, such as for moving between cells, unless the focused element has this.
-    for (const node of root.querySelectorAll("select,input,button,[tabindex]")) {
-      node.setAttribute("data-lm-suppress-shortcuts", "true");
-    }
+    this.release = guardKeys(root);
     const traits = ["scorer", "step", "threshold", "unit", "sort", "search", "chosen"];
     this.listeners = traits.map((name) => [`change:${name}`, () => this.update(name)]);
     for (const [name, call] of this.listeners) model.on(name, call);
@@ -92,9 +89,7 @@ class View {
     this.unit.value = unit;
     this.sort.value = model.get("sort");
     if (this.search.value !== model.get("search")) this.search.value = model.get("search");
-    if (["all", "sort", "search"].includes(what) || (model.get("sort") === "score" && ["scorer", "step"].includes(what))) {
-      this.arrange(layer, state.step);
-    }
+    if (["all", "sort", "search", "scorer", "step"].includes(what)) this.arrange(layer, state.step);
     this.text.chosen === model.get("chosen") ? this.text.paint(state) : ((this.text.state = state), this.text.choose(model.get("chosen")));
     this.legend.replaceChildren(legend(scores, layer, state.threshold));
     const usable = layer.scale !== null && !layer.scale.flat;
@@ -117,9 +112,12 @@ class View {
     let values = null;
     if (sort === "score") values = scores.sampleMeans(layer, step);
     else if (sort !== "order") values = this.ordered(scores.head.orders[sort], sort === "damage" ? -1 : 1);
-    const shown = this.text.arrange(model.get("search"), values);
+    const scored = scores.scored(layer, step);
+    const shown = this.text.arrange(model.get("search"), values, scored);
     const total = scores.head.samples.length;
-    this.shown.textContent = shown < total ? `${shown} of ${total} samples` : `${total} samples`;
+    const without = scored.filter((has) => !has).length;
+    const rest = without ? ` · ${without} without a score${scores.steps.length > 1 ? ` at step ${scores.stepOf(layer, step)}` : ""}` : "";
+    this.shown.textContent = (shown < total ? `${shown} of ${total} samples` : `${total} samples`) + rest;
   }
 
   /** Values of an order, the one to come first being the largest: damage is a loss of probability. */
@@ -132,6 +130,7 @@ class View {
 
   remove() {
     this.replay?.stop();
+    this.release();
     this.text.watcher.disconnect();
     for (const [name, call] of this.listeners) this.model.off(name, call);
   }

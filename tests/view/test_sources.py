@@ -1,0 +1,128 @@
+"""What a notebook would hand to a view or to `start` works, or gives one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pages import SAMPLES, scores_of
+from runs_of import config_of, own_files
+
+import workbench as wb
+from workbench import evals
+from workbench.errors import UserError
+from workbench.runs import Job, jobs
+from workbench.tasks.samples import Sample, Task
+from workbench.unlearning import Run
+from workbench.unlearning.settings import Settings
+from workbench.view import comparison_page, run_report, scores_page
+from workbench.view.html import compare_view, disagreement_view, token_matrix, token_view
+from workbench.view.widgets import BeforeAfter, CompareView, ErrorBrowser, RunPanel, TokenView
+
+ROWS = [Sample(name, question, answer) for name, (question, answer) in SAMPLES.items()]
+TASK = Task("t", {"forget": ROWS, "retain": [Sample("kept", "Who?", "Somebody else.")]})
+
+
+@pytest.fixture(scope="module")
+def run(bio: Any, tmp_path_factory: pytest.TempPathFactory) -> wb.RunDirectory:
+    folder = tmp_path_factory.mktemp("run")
+    settings = Settings(steps=2, batch_size=2, record_every=1)
+    return wb.start(config_of(own_files(bio, folder, 4), settings), str(folder / "run"))  # a path as text
+
+
+def panel(run: Any) -> str:
+    shown = RunPanel("none yet")
+    shown.attach(run)
+    shown.close()
+    return repr(shown)
+
+
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "BeforeAfter": BeforeAfter,
+    "TokenView.of_run": TokenView.of_run,
+    "ErrorBrowser": ErrorBrowser,
+    "RunPanel.attach": panel,
+    "run_report": lambda run: run_report(run).read_text(encoding="utf-8"),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_run_in_any_form(run: wb.RunDirectory, name: str) -> None:
+    forms = [run.path, str(run.path), run, Job(run.path)]
+    shown = [VIEWS[name](form) for form in forms]
+    assert len({each if isinstance(each, str) else repr(each) for each in shown}) == 1
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("form", [{}, 3, wb.Settings()])
+def test_what_is_no_run_is_one_line(name: str, form: Any) -> None:
+    with pytest.raises(UserError, match=r"a run is given by its directory, its path or a Job, not by a \w+; wb.start"):
+        VIEWS[name](form or [form])
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_what_unlearn_returns_has_no_files(name: str) -> None:
+    made: Any = Run(None, [], None, None, 0, True)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"`unlearn` returned: it keeps no files"):
+        VIEWS[name](made)
+
+
+def table() -> Any:
+    one, other = scores_of(SAMPLES), scores_of(SAMPLES, scorer="b")
+    return pd.concat([one, other.assign(score=-(other["score"] ** 2))], ignore_index=True)
+
+
+SCORED: dict[str, Callable[[Any, Any], Any]] = {
+    "TokenView": lambda scores, samples: TokenView(scores, samples).to_html(),
+    "TokenView sends": lambda scores, samples: TokenView(scores, samples).head["samples"],
+    "CompareView": lambda scores, samples: CompareView(scores, samples).to_html(),
+    "token_view": token_view,
+    "compare_view": compare_view,
+    "scores_page": scores_page,
+    "comparison_page": lambda scores, samples: comparison_page(scores, samples),
+}
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_samples_and_scores_in_any_form(name: str, tmp_path: Path) -> None:
+    scores = table()
+    scores.to_parquet(tmp_path / "scores.parquet")
+    expected = SCORED[name](scores, SAMPLES)
+    for samples in (TASK, TASK.forget, tuple(ROWS), {s.id: s for s in ROWS}, {k: list(v) for k, v in SAMPLES.items()}):
+        assert SCORED[name](scores, samples) == expected
+    for file in (tmp_path / "scores.parquet", str(tmp_path / "scores.parquet")):
+        assert SCORED[name](file, TASK) == expected
+    with pytest.raises(UserError, match=r"no score table: it has no column position, token, start, end"):
+        SCORED[name](scores.drop(columns=["position", "token", "start", "end"]), SAMPLES)
+    with pytest.raises(UserError, match=r"scores must be a score table or its file, not RunDirectory|not dict"):
+        SCORED[name]({}, SAMPLES)
+    with pytest.raises(UserError, match=r"none\.parquet: "):
+        SCORED[name](tmp_path / "none.parquet", SAMPLES)
+
+
+@pytest.mark.parametrize(
+    "samples", [None, "biographies", 3, [1], {"a": "b"}, {"a": ("b",)}, wb.TaskSpec("biographies")]
+)
+def test_what_are_no_samples_is_one_line(samples: Any) -> None:
+    for view in (token_view, compare_view, TokenView, CompareView, scores_page):
+        with pytest.raises(UserError, match="samples must be a task, its samples, or a mapping"):
+            view(table(), samples)
+
+
+def test_one_answer_and_disagreements_too() -> None:
+    disputed = evals.disagreement(table())
+    assert disagreement_view(disputed, TASK) == disagreement_view(disputed, SAMPLES)
+    with pytest.raises(UserError, match="scores must be a score table"):
+        token_matrix({}, next(iter(SAMPLES)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("start", [wb.start, jobs.start])
+def test_start_says_what_it_takes(start: Any, bio: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a run needs a Config, not a dict: wb.Config\("):
+        start({"task": "biographies"}, tmp_path / "run")
+    with pytest.raises(UserError, match="a run's directory is a path, not a list"):
+        start(config_of(own_files(bio, tmp_path, 4)), [tmp_path])
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,33 @@
+"""A run in any form in which a notebook has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import UserError
+from workbench.runs import Job, RunDirectory
+
+RunSource = RunDirectory | Job | Path | str
+
+
+def run_directory(run: RunSource) -> RunDirectory:
+    """The directory of a run.
+
+    Args:
+        run: the directory, its path, or a job on it.
+
+    Raises:
+        UserError: it is no run's directory, or something else, such as what `unlearn` returns, which has no files.
+    """
+    if isinstance(run, RunDirectory):
+        return run
+    if isinstance(run, Job):
+        return run.directory
+    if isinstance(run, Path | str):
+        return RunDirectory(Path(run))
+    raise UserError(f"a run is given by its directory, its path or a Job, not by a {_kind(run)}; wb.start makes one")
+
+
+def _kind(run: Any) -> str:
+    return "Run that `unlearn` returned: it keeps no files" if type(run).__name__ == "Run" else type(run).__name__
