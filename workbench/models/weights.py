@@ -122,7 +122,8 @@ def wrappers_in(keys: Collection[str], own: Collection[str]) -> list[str]:
 
 def say_stripped(name: str, wrappers: Iterable[str]) -> None:
     """Say which wrappers' names do not count."""
-    print(f"workbench: model '{name}': {', '.join(wrappers)} taken off the names of its tensors", file=sys.stderr)
+    line = f"workbench: model '{name}': {', '.join(wrappers)} taken off the names of its tensors"
+    print(printable(line), file=sys.stderr)
 
 
 def misfits(what: str, report: dict[str, Any], advice: str) -> None:
