@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from commandline import refused, told
+from tables import table_of
 
+from workbench.cli.finetune import mean_nll
 from workbench.errors import NOT_FINITE, NotAvailable, UserError, is_missing
 from workbench.evals import agreement, alignment, faithfulness, faithfulness_by_unlearning, probe, relearn, run_suite
 from workbench.evals.generation import greedy
@@ -188,3 +190,10 @@ def test_commands(full: LanguageModel, own: list[str], tmp_path: Path, capsys: p
     assert [line for line in lines if NOT_FINITE in line and " and 9 more: " in line] == lines[-2:]
     line = refused(capsys, "score", *own, "--model", model, "--scorer", "specificity", *out, working=True)
     assert NOT_FINITE in line
+
+
+def test_a_mean_over_what_is_left_is_no_mean() -> None:
+    """What `finetune` prints: a text's first token may have no prediction, any other must have one."""
+    table = table_of({"surprisal": [[np.nan, 1.0, 2.0]]})
+    assert mean_nll(table) == pytest.approx(np.mean([1.0, 2.0, 9.0]))
+    assert is_missing(mean_nll(table.assign(score=table["score"].where(table["position"] != 1))))

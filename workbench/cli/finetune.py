@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from workbench.cli.console import Progress, say
+from workbench.cli.console import Progress, number, say
 from workbench.cli.options import ModelOptions, TaskOptions, command, count, flag, option, settings
-from workbench.errors import UserError
+from workbench.errors import NOT_FINITE, Missing, UserError, is_missing, missing
 from workbench.runs import uninterrupted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @command
@@ -45,6 +48,14 @@ def finetune(
         save_adapter(lm, aside) if has_adapter(lm) else lm.save(aside)
     sets, bar = {name: loaded.sets[name] for name in ("forget", "retain")}, Progress()
     tables = {name: score_samples(lm, samples, ["surprisal"], progress=bar) for name, samples in sets.items()}
-    means = {name: float(table["score"].mean()) for name, table in tables.items()}
-    say(f"saved {out}; mean answer NLL: forget {means['forget']:.3f}, retain {means['retain']:.3f}")
+    means = {name: mean_nll(table) for name, table in tables.items()}
+    say(f"saved {out}; mean answer NLL: forget {number(means['forget'])}, retain {number(means['retain'])}")
+    for reason in {value["reason"] for value in means.values() if is_missing(value)}:
+        say(f"not available: {reason}")
     return {"out": str(out), "steps": chosen.steps, "nll": means, "cost": run.ledger.as_dict()}
+
+
+def mean_nll(surprisal: pd.DataFrame) -> float | Missing:
+    """The mean of a score table, of the tokens that the model predicts: all but a text's first, in some tokenizers."""
+    lost = surprisal["score"].isna() & (surprisal["position"] > 0)
+    return missing(NOT_FINITE) if lost.any() else float(surprisal["score"].mean())

@@ -133,7 +133,7 @@ def token_stats(
             values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, predicting, labels), strict=True))
         else:
             # Without gradient the (N, V) rows are computed piece by piece: all at once can take gigabytes.
-            rows = max(1, min(ROWS, LOGITS // lm.module.config.get_text_config().vocab_size))
+            rows = max(1, min(ROWS, LOGITS // lm.config.vocab_size))
             whole = logits or (predicting.requires_grad and not recompute)
             size = max(1, len(labels)) if whole else rows
 
