@@ -56,13 +56,12 @@ def read_scores(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: {what}; give a score table, made by `workbench score`")
     try:
         table = pd.read_parquet(path)
-        wrong = wrong_columns(table)
     except Exception as error:
         raise UserError(f"{path}: not parquet ({type(error).__name__}); make one with `workbench score`") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise UserError(f"{path}: no score table, it lacks {', '.join(missing)}; make one with `workbench score`")
-    if wrong:
+    if wrong := wrong_columns(table):
         raise UserError(f"{path}: no score table: {wrong}; make one with `workbench score`")
     return table
 
