@@ -90,6 +90,17 @@ class _Event(TypedDict):
     probe: NotRequired[Metrics]
 
 
+class _Point(TypedDict):
+    step: Count
+
+
+class _Suite(TypedDict):
+    summary: NotRequired[dict[str, Number | _Missing | None]]
+    parts: NotRequired[dict[str, dict[str, Any]] | None]
+    curve: NotRequired[list[_Point] | None]
+    general: NotRequired[dict[str, dict[str, Any]] | None]
+
+
 class _State(TypedDict):
     step: Count
     alpha: Number
@@ -115,7 +126,7 @@ SHAPES: dict[str, Any] = {
     MANIFEST: _Manifest,
     "events.jsonl": _Event,
     "state.json": _State,
-    "suite": dict[str, Any],
+    "suite": _Suite,
 }
 _adapters: dict[str, TypeAdapter[Any]] = {}
 

@@ -37,9 +37,10 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_parquet(path)
-    except Exception as error:  # whatever pyarrow raises for bytes that mean nothing
+        what = _wrong(path.name, table)
+    except Exception as error:  # whatever pyarrow and pandas raise for bytes that mean nothing
         raise Damaged(path, f"not parquet ({type(error).__name__})") from None
-    if what := _wrong(path.name, table):
+    if what:
         raise Damaged(path, what)
     return table
 
