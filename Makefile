@@ -29,10 +29,12 @@ demo: $(VENV)/.installed  ## the whole story on embedded data; prints where the 
 lab: $(VENV)/.installed  ## JupyterLab on the notebooks
 	$(BIN)/workbench lab --dir notebooks
 
+# A page is a kernel, so only who has the token that is printed gets one. A token also keeps out a page elsewhere whose
+# name has been pointed at this machine: voila, unlike JupyterLab, answers to any Host.
 voila: $(VENV)/.installed-demos  ## notebooks 01 and 03 as pages without code (ARGS=--port=...)
 	mkdir -p build/demos
 	cp notebooks/01_*.ipynb notebooks/03_*.ipynb build/demos/
-	JUPYTER_PATH=$(CURDIR)/docs $(BIN)/voila build/demos --template=workbench $(ARGS)
+	JUPYTER_PATH=$(CURDIR)/docs $(BIN)/voila build/demos --template=workbench --Voila.ip=127.0.0.1 --token $(ARGS)
 
 docs: $(VENV)/.installed-docs  ## the site, into build/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

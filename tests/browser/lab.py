@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -22,6 +23,7 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of view would not be in the page
 }
+ROOT = Path(__file__).resolve().parents[2]
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -45,12 +47,24 @@ def jupyter(folder: Path, theme: str) -> Iterator[str]:
 
 @contextmanager
 def voila(folder: Path, theme: str, template: Path) -> Iterator[str]:
-    """Voila on `folder`, with a template of the directory `template`; gives its address."""
+    """Voila on `folder` as `make voila` serves it, with a template of the directory `template`; gives its address.
+
+    The address has NAME in the place of what is asked for, and then the token.
+    """
     port = free_port()
-    words = ["voila", str(folder), "--no-browser", f"--port={port}", f"--theme={theme}", "--template=workbench"]
+    words = ["voila", str(folder), "--no-browser", f"--port={port}", f"--theme={theme}", *voila_options()]
     home, address = folder.parent / f"{folder.name}-home", f"http://127.0.0.1:{port}/"
-    with serving(words, home, address, JUPYTER_PATH=str(template)):
-        yield address
+    paths = os.pathsep.join(filter(None, (str(template), os.environ.get("JUPYTER_PATH"))))
+    with serving(words, home, f"{address}voila/static/voila.js", JUPYTER_PATH=paths):
+        token = re.search(r"\?token=(\w+)", (home / "log.txt").read_text())
+        yield f"{address}NAME?token={token.group(1) if token else ''}"
+
+
+def voila_options() -> list[str]:
+    """The options that `make voila` gives."""
+    recipe = re.search(r"voila build/demos (.*) \$\(ARGS\)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert recipe
+    return recipe.group(1).split()
 
 
 def free_port() -> int:
@@ -83,6 +97,8 @@ def _wait(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
         try:
             urllib.request.urlopen(address, timeout=5)
             return
+        except urllib.error.HTTPError:
+            return  # it answers
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise AssertionError(f"the server has not answered: {log.read_text()}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import left_this_machine, voila
+from lab import left_this_machine, voila, voila_options, write_notebook
 
 pytestmark = pytest.mark.browser
 KEEPING = "r.setData is not a function"  # plotly, of a chart already drawn: it keeps a picture of it in JupyterLab only
@@ -25,11 +27,11 @@ def test_the_demos(chromium: Any, tmp_path: Path, theme: str) -> None:
         page = chromium.new_page(viewport={"width": 1280, "height": 1400})
         outside, broken = [], []
         page.on("request", lambda r: outside.append(r.url) if left_this_machine(r.url) else None)
-        page.goto(address)
+        page.goto(address.replace("NAME", ""))
         page.get_by_text("03_unlearn_and_probe.ipynb").wait_for()
         page.on("pageerror", lambda error: broken.append(str(error)) if str(error) != KEEPING else None)
 
-        page.goto(f"{address}voila/render/01_see_importance.ipynb", timeout=180_000)
+        page.goto(address.replace("NAME", "voila/render/01_see_importance.ipynb"), timeout=180_000)
         view = page.locator(".wb-token-view").first
         view.get_by_label("scorer").select_option("entropy")
         view.locator("[role=option]").first.hover()
@@ -37,7 +39,7 @@ def test_the_demos(chromium: Any, tmp_path: Path, theme: str) -> None:
         assert page.locator(".wb-compare, .wb-before-after").count() == 2
         assert page.locator("pre", has_text="import workbench").count() == 0  # pages without code
 
-        page.goto(f"{address}voila/render/03_unlearn_and_probe.ipynb", timeout=180_000)
+        page.goto(address.replace("NAME", "voila/render/03_unlearn_and_probe.ipynb"), timeout=180_000)
         panel = page.locator(".wb-run-panel")
         page.locator(".js-plotly-plot").first.wait_for()
         panel.get_by_label("steps").first.fill("many")
@@ -45,3 +47,33 @@ def test_the_demos(chromium: Any, tmp_path: Path, theme: str) -> None:
         panel.get_by_text("steps: 'many' is not a whole number").wait_for()
         page.close()
     assert outside == broken == []
+
+
+def answer(address: str, host: str = "") -> tuple[int, str]:
+    """The status of a request and where it ends, with another `Host` where one is given."""
+    request = urllib.request.Request(address, headers={"Host": host} if host else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.url
+    except urllib.error.HTTPError as error:
+        return error.code, error.url or address
+
+
+def test_only_who_has_the_token_is_served(tmp_path: Path) -> None:
+    pytest.importorskip("voila", reason="the optional extra [demos] is not installed")
+    folder = tmp_path / "demos"
+    folder.mkdir()
+    write_notebook(folder / "a.ipynb", ["1 + 1"])
+    with voila(folder, "light", NOTEBOOKS.parent / "docs") as address:
+        bare = address.partition("?")[0]
+        for name in ("", "voila/render/a.ipynb"):
+            for host in ("", "evil.example", "evil.example:80"):
+                status, end = answer(bare.replace("NAME", name), host)
+                assert status >= 400 or "/login?" in end, (name, host)
+        assert answer(address.replace("NAME", "")) == (200, address.replace("NAME", ""))
+
+
+def test_it_listens_to_this_machine_only() -> None:
+    options = voila_options()
+    assert "--Voila.ip=127.0.0.1" in options
+    assert "--token" in options

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from hostile import EVIL, Typeset, check
 from jinja2 import DictLoader, TemplateSyntaxError, UndefinedError
-from pages import Text, scores_of
+from pages import scores_of
 
 from workbench.objectives import objective
 from workbench.view import comparison_page, run_report, scores_page
@@ -40,8 +38,6 @@ from workbench.view.widgets import BeforeAfter, CompareView, ErrorBrowser, RunPa
 from workbench.view.widgets.error_html import answer_html, numbers_html
 from workbench.view.widgets.run_status import error_html
 
-# Closes whatever it may stand in, and leaves an element, an attribute, template code and characters that reorder text.
-EVIL = """</style></script></title>--><zz zz="1">" zz='1' zz=1 ' zz="1" &zz;{{zz}}{%zz%}\u202e\x1b[31m\x00\u200b"""
 ID = f"a{EVIL}"
 DEFINITION = dict.fromkeys(("range", "unit", "split", "description", "formula", "aggregate", "source", "differs"), EVIL)
 KNOWN = {EVIL: DEFINITION | {"direction": "higher"}}
@@ -207,75 +203,9 @@ def _form(root: Path) -> str:
         del objective.entries[EVIL]
 
 
-@dataclass
-class Seen(HTMLParser):
-    """Elements, attribute names and text of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements, self.attributes, self.text = set[str](), set[str](), ""
-        self.feed(str(page))
-        self.close()
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.add(tag)
-        self.attributes |= {name for name, _ in attributes}
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-@dataclass
-class Typeset(HTMLParser):
-    """The text of a page in which a notebook's MathJax looks for formulas."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.kept: list[bool] = []
-        self.text = ""
-        self.feed(str(page))
-        self.close()
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        if tag not in Text.VOID:
-            classes = (dict(attributes).get("class") or "").split()
-            skipped = tag in ("style", "script", "pre", "title") or {"tex2jax_ignore", "mathjax_ignore"} <= set(classes)
-            self.kept.append(skipped or any(self.kept[-1:]))
-
-    def handle_endtag(self, tag: str) -> None:
-        self.kept.pop()
-
-    def handle_data(self, data: str) -> None:
-        self.text += "" if any(self.kept[-1:]) else data
-
-
-def names(text: str) -> set[str]:
-    return set(text.split())
-
-
-ELEMENTS = names("""
-    html head meta title link style script body main header button h1 h2 p div span section form label input u b i wbr
-    small sup ins del dl dt dd details summary pre br table thead tbody tr th td svg desc path text
-""")
-ATTRIBUTES = names("""
-    lang charset name content rel href class type title style dir role method tabindex scope colspan checked data-w
-    data-name aria-label aria-valuenow viewbox fill stroke stroke-width stroke-dasharray stroke-linejoin d x y
-    text-anchor
-""")
-
-
 @pytest.mark.parametrize("name", views(Path()))
 def test_no_element_or_attribute_comes_from_data(run: Path, name: str) -> None:
-    html = str(views(run)[name]())
-    seen = Seen(html)
-    assert seen.elements <= ELEMENTS
-    assert seen.attributes <= ATTRIBUTES
-    assert "<zz" in seen.text  # shown as text
-    assert "{{zz}}" in seen.text
-    assert html.count("<script") == html.count('class="wb-page ')  # a page's own
-    outside = re.sub(r"<style>.*?</style>", "", html, flags=re.S)
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u200b\u202a-\u202e]", outside)
-    Text(html)  # what is opened is closed
+    check(str(views(run)[name]()))
 
 
 FRAGMENTS = {"errors: widget", "panel: error", "panel: form", "panel: run", "panel: failed run"}  # in a widget's root
