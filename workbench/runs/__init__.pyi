@@ -1,3 +1,6 @@
+from .attack_results import read_answers as read_answers
+from .attack_results import read_results as read_results
+from .attacking import attack as attack
 from .config import Config as Config
 from .config import new_path as new_path
 from .config import versions as versions

@@ -1,0 +1,138 @@
+"""What attacks got, on disk: `answers.parquet`, a row an answer, attack and model, and `summary.json`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench.errors import Missing, UserError, is_missing, missing
+from workbench.evals.attacks import MODELS, summarise
+from workbench.files import PART, remove, write_json, write_table
+from workbench.runs.lock import run_lock
+from workbench.runs.records import Damaged, read_json
+
+ANSWERS, SUMMARY = "answers.parquet", "summary.json"
+AGAIN = "remove the directory"  # what to do with results that cannot be used
+
+
+@dataclass
+class Results:
+    """What has been done so far, in memory and, with a directory, on disk."""
+
+    folder: Path | None
+    made_from: dict[str, Any]
+    summary: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answers: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, folder: Path | None, made_from: dict[str, Any]) -> Iterator[Results]:
+        """The results in a directory, locked for this process; UserError where they were made from something else."""
+        if folder is None:
+            yield cls(None, made_from)
+            return
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is no directory; choose another name")
+        folder.mkdir(parents=True, exist_ok=True)
+        with run_lock(folder):
+            for part in folder.glob(".*.part"):  # half-written when the process was killed
+                if PART.fullmatch(part.name):
+                    remove(part)
+            results = cls(folder, made_from)
+            with contextlib.suppress(FileNotFoundError):
+                results._read(read_results(folder))
+            yield results
+
+    def _read(self, record: dict[str, Any]) -> None:
+        earlier, now = record["made_from"], self.made_from
+        for key in ("task", "data_sha256", "limit", "seed"):
+            self._same(key, earlier.get(key), now[key])
+        for model, digest in now["models"].items():
+            self._same(f"{model} model", earlier["models"].get(model, digest), digest)
+        now["models"] = earlier["models"] | now["models"]
+        self.summary, self.answers = record["attacks"], read_answers(self.folder)
+
+    def _same(self, what: str, earlier: Any, now: Any) -> None:
+        if earlier != now:
+            change = f"{earlier} before and {now} now" if len(f"{earlier}{now}") < 60 else "another before"
+            raise UserError(f"{self.folder} has results with another {what} ({change}); {AGAIN}, or give --out DIR")
+
+    def check_options(self, options: dict[str, dict[str, Any]]) -> None:
+        """Raise where an attack was carried out with other options."""
+        for name, chosen in options.items():
+            for key, value in chosen.items():
+                entry = self.summary.get(name, {}).get("options", {})
+                self._same(f"{name}.{key}", entry.get(key, value), value)
+
+    def has(self, name: str, model: str) -> bool:
+        """Whether an attack on a model is done: its value and its answers are there."""
+        value = self.summary.get(name, {}).get(model)
+        if value is None or is_missing(value) or not len(self.answers):
+            return False
+        return bool(((self.answers["attack"] == name) & (self.answers["model"] == model)).any())
+
+    def add(
+        self, name: str, model: str, entry: dict[str, Any] | Missing, rows: pd.DataFrame | None, options: dict[str, Any]
+    ) -> None:
+        """Add an attack on one model, and write: the answers first, so that a value is never without them."""
+        if rows is None and self.has(name, model):  # of an earlier call, which had this model
+            return
+        results: dict[str, Any] = {each: self._entry(name, each) for each in MODELS if self.has(name, each)}
+        results |= {
+            each: missing(v["reason"]) for each in MODELS if is_missing(v := self.summary.get(name, {}).get(each))
+        }
+        self.summary[name] = summarise(name, results | {model: entry}, options)
+        if rows is not None:
+            old = self.answers
+            if len(old):
+                old = old[(old["attack"] != name) | (old["model"] != model)]
+            self.answers = pd.concat([old, rows], ignore_index=True)
+        if self.folder is not None:
+            if rows is not None:
+                write_table(self.folder / ANSWERS, self.answers)
+            write_json(self.folder / SUMMARY, {"made_from": self.made_from, "attacks": self.summary})
+
+    def _entry(self, name: str, model: str) -> dict[str, Any]:
+        entry = self.summary[name]
+        return {"value": entry[model]} | {key: entry[key][model] for key in ("parts", "answers", "seconds")}
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The content of `attacks/summary.json`.
+
+    Raises:
+        Damaged: it is not what an attack writes.
+        FileNotFoundError: there is none.
+    """
+    path = folder / SUMMARY
+    record = read_json(path)
+    attacks = record.get("attacks") if isinstance(record, dict) else None
+    if not isinstance(attacks, dict) or not isinstance(record.get("made_from", {}).get("models"), dict):
+        raise Damaged(path, "it lacks attacks or made_from", AGAIN)
+    for name, entry in attacks.items():
+        if not isinstance(entry, dict) or not {*MODELS, "comes_back", "parts", "options"} <= set(entry):
+            raise Damaged(path, f"attacks.{name} lacks values", AGAIN)
+    return record
+
+
+def read_answers(folder: Path | None) -> pd.DataFrame:
+    """The answers that attacks got; empty where there are none.
+
+    Raises:
+        Damaged: the file is no such table.
+    """
+    path = Path(folder or ".") / ANSWERS
+    if folder is None or not path.exists():
+        return pd.DataFrame()
+    try:
+        table = pd.read_parquet(path)
+    except Exception as error:  # whatever pyarrow raises for bytes that mean nothing
+        raise Damaged(path, f"not parquet ({type(error).__name__})", AGAIN) from None
+    if lacks := {"attack", "model", "sample_id", "prompt", "answer", "text", "value", "hits"} - set(table):
+        raise Damaged(path, f"it lacks {', '.join(sorted(lacks))}", AGAIN)
+    return table
