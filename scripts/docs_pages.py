@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from workbench.evals.attacks import recovery
 from workbench.evals.metrics import metric
 from workbench.evals.mia import attack
 from workbench.evals.suites import SUITES, summary
@@ -155,6 +156,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "retain-losses": lambda: entries(retain_loss),
     "metrics": lambda: entries(metric),
     "attacks": lambda: entries(attack),
+    "recovery": lambda: entries(recovery),
     "summaries": lambda: entries(summary),
     "suites": suites,
     "tasks": lambda: entries(task),
