@@ -25,7 +25,7 @@ PROBE_SETS = (
     "qa",
     "adversarial",
 )
-ONLY_COMPARED = ("unlabelled", "nonmembers", "privleak_forget")  # neither trained on nor probed
+ONLY_COMPARED = ("unlabelled", "nonmembers", "privleak_forget", "aliases", "two_hop")  # neither trained on nor probed
 
 
 @dataclass(frozen=True)

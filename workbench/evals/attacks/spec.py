@@ -27,6 +27,8 @@ NEEDS = {
     "gpu": "needs a GPU and bitsandbytes",
     "spans": "needs labelled spans: where in the answer the fact is",
     "paraphrases": "needs paraphrased questions",
+    "aliases": "needs questions about people by other names: the task has no set 'aliases'",
+    "two_hop": "needs questions in two steps: the task has no set 'two_hop'",
 }
 
 
@@ -61,6 +63,7 @@ recovery = Registry(
         for name in (
             "plain",
             "phrasing",
+            "described",
             "opening",
             "second_turn",
             "leak",
@@ -152,6 +155,7 @@ def lacking(spec: RecoverySpec, target: Target) -> str:
         "gpu": target.lm.device.type == "cuda" and _has_bitsandbytes(),
         "spans": any(s.spans for s in samples),
         "paraphrases": any(s.phrasings or s.paraphrased_question for s in samples),
+        **{name: bool(target.task.sets.get(name)) for name in ("aliases", "two_hop")},
     }
     return "; ".join(NEEDS[need] for need in spec.needs if not there[need])
 

@@ -43,7 +43,7 @@ def attack_bars(attacks: Mapping[str, Any]) -> list[Bar]:
         values = [value if value is None or not turned else 1 - value for value, _ in pairs[:3]]
         reasons = list(dict.fromkeys(reason for _, reason in pairs[:3] if reason))
         shown = f"1 − {label(name)}" if turned else label(name)  # noqa: RUF001
-        bars.append(Bar(shown, *values, pairs[3][0], reasons))
+        bars.append(Bar(shown, values[0], values[1], values[2], pairs[3][0], reasons))
     return sorted(bars, key=lambda bar: (bar.run is None, -(bar.run or 0.0)))
 
 
@@ -74,7 +74,7 @@ def attacks_view(
         title: a heading.
         css: include the style sheet.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for bar in attack_bars(attacks):
         ends = [value for value in (bar.floor, bar.ceiling) if value is not None]
         left, right = (min(ends), max(ends)) if len(ends) == 2 else (0.0, 0.0)
