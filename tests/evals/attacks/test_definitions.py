@@ -229,10 +229,11 @@ def test_ceiling_and_floor(full: LanguageModel, retained: LanguageModel, bio: Ta
 
 
 def test_nothing_is_skipped_in_silence(full: LanguageModel, small: Task) -> None:
-    reasons = {name: attack_model(name, target_of(full, small)) for name in ("uds", "nf4")}
+    reasons = {name: attack_model(name, target_of(full, small)) for name in ("uds", "nf4", "alias")}
     assert "retain-only" in str(reasons["uds"])
     assert "GPU" in str(reasons["nf4"])
-    bare = [replace(s, spans=None, paraphrased_question=None) for s in small.forget]
+    assert "no set 'aliases'" in str(reasons["alias"])
+    bare = [replace(s, spans=None, paraphrased_question=None, phrasings=()) for s in small.forget]
     task = replace(small, sets=small.sets | {"forget": bare})
     assert "spans" in str(attack_model("answer_prefix", target_of(full, task)))
     assert "paraphrased" in str(attack_model("worst_phrasing", target_of(full, task)))
@@ -253,11 +254,11 @@ def test_without_labels_answers_are_compared_by_rouge(full: LanguageModel, small
 
 
 @pytest.mark.parametrize("name", [name for name in recovery if name not in ("nf4", "leak_at_k")])
-def test_models_are_left_alone(full: LanguageModel, retained: LanguageModel, small: Task, name: str) -> None:
+def test_models_are_left_alone(full: LanguageModel, retained: LanguageModel, bio: Task, name: str) -> None:
     lm = retained.frozen_copy()
     lm.module.train()
     before = lm.fingerprint()
-    outcome = attack_model(name, target_of(lm, small, limit=4, before=full, retain_only=retained))
+    outcome = attack_model(name, target_of(lm, bio, limit=4, before=full, retain_only=retained))
     assert not is_missing(outcome), outcome
     assert lm.fingerprint() == before
     assert lm.module.training
