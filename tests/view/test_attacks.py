@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from workbench.errors import UserError, missing
+from workbench.evals import came_back
 from workbench.view.charts import attacks_chart
-from workbench.view.html import attack_bars, attacks_view, came_back, in_words
+from workbench.view.html import attack_bars, attacks_view, in_words
 from workbench.view.report import run_report
 
 NASTY = "<script>alert(1)</script> it was \u202eKarrow"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from workbench.errors import Missing, NotAvailable, UserError, is_missing, missing, unknown
+from workbench.errors import Missing, NotAvailable, UserError, is_missing, missing, one_line, unknown
 from workbench.evals.attacks.spec import MODELS, Outcome, Target, WrongOption, lacking, recovery
 
 Options = dict[str, dict[str, Any]]  # attack -> its keyword options
@@ -45,7 +45,7 @@ def estimate(name: str, target: Target, options: dict[str, Any]) -> float | Miss
     except WrongOption:
         raise
     except (NotAvailable, UserError) as error:
-        return missing(str(error))
+        return missing(one_line(error))
 
 
 def attack_model(name: str, target: Target, options: dict[str, Any] | None = None) -> Outcome | Missing:
@@ -64,7 +64,7 @@ def attack_model(name: str, target: Target, options: dict[str, Any] | None = Non
     except WrongOption:
         raise
     except (NotAvailable, UserError) as error:
-        return missing(str(error))
+        return missing(one_line(error))
     finally:
         target.lm.module.train(training)
 

@@ -5,7 +5,6 @@ from .agreement import agreement_view as agreement_view
 from .agreement import disagreement_view as disagreement_view
 from .attacks import attack_bars as attack_bars
 from .attacks import attacks_view as attacks_view
-from .attacks import came_back as came_back
 from .attacks import in_words as in_words
 from .attribution_notes import notes_view as notes_view
 from .before_after import answer_lines as answer_lines

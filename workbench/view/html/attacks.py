@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
+from workbench.evals import came_back
 from workbench.view.html.render import render
 from workbench.view.html.text import label, number, value_of, visible
 
@@ -51,16 +52,6 @@ def in_words(attacks: Mapping[str, Any]) -> str:
     """What the run still tells, from least to most, such as "greedy 6 %; leak at k 44 %"."""
     told = [bar for bar in attack_bars(attacks) if bar.run is not None]
     return "; ".join(f"{bar.name} {100 * (bar.run or 0):.0f} %" for bar in reversed(told))
-
-
-def came_back(answers: pd.DataFrame, model: str = "run") -> pd.DataFrame:
-    """The answers that attacks got out of a model and a plain question did not: rows of `attacks/answers.parquet`."""
-    if not len(answers):
-        return answers
-    own = answers[answers["model"] == model]
-    plain = set(own.loc[(own["attack"] == "greedy") & (own["hits"] > 0), "sample_id"])
-    behavioural = ~own["attack"].isin(["greedy", "logit_lens", "uds"])
-    return own[behavioural & (own["hits"] > 0) & ~own["sample_id"].isin(plain)]
 
 
 def attacks_view(
