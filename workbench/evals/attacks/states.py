@@ -22,7 +22,10 @@ def fact_tokens(encoding: Encoding) -> list[bool]:
 
 
 def _stream(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return output if isinstance(output, Tensor) else output[0]
+    states = output if isinstance(output, Tensor) else output[0]
+    if states.dim() != 3:  # Gemma 3n
+        raise NotAvailable("the model's layers have several streams of states")
+    return states
 
 
 @contextlib.contextmanager
