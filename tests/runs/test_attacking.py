@@ -19,6 +19,7 @@ from runs_of import ONE_THREAD, config_of, own_files, wait_until
 import workbench as wb
 from workbench import runs
 from workbench.errors import UserError, is_missing
+from workbench.evals.attacks import leak
 from workbench.models.language_model import LanguageModel
 from workbench.runs import attacking
 from workbench.tasks.samples import Task
@@ -151,6 +152,28 @@ def test_killed_by_the_system(run: Path) -> None:
     again = wb.attack(run, **shared)
     assert again["attacks"]["greedy"] == kept["greedy"]
     assert numbers(again) == numbers(wb.attack(run, out=run.parent / "whole", **shared))
+
+
+def test_a_long_attack_goes_on_where_it_was(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leak, "AT_ONCE", 3)
+    shared: dict[str, Any] = {"attacks": "leak_at_k", "options": LEAK, "before": "bio-full"}
+    whole = wb.attack(run, out=run.parent / "whole", **shared)
+    drawn, draw = [], leak._draw
+
+    def drawing(target: Any, samples: list[Any], *words: Any) -> Any:
+        drawn.append(len(samples))
+        if len(drawn) == 3:
+            raise Killed
+        return draw(target, samples, *words)
+
+    monkeypatch.setattr(leak, "_draw", drawing)
+    with pytest.raises(Killed):
+        wb.attack(run, **shared)
+    assert (run / "attacks" / "leak_at_k-before.json").exists()
+    again = wb.attack(run, **shared)
+    assert drawn == [3, 3, 2, 2, 3, 3, 2]  # eight answers of two models: only what was not finished is done again
+    assert numbers(again) == numbers(whole)
+    assert sorted(file.name for file in (run / "attacks").iterdir()) == [".lock", "answers.parquet", "summary.json"]
 
 
 def test_results_of_something_else_are_not_mixed(run: Path) -> None:

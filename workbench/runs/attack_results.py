@@ -12,7 +12,7 @@ import pandas as pd
 
 from workbench.errors import Missing, UserError, is_missing, missing
 from workbench.evals.attacks import MODELS, summarise
-from workbench.files import PART, remove, write_json, write_table
+from workbench.files import PART, parse_json, remove, write_json, write_table
 from workbench.runs.lock import run_lock
 from workbench.runs.records import Damaged, read_json
 
@@ -69,6 +69,24 @@ class Results:
                 entry = self.summary.get(name, {}).get("options", {})
                 self._same(f"{name}.{key}", entry.get(key, value), value)
 
+    def kept(self, name: str, model: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+        """Rows of an attack that a process before this one had not finished; none where they are of something else."""
+        if self.folder is None:
+            return []
+        try:
+            record = parse_json((self.folder / f"{name}-{model}.json").read_bytes())
+            return list(record["rows"]) if record["of"] == self._identity(model, options) else []
+        except (OSError, ValueError, TypeError, KeyError):  # not there, or not to be used: they are made again
+            return []
+
+    def keep(self, name: str, model: str, options: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        """Keep the rows so far of an attack that goes on."""
+        if self.folder is not None:
+            write_json(self.folder / f"{name}-{model}.json", {"of": self._identity(model, options), "rows": rows})
+
+    def _identity(self, model: str, options: dict[str, Any]) -> dict[str, Any]:
+        return self.made_from | {"models": self.made_from["models"][model], "options": options}
+
     def has(self, name: str, model: str) -> bool:
         """Whether an attack on a model is done: its value and its answers are there."""
         value = self.summary.get(name, {}).get(model)
@@ -96,6 +114,7 @@ class Results:
             if rows is not None:
                 write_table(self.folder / ANSWERS, self.answers)
             write_json(self.folder / SUMMARY, {"made_from": self.made_from, "attacks": self.summary})
+            (self.folder / f"{name}-{model}.json").unlink(missing_ok=True)
 
     def _entry(self, name: str, model: str) -> dict[str, Any]:
         entry = self.summary[name]

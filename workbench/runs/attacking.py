@@ -98,7 +98,11 @@ def _carry_out(results: Results, name: str, model: str, target: Target, options:
     def progress(what: str, done: int, total: int, note: str = "") -> None:
         show(f"{what}, {model}", done, total, note)
 
-    outcome = attack_model(name, replace(target, progress=progress), options)
+    def keep(rows: list[dict[str, Any]]) -> None:
+        results.keep(name, model, recovery[name].options | options, rows)
+
+    kept = results.kept(name, model, recovery[name].options | options)
+    outcome = attack_model(name, replace(target, progress=progress, kept=kept, keep=keep), options)
     if is_missing(outcome):
         results.add(name, model, outcome, None, options)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,9 @@ from workbench.errors import NOT_FINITE, NotAvailable
 from workbench.evals.attacks.asking import generating, measure_of, tells
 from workbench.evals.attacks.spec import Outcome, Target, WrongOption, recovery
 from workbench.evals.generation import continuation, sampled
+from workbench.tasks import Sample
+
+AT_ONCE = 16  # questions after which the draws are kept
 
 
 def leak_at(k: int, hits: int, tries: int) -> float:
@@ -38,21 +42,25 @@ def leak_at_k(target: Target, *, tries: int = 200, k: int = 128, temperature: fl
         raise WrongOption(f"leak_at_k: k must be from 1 to tries={tries}, not {k}")
     if temperature <= 0:
         raise WrongOption(f"leak_at_k: temperature must be above 0, not {temperature}")
-    how = continuation(target.task, target.probe_set)
-    drawn = sampled(
-        target.lm,
-        target.questions,
-        target.rows,
-        how.tokens or target.new_tokens,
-        tries=tries,
-        temperature=temperature,
-        seed=target.seed,
-        stops=how.stops,
-        progress=target.progress,
-        what="leak_at_k",
+    rows = target.kept
+    for start in range(len(rows), len(target.questions), AT_ONCE):
+        rows = [*rows, *_draw(target, target.questions[start : start + AT_ONCE], tries, k, temperature)]
+        target.keep(rows)
+        target.progress("leak_at_k", len(rows), len(target.questions))
+    table = pd.DataFrame(rows)
+    sizes = [2**power for power in range(int(math.log2(k)) + 1)]
+    leaks = {str(n): float(np.mean([leak_at(n, hits, tries) for hits in table["hits"]])) for n in {*sizes, k}}
+    return Outcome(
+        table, float(table["value"].mean()), {"leak_at": dict(sorted(leaks.items(), key=lambda e: int(e[0])))}
     )
+
+
+def _draw(target: Target, samples: list[Sample], tries: int, k: int, temperature: float) -> list[dict[str, Any]]:
+    how = continuation(target.task, target.probe_set)
+    options: dict[str, Any] = {"tries": tries, "temperature": temperature, "seed": target.seed, "stops": how.stops}
+    drawn = sampled(target.lm, samples, target.rows, how.tokens or target.new_tokens, **options)
     rows = []
-    for sample, texts in zip(target.questions, drawn, strict=True):
+    for sample, texts in zip(samples, drawn, strict=True):
         if texts is None:
             raise NotAvailable(NOT_FINITE)
         of_text = {text: tells(sample, text) for text in dict.fromkeys(texts)}
@@ -62,9 +70,4 @@ def leak_at_k(target: Target, *, tries: int = 200, k: int = 128, temperature: fl
             | {"text": texts[hit.index(True)] if any(hit) else texts[0], "value": leak_at(k, sum(hit), tries)}
             | {"measure": measure_of(sample), "tries": tries, "hits": sum(hit)}
         )
-    table = pd.DataFrame(rows)
-    sizes = [2**power for power in range(int(math.log2(k)) + 1)]
-    leaks = {str(n): float(np.mean([leak_at(n, hits, tries) for hits in table["hits"]])) for n in {*sizes, k}}
-    return Outcome(
-        table, float(table["value"].mean()), {"leak_at": dict(sorted(leaks.items(), key=lambda e: int(e[0])))}
-    )
+    return rows

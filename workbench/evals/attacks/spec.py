@@ -89,6 +89,8 @@ class Target:
         seed: of everything random.
         batch_size: samples a forward pass; generations are drawn in four times as many rows.
         progress: called with the attack's name, what is done, and how much there is.
+        kept: rows of a long attack that a process before this one had finished.
+        keep: called with all rows so far of a long attack, to be kept.
     """
 
     lm: LanguageModel
@@ -99,6 +101,8 @@ class Target:
     seed: int = 0
     batch_size: int = 64
     progress: Progress = field(default=silent, compare=False)
+    kept: list[dict[str, Any]] = field(default_factory=list, compare=False)
+    keep: Callable[[list[dict[str, Any]]], None] = field(default=lambda rows: None, compare=False)
 
     @functools.cached_property
     def questions(self) -> list[Sample]:
