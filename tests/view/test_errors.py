@@ -19,7 +19,7 @@ from workbench.errors import UserError
 from workbench.evals.outcomes import RULES
 from workbench.runs import execution
 from workbench.unlearning.settings import Settings
-from workbench.view.widgets import ErrorBrowser
+from workbench.view.widgets import BeforeAfter, ErrorBrowser
 from workbench.view.widgets.error_html import answer_html, list_lines
 
 
@@ -249,6 +249,9 @@ def test_what_came_back_stands_with_the_answer(run: Path) -> None:
     (run / "attacks").mkdir()
     try:
         pd.DataFrame([row]).to_parquet(run / "attacks" / "answers.parquet")
+        entry = {"retain_only": 0.0, "run": 0.5, "before": 1.0, "comes_back": 0.5, "parts": {}, "options": {}}
+        summary = {"made_from": {"models": {}}, "attacks": {"int4": entry}}
+        (run / "attacks" / "summary.json").write_text(json.dumps(summary))
         browser = ErrorBrowser(run)
         assert "comes back (1)" in dict(browser.outcome.options)
         browser.outcome.value = "comes back"
@@ -257,5 +260,8 @@ def test_what_came_back_stands_with_the_answer(run: Path) -> None:
             assert "under int4" in page
             assert "&lt;script&gt;alert(1)" in page
             assert "<script>alert" not in page
+        bars = str(BeforeAfter(run).to_html())
+        assert "The run still tells: int4 50 %" in bars
+        assert "<script>alert" not in bars
     finally:
         shutil.rmtree(run / "attacks")

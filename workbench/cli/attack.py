@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.console import Progress, number, table_line
+from workbench.cli.console import Progress, number, say, table_line
 from workbench.cli.options import PromptOptions, command, count, option, settings
 from workbench.cli.probe import ProbedTask
 from workbench.errors import UserError, is_missing
@@ -68,7 +67,7 @@ def costs(flops: dict[str, Any]) -> None:
     """Print before anything runs what each attack will take on all models, and what cannot run."""
     for name, value in flops.items():
         line = f"not available: {value['reason']}" if is_missing(value) else f"about {value:.2g} FLOPs"
-        print(f"{name}: {line}", file=sys.stderr)
+        say(f"{name}: {line}", error=True)
 
 
 def show(attacks: dict[str, dict[str, Any]]) -> None:
@@ -81,7 +80,7 @@ def show(attacks: dict[str, dict[str, Any]]) -> None:
         arrow = "higher is deeper" if entry["better"] == "higher" else ""
         rows.append([name, *(number(entry[key]) for key in columns), arrow])
     table_line(rows)
-    print("comes back: 0 where the run is as the retain-only model, 1 where it is as before")
+    say("comes back: 0 where the run is as the retain-only model, 1 where it is as before")
     reasons({f"{name} {key}": entry[key] for name, entry in attacks.items() for key in columns})
 
 

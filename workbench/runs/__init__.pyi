@@ -1,5 +1,5 @@
-from .attack_results import read_answers as read_answers
-from .attack_results import read_results as read_results
+from .attack_files import attacks_of as attacks_of
+from .attack_files import read_answers as read_answers
 from .attacking import attack as attack
 from .config import Config as Config
 from .config import new_path as new_path

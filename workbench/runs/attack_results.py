@@ -13,11 +13,8 @@ import pandas as pd
 from workbench.errors import Missing, UserError, is_missing, missing
 from workbench.evals.attacks import MODELS, summarise
 from workbench.files import PART, parse_json, remove, write_json, write_table
+from workbench.runs.attack_files import AGAIN, ANSWERS, SUMMARY, read_answers, read_results
 from workbench.runs.lock import run_lock
-from workbench.runs.records import Damaged, read_json
-
-ANSWERS, SUMMARY = "answers.parquet", "summary.json"
-AGAIN = "remove the directory"  # what to do with results that cannot be used
 
 
 @dataclass
@@ -119,39 +116,3 @@ class Results:
     def _entry(self, name: str, model: str) -> dict[str, Any]:
         entry = self.summary[name]
         return {"value": entry[model]} | {key: entry[key][model] for key in ("parts", "answers", "seconds")}
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """The content of `attacks/summary.json`.
-
-    Raises:
-        Damaged: it is not what an attack writes.
-        FileNotFoundError: there is none.
-    """
-    path = folder / SUMMARY
-    record = read_json(path)
-    attacks = record.get("attacks") if isinstance(record, dict) else None
-    if not isinstance(attacks, dict) or not isinstance(record.get("made_from", {}).get("models"), dict):
-        raise Damaged(path, "it lacks attacks or made_from", AGAIN)
-    for name, entry in attacks.items():
-        if not isinstance(entry, dict) or not {*MODELS, "comes_back", "parts", "options"} <= set(entry):
-            raise Damaged(path, f"attacks.{name} lacks values", AGAIN)
-    return record
-
-
-def read_answers(folder: Path | None) -> pd.DataFrame:
-    """The answers that attacks got; empty where there are none.
-
-    Raises:
-        Damaged: the file is no such table.
-    """
-    path = Path(folder or ".") / ANSWERS
-    if folder is None or not path.exists():
-        return pd.DataFrame()
-    try:
-        table = pd.read_parquet(path)
-    except Exception as error:  # whatever pyarrow raises for bytes that mean nothing
-        raise Damaged(path, f"not parquet ({type(error).__name__})", AGAIN) from None
-    if lacks := {"attack", "model", "sample_id", "prompt", "answer", "text", "value", "hits"} - set(table):
-        raise Damaged(path, f"it lacks {', '.join(sorted(lacks))}", AGAIN)
-    return table

@@ -16,17 +16,17 @@ from workbench.errors import Missing, UserError, is_missing, missing
 from workbench.evals.attacks import MODELS, Target, attack_model, chosen_attacks, estimate, recovery
 from workbench.models import LanguageModel, load
 from workbench.progress import Progress, silent
+from workbench.runs.attack_files import FOLDER
 from workbench.runs.attack_results import Results
 from workbench.runs.directory import RunDirectory, is_run
 from workbench.runs.loading import load_for, load_result, located
 from workbench.tasks import Task, TaskSpec
 
-FOLDER = "attacks"
 Models = dict[str, LanguageModel]
 
 
 def attack(
-    target: str | Path | LanguageModel,
+    target: str | Path | RunDirectory | LanguageModel,
     task: str | TaskSpec | Task | None = None,
     *,
     reference: str | LanguageModel | None = None,
@@ -44,7 +44,7 @@ def attack(
     """Attack a model: does what it forgot come back? Each attack also runs on the model before and a retain-only one.
 
     Args:
-        target: a run's directory, a model by name, or a model.
+        target: a run, its directory, a model by name, or a model.
         task: whose forget set is attacked; by default the run's own.
         reference: a retain-only model, the floor; or a run that left one.
         before: the model before the run, the ceiling; by default the one that the run began with.
@@ -65,6 +65,7 @@ def attack(
     Raises:
         UserError: no such attack, model or task; or the directory has results that were made from something else.
     """
+    target = target.path if isinstance(target, RunDirectory) else target
     options = options or {}
     names = chosen_attacks(attacks, options)
     models = _models(target, reference, before, style or {})

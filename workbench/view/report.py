@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from workbench.evals import metric, summary
 from workbench.files import write_text
-from workbench.runs import read_answers, read_results
+from workbench.runs import attacks_of, read_answers
 from workbench.view.html import (
     NOT_AVAILABLE,
     Samples,
@@ -112,7 +112,7 @@ def read_run(source: RunSource) -> RunFiles:
         probes=run.table("probes.parquet"),
         tokens=run.table("tokens.parquet"),
         suites={f.stem: run.json(f"suites/{f.name}") for f in sorted((run.path / "suites").glob("*.json"))},
-        attacks=read_results(run.path / "attacks")["attacks"] if (run.path / "attacks/summary.json").exists() else {},
+        attacks=attacks_of(run.path),
         attacked=read_answers(run.path / "attacks"),
     )
 
