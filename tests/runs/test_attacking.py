@@ -206,7 +206,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     assert {"before", "run", "retain_only", "comes_back"} <= set(result["attacks"]["leak_at_k"])
     assert lines[0].split() == ["attack", "retain", "only", "run", "before", "comes", "back"]
     shown, status = told(capsys, "runs", "show", str(run))
-    assert any(line.startswith("under attack it still tells: greedy") for line in shown)
+    assert any(line.startswith("under attack it still tells: ") and "greedy" in line for line in shown)
     assert status["attacks"] == result["attacks"]
     assert wb.attack(runs.RunDirectory(run), attacks="greedy", reference="bio-retain", limit=4)["attacks"]
     assert any("nf4 run" in line and "needs a GPU" in line for line in lines)
