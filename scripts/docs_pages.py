@@ -35,6 +35,7 @@ LABELS = {
     "kind": "Computed from",
     "settings": "Sets, unless you do",
     "differs": "Differs from open-unlearning",
+    "trust": "As a measure of forgetting",
 }
 KINDS = {
     "batch": "one forward pass over a batch",

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from workbench.errors import NotAvailable, UserError
+from workbench.evals.spec import trust_of
 from workbench.models import LanguageModel, encode
 from workbench.progress import Progress, silent
 from workbench.registry import Registry, Spec
@@ -53,6 +54,11 @@ class RecoverySpec(Spec):
     unit: str = "share of answers"
     compare: Callable[[dict[str, dict[str, Any]]], dict[str, Any]] | None = None
     behavioural: bool = True
+
+    @property
+    def trust(self) -> str:
+        """How far it was found to be believed as a measure of forgetting."""
+        return trust_of(self.name)
 
 
 recovery = Registry(
