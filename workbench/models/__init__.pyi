@@ -33,6 +33,7 @@ from .flops import forward_products as forward_products
 from .flops import generation_flops as generation_flops
 from .forward import compiled as compiled
 from .forward import head_is_plain as head_is_plain
+from .forward import logits_of as logits_of
 from .language_model import LanguageModel as LanguageModel
 from .language_model import Prompt as Prompt
 from .language_model import whole as whole

@@ -143,6 +143,17 @@ def test_the_lens_at_the_last_layer_is_the_models_own(full: LanguageModel, small
     assert logps.shape == (4, len(stats.logp))
 
 
+@pytest.mark.oracle
+def test_the_lens_and_the_depth_in_bfloat16(full: LanguageModel, small: Task, compare: Compare) -> None:
+    """Products in bfloat16, logits in float32 as in every measurement."""
+    lm = replace(full, precision="bfloat16")
+    batch = collate(lm, [encode(lm, s) for s in small.forget[:4]])
+    expected = token_stats(lm, batch).logp.detach()
+    compare("logit lens, bfloat16", lens_of(lm, batch)[0][-1], expected, rel=0.05, abs=0.02)
+    outcome = attack_model("uds", target_of(lm, small, limit=2, before=lm, retain_only=mixed(lm, full, 0.0)))
+    assert is_missing(outcome)  # a model against itself
+
+
 def test_the_lens_of_an_inner_layer(full: LanguageModel, small: Task, compare: Compare) -> None:
     """One sample, one layer, by transformers' own hidden states."""
     encoding = encode(full, small.forget[0])

@@ -11,7 +11,16 @@ from torch import Tensor
 
 from workbench.evals.attacks.spec import Outcome, Target, recovery
 from workbench.evals.attacks.states import fact_means, fact_tokens, final_norm, label_logp, logp_of, outputs
-from workbench.models import LanguageModel, TokenBatch, batches, decoder_layers, encode, forward_products, padding
+from workbench.models import (
+    LanguageModel,
+    TokenBatch,
+    batches,
+    decoder_layers,
+    encode,
+    forward_products,
+    logits_of,
+    padding,
+)
 from workbench.tasks import Sample, spread
 
 TOKENS = "the fact's tokens"
@@ -29,7 +38,8 @@ def lens_of(lm: LanguageModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         logps, ranks = [], []
         for each in states:
             with lm.autocast():
-                logits = head(norm(each)[batch.rows, batch.columns - 1])
+                rows = norm(each)[batch.rows, batch.columns - 1]
+            logits = logits_of(lm, head, rows)
             logps.append(logp_of(logits, batch))
             ranks.append((logits > logits.gather(-1, labels[:, None])).sum(-1))
     return torch.stack(logps), torch.stack(ranks)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import NOT_FINITE, NotAvailable
-from workbench.models import Encoding, LanguageModel, TokenBatch, decoder_layers, head_is_plain
+from workbench.models import Encoding, LanguageModel, TokenBatch, decoder_layers, head_is_plain, logits_of
 
 
 def fact_tokens(encoding: Encoding) -> list[bool]:
@@ -66,16 +66,18 @@ def replaced(lm: LanguageModel, layer: int, rows: Tensor, columns: Tensor, state
 
 def label_logp(lm: LanguageModel, batch: TokenBatch) -> Tensor:
     """(N,) log-probability of each answer token, computed with padding, so that positions are those of the batch."""
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "use_cache": False}
+    plain = head_is_plain(lm, batch)  # else the model makes the logits of all positions
     with lm.autocast():
-        logits = lm.module(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
-    return logp_of(logits[batch.rows, batch.columns - 1], batch)
+        rows = lm.module.get_decoder()(**inputs).last_hidden_state if plain else lm.module(**inputs).logits
+    head = lm.module.get_output_embeddings() if plain else None
+    return logp_of(logits_of(lm, head, rows[batch.rows, batch.columns - 1]), batch)
 
 
 def logp_of(logits: Tensor, batch: TokenBatch) -> Tensor:
-    """(N,) log-probability of each answer token from the logits (N, V) that predict it."""
+    """(N,) log-probability of each answer token from the logits (N, V), of `logits_of`, that predict it."""
     labels = batch.input_ids[batch.rows, batch.columns]
-    logp = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-    return logp.gather(-1, labels[:, None])[:, 0]
+    return logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
 
 
 def fact_means(values: Tensor, batch: TokenBatch) -> Tensor:

@@ -50,8 +50,8 @@ def attack_bars(attacks: Mapping[str, Any]) -> list[Bar]:
 
 def in_words(attacks: Mapping[str, Any]) -> str:
     """What the run still tells, from least to most, such as "greedy 6 %; leak at k 44 %"."""
-    told = [bar for bar in attack_bars(attacks) if bar.run is not None]
-    return "; ".join(f"{bar.name} {100 * (bar.run or 0):.0f} %" for bar in reversed(told))
+    known = [bar for bar in attack_bars(attacks) if bar.run is not None]
+    return "; ".join(f"{bar.name} {100 * (bar.run or 0):.0f} %" for bar in reversed(known))
 
 
 def attacks_view(
