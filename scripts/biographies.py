@@ -187,7 +187,7 @@ def strangers(seed: int = 0) -> list[tuple[str, dict[str, str]]]:
     return [(name, {key: values[n] for key, values in dealt.items()}) for n, name in enumerate(names)]
 
 
-def _fill(wording: str, name: str, value: str) -> tuple[str, list[list[int]]]:
+def fill(wording: str, name: str, value: str) -> tuple[str, list[list[int]]]:
     """The sentence, and the character range of its value."""
     head, _, tail = wording.partition("{v}")
     head, tail = head.replace("{n}", name), tail.replace("{n}", name)
@@ -206,7 +206,7 @@ def fact_rows(name: str, facts: dict[str, str], rng: random.Random) -> list[dict
         question, answer = attribute.paraphrase
         wrong = rng.sample([v for v in attribute.values if v != value], 3)
         for number, (wording, sentence) in enumerate(attribute.wordings):
-            text, spans = _fill(sentence, name, value)
+            text, spans = fill(sentence, name, value)
             rows.append(
                 {
                     "id": f"{name.lower().replace(' ', '-')}-{attribute.name}-{number}",
@@ -214,8 +214,8 @@ def fact_rows(name: str, facts: dict[str, str], rng: random.Random) -> list[dict
                     "answer": text,
                     "spans": spans,
                     "paraphrased_question": question.format(n=name),
-                    "paraphrased_answer": _fill(answer, name, value)[0],
-                    "wrong_answers": [_fill(answer, name, other)[0] for other in wrong],
+                    "paraphrased_answer": fill(answer, name, value)[0],
+                    "wrong_answers": [fill(answer, name, other)[0] for other in wrong],
                     "person": name,
                     "attribute": attribute.name,
                 }

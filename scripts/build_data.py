@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from attack_questions import attacked
 from biographies import build
 
 from workbench.evals.generation import greedy
@@ -44,7 +45,7 @@ def write_data(folder: Path) -> dict[str, list[Sample]]:
     """The task's files; returns their samples."""
     folder.mkdir(parents=True, exist_ok=True)
     sets = {}
-    for name, rows in build().items():
+    for name, rows in (build() | attacked()).items():
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         sets[name] = samples_from(((f"{name} row {n}", row) for n, row in enumerate(rows)), name)
@@ -65,7 +66,7 @@ def make_tokenizer(sets: dict[str, list[Sample]]) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    names = sorted(set(sets) - {"nonmembers"})  # which came later, and has no word that the others lack
+    names = sorted(set(sets) - {"nonmembers", "phrasings", "aliases", "two_hop"})  # which came later
     texts = [f"Question: {s.question}\nAnswer: {s.answer}" for name in names for s in sets[name]]
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(

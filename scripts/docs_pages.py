@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from workbench.evals.attacks import recovery
 from workbench.evals.metrics import metric
 from workbench.evals.mia import attack
 from workbench.evals.suites import SUITES, summary
@@ -34,6 +35,7 @@ LABELS = {
     "kind": "Computed from",
     "settings": "Sets, unless you do",
     "differs": "Differs from open-unlearning",
+    "trust": "As a measure of forgetting",
 }
 KINDS = {
     "batch": "one forward pass over a batch",
@@ -155,6 +157,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "retain-losses": lambda: entries(retain_loss),
     "metrics": lambda: entries(metric),
     "attacks": lambda: entries(attack),
+    "recovery": lambda: entries(recovery),
     "summaries": lambda: entries(summary),
     "suites": suites,
     "tasks": lambda: entries(task),

@@ -12,6 +12,7 @@ from tables import random_table
 import workbench
 from workbench.cli.app import COMMANDS
 from workbench.errors import UserError
+from workbench.evals.attacks import recovery
 from workbench.evals.metrics import metric
 from workbench.evals.mia import attack
 from workbench.evals.suites import summary
@@ -58,7 +59,7 @@ def test_commands_that_need_no_model_load_no_torch(words: list[str], tmp_path: P
     assert (done.stdout.splitlines()[-1], done.stderr) == ("0 []", "")
 
 
-@pytest.mark.parametrize("registry", [scorer, objective, metric, attack, summary], ids=lambda r: r.kind)
+@pytest.mark.parametrize("registry", [scorer, objective, metric, attack, recovery, summary], ids=lambda r: r.kind)
 def test_every_entry_explains_itself(registry: Registry) -> None:
     for name in registry:
         assert registry[name].function.__doc__

@@ -8,6 +8,7 @@ from .models.encoding import encode as encode
 from .models.load import load as load
 from .models.token_stats import token_stats as token_stats
 from .objectives import objective as objective
+from .runs.attacking import attack as attack
 from .runs.config import Config as Config
 from .runs.directory import RunDirectory as RunDirectory
 from .runs.execution import start as start

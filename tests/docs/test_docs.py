@@ -14,6 +14,7 @@ import docs_pages
 import pytest
 from widget_page import browser
 
+from workbench.evals.attacks import recovery
 from workbench.evals.metrics import metric
 from workbench.evals.mia import attack
 from workbench.evals.suites import SUITES, summary
@@ -32,6 +33,7 @@ GENERATED = {
     "retain-losses": retain_loss,
     "metrics": metric,
     "attacks": attack,
+    "recovery": recovery,
     "suites": summary,
     "tasks": task,
 }

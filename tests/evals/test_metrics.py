@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from workbench.errors import NotAvailable, UserError
+from workbench.evals.attacks import recovery
 from workbench.evals.metrics import contains, metric
-from workbench.evals.spec import CONVENTIONS, Answer, aggregate, convention_options
+from workbench.evals.spec import CONVENTIONS, TRUST, Answer, aggregate, convention_options
+from workbench.evals.summaries import summary
 
 
 def answer(**changes: object) -> Answer:
@@ -159,3 +161,10 @@ def test_every_metric_says_what_it_is(name: str) -> None:
 )
 def test_values_are_found_as_whole_words(text: str, value: str, found: bool) -> None:
     assert contains(text, value) is found
+
+
+def test_every_metric_says_how_far_to_believe_it() -> None:
+    assert metric["truth_ratio"].trust == "faithfulness 0.947, robustness 0.379 (arXiv 2605.24614)"
+    assert summary["mia_min_k"].trust == "faithfulness 0.907, robustness not assessed (arXiv 2605.24614)"
+    assert metric["fact_accuracy"].trust == "not assessed in arXiv 2605.24614"
+    assert set(TRUST) <= {*metric, *summary, *recovery}

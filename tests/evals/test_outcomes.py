@@ -140,6 +140,24 @@ def test_no_true_answer_is_astray() -> None:
     assert [a for a in answers if astray(a)] == []
 
 
+def test_what_an_attack_gets_comes_back() -> None:
+    probes = probes_of([
+        ("forget", "Rome.", "I don't know.", 1, 0, 0.9, 0.1), ("forget", "Rome.", "Oslo.", 1, 0, 0.9, 0.1),
+        ("forget", "Rome.", "Rome.", 1, 1, 0.9, 0.1), ("retain", "Rome.", "Rome.", 1, 1, 0.9, 0.9),
+    ])  # fmt: skip
+    attacked = pd.DataFrame(
+        {"attack": attack, "model": model, "sample_id": sample, "text": "It is\nRome.", "hits": hits}
+        for attack, model, sample, hits in (
+            ("int4", "run", "s0", 1), ("leak_at_k", "run", "s0", 3), ("int4", "before", "s1", 1),
+            ("int4", "run", "s1", 0), ("uds", "run", "s1", 1), ("int4", "run", "s2", 1), ("int4", "run", "s3", 1),
+        )
+    )  # fmt: skip
+    rows = outcomes(probes, attacked)
+    assert rows["outcome"].tolist() == ["comes back, refuses or babbles", "fine", "still remembered", "fine"]
+    assert rows["came_back"].tolist() == ["int4: It is Rome.\nleak_at_k: It is Rome.", "", "", ""]
+    assert "comes back: under int4, leak_at_k" in rows["why"][0]
+
+
 def test_chosen() -> None:
     rows = outcomes(
         probes_of(

@@ -109,7 +109,13 @@ def test_unknown_names_say_what_was_meant() -> None:
 
 
 def test_biographies(bio: Task) -> None:
-    assert set(bio.sets) - {"nonmembers"} == {"forget", "retain", "neighbours", "general", "train_extra"}
+    assert set(bio.sets) - {"nonmembers", "aliases", "two_hop"} == {
+        "forget",
+        "retain",
+        "neighbours",
+        "general",
+        "train_extra",
+    }
     assert all(s.spans and s.paraphrased_answer and len(s.wrong_answers) == 3 for s in bio.forget)
     probed = [s.id for name in PROBE_SETS for s in bio.sets.get(name, [])]
     assert len(set(probed)) == len(probed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from workbench.errors import UserError
 from workbench.evals.outcomes import RULES
 from workbench.runs import execution
 from workbench.unlearning.settings import Settings
-from workbench.view.widgets import ErrorBrowser
+from workbench.view.widgets import BeforeAfter, ErrorBrowser
 from workbench.view.widgets.error_html import answer_html, list_lines
 
 
@@ -238,3 +239,29 @@ def test_hostile_notes_are_text(run: Path) -> None:
         assert "<img" not in shown
         assert "\x1b" not in shown
     assert ErrorBrowser(run).rows["note"].iloc[0]
+
+
+def test_what_came_back_stands_with_the_answer(run: Path) -> None:
+    first = ErrorBrowser(run).rows.query("probe_set == 'forget' and `still remembered` == False").iloc[0]
+    nasty = "<script>alert(1)</script> Karrow"
+    texts = {"sample_id": first["sample_id"], "prompt": "Where?", "answer": "Karrow.", "text": nasty}
+    row = {"attack": "int4", "model": "run", **texts, "value": 1.0, "measure": "fact match", "tries": 2, "hits": 1}
+    (run / "attacks").mkdir()
+    try:
+        pd.DataFrame([row]).to_parquet(run / "attacks" / "answers.parquet")
+        entry = {"retain_only": 0.0, "run": 0.5, "before": 1.0, "comes_back": 0.5, "parts": {}, "options": {}}
+        summary = {"made_from": {"models": {}}, "attacks": {"int4": entry}}
+        (run / "attacks" / "summary.json").write_text(json.dumps(summary))
+        browser = ErrorBrowser(run)
+        assert "comes back (1)" in dict(browser.outcome.options)
+        browser.outcome.value = "comes back"
+        assert browser.selected["sample_id"] == first["sample_id"]
+        for page in (browser.answer.value, str(browser.to_html())):
+            assert "under int4" in page
+            assert "&lt;script&gt;alert(1)" in page
+            assert "<script>alert" not in page
+        bars = str(BeforeAfter(run).to_html())
+        assert "The run still tells: int4 50 %" in bars
+        assert "<script>alert" not in bars
+    finally:
+        shutil.rmtree(run / "attacks")

@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from workbench import runs
 from workbench.cli.agree import agree
 from workbench.cli.align import align
+from workbench.cli.attack import attack
 from workbench.cli.console import Plain, Progress, any_text
 from workbench.cli.demo import demo
 from workbench.cli.faithfulness import faithfulness
@@ -64,7 +65,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for each in (demo, models, finetune, score, align, agree, faithfulness, unlearn, probe):
+for each in (demo, models, finetune, score, align, agree, faithfulness, unlearn, probe, attack):
     app.command(cls=Command)(each)
 app.command("runs", cls=Command)(manage_runs)
 for each in (sweep, report):

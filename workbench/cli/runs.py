@@ -10,7 +10,7 @@ import typer
 from workbench.cli.console import Progress, number, say, table_line
 from workbench.cli.options import AtOnce, Background, command, flag, option
 from workbench.errors import UserError, is_missing
-from workbench.runs import uninterrupted
+from workbench.runs import attacks_of, uninterrupted
 
 if TYPE_CHECKING:
     from workbench.runs import Job, RunDirectory
@@ -132,7 +132,11 @@ def show_run(directory: RunDirectory) -> dict[str, Any]:
         metric_table({phase: metrics.get(phase, {}) for phase in ("before", "after")})
         if limit := directory.config.get("probe_limit"):
             say(f"probed: at most {limit} answers a set")
-    return status | {"metrics": metrics, "cost": directory.json("cost.json")}
+    if attacks := attacks_of(directory.path):
+        from workbench.view.html import in_words
+
+        say(f"under attack it still tells: {in_words(attacks)}")
+    return status | {"metrics": metrics, "cost": directory.json("cost.json"), "attacks": attacks}
 
 
 def cost_of(job: Job, text: str) -> dict[str, Any]:

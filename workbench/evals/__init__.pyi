@@ -9,6 +9,7 @@ from .lm_eval import check_tasks as check_tasks
 from .lm_eval import general as general
 from .metrics import metric as metric
 from .outcomes import RULES as RULES
+from .outcomes import came_back as came_back
 from .outcomes import chosen as chosen
 from .outcomes import outcomes as outcomes
 from .probes import Probed as Probed

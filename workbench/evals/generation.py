@@ -1,16 +1,19 @@
-"""Greedy generation: how the continuations of each probe set are made."""
+"""Generation, greedy and sampled: how the continuations of each probe set are made."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from workbench.cost import Phase
+from workbench.evals.decoding import Noise, generate, until
 from workbench.models import LanguageModel, count_generation, encode, end_of_turn
 from workbench.progress import Progress, silent
 from workbench.tasks import Sample, Task
+
+BLOCK = 32  # tries that are drawn by one generator
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,13 @@ def continuation(task: Task, name: str, convention: str = "ours") -> Continuatio
     return Continuation(200 if convention == "open-unlearning" else None)
 
 
-@torch.no_grad()
 def greedy(
     lm: LanguageModel,
     samples: list[Sample],
     batch_size: int,
     max_new_tokens: int,
     *,
+    openings: Sequence[str] | None = None,
     stops: tuple[str, ...] = (),
     cost: Phase | None = None,
     progress: Progress = silent,
@@ -65,64 +68,95 @@ def greedy(
     """Greedy continuation of each question, without the end token, cut at `stops`.
 
     It is None for plain text, and where the model's logits are not finite (the argmax would be an arbitrary token).
-    Progress is reported under the name `what`, in questions.
+    Progress is reported under the name `what`, in questions. Where there are `openings`, one a sample, each answer is
+    begun with its own, and what is returned is what follows.
     """
-    order = [i for i, s in enumerate(samples) if s.question]
-    encodings = {i: encode(lm, samples[i], answer=False) for i in order}
-    prompts = {i: encoding.ids for i, encoding in encodings.items()}
-    order.sort(key=lambda i: (len(prompts[i]), i))
-    continuations: list[str | None] = [None] * len(samples)
+    how = _How(batch_size, max_new_tokens, openings, stops, cost, progress, what)
+    return [texts[0] if texts else None for texts in _continuations(lm, samples, how)]
+
+
+def sampled(
+    lm: LanguageModel,
+    samples: list[Sample],
+    batch_size: int,
+    max_new_tokens: int,
+    *,
+    tries: int,
+    temperature: float = 1.0,
+    seed: int = 0,
+    stops: tuple[str, ...] = (),
+    cost: Phase | None = None,
+    progress: Progress = silent,
+    what: str = "sample",
+) -> list[list[str] | None]:
+    """`tries` continuations of each question, drawn from all of softmax(logits / temperature); None as in `greedy`.
+
+    Tokens are drawn by Gumbel noise from generators that belong to a seed, a sample's id and a block of tries, so that
+    what is drawn does not depend on the other samples or on the batch. Progress is in blocks.
+    """
+    how = _How(batch_size, max_new_tokens, None, stops, cost, progress, what, tries, temperature, seed)
+    return _continuations(lm, samples, how)
+
+
+@dataclass(frozen=True)
+class _How:
+    """The options of `greedy` and `sampled`; greedy is one try without a temperature."""
+
+    batch_size: int
+    max_new_tokens: int
+    openings: Sequence[str] | None
+    stops: tuple[str, ...]
+    cost: Phase | None
+    progress: Progress
+    what: str
+    tries: int = 1
+    temperature: float | None = None
+    seed: int = 0
+
+
+@torch.no_grad()
+def _continuations(lm: LanguageModel, samples: list[Sample], how: _How) -> list[list[str] | None]:
+    """All tries of each sample; None for plain text, and where a try met logits that are not finite."""
+    prompts = {i: _prompt(lm, s, how.openings[i] if how.openings else "") for i, s in enumerate(samples) if s.question}
+    order = sorted(prompts, key=lambda i: (len(prompts[i][0]), i))
+    block = min(how.tries, BLOCK)
+    jobs = [(i, first) for i in order for first in range(0, how.tries, block)]
+    texts_of: list[list[str] | None] = [[] if i in prompts else None for i in range(len(samples))]
     pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else 0
     ends, end_text = end_of_turn(lm)
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        width = max(len(prompts[i]) for i in indices)
-        room = min(max_new_tokens, lm.context - width)
-        ids = torch.tensor([[pad] * (width - len(prompts[i])) + prompts[i] for i in indices])
-        mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in indices])
+    at_once = max(1, how.batch_size // block)
+    for start in range(0, len(jobs), at_once):
+        blocks = [(i, first, min(block, how.tries - first)) for i, first in jobs[start : start + at_once]]
+        indices = [i for i, _, size in blocks for _ in range(size)]
+        width = max(len(prompts[i][0]) for i in indices)
+        room = min(how.max_new_tokens, lm.context - width)
+        ids = torch.tensor([[pad] * (width - len(prompts[i][0])) + prompts[i][0] for i in indices])
+        mask = torch.tensor([[0] * (width - len(prompts[i][0])) + [1] * len(prompts[i][0]) for i in indices])
         texts, finite = [""] * len(indices), [True] * len(indices)
         if room > 0:
-            generated, finite = _generate(lm, ids.to(lm.device), mask.to(lm.device), room, pad, ends)
-            if cost is not None:
-                count_generation(cost, lm, mask, generated.shape[1])
-            texts = lm.tokenizer.batch_decode(_until(generated, ends), skip_special_tokens=True)
+            noise = None
+            if how.temperature is not None:
+                names = [f"{how.seed} {first} {samples[i].id}" for i, first, _ in blocks]
+                noise = Noise(lm.device, how.temperature, names, [size for *_, size in blocks])
+            generated, finite = generate(lm, ids.to(lm.device), mask.to(lm.device), room, pad, ends, noise)
+            if how.cost is not None:
+                count_generation(how.cost, lm, mask, generated.shape[1])
+            texts = lm.tokenizer.batch_decode(until(generated, ends), skip_special_tokens=True)
         for index, text, known in zip(indices, texts, finite, strict=True):
             own = (end_text,) if end_text and end_text not in samples[index].answer else ()
-            for stop in stops + own:
+            for stop in how.stops + own:
                 text = text.partition(stop)[0]
-            text = text.strip().removeprefix(encodings[index].left.strip()).strip()
-            continuations[index] = text if known else None
-        progress(what, start + len(indices), len(order))
-    return continuations
+            text = text.strip().removeprefix(prompts[index][1].strip()).strip()
+            so_far = texts_of[index]
+            texts_of[index] = [*so_far, text] if known and so_far is not None else None
+        how.progress(how.what, min(start + at_once, len(jobs)), len(jobs))
+    return texts_of
 
 
-def _until(generated: torch.Tensor, ends: set[int]) -> list[list[int]]:
-    """Each row's tokens before its first end of a turn; not every such token is a special one, which decoding skips."""
-    return [list(itertools.takewhile(lambda index: index not in ends, row)) for row in generated.tolist()]
-
-
-def _generate(
-    lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: int, pad: int, ends: set[int]
-) -> tuple[torch.Tensor, list[bool]]:
-    """New tokens (B, at most `room`) after left-padded prompts (B, T), and whether all logits of a row were finite."""
-    from transformers import GenerationConfig
-
-    config = GenerationConfig(max_new_tokens=room, do_sample=False, pad_token_id=pad, eos_token_id=sorted(ends) or None)
-    # What `config` leaves open, generate takes from the model's own defaults, which may penalise repetition.
-    own, lm.module.generation_config = lm.module.generation_config, config
-    width, finite = ids.shape[1], torch.ones(len(ids), dtype=torch.bool, device=ids.device)
-    stops = torch.tensor(sorted(ends), device=ids.device, dtype=ids.dtype)
-
-    def watch(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        ended = torch.isin(so_far[:, width:], stops).any(-1)  # what follows is padding
-        finite.logical_and_(ended | logits.sum(-1).isfinite())
-        return logits
-
-    try:
-        with lm.autocast():
-            output = lm.module.generate(
-                input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=[watch]
-            )
-    finally:
-        lm.module.generation_config = own
-    return output[:, width:], finite.tolist()
+def _prompt(lm: LanguageModel, sample: Sample, opening: str) -> tuple[list[int], str]:
+    """The ids that an answer continues, and of it what stands before in the text; `opening` begins the answer."""
+    if not opening:
+        encoding = encode(lm, sample, answer=False)
+        return encoding.ids, encoding.left
+    encoding = encode(lm, replace(sample, answer=opening))
+    return encoding.ids[: len(encoding.ids) - encoding.ends], ""

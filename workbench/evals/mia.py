@@ -33,7 +33,7 @@ class AttackSpec(Spec):
     differs: str = ""
 
 
-attack = Registry("attack", AttackSpec)
+attack = Registry("membership attack", AttackSpec)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ TEXTS = ["sample_id", "prompt", "answer", "before", "after", "tags", "note"]
 RULES = {
     "still remembered": "forget set: the answer after the run is right: it holds the labelled fact or, where none is "
     f"labelled, {RIGHT_ROUGE:.0%} of the reference's words in their order (ROUGE-L recall)",
+    "comes back": "forget set: not right when asked plainly, but an attack got the fact out of the run's model "
+    "(`workbench attack`); it says which, and what came back",
     "damaged": f"sets to keep: right before and not after, or less than {KEPT:.0%} of the answer's probability is left",
     "collateral": "sets to keep: the answer's words changed, and it is not damaged",
     "refuses or babbles": "any set, where it was not so before: nothing is said; or a sentence in which the model "
@@ -40,16 +42,27 @@ RULES = {
 }
 
 
-def outcomes(probes: pd.DataFrame) -> pd.DataFrame:
+def came_back(answers: pd.DataFrame) -> pd.DataFrame:
+    """What attacks made a run's model say and a plain question did not: rows of `attacks/answers.parquet`."""
+    if not len(answers):
+        return answers
+    own = answers[(answers["model"] == "run") & (answers["hits"] > 0)]
+    plain = own.loc[own["attack"] == "greedy", "sample_id"]
+    return own[~own["attack"].isin(["greedy", "logit_lens", "uds"]) & ~own["sample_id"].isin(plain)]
+
+
+def outcomes(probes: pd.DataFrame, attacked: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a probed answer: its texts and probability before and after, and a column for each rule of `RULES`.
 
     Args:
         probes: a run's probe table, phases "before" and "after".
+        attacked: its `attacks/answers.parquet`, where it was attacked.
 
     Returns:
         probe_set, sample_id, prompt, answer, before, after, right_before, right_after (None where it is not known),
-        p_before, p_after, change (after less before), left (after as a share of before), a bool column for each rule,
-        `outcome` (the names of the rules that hold) and `why` (the reason of each, and what could not be judged).
+        p_before, p_after, change (after less before), left (after as a share of before), came_back (a line an attack:
+        its name and what came back), a bool column for each rule, `outcome` (the names of the rules that hold) and
+        `why` (the reason of each, and what could not be judged).
 
     Raises:
         UserError: one of the phases is missing.
@@ -59,9 +72,16 @@ def outcomes(probes: pd.DataFrame) -> pd.DataFrame:
     if not {"before", "after"} <= set(phases):
         raise UserError("what became of the answers needs probes of before and after; the run has not ended yet")
     before, after = phases["before"], phases["after"].reindex(phases["before"].index)
+    texts: dict[Any, list[str]] = {}
+    for row in came_back(pd.DataFrame() if attacked is None else attacked).to_dict("records"):
+        texts.setdefault(row["sample_id"], []).append(f"{row['attack']}: {' '.join(row['text'].split())}")
     rows = []
     for name, old, new in zip(before.index, before.to_dict("records"), after.to_dict("records"), strict=True):
         held, unjudged = judged(name[0] == "forget", old, new)
+        back = [] if name[0] != "forget" or right(new) else texts.get(name[1], [])
+        if back:
+            held.pop("fine", None)
+            held = {"comes back": "under " + ", ".join(text.partition(":")[0] for text in back)} | held
         why = [f"{rule}: {reason}" if len(held) > 1 else reason for rule, reason in held.items() if reason]
         rows.append(
             dict(zip(key, name, strict=True))
@@ -69,6 +89,7 @@ def outcomes(probes: pd.DataFrame) -> pd.DataFrame:
             | {"before": _text(old["generation"]), "after": _text(new["generation"])}
             | {"right_before": right(old), "right_after": right(new)}
             | {"p_before": old["probability"], "p_after": new["probability"]}
+            | {"came_back": "\n".join(back)}
             | {"change": new["probability"] - old["probability"], "left": _left(old, new)}
             | {rule: rule in held for rule in RULES}
             | {"outcome": ", ".join(held), "why": "; ".join(filter(None, [*why, unjudged]))}

@@ -12,6 +12,28 @@ import numpy as np
 from workbench.errors import NOT_FINITE, Missing, NotAvailable, missing, unknown
 from workbench.registry import Registry, Spec
 
+ASSESSED = "arXiv 2605.24614"  # the meta-evaluation of 150 models by the authors of UDS
+# Faithfulness: AUC of telling models that had the knowledge from those that had not. Robustness: how little the number
+# moves under quantisation and relearning. 1 is best; None where it is not there.
+TRUST: dict[str, tuple[float, float | None]] = {
+    "uds": (0.971, 0.932),
+    "truth_ratio": (0.947, 0.379),
+    "mia_min_k": (0.907, None),
+    "extraction_strength": (0.891, 0.859),
+    "exact_memorization": (0.817, 0.750),
+    "probability": (0.816, 0.757),
+    "rouge_l_recall": (0.722, 0.333),
+}
+
+
+def trust_of(name: str) -> str:
+    """How far a metric or an attack was found to be believed, with the source; else that it was not assessed there."""
+    if name not in TRUST:
+        return f"not assessed in {ASSESSED}"
+    faithfulness, robustness = TRUST[name]
+    robust = "not assessed" if robustness is None else f"{robustness:.3f}"
+    return f"faithfulness {faithfulness:.3f}, robustness {robust} ({ASSESSED})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSpec(Spec):
@@ -32,6 +54,11 @@ class MetricSpec(Spec):
     unit: str = ""
     aggregate: Callable[[np.ndarray, np.ndarray, str], float] | None = None
     differs: str = ""
+
+    @property
+    def trust(self) -> str:
+        """How far it was found to be believed as a measure of forgetting."""
+        return trust_of(self.name)
 
 
 metric = Registry("metric", MetricSpec)

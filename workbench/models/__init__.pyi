@@ -1,5 +1,6 @@
 from .adapters import ADAPTER as ADAPTER
 from .adapters import choose_trained as choose_trained
+from .adapters import decoder_layers as decoder_layers
 from .adapters import has_adapter as has_adapter
 from .adapters import load_adapter as load_adapter
 from .adapters import save_adapter as save_adapter
@@ -28,8 +29,11 @@ from .flops import count_backward as count_backward
 from .flops import count_forward as count_forward
 from .flops import count_generation as count_generation
 from .flops import forward_flops as forward_flops
+from .flops import forward_products as forward_products
 from .flops import generation_flops as generation_flops
 from .forward import compiled as compiled
+from .forward import head_is_plain as head_is_plain
+from .forward import logits_of as logits_of
 from .language_model import LanguageModel as LanguageModel
 from .language_model import Prompt as Prompt
 from .language_model import whole as whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DATE = "2024-07-26"  # what Llama 3's template writes where it knows no date; another day would be another prompt
 SECONDS, CHARACTERS, MEMORY = 5.0, 1 << 20, 1 << 30  # limits of one rendering: templates come with models, untrusted
+History = Sequence[tuple[str, str]]
 _QUESTION, _ANSWER, _SYSTEM = "QuestionStandsHere", "AnswerStandsHere", "SystemStandsHere"
 
 
@@ -29,16 +30,20 @@ class Around(NamedTuple):
     after: str
 
 
-def render(lm: LanguageModel, question: str, answer: str) -> Around:
+def render(lm: LanguageModel, question: str, answer: str, history: History = ()) -> Around:
     """The model's template around a question and its answer, without a prompt for a further turn.
 
-    Templates may cut white space around a message; any other change to it is refused.
+    Turns before it (`history`) are a part of the text before the question. Templates may cut white space around a
+    message; any other change to it is refused.
 
     Raises:
         UserError: the template fails, or does not write question and answer as they are, once and in this order.
     """
     as_list, (before, between, after) = frame(lm)
-    text = _apply(lm, _messages(lm.system, question, answer, as_list))
+    text = _apply(lm, _messages(lm.system, question, answer, as_list, history))
+    if history:
+        framed = _apply(lm, _messages(lm.system, _QUESTION, _ANSWER, as_list, history))
+        before, between, after = _parts(framed) or ("", "", "")
     body = text.removeprefix(before).removesuffix(after)
     if len(before) + len(body) + len(after) == len(text):
         for asked in _trimmed(question):
@@ -78,11 +83,9 @@ def _find_frame(lm: LanguageModel) -> tuple[bool, tuple[str, str, str]]:
         try:
             with _memory_limit():
                 text = _apply(lm, _messages(lm.system, _QUESTION, _ANSWER, as_list))
-            before, found_question, rest = text.partition(_QUESTION)
-            between, found_answer, after = rest.partition(_ANSWER)
-            if found_question and found_answer and _QUESTION not in rest and _ANSWER not in before + after:
+            if parts := _parts(text):
                 _check_system(lm, as_list, text)
-                return as_list, (before, between, after)
+                return as_list, parts
             problem = problem or UserError(
                 f"the chat template of {lm.name} does not write the question once and after it the answer; "
                 "use --prompt plain, or mend the template"
@@ -93,14 +96,25 @@ def _find_frame(lm: LanguageModel) -> tuple[bool, tuple[str, str, str]]:
     raise problem
 
 
+def _parts(text: str) -> tuple[str, str, str] | None:
+    """The text before, between and after the stand-ins for a question and its answer; None unless each stands once."""
+    before, question, rest = text.partition(_QUESTION)
+    between, answer, after = rest.partition(_ANSWER)
+    once = question and answer and _QUESTION not in rest and _ANSWER not in before + after
+    return (before, between, after) if once else None
+
+
 def _check_system(lm: LanguageModel, as_list: bool, text: str) -> None:
     """Raise where the system message, if there is one, leaves no trace."""
     if lm.system is not None and text == _apply(lm, _messages(None, _QUESTION, _ANSWER, as_list)):
         raise UserError(f"the chat template of {lm.name} has no place for a system message; leave --system out")
 
 
-def _messages(system: str | None, question: str, answer: str, as_list: bool) -> list[dict[str, Any]]:
-    turns = [("system", system), ("user", question), ("assistant", answer)]
+def _messages(
+    system: str | None, question: str, answer: str, as_list: bool, history: History = ()
+) -> list[dict[str, Any]]:
+    earlier = [turn for pair in history for turn in zip(("user", "assistant"), pair, strict=True)]
+    turns = [("system", system), *earlier, ("user", question), ("assistant", answer)]
     return [
         {"role": role, "content": [{"type": "text", "text": text}] if as_list else text}
         for role, text in turns

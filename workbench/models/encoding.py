@@ -5,6 +5,7 @@ The ids of a sample are those of its whole text: what a chat template renders, o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -129,13 +130,15 @@ def end_of_turn(lm: LanguageModel) -> tuple[set[int], str]:
 def _tokens(lm: LanguageModel, sample: Sample) -> tuple[list[int], list[Token], list[int], str]:
     """What the tokenizer puts before a text, the tokens of the text, what ends it; and the text before the answer."""
     question, answer, tokenizer = sample.question, sample.answer, lm.tokenizer
+    history = [(_without_marks(tokenizer, q), _without_marks(tokenizer, a)) for q, a in sample.history]
     if question and not sample.continues and lm.prompt == "chat":
-        around = render(lm, question, answer)
+        around = render(lm, question, answer, history)
         tokens = _in_full(_turn(lm, around), PROMPT, question, around.question)
         return [], _in_full(tokens, ANSWER, answer, around.answer), [], "".join(around[:3])
     prefix, suffix = _added(tokenizer)
     if question and not sample.continues:
-        parts = [("Question: ", TEMPLATE), (question, PROMPT), ("\nAnswer:", TEMPLATE), (" ", SPACE)]
+        earlier = "".join(f"Question: {q}\nAnswer: {a}\n\n" for q, a in history)
+        parts = [(f"{earlier}Question: ", TEMPLATE), (question, PROMPT), ("\nAnswer:", TEMPLATE), (" ", SPACE)]
     else:
         starts = (tokenizer.bos_token_id, tokenizer.cls_token_id, tokenizer.eos_token_id)
         prefix = prefix or [start for start in starts if start is not None][:1]
@@ -143,6 +146,12 @@ def _tokens(lm: LanguageModel, sample: Sample) -> tuple[list[int], list[Token], 
         parts = [(question, PROMPT), ("" if apart else " ", SPACE)]
     tokens = tokenize(tokenizer, [*parts, (answer, ANSWER)])
     return prefix, tokens, suffix, "".join(text for text, _ in parts)
+
+
+def _without_marks(tokenizer: Any, text: str) -> str:
+    """An earlier turn's text with a space for each special token's string: it stands where a template's text stands."""
+    marks = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
+    return re.sub("|".join(map(re.escape, marks)), " ", text) if marks else text
 
 
 def _in_full(tokens: list[Token], segment: int, text: str, written: str) -> list[Token]:

@@ -1,3 +1,6 @@
+from .attack_files import attacks_of as attacks_of
+from .attack_files import read_answers as read_answers
+from .attacking import attack as attack
 from .config import Config as Config
 from .config import new_path as new_path
 from .config import versions as versions

@@ -54,6 +54,7 @@ class Row(BaseModel):
     spans: list[Pair] | None = Field(None, description="a list of [start, end] character offsets into the answer")
     paraphrased_question: Text | None = Field(None, description="a string")
     paraphrased_answer: Text | None = Field(None, description="a string")
+    phrasings: list[Filled] = Field([], description="a list of strings")
     wrong_answers: Annotated[list[Filled], BeforeValidator(_listed)] = Field(
         [], validation_alias=AliasChoices("wrong_answers", "perturbed_answer"), description="a list of strings"
     )
@@ -93,7 +94,7 @@ class Row(BaseModel):
         """The row as a sample."""
         fields = dict(self) | {"question": self.question or "", "answer": self.text or self.answer}
         fields["spans"] = None if self.spans is None else tuple((start, end) for start, end in self.spans)
-        fields["wrong_answers"] = tuple(self.wrong_answers)
+        fields |= {"wrong_answers": tuple(self.wrong_answers), "phrasings": tuple(self.phrasings)}
         del fields["text"]
         return Sample(**fields)
 

@@ -25,7 +25,7 @@ PROBE_SETS = (
     "qa",
     "adversarial",
 )
-ONLY_COMPARED = ("unlabelled", "nonmembers", "privleak_forget")  # neither trained on nor probed
+ONLY_COMPARED = ("unlabelled", "nonmembers", "privleak_forget", "aliases", "two_hop")  # neither trained on nor probed
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Sample:
         paraphrased_answer: the same answer in other words.
         wrong_answers: false answers in the paraphrase's form.
         continues: the question is the beginning of a text that the answer continues: no template around it.
+        history: (question, answer) of the turns before; never of a task's own samples, so not in its fingerprint.
+        phrasings: the same question in further words; only asked, so not in the fingerprint either.
     """
 
     id: str
@@ -51,6 +53,8 @@ class Sample:
     paraphrased_answer: str | None = None
     wrong_answers: tuple[str, ...] = ()
     continues: bool = False
+    history: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    phrasings: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -16,11 +16,13 @@ from markupsafe import Markup
 
 from workbench.evals import metric, summary
 from workbench.files import write_text
+from workbench.runs import attacks_of, read_answers
 from workbench.view.html import (
     NOT_AVAILABLE,
     Samples,
     answers_view,
     as_texts,
+    attacks_view,
     change_view,
     changes,
     cost_table,
@@ -60,6 +62,8 @@ class RunFiles:
     probes: pd.DataFrame | None
     tokens: pd.DataFrame | None
     suites: dict[str, dict[str, Any]]
+    attacks: dict[str, Any]
+    attacked: pd.DataFrame
 
     @property
     def steps(self) -> int:
@@ -108,6 +112,8 @@ def read_run(source: RunSource) -> RunFiles:
         probes=run.table("probes.parquet"),
         tokens=run.table("tokens.parquet"),
         suites={f.stem: run.json(f"suites/{f.name}") for f in sorted((run.path / "suites").glob("*.json"))},
+        attacks=attacks_of(run.path),
+        attacked=read_answers(run.path / "attacks"),
     )
 
 
@@ -232,6 +238,9 @@ def run_report(
         sections.append(Section("What the model knows", "Every metric of every probe set, before → after.", body))
     if suites:
         sections.append(_suites(suites))
+    if run.attacks:
+        body = attacks_view(run.attacks, run.attacked, css=False)
+        sections.append(Section("What comes back", "Is it forgotten, or only not said?", body))
     if run.changed and run.tokens is not None:
         sections.append(_change(run, run.tokens, max(max_samples // 2, 1)))
     if run.probes is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from workbench.errors import UserError
@@ -18,6 +19,9 @@ def biographies(variant: str, data_dir: Path | None) -> Task:
         raise UserError(f"task 'biographies' has no variant '{variant}'; write just 'biographies'")
     folder = data_dir or DATA / "biographies"
     names = ["forget", "retain", "neighbours", "general", "train_extra"]
-    if (folder / "nonmembers.jsonl").exists():
-        names.append("nonmembers")
-    return Task("biographies", {name: samples_from(rows(folder / f"{name}.jsonl"), name) for name in names})
+    names += [name for name in ("nonmembers", "aliases", "two_hop") if (folder / f"{name}.jsonl").exists()]
+    sets = {name: samples_from(rows(folder / f"{name}.jsonl"), name) for name in names}
+    if (file := folder / "phrasings.jsonl").exists():  # a row a fact, of which the forget set has three
+        of_fact = {s.id.removesuffix("-phrasings"): s.phrasings for s in samples_from(rows(file), "phrasings")}
+        sets["forget"] = [replace(s, phrasings=of_fact.get(s.id.rpartition("-")[0], ())) for s in sets["forget"]]
+    return Task("biographies", sets)

@@ -1,3 +1,4 @@
+from .attacks import attacks_chart as attacks_chart
 from .results import metrics_chart as metrics_chart
 from .results import slope_chart as slope_chart
 from .results import tradeoff_chart as tradeoff_chart

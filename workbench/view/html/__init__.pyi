@@ -3,6 +3,9 @@ from .agreement import POOLING as POOLING
 from .agreement import agreement_of as agreement_of
 from .agreement import agreement_view as agreement_view
 from .agreement import disagreement_view as disagreement_view
+from .attacks import attack_bars as attack_bars
+from .attacks import attacks_view as attacks_view
+from .attacks import in_words as in_words
 from .attribution_notes import notes_view as notes_view
 from .before_after import answer_lines as answer_lines
 from .before_after import answers_view as answers_view

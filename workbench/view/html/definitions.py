@@ -41,6 +41,7 @@ def _definition(entry: MetricSpec) -> dict[str, str]:
         "aggregate": (inspect.getdoc(entry.aggregate) or "").split("\n")[0] if entry.aggregate else "",
         "source": entry.provenance,
         "differs": entry.differs,
+        "trust": entry.trust,
     }
 
 
@@ -75,5 +76,6 @@ def lines(definition: Definition) -> list[str]:
         ("sets: ", definition.get("split")),
         ("source: ", f"{source} ({sureness})" if sureness else source),
         (f"differs from {REFERENCE}: ", definition.get("differs")),
+        ("as a measure of forgetting: ", definition.get("trust")),
     ]
     return [f"{start}{fact}" for start, fact in facts if fact]

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from workbench.errors import UserError, printable, unknown
 from workbench.evals import RULES, chosen, outcomes
 from workbench.files import write_table, write_text
+from workbench.runs import read_answers
 from workbench.view.html import definitions, page, render, style_sheet
 from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.answer_notes import AnswerNotes
@@ -54,7 +55,7 @@ class ErrorBrowser(Twin, widgets.VBox):
             raise UserError(f"{self.run.path / 'probes.parquet'} has no column probability; probe the run again")
         if probes is None:
             raise UserError(f"{self.run.path} has no probes yet; a run probes before its first and after its last step")
-        self.rows = outcomes(probes)
+        self.rows = outcomes(probes, read_answers(self.run.path / "attacks"))
         self.tokens = self.run.table("tokens.parquet")
         self._notes = AnswerNotes(self.run.path)
         self._read_marks()

@@ -66,6 +66,8 @@ def answer_html(row: Mapping[str, Any], numbers: Markup | str = "") -> Markup:
     known = set(probability) != {NOT_AVAILABLE}
     generated = pd.notna(row["right_before"]) or row["before"] or row["after"]
     lines = answer_lines(row["answer"], row["before"], row["after"])[: None if generated else 1]
+    back = (line.partition(": ") for line in row.get("came_back", "").splitlines())
+    lines += [(f"under {attack}", visible(text)) for attack, _, text in back]
     lines += [(name, visible(row[name])) for name in ("tags", "note") if row.get(name)]
     ranks = f"probability {' → '.join(probability) if known else NOT_AVAILABLE}"
     return render("errors.answer", row=row, ranks=ranks, lines=lines, numbers=numbers)

@@ -12,11 +12,13 @@ from markupsafe import Markup
 
 from workbench import evals
 from workbench.errors import UserError, printable
+from workbench.runs import attacks_of, read_answers
 from workbench.view.html import (
     Samples,
     agreement_view,
     answers_view,
     as_scores,
+    attacks_view,
     change_view,
     compare_view,
     definitions,
@@ -114,11 +116,13 @@ class BeforeAfter(Linked):
         *,
         max_samples: int = 24,
     ) -> None:
-        probes = run if isinstance(run, pd.DataFrame) else None
+        probes, self._attacks = run if isinstance(run, pd.DataFrame) else None, Markup()
         if not isinstance(run, pd.DataFrame):
             directory = run_directory(run)
             probes, tokens = directory.table("probes.parquet"), directory.table("tokens.parquet")
             metrics = directory.json("metrics.json")
+            if attacks := attacks_of(directory.path):
+                self._attacks = attacks_view(attacks, read_answers(directory.path / "attacks"), css=False)
         if probes is None or "after" not in set(probes["phase"]):
             name = "this run" if isinstance(run, pd.DataFrame) else run_directory(run).path
             raise UserError(f"{name} has not been probed after its end yet")
@@ -138,6 +142,7 @@ class BeforeAfter(Linked):
         if tokens is not None:
             long["tokens"] = note + _changes(probes, tokens, self._most)
         short = {"metrics": metrics_view(self._metrics, definitions(), css=False)} if self._metrics else {}
+        short |= {"attacks": self._attacks} if self._attacks else {}
         return render("linked.sections", long=long, short=short)
 
     @traitlets.observe("search")

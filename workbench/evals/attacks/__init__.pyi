@@ -1,0 +1,11 @@
+from .asking import recall as recall
+from .asking import tells as tells
+from .measured import attack_model as attack_model
+from .measured import chosen_attacks as chosen_attacks
+from .measured import estimate as estimate
+from .measured import summarise as summarise
+from .spec import MODELS as MODELS
+from .spec import Outcome as Outcome
+from .spec import RecoverySpec as RecoverySpec
+from .spec import Target as Target
+from .spec import recovery as recovery

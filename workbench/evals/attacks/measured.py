@@ -1,0 +1,110 @@
+"""Attacks on models: chosen by name, what each would cost, one carried out, and the numbers beside each other."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from workbench.errors import Missing, NotAvailable, UserError, is_missing, missing, one_line, unknown
+from workbench.evals.attacks.spec import MODELS, Outcome, Target, WrongOption, lacking, recovery
+
+Options = dict[str, dict[str, Any]]  # attack -> its keyword options
+NOT_YET = "not attacked yet"
+
+
+def chosen_attacks(names: str | list[str], options: Options | None = None) -> list[str]:
+    """The attacks of a list such as "leak_at_k,int4", or "all", in the registry's order.
+
+    Raises:
+        UserError: no such attack, or an option that it does not have.
+    """
+    names = names.split(",") if isinstance(names, str) else list(names)
+    names = [name.strip() for name in names if name.strip()]
+    chosen = list(recovery) if names == ["all"] else [recovery[name].name for name in names]
+    if not chosen:
+        raise UserError(f"no attack is named; known: all, {', '.join(recovery)}")
+    for name, values in (options or {}).items():
+        for key, value in values.items():
+            default = recovery[name].options.get(key, inspect.Parameter.empty)
+            if default is inspect.Parameter.empty:
+                raise unknown(f"option of {name}", key, list(recovery[name].options))
+            if isinstance(default, int | float) != isinstance(value, int | float):
+                raise UserError(f"{name}.{key} must be {'a number' if isinstance(default, int | float) else 'text'}")
+            if isinstance(default, int) and value != int(value):
+                raise UserError(f"{name}.{key} must be a whole number, not {value}")
+    return [name for name in recovery if name in chosen]
+
+
+def estimate(name: str, target: Target, options: dict[str, Any]) -> float | Missing:
+    """FLOPs that an attack would take on one model, from shapes alone; or why it cannot be carried out."""
+    spec = recovery[name]
+    try:
+        if reason := lacking(spec, target):
+            raise NotAvailable(reason)
+        return spec.cost(target, **options)
+    except WrongOption:
+        raise
+    except (NotAvailable, UserError) as error:
+        return missing(one_line(error))
+
+
+def attack_model(name: str, target: Target, options: dict[str, Any] | None = None) -> Outcome | Missing:
+    """Carry out an attack on one model; the model is unchanged.
+
+    Raises:
+        UserError: an option has a value that cannot be.
+    """
+    spec = recovery[name]
+    if reason := lacking(spec, target):
+        return missing(reason)
+    training = target.lm.module.training
+    target.lm.module.eval()
+    try:
+        return spec.function(target, **(options or {}))
+    except WrongOption:
+        raise
+    except (NotAvailable, UserError) as error:
+        return missing(one_line(error))
+    finally:
+        target.lm.module.train(training)
+
+
+def summarise(name: str, results: dict[str, dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
+    """An attack's results on the models beside each other.
+
+    Args:
+        name: of the attack.
+        results: of each of `MODELS` that was attacked: `value` (or a missing value's `reason`), `parts`, and more.
+        options: of the attack.
+
+    Returns:
+        `before`, `run`, `retain_only` and `comes_back`, each a number or a missing value; and what else is known.
+        `comes_back` is (run - retain_only) / (before - retain_only): 0 where the run is as the retain-only model, 1
+        where it is as before; it can be outside.
+    """
+    spec = recovery[name]
+    values = {model: results.get(model, missing(NOT_YET)) for model in MODELS}
+    numbers = {model: entry if is_missing(entry) else entry["value"] for model, entry in values.items()}
+    there = {model: entry for model, entry in values.items() if not is_missing(entry)}
+    more = {key: {model: entry[key] for model, entry in there.items()} for key in ("parts", "answers", "seconds")}
+    compared = spec.compare(more["parts"]) if spec.compare else {}
+    return {
+        **{model: missing(entry["reason"]) if is_missing(entry) else entry for model, entry in numbers.items()},
+        "comes_back": comes_back(numbers),
+        **compared,
+        "better": spec.better,
+        "unit": spec.unit,
+        "options": spec.options | options,
+        **more,
+    }
+
+
+def comes_back(values: dict[str, Any]) -> float | Missing:
+    """How far a run's value is on the way from the retain-only model's to the one before."""
+    for model in MODELS:
+        if is_missing(values[model]):
+            return missing(f"{model}: {values[model]['reason']}")
+    width = values["before"] - values["retain_only"]
+    if not width:
+        return missing("the attack does not tell the model before the run from the retain-only model")
+    return float((values["run"] - values["retain_only"]) / width) + 0.0

@@ -1,0 +1,138 @@
+"""Relearning: what comes back when a copy is trained on a part of the forget set, or on text that is not of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from workbench.errors import NotAvailable, missing
+from workbench.evals.attacks.asking import ask, beside_plain, generating
+from workbench.evals.attacks.quantisation import similarity
+from workbench.evals.attacks.spec import Outcome, Target, WrongOption, recovery
+from workbench.evals.relearning import taught
+from workbench.models import encode, forward_products
+from workbench.progress import Progress
+from workbench.tasks import DATA, Sample, rows, samples_from, spread
+from workbench.unlearning import Settings, epochs, finetune
+
+OPTIONS = """
+
+    `lr`: peak learning rate; it decays to a tenth. A model as small as the embedded ones needs about 1e-3.
+    `batch_size`: rows a step.
+    `epochs`: passes over the text."""
+
+
+def _trained(target: Target, text: list[Sample], lr: float, batch_size: int, passes: int, what: str) -> Any:
+    """A copy of the target's model after training on text."""
+    if passes < 1:
+        raise WrongOption(f"{what}: epochs must be at least 1, not {passes}")
+    steps = epochs(passes, len(text), batch_size)
+    copy = target.lm.frozen_copy()
+    settings = Settings(steps=steps, batch_size=batch_size, lr=lr, warmup=0, seed=target.seed)
+    finetune(copy, text, settings=settings, on_step=_telling(target.progress, what, steps))
+    copy.module.eval().requires_grad_(False)
+    return copy
+
+
+def _telling(progress: Progress, what: str, steps: int) -> Callable[[dict[str, Any]], None]:
+    return lambda event: progress(f"{what}: train", event["step"], steps)
+
+
+def _outcome(target: Target, copy: Any, samples: list[Sample], what: str, **parts: Any) -> Outcome:
+    texts = ask(target, samples, lm=copy, what=what)
+    pairs = [(s.question, text) for s, text in zip(samples, texts, strict=True)]
+    outcome = beside_plain(target, pairs, samples, what, **parts)
+    outcome.parts["gain"] = outcome.parts["alone"] - outcome.parts["greedy"]
+    return outcome
+
+
+def robustness(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """R = 1 - |d_run - d_ret| / (|d_run| + |d_ret|), d the gain of each model by the same training."""
+    if not {"run", "retain_only"} <= set(parts):
+        return {"R": missing("needs the run and the retain-only model")}
+    return {"R": similarity(parts["run"]["gain"], parts["retain_only"]["gain"])}
+
+
+def _training(target: Target, text: Callable[[Target], list[Sample]], passes: int = 1) -> float:
+    """FLOPs of training on text, forward and backward, and of asking twice."""
+    some = spread(text(target), 64)
+    tokens = sum(len(encode(target.lm, s).ids) for s in some) / len(some) * len(text(target)) * passes
+    forward, _, row = forward_products(target.lm)
+    return 3 * tokens * (forward + row) + generating(target, 2)
+
+
+def part_of(target: Target, share: float = 0.5) -> list[Sample]:
+    """The part of the forget set that is taught again."""
+    return taught(target.task, share, target.seed)[0]
+
+
+@recovery(
+    "relearning",
+    cost=lambda target, share=0.5, epochs=1, **_: _training(target, lambda t: part_of(t, share), epochs),
+    source="open-unlearning, arXiv 2506.12618 (R)",
+    certainty="sure",
+    compare=robustness,
+)
+def relearning(
+    target: Target, *, share: float = 0.5, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1
+) -> Outcome:
+    """Share of facts told by a copy after an epoch on a part of the forget set, or by the model; of the other part.
+
+    Of a benchmark's own questions about the forget set all are asked. R = 1 - |d - d_ret| / (|d| + |d_ret|), d the gain
+    of the model after the run and d_ret that of the retain-only model by the same training: 1 where both learn alike.
+
+    `share`: of the forget rows to train on.
+    """
+    part, rest = taught(target.task, share, target.seed)
+    samples = target.questions
+    if target.probe_set == "forget":
+        samples = spread([s for s in rest if s.question], target.limit)
+    copy = _trained(target, part, lr, batch_size, epochs, "relearning")
+    return _outcome(target, copy, samples, "relearning", trained_on=len(part))
+
+
+def others(target: Target) -> list[Sample]:
+    """Text of the forget set's form about others: what no run has trained on, if there is any, else retain text."""
+    sets = target.task.sets
+    return sets.get("nonmembers") or sets.get("unlabelled") or target.task.retain
+
+
+def plain_text(target: Target) -> list[Sample]:
+    """Plain text: the task's own, else the embedded task's sentences about nobody."""
+    own = [s for name in ("general", "train_extra") for s in target.task.sets.get(name, []) if not s.question]
+    return own or samples_from(rows(DATA / "biographies" / "general.jsonl"), "general")
+
+
+def _benign(target: Target, text: list[Sample], lr: float, batch_size: int, epochs: int, what: str) -> Outcome:
+    if not text:
+        raise NotAvailable("needs text that is not of the forget set")
+    copy = _trained(target, text, lr, batch_size, epochs, what)
+    return _outcome(target, copy, target.questions, what, trained_on=len(text))
+
+
+@recovery(
+    "benign_others",
+    cost=lambda target, epochs=1, **_: _training(target, others, epochs),
+    source="after arXiv 2406.13356, 2602.03379; definition ours",
+    certainty="ours",
+    compare=robustness,
+)
+def benign_others(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1) -> Outcome:
+    """The same after an epoch on text of the same form about others: nonmembers, else unlabelled, else retain rows."""
+    return _benign(target, others(target), lr, batch_size, epochs, "benign_others")
+
+
+@recovery(
+    "benign_text",
+    cost=lambda target, epochs=1, **_: _training(target, plain_text, epochs),
+    source="after arXiv 2406.13356, 2602.03379; definition ours",
+    certainty="ours",
+    compare=robustness,
+)
+def benign_text(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1) -> Outcome:
+    """The same after an epoch on plain text: the task's own, else the embedded task's sentences about nobody."""
+    return _benign(target, plain_text(target), lr, batch_size, epochs, "benign_text")
+
+
+for _function in (relearning, benign_others, benign_text):
+    _function.__doc__ = (_function.__doc__ or "").rstrip() + OPTIONS

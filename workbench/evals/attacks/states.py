@@ -1,0 +1,124 @@
+"""States of a model's layers: where the fact's tokens are, what each layer gives, and a layer's output replaced."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from workbench.errors import NOT_FINITE, NotAvailable
+from workbench.models import Encoding, LanguageModel, TokenBatch, decoder_layers, head_is_plain, logits_of
+
+
+def fact_tokens(encoding: Encoding) -> list[bool]:
+    """For each answer token, whether it is of the fact: of a labelled span, else of the text (not what ends it)."""
+    labels = encoding.span_labels()
+    if labels is not None and any(labels):
+        return labels
+    count = len(encoding.answer_positions)
+    return [place < count - encoding.ends for place in range(count)]
+
+
+def _stream(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    states = output if isinstance(output, Tensor) else output[0]
+    if states.dim() != 3:  # Gemma 3n
+        raise NotAvailable("the model's layers have several streams of states")
+    return states
+
+
+@contextlib.contextmanager
+def outputs(lm: LanguageModel) -> Iterator[list[Tensor]]:
+    """A list that holds each decoder layer's output (B, L, d) after a forward pass."""
+    layers = decoder_layers(lm)
+    states: list[Tensor] = [torch.empty(0)] * len(layers)
+
+    def keep(place: int) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, arguments: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            states[place] = _stream(output)
+
+        return hook
+
+    handles = [layer.register_forward_hook(keep(place)) for place, layer in enumerate(layers)]
+    try:
+        yield states
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def replaced(lm: LanguageModel, layer: int, rows: Tensor, columns: Tensor, states: Tensor) -> Iterator[None]:
+    """A decoder layer's output at some positions replaced by states (N, d) for a while."""
+
+    def hook(module: torch.nn.Module, arguments: object, output: Tensor | tuple[Tensor, ...]) -> object:
+        changed = _stream(output).clone()
+        changed[rows, columns] = states.to(changed.dtype)
+        return changed if isinstance(output, Tensor) else (changed, *output[1:])
+
+    handle = decoder_layers(lm)[layer].register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def label_logp(lm: LanguageModel, batch: TokenBatch) -> Tensor:
+    """(N,) log-probability of each answer token, computed with padding, so that positions are those of the batch."""
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "use_cache": False}
+    plain = head_is_plain(lm, batch)  # else the model makes the logits of all positions
+    with lm.autocast():
+        rows = lm.module.get_decoder()(**inputs).last_hidden_state if plain else lm.module(**inputs).logits
+    head = lm.module.get_output_embeddings() if plain else None
+    return logp_of(logits_of(lm, head, rows[batch.rows, batch.columns - 1]), batch)
+
+
+def logp_of(logits: Tensor, batch: TokenBatch) -> Tensor:
+    """(N,) log-probability of each answer token from the logits (N, V), of `logits_of`, that predict it."""
+    labels = batch.input_ids[batch.rows, batch.columns]
+    return logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
+
+
+def fact_means(values: Tensor, batch: TokenBatch) -> Tensor:
+    """(B,) means of values (N,) over each sample's fact tokens.
+
+    Raises:
+        NotAvailable: one is not finite.
+    """
+    chosen = torch.tensor([flag for e in batch.encodings for flag in fact_tokens(e)], device=values.device)
+    wide = torch.where(chosen, values.double(), 0.0)
+    if not wide.isfinite().all():
+        raise NotAvailable(NOT_FINITE)
+    totals = torch.zeros(len(batch.encodings), dtype=wide.dtype, device=wide.device).index_add(0, batch.rows, wide)
+    return totals / torch.bincount(batch.rows[chosen], minlength=len(batch.encodings)).clamp(min=1)
+
+
+def final_norm(lm: LanguageModel, batch: TokenBatch) -> Callable[[Tensor], Tensor]:
+    """What the decoder does to its last layer's output: its final norm, recognised by what it gives.
+
+    Raises:
+        NotAvailable: no part of the decoder gives the last state, or the model does more to logits than apply its head.
+    """
+    if not head_is_plain(lm, batch):
+        raise NotAvailable("the model does more to its logits than apply its head")
+    decoder, results = lm.module.get_decoder(), {}
+
+    def hook(module: torch.nn.Module, arguments: object, output: object) -> None:
+        results[module] = output
+
+    parts = [part for part in decoder.children() if not isinstance(part, torch.nn.ModuleList)]
+    handles = [part.register_forward_hook(hook) for part in parts]
+    try:
+        with torch.no_grad(), lm.autocast(), outputs(lm) as states:
+            last = decoder(input_ids=batch.input_ids[:1], use_cache=False).last_hidden_state
+    finally:
+        for handle in handles:
+            handle.remove()
+    if torch.equal(states[-1], last):
+        return lambda each: each
+    for part in reversed(parts):
+        output = results.get(part)
+        if isinstance(output, Tensor) and output.shape == last.shape and torch.equal(output, last):
+            return part
+    raise NotAvailable("no part of the model is its final norm")

@@ -1,0 +1,72 @@
+"""One call of a model's `generate`: new tokens after left-padded prompts, greedy or drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+
+import torch
+
+from workbench.models import LanguageModel
+
+
+class Noise:
+    """Makes the argmax of logits a draw from softmax(logits / temperature), by Gumbel noise: minus log of exponentials.
+
+    Args:
+        device: of the logits.
+        temperature: of the draws.
+        names: one a group of neighbouring rows, which its generator's seed is made of.
+        sizes: rows of each group.
+    """
+
+    def __init__(self, device: torch.device, temperature: float, names: list[str], sizes: list[int]) -> None:
+        self.temperature, self.sizes = temperature, sizes
+        digests = [hashlib.sha256(name.encode(errors="surrogatepass")).digest() for name in names]
+        self.generators = [torch.Generator(device).manual_seed(int.from_bytes(d[:6], "big")) for d in digests]
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """The noisy logits (B, V)."""
+        noise, start = torch.empty_like(logits), 0
+        for size, generator in zip(self.sizes, self.generators, strict=True):
+            noise[start : start + size].exponential_(generator=generator)
+            start += size
+        return logits / self.temperature - noise.log_()
+
+
+def until(generated: torch.Tensor, ends: set[int]) -> list[list[int]]:
+    """Each row's tokens before its first end of a turn; not every such token is a special one, which decoding skips."""
+    return [list(itertools.takewhile(lambda index: index not in ends, row)) for row in generated.tolist()]
+
+
+def generate(
+    lm: LanguageModel,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    room: int,
+    pad: int,
+    ends: set[int],
+    noise: Noise | None,
+) -> tuple[torch.Tensor, list[bool]]:
+    """New tokens (B, at most `room`) after left-padded prompts (B, T), and whether all logits of a row were finite."""
+    from transformers import GenerationConfig
+
+    config = GenerationConfig(max_new_tokens=room, do_sample=False, pad_token_id=pad, eos_token_id=sorted(ends) or None)
+    # What `config` leaves open, generate takes from the model's own defaults, which may penalise repetition.
+    own, lm.module.generation_config = lm.module.generation_config, config
+    width, finite = ids.shape[1], torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+    stops = torch.tensor(sorted(ends), device=ids.device, dtype=ids.dtype)
+
+    def watch(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        ended = torch.isin(so_far[:, width:], stops).any(-1)  # what follows is padding
+        finite.logical_and_(ended | logits.sum(-1).isfinite())
+        return logits if noise is None else noise(logits)
+
+    try:
+        with lm.autocast():
+            output = lm.module.generate(
+                input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=[watch]
+            )
+    finally:
+        lm.module.generation_config = own
+    return output[:, width:], finite.tolist()

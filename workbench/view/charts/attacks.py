@@ -1,0 +1,48 @@
+"""The chart of attacks: what comes back, between a retain-only model and the model before the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import plotly.graph_objects as go
+
+from workbench.errors import UserError
+from workbench.view.charts.scores import GREY, INKS, safe, template
+from workbench.view.html import attack_bars, number
+
+
+def attacks_chart(attacks: Mapping[str, Any]) -> go.Figure:
+    """A bar an attack from the retain-only model to the model before, with the run on it; most comes back on top.
+
+    A depth (`uds`) is drawn as 1 less itself, so that right always means "there".
+
+    Args:
+        attacks: `attacks` of a run's `attacks/summary.json`, or of what `wb.attack` returns.
+
+    Raises:
+        UserError: no attack has a value of the run.
+    """
+    bars = [bar for bar in attack_bars(attacks) if bar.run is not None]
+    if not bars:
+        raise UserError("a chart of attacks needs at least one with a value of the run")
+    figure = go.Figure()
+    spans = [bar for bar in bars if bar.floor is not None and bar.ceiling is not None]
+    if spans:
+        floors, ceilings = ([getattr(bar, end) for bar in spans] for end in ("floor", "ceiling"))
+        texts = [f"retain-only {number(a)}, before {number(b)}" for a, b in zip(floors, ceilings, strict=True)]
+        figure.add_bar(
+            y=[safe(bar.name) for bar in spans], x=[b - a for a, b in zip(floors, ceilings, strict=True)], base=floors,
+            orientation="h", name="retain-only to before", marker={"color": GREY, "opacity": 0.45}, hovertext=texts,
+            hovertemplate="%{y}: %{hovertext}<extra></extra>",
+        )  # fmt: skip
+    figure.add_scatter(
+        y=[safe(bar.name) for bar in bars], x=[bar.run for bar in bars], mode="markers+text", name="run",
+        text=[number(bar.run) for bar in bars], textposition="middle right", cliponaxis=False,
+        marker={"symbol": "diamond", "size": 12, "color": INKS[0]}, hovertemplate="%{y}: run %{text}<extra></extra>",
+    )  # fmt: skip
+    order = {"categoryorder": "array", "categoryarray": [safe(bar.name) for bar in reversed(bars)]}
+    return figure.update_layout(
+        template=template(), title={"text": "What comes back"}, height=150 + 28 * len(bars), yaxis=order,
+        xaxis={"range": [0, 1.08], "title": "0: nothing is told; 1: everything"}, margin={"l": 150},
+    )  # fmt: skip
