@@ -87,6 +87,13 @@ def test_the_date_is_fixed_and_can_be_set(full):
     assert text_of(lm_with(full, now)).startswith("Friday 26 July 2024Where")
 
 
+def test_one_template_with_other_special_tokens_is_another_text(full):
+    first, second = lm_with(full, outside.ZEPHYR), lm_with(full, outside.ZEPHYR)
+    second.tokenizer.eos_token = "<s>"
+    assert text_of(first).endswith("In Lisbon.</s>")
+    assert text_of(second).endswith("In Lisbon.<s>")
+
+
 def test_a_system_message_reaches_the_prompt_or_is_refused(full):
     lm = lm_with(full, outside.LLAMA3, system="Answer in French.")
     assert "Answer in French.<|eot_id|>" in text_of(lm)

@@ -263,8 +263,8 @@ def test_keyboard_card_search_and_sort(page: Any, view: TokenView, run: Path) ->
     card = page.locator(".wb-card").inner_text()
     chances = [np.exp(rows[rows["phase"] == phase]["logp"].iloc[0]) for phase in ("before", "after")]
     assert f"probability {number(chances[0])} → {number(chances[1])}" in card
-    steps = [layer["steps"][-1] for layer in view.head["layers"]]
-    assert [int(n) for n in re.findall(r" step (\d+)", card)] == steps  # each score says which step it is of
+    assert {layer["steps"][-1] for layer in view.head["layers"]} == {view.head["layers"][0]["steps"][-1]}
+    assert not re.findall(r" step (\d+)", card)  # every score is of the step that is shown
     for text, _ in json.loads(rows[rows["phase"] == "after"]["alternatives"].iloc[0]):
         assert f"“{text}”" in card.replace("\xa0", " ")
     page.keyboard.press("Escape")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DATE = "2024-07-26"  # what Llama 3's template writes where it knows no date; another day would be another prompt
 SECONDS, CHARACTERS, MEMORY = 5.0, 1 << 20, 1 << 30  # limits of one rendering: templates come with models, untrusted
 History = Sequence[tuple[str, str]]
-_QUESTION, _ANSWER, _SYSTEM = "QuestionStandsHere", "AnswerStandsHere", "SystemStandsHere"
+_QUESTION, _ANSWER = "QuestionStandsHere", "AnswerStandsHere"
 
 
 class Around(NamedTuple):
@@ -46,10 +46,10 @@ def render(lm: LanguageModel, question: str, answer: str, history: History = ())
         before, between, after = _parts(framed) or ("", "", "")
     body = text.removeprefix(before).removesuffix(after)
     if len(before) + len(body) + len(after) == len(text):
-        for asked in _trimmed(question):
-            for answered in _trimmed(answer):
-                if body == asked + between + answered:
-                    return Around(before, asked, between, answered, after)
+        for question_text in _trimmed(question):
+            for answer_text in _trimmed(answer):
+                if body == question_text + between + answer_text:
+                    return Around(before, question_text, between, answer_text, after)
     shown = f"'{question[:40]}'" if question in text else f"the question '{question[:40]}'"
     raise UserError(
         f"the chat template of {lm.name} changes the text of {shown} or of its answer; use --prompt plain, or mend it"
@@ -68,13 +68,13 @@ def frame(lm: LanguageModel) -> tuple[bool, tuple[str, str, str]]:
     Raises:
         UserError: see `render`; or it has no place for the system message.
     """
-    key = (str(lm.tokenizer.chat_template), lm.system, lm.date)
+    key = (str(lm.tokenizer.chat_template), str(lm.tokenizer.special_tokens_map), lm.system, lm.date)
     if key not in _frames:
         _frames[key] = _find_frame(lm)
     return _frames[key]
 
 
-_frames: dict[tuple[str, str | None, str], tuple[bool, tuple[str, str, str]]] = {}
+_frames: dict[tuple[str, str, str | None, str], tuple[bool, tuple[str, str, str]]] = {}
 
 
 def _find_frame(lm: LanguageModel) -> tuple[bool, tuple[str, str, str]]:

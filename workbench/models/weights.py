@@ -42,13 +42,13 @@ def read_module(name: str, source: str, arguments: dict[str, Any]) -> Any:
         _check_index(name, Path(source))
     module, report = _read(name, source, arguments)
     own = set(module.state_dict())
-    found = wrappers_in(report["unexpected_keys"], {part for key in own for part in key.split(".")})
-    plain = {re.sub(wrapper_pattern(found), "", key) for key in report["unexpected_keys"]} if found else set()
+    wrappers = wrappers_in(report["unexpected_keys"], {part for key in own for part in key.split(".")})
+    plain = {re.sub(wrapper_pattern(wrappers), "", key) for key in report["unexpected_keys"]} if wrappers else set()
     if report["missing_keys"] and plain and not plain & (own - report["missing_keys"]):  # else it would be there twice
-        say_stripped(name, found)
+        say_stripped(name, wrappers)
         del module
         # One renaming takes off what stands in one place; names like model._orig_mod.layers.0._orig_mod need several.
-        renaming = {wrapper_pattern(found) + "(?:)" * place: "" for place in range(4)}
+        renaming = {wrapper_pattern(wrappers) + "(?:)" * place: "" for place in range(4)}
         module, report = _read(name, source, arguments, key_mapping=renaming)
         # transformers would put the prefixes back when it saves the model.
         kept = [each for each in module._weight_conversions if not set(each.source_patterns) & set(renaming)]
