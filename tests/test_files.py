@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from workbench.errors import UserError
-from workbench.files import write_json, writing
+from workbench.files import writable, write_json, writing
 
 
 def test_failed_writes_leave_nothing_behind(tmp_path: Path) -> None:
@@ -60,3 +62,21 @@ def test_content_is_on_the_disk_before_its_name(tmp_path: Path, monkeypatch: pyt
         for name in ("a", "inner/b"):
             (aside / name).write_text(name)
     assert done == ["synced", "named", "synced", "synced", "named"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = tmp_path / f".model.{gone.pid}-0a.part"
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    others = [
+        f".model.{os.getpid()}-0a.part",
+        f".model2.{gone.pid}-0a.part",
+        f"model.{gone.pid}-0a.part",
+        ".model.part",
+    ]
+    for name in others:
+        (tmp_path / name).write_text("of something else")
+    writable(tmp_path / "model", folder=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

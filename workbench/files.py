@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def writable(path: Path, *, folder: bool = False) -> Path:
     """`path`, after checking that a file (or folder) can be written there, before hours are spent on its content.
 
-    The check writes a file to the nearest folder that exists, and removes it.
+    What a killed process of this machine left half-written for it is removed.
     """
     if path.exists() and path.is_dir() != folder:
         raise UserError(f"{path} is {'no' if folder else 'a'} directory; choose another name")
@@ -132,8 +133,21 @@ def writable(path: Path, *, folder: bool = False) -> Path:
     where = next(p for p in path.absolute().parents if p.exists())
     if not where.is_dir():
         raise UserError(f"{where}: not a directory; choose another place")
-    trial = where / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.try"
-    with writing(trial) as aside:
-        aside.write_text(" " * 4096)
-    trial.unlink()
+    try:
+        with tempfile.TemporaryFile(dir=where) as trial:  # without a name, where the system can: none is left behind
+            trial.write(b" " * 4096)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    _remove_left(path)
     return path
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what processes that are gone were writing to `path`: a model in part takes the space of a model."""
+    import psutil
+
+    for file in path.absolute().parent.glob("*.part"):
+        own = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)-[0-9a-f]+\.part", file.name)
+        if own and not psutil.pid_exists(int(own[1])):
+            with contextlib.suppress(OSError):
+                remove(file)

@@ -22,7 +22,7 @@ from workbench.errors import UserError
 from workbench.models.adapters import choose_trained, has_adapter, save_adapter, without_adapter
 from workbench.models.batch import collate
 from workbench.models.encoding import encode
-from workbench.models.flops import backward_products, flops_of
+from workbench.models.flops import backward_products, flops_of, forward_flops
 from workbench.models.language_model import LanguageModel
 from workbench.models.load import load
 from workbench.models.token_stats import token_stats
@@ -122,6 +122,23 @@ def test_what_a_backward_pass_costs(full: LanguageModel, small: Task, train: str
     with FlopCounterMode(display=False) as counter:
         loss.backward()
     assert flops_of(products, lm, batch) == pytest.approx(counter.get_total_flops(), rel=1e-3)
+
+
+@pytest.mark.parametrize(("name", "train"), [("Mixtral", "all"), ("Qwen 2 MoE", "layers:1"), ("DeepSeek-V3", "all")])
+def test_what_experts_cost(tmp_path: Path, small: Task, name: str, train: str) -> None:
+    """As torch counts it where experts run one by one: a position is charged for those that it is sent to."""
+    tiny = next(each for each in MODELS if each.name == name)
+    lm = load(str(build(tiny, tmp_path / "model", [s.answer for s in small.retain])), device="cpu", prompt="plain")
+    lm.module.set_attn_implementation("eager")
+    lm.module.set_experts_implementation("eager")
+    choose_trained(lm, train)
+    batch = collate(lm, [encode(lm, s) for s in small.forget[:4]])
+    with FlopCounterMode(display=False) as counter:
+        loss = token_stats(lm, batch, extras=False).nll.mean()
+    assert forward_flops(lm, batch) == pytest.approx(counter.get_total_flops(), rel=0.04)  # without rotary angles
+    with FlopCounterMode(display=False) as counter:
+        loss.backward()
+    assert flops_of(backward_products(lm), lm, batch) == pytest.approx(counter.get_total_flops(), rel=0.05)
 
 
 @pytest.mark.parametrize(

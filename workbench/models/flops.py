@@ -12,23 +12,36 @@ from workbench.models.batch import TokenBatch
 from workbench.models.language_model import LanguageModel
 from workbench.models.packing import packs
 
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")  # how many a layer has, by configuration
 Products = tuple[float, float, float]  # FLOPs a position through the decoder, a query-key pair, a row of logits
 
 
-def _matrix_elements(module: Any) -> int:
-    """Multiply-adds of one position in a module's matrices."""
-    return sum(p.numel() for p in module.parameters() if p.dim() > 1)
+def _multiply_adds(lm: LanguageModel, module: Any, trained_only: bool = False) -> float:
+    """Multiply-adds of one position in a module's matrices; of experts in those that a position is sent to."""
+    config, sums = lm.config, 0.0
+    every = next((n for name in EXPERTS if (n := getattr(config, name, None))), 0)
+    chosen = getattr(config, "num_experts_per_tok", None) or every
+    for name, p in module.named_parameters():
+        if p.dim() > 1 and (p.requires_grad or not trained_only):
+            expert = every and ("experts" in name.split(".") or (p.dim() == 3 and len(p) == every))
+            sums += p.numel() * chosen / every if expert else p.numel()
+    return sums
 
 
 def forward_products(lm: LanguageModel) -> Products:
     """FLOPs of a forward pass."""
-    config = lm.config
-    decoder = sum(p.numel() for p in lm.module.get_decoder().parameters() if p.dim() > 1)
     embeddings = lm.module.get_input_embeddings().weight.numel()
-    heads = getattr(config, "num_attention_heads", 0)  # state-space models have none
-    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // max(heads, 1))
     head = lm.module.get_output_embeddings().weight.numel()
-    return 2.0 * (decoder - embeddings), 4.0 * config.num_hidden_layers * width, 2.0 * head
+    decoder = _multiply_adds(lm, lm.module.get_decoder()) - embeddings
+    return 2.0 * decoder, 2.0 * lm.config.num_hidden_layers * _widths(lm.config), 2.0 * head
+
+
+def _widths(config: Any) -> int:
+    """Numbers of a query and of a value, over all heads."""
+    heads = getattr(config, "num_attention_heads", 0)  # state-space models have none
+    if getattr(config, "qk_nope_head_dim", None):  # latent attention, where values have a width of their own
+        return int(heads * (config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim))
+    return int(2 * heads * (getattr(config, "head_dim", None) or config.hidden_size // max(heads, 1)))
 
 
 def backward_products(lm: LanguageModel, layer: int | None = None) -> Products:
@@ -49,10 +62,10 @@ def backward_products(lm: LanguageModel, layer: int | None = None) -> Products:
     to_embeddings = lm.module.get_input_embeddings().weight.requires_grad
     trained = [to_embeddings or any(p.requires_grad for p in each.parameters()) for each in below]
     passed = below[trained.index(True) :] if any(trained) else []
-    elements = sum(map(_matrix_elements, passed))
+    elements = sum(_multiply_adds(lm, each) for each in passed)
     if passed and not to_embeddings:
         elements -= _spared(passed[0])
-    elements += sum(p.numel() for each in below for p in each.parameters() if p.requires_grad and p.dim() > 1)
+    elements += sum(_multiply_adds(lm, each, trained_only=True) for each in below)
     of_head = 0.0 if layer is not None else row * (1 + head.requires_grad)
     return 2.0 * elements, 2 * pair * len(passed) / len(layers), of_head
 

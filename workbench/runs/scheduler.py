@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -126,6 +127,14 @@ def _lost(future: Future[Any]) -> bool:
 def _set_up(threads: int, prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     import torch
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     if prepare is not None:
         prepare(*arguments)
+
+
+def _end_with_parent() -> None:
+    """End this worker where its parent is killed: nobody would take its result, and its run would stay locked."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.errors import UserError, is_missing, unknown
-from workbench.files import write_table
+from workbench.files import writable, write_table
 from workbench.objectives import objective
 from workbench.progress import Progress, silent
 from workbench.runs.config import Config
@@ -88,6 +88,7 @@ def sweep(
     jobs = {str(directory_of(config, root.absolute())): config.absolute().as_dict() for config in configs}
     for record in jobs.values():
         Config.from_dict(record).check()
+    writable(root / "sweep.parquet")
     root.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, Any]] = {}
     for path, row in _on_ray(jobs, address) if engine == "ray" else _on_this_machine(jobs, workers):
