@@ -102,7 +102,8 @@ def test_precision_is_expected_under_random_tie_breaking(scores: list[float], bu
     for order in permutations(range(5)):
         ranked = sorted(order, key=lambda i: -scores[i])  # stable: `order` breaks ties
         every.append(sum(spans[i] for i in ranked[:k]) / k)
-    found = alignment(table_of({"a": [list(map(float, scores))]}, [spans]), budget=budget)["a"]
+    parts = [list(map(float, scores[:2])), list(map(float, scores[2:]))]  # two answers: one says nothing
+    found = alignment(table_of({"a": parts}, [spans[:2], spans[2:]]), budget=budget)["a"]
     assert found["precision_at_budget"] == pytest.approx(np.mean(every))
 
 
@@ -120,6 +121,8 @@ def test_tokens_without_a_score_are_left_out(table: pd.DataFrame) -> None:
     found = alignment(table)
     assert found["partly"].pop("left_out") == missing.sum() > 7
     assert found["partly"] == alignment(table[~missing])["partly"]
+    assert found["partly"]["answers"] == 3  # one has no score at all
+    assert found["x0"]["tokens"] == 54
     assert all("left_out" not in found[name] for name in found)
 
 
@@ -131,7 +134,7 @@ def test_what_alignment_cannot_say_has_a_reason(table: pd.DataFrame) -> None:
         assert all(found[key]["value"] is None for key in ALIGNED)
         return {found[key]["reason"] for key in ALIGNED}
 
-    assert set(alignment(table)["infinite"]) == set(ALIGNED)
+    assert set(alignment(table)["infinite"]) == {*ALIGNED, "answers", "tokens", "in_spans"}
     assert alignment(table)["infinite"]["ap"] == {"value": None, "reason": "some scores are not finite"}
     assert reasons(part.assign(score=part["score"] * 0)) == {"all scores are equal"}
     assert alignment(part.assign(score=part["score"] * 0))["partly"]["left_out"] == part["score"].isna().sum()
@@ -139,12 +142,23 @@ def test_what_alignment_cannot_say_has_a_reason(table: pd.DataFrame) -> None:
     assert reasons(part.assign(span=True)) == {"all tokens are on one side of the labels"}
     halves = part.assign(span=pd.array(part["sample_id"].isin(["s0", "s1"]), dtype="boolean"))
     found = alignment(halves)["partly"]
-    assert found["auroc_per_sample"]["reason"] == "no sample has tokens inside and outside its spans"
+    assert found["auroc_per_sample"]["reason"] == "no answer has tokens inside and outside its spans"
     assert isinstance(found["auroc"], float)
     with pytest.raises(UserError, match="no token has a span label"):
         alignment(part.assign(span=pd.NA))
     with pytest.raises(UserError, match="budget is a share of the tokens"):
         alignment(part, budget=0)
+
+
+def test_one_answer_says_nothing_of_a_scorer() -> None:
+    table = table_of({"a": [[3.0, 1.0, 2.0], [1.0, 2.0]]}, [[True, False, False], [False, False]])
+    alone = alignment(table[table["sample_id"] == "s0"])["a"]
+    assert {alone[key]["reason"] for key in ALIGNED} == {"one answer, of 3 tokens, says nothing of a scorer"}
+    assert (alone["answers"], alone["tokens"], alone["in_spans"]) == (1, 3, 1)
+    both = alignment(table)["a"]
+    assert both["auroc"] == 1
+    assert both["auroc_per_sample"]["reason"] == "one answer alone has tokens inside and outside its spans"
+    assert both["answers_divided"] == 1
 
 
 def test_labels_leave_prompts_unlabelled(tmp_path: Path) -> None:

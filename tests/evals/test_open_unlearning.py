@@ -8,8 +8,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +19,14 @@ from torch import Tensor
 from torch.nn import CrossEntropyLoss
 from transformers import GenerationConfig
 
+from workbench.errors import NotAvailable, is_missing
 from workbench.evals import probe, run_suite
 from workbench.evals.mia import attack
+from workbench.evals.summaries import Evaluation, model_utility
 from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
-from workbench.objectives import objective
 from workbench.tasks.rows import rows, samples_from
 from workbench.tasks.samples import DATA, Sample, Task
-from workbench.unlearning.losses import steered_layer
 
 pytestmark = pytest.mark.oracle
 Compare = Callable[..., None]
@@ -192,7 +190,7 @@ def test_model_utility_and_forget_quality(
     compare("truth_ratio of the forget set", metrics["truth_ratio"], np.mean(nearness))
 
 
-# What the convention does not undo; docs/reference/conventions.md and objectives.md state each -----------------------
+# What the convention does not undo; docs/reference/conventions.md states each ----------------- -----------------------
 def test_their_mask_hides_end_tokens_where_they_are_the_padding(full: LanguageModel, small: Task) -> None:
     """Ours reads every token of a chat prompt; theirs, `ids != pad`, hides the end of turn, and says other numbers."""
     import copy
@@ -216,12 +214,55 @@ def test_their_mask_hides_end_tokens_where_they_are_the_padding(full: LanguageMo
     assert abs(losses[0] - losses[1]) > 1e-3
 
 
-def test_what_is_said_of_the_objectives() -> None:
-    rmu = objective["rmu"]
-    assert rmu.options == {"coefficient": 20.0, "layer": 0}
-    depth: Any = SimpleNamespace(config=SimpleNamespace(num_hidden_layers=16))
-    assert steered_layer(depth, {}) == 7  # the output of `model.layers.6`; theirs is that of `model.layers.7`
-    assert steered_layer(depth, {"layer": 8}) == 8
-    assert objective["undial"].settings == {"lr": 1e-4}  # so that alpha is 1
-    assert objective["ce_u"].options == {}
-    assert objective["pdu"].settings == {"dual_rate": 1.0, "retain_eps": 0.05}
+def test_their_newer_truth_ratio_is_a_function_of_ours(full: LanguageModel, task: Task, compare: Compare) -> None:
+    """Its `prob_mean` is the mean of p_true / (p_true + p_wrong): 1 / (1 + R) of the R in `probes.parquet`."""
+    rows = probe(full, replace(task, sets={n: task.sets[n] for n in ("forget", "retain")})).rows
+    for name in ("forget", "retain"):
+        own = 1 / (1 + rows.loc[rows["probe_set"] == name, "truth_ratio"])
+        with torch.no_grad():
+            pairs = [right_and_wrong(full, s) for s in task.sets[name]]
+        shares = [np.exp(-true) / (np.exp(-true) + np.exp(-np.mean(wrong)) + EPS) for true, wrong in pairs]
+        compare("prob_mean, from truth_ratio", own, shares)
+
+
+def test_generation_is_greedy_whatever_the_model_s_own_settings_are(full: LanguageModel, task: Task) -> None:
+    """Theirs gives `max_new_tokens` and `do_sample` alone, so that a repetition penalty of the model's stays."""
+    lm, samples = full.frozen_copy(), task.forget
+    plain = [generated(lm, s) for s in samples]
+    lm.module.generation_config.repetition_penalty = 5.0
+    with torch.no_grad():
+        theirs = []
+        for sample in samples:
+            ids = torch.tensor([encode(lm, sample, answer=False).ids])
+            out = lm.module.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=200, do_sample=False)
+            theirs.append(lm.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))
+    assert theirs != plain
+    rows = probe(lm, replace(task, sets={"forget": samples, "retain": task.retain[:1]})).rows
+    assert [text.strip() for text in rows["generation"][: len(samples)]] == [text.strip() for text in plain]
+
+
+def test_weights_are_float32_where_theirs_are_bfloat16(full: LanguageModel, task: Task, compare: Compare) -> None:
+    rounded = replace(full, module=full.frozen_copy().module.to(torch.bfloat16))
+    own = probe(full, replace(task, sets={n: task.sets[n] for n in ("forget", "retain")})).rows["probability"][:6]
+    with torch.no_grad():
+        exact, theirs = ([np.exp(-mean_loss(lm, s)) for s in task.forget] for lm in (full, rounded))
+    compare("probability, float32", own, exact)
+    assert np.abs(own - np.array(theirs)).max() > 1e-4
+
+
+def test_what_theirs_makes_of_no_reference_and_of_a_part_of_0(
+    full: LanguageModel, task: Task, compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convention = {"convention": "open-unlearning"}
+    ours, theirs = (run_suite(full, task, "tofu", **how) for how in ({}, convention))
+    assert is_missing(ours["summary"]["privleak"])
+    score, reference = 1 - theirs["summary"]["mia_min_k"], 0.5
+    compare(
+        "privleak without a reference", theirs["summary"]["privleak"], (score - reference) / (reference + EPS) * 100
+    )
+    monkeypatch.setattr(Evaluation, "value", lambda self, name, metric: 0.0 if metric == "rouge_l_recall" else 0.5)
+    nine = [0.5, 0.0, 0.5] * 3
+    evaluation = Evaluation(full, task, None)  # type: ignore[arg-type]
+    with pytest.raises(NotAvailable, match="parts above 0"):
+        model_utility(evaluation, {})
+    compare("model_utility of a part of 0", model_utility(replace(evaluation, **convention), {}), hmean(nine))

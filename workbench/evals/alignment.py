@@ -24,8 +24,10 @@ def alignment(table: pd.DataFrame | Columns, *, budget: float = 0.2) -> dict[str
     `auroc`: area under the ROC curve over all tokens; `auroc_per_sample`: its mean over samples that have tokens of
     both kinds; `ap`: average precision over all tokens; `precision_at_budget`: the share inside a span of the
     ceil(budget T) highest of all T tokens, expected under random tie-breaking. Of several steps the last counts.
+    `answers`, `tokens` and `in_spans` count what the values are made of, `answers_divided` the answers in the mean.
     Tokens without a score (NaN) are left out; `left_out` counts them where there are any. A value that is undefined is
-    `errors.Missing`. The table may be the columns of one, as `scorers.read_columns` gives them.
+    `errors.Missing`, and so is all that one answer alone would say. The table may be the columns of one, as
+    `scorers.read_columns` gives them.
 
     Raises:
         UserError: no token has a label, or `budget` is no share.
@@ -55,10 +57,11 @@ def _alignment(part: Columns, budget: float) -> dict[str, Any]:
     known = ~np.isnan(part["score"])
     left_out = {"left_out": int((~known).sum())} if not known.all() else {}
     labels, scores, samples = part["span"][known] == 1, part["score"][known], part["sample_id"][known]
-    if reason := undefined(labels, scores):
-        return {key: missing(reason) for key in VALUES} | left_out
     places: dict[Any, int] = {}
-    group = np.array([places.setdefault(sample, len(places)) for sample in samples])
+    group = np.array([places.setdefault(sample, len(places)) for sample in samples], dtype=int)
+    counts = {"answers": len(places), "tokens": len(labels), "in_spans": int(labels.sum())}
+    if reason := undefined(labels, scores) or one_answer(counts):
+        return {key: missing(reason) for key in VALUES} | counts | left_out
     order = np.argsort(group, kind="stable")
     ends = np.cumsum(np.bincount(group))[:-1]
     each = [
@@ -66,14 +69,22 @@ def _alignment(part: Columns, budget: float) -> dict[str, Any]:
         for tokens in np.split(order, ends)
         if labels[tokens].any() and not labels[tokens].all()
     ]
-    undivided = missing("no sample has tokens inside and outside its spans")
+    few = "one answer alone has" if each else "no answer has"
+    undivided = missing(f"{few} tokens inside and outside its spans")
     taken = membership(scores, budget)
     return {
         "auroc": auroc(labels, scores),
-        "auroc_per_sample": float(np.mean(each)) if each else undivided,
+        "auroc_per_sample": float(np.mean(each)) if len(each) > 1 else undivided,
         "ap": average_precision(labels, scores),
         "precision_at_budget": float(taken[labels].sum() / taken.sum()),
+        **counts,
+        "answers_divided": len(each),
     } | left_out
+
+
+def one_answer(counts: dict[str, int]) -> str:
+    """Why counts of one answer say nothing; "" where there are several."""
+    return f"one answer, of {counts['tokens']} tokens, says nothing of a scorer" if counts["answers"] == 1 else ""
 
 
 def answer_tokens(table: pd.DataFrame) -> pd.DataFrame:

@@ -145,6 +145,8 @@ def model_utility(evaluation: Evaluation, parts: Parts) -> float:
     if reasons:
         raise NotAvailable("; ".join(dict.fromkeys(reasons)))
     zero = [name for name, value in parts.items() if value <= 0]
+    if zero and evaluation.convention == "open-unlearning":
+        return 0.0
     if zero:
         raise NotAvailable(f"a harmonic mean needs parts above 0; {', '.join(zero)} is 0")
     return len(parts) / sum(1 / value for value in parts.values())
@@ -216,16 +218,19 @@ def privleak(evaluation: Evaluation, parts: Parts) -> float:
     Below 0: the forget set is still recognised as learned; above 0: it is conspicuously absent. Both AUCs are among the
     parts, since the value explodes as AUC_ref nears 1.
     """
+    theirs = evaluation.convention == "open-unlearning"
     parts["auc"] = evaluation.auc("mia_min_k", {})
     if evaluation.reference is not None:
         forget, unseen = evaluation.scores(of_reference=True)
         parts["auc_reference"] = auc(forget["mia_min_k"], unseen["mia_min_k"])
+    elif theirs and evaluation.earlier is None:
+        parts["auc_reference"] = 0.5
     else:
         parts["auc_reference"] = float(evaluation.earlier_part("privleak", "auc"))
     rest = 1 - parts["auc_reference"]
-    if rest <= 0:
+    if rest <= 0 and not theirs:
         raise NotAvailable("the reference's AUC is 1, and the value is relative to 1 - AUC")
-    return ((1 - parts["auc"]) - rest) / rest * 100
+    return float(((1 - parts["auc"]) - rest) / (rest + 1e-10 * theirs) * 100)
 
 
 def _add_value(name: str, metric: str, doc: str, **fields: Any) -> None:

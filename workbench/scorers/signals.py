@@ -13,9 +13,9 @@ from workbench.scorers.base import BatchContext, random_source, scorer
 
 
 @scorer("uniform", range=(0, 1), source="control", certainty="ours")
-def uniform(scoring: BatchContext) -> Tensor:
-    """1 on every token: full-sample unlearning."""
-    return torch.ones(len(scoring.batch.rows), device=scoring.batch.device)
+def uniform(scoring: BatchContext, *, ignore_first: int = 0) -> Tensor:
+    """1 on every token: full-sample unlearning. 0 on the first `ignore_first` tokens of each answer."""
+    return (_places(scoring) > ignore_first).float()
 
 
 @scorer("random", range=(0, 1), source="control", certainty="ours")
@@ -31,9 +31,13 @@ def random(scoring: BatchContext) -> Tensor:
 @scorer("position", range=(0, 1), source="control", certainty="ours")
 def position(scoring: BatchContext) -> Tensor:
     """Position in the answer, t / T: later tokens score higher, whatever they are."""
+    return _places(scoring) / scoring.stats.counts[scoring.stats.rows]
+
+
+def _places(scoring: BatchContext) -> Tensor:
+    """(N,) place of each token in its answer, from 1."""
     counts = scoring.stats.counts
-    places = torch.cat([torch.arange(1, int(n) + 1, device=counts.device) for n in counts])
-    return places / counts[scoring.stats.rows]
+    return torch.cat([torch.arange(1, int(n) + 1, device=counts.device) for n in counts])
 
 
 @scorer("surprisal", range=(0, None), source="standard", certainty="sure")

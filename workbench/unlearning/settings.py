@@ -76,6 +76,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         "but stays at least 0. 0 keeps alpha fixed.",
     )  # fmt: skip
     retain_eps: float = Field(0.0, ge=0, description="The retain loss that dual ascent tolerates.")
+    dual_warmup: int = Field(0, ge=0, description="Steps before dual ascent begins.")
     seed: int = Field(0, ge=-SEEDS, le=SEEDS, description="Seed of every random source.")
     record_every: int = Field(10, ge=1, description="Steps between two records of the token scores.")
     record_samples: int = Field(

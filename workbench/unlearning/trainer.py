@@ -118,8 +118,9 @@ class Trainer:
             event["micro_batch"] = self.micro_batch_size
         if self.settings.dual_rate and "retain_loss" in event:
             event["alpha"] = self.alpha
-            rise = self.settings.dual_rate * (event["retain_loss"] - self.settings.retain_eps)
-            self.alpha = max(0.0, self.alpha + rise)
+            if step > self.settings.dual_warmup:
+                rise = self.settings.dual_rate * (event["retain_loss"] - self.settings.retain_eps)
+                self.alpha = max(0.0, self.alpha + rise)
         return event | {"lr": rate, "grad_norm": norm, "seconds": time.perf_counter() - started}
 
     def _update(self, step: int) -> float:

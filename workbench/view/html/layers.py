@@ -29,6 +29,7 @@ class Layer:
         threshold: selects the scores at or above it; None for none.
         rule: where a default threshold comes from, in words.
         auroc: against the labelled spans, where it is known.
+        answers: how many that is made of.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Layer:
     threshold: float | None
     rule: str
     auroc: float | None
+    answers: int | None
 
     def selects(self, score: float) -> bool:
         """Whether the threshold selects `score`."""
@@ -63,7 +65,8 @@ def _layer(
     if threshold is None and scale is not None and not scale.flat:
         labelled = int(spans.reindex(finite.index).eq(True).sum())
         threshold, rule = default_threshold(finite.to_numpy(dtype=float), labelled)
-    return Layer(name, scorer, finite, scale, threshold, rule, value_of(alignment.get("auroc"))[0])
+    auroc = value_of(alignment.get("auroc"))[0]
+    return Layer(name, scorer, finite, scale, threshold, rule, auroc, alignment.get("answers"))
 
 
 def default_threshold(scores: np.ndarray, labelled: int) -> tuple[float, str]:

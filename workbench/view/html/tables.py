@@ -154,12 +154,13 @@ COLUMNS = {
     "ap": "average precision",
     "precision_at_budget": "precision",
 }
+COUNTS = {"answers": "answers", "tokens": "tokens", "in_spans": "in spans"}
 
 
 def alignment_table(
     alignment: Mapping[str, Mapping[str, Any]], *, title: str | None = None, css: bool = True
 ) -> Markup:
-    """How well each scorer finds the labelled spans, best first; the bar is the AUROC, 0.5 is chance."""
+    """How well each scorer finds the labelled spans, best first, over how much; the bar is the AUROC, 0.5 is chance."""
     scorers = {name: {c: value_of(values.get(c)) for c in COLUMNS} for name, values in alignment.items()}
     order = sorted(scorers, key=lambda name: scorers[name]["auroc"][0] or -1.0, reverse=True)
     reasons: dict[str, dict[str, None]] = {}
@@ -167,8 +168,10 @@ def alignment_table(
         for value, reason in scorers[name].values():
             if value is None:
                 reasons.setdefault(reason, {})[name] = None
-    rows = [(name, scorers[name]) for name in order]
-    return render("tables.alignment", rows=rows, names=COLUMNS, known=ALIGNMENT, reasons=reasons, title=title, css=css)
+    counts = {n: [f"{alignment[n][c]:,}" if c in alignment[n] else NOT_AVAILABLE for c in COUNTS] for n in order}
+    rows = [(name, scorers[name], counts[name]) for name in order]
+    shown = {"names": COLUMNS, "counted": COUNTS, "known": ALIGNMENT, "reasons": reasons}
+    return render("tables.alignment", rows=rows, **shown, title=title, css=css)
 
 
 # Costs --------------------------------------------------------------------------------------------------------------
