@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import UserError
+from workbench.errors import UserError, unknown
 from workbench.evals import disagreement
 from workbench.view.html import (
     LEVELS,
@@ -56,15 +56,29 @@ class Payload:
     index: list[tuple[Any, int]]
     tokens: list[str]
 
+    def scores_at(self, name: str, step: int) -> np.ndarray:
+        """(T,) scores of a scorer at its newest step up to `step`."""
+        row = 0
+        for layer in self.head["layers"]:
+            if layer["name"] == name:
+                return self.scores[row + _newest(layer, step)]
+            row += len(layer["steps"])
+        raise unknown("scorer", name, [layer["name"] for layer in self.head["layers"]])
+
     def at(self, step: int, token: int) -> tuple[dict[str, float | None], dict[str, int]]:
         """A token's score by each scorer at its newest step up to `step`, None where it has none; and those steps."""
         scores, steps, row = {}, {}, 0
         for layer in self.head["layers"]:
-            newest = max((i for i, s in enumerate(layer["steps"]) if s <= step), default=0)
+            newest = _newest(layer, step)
             scores[layer["name"]] = _finite(self.scores[row + newest, token])
             steps[layer["name"]] = layer["steps"][newest]
             row += len(layer["steps"])
         return scores, steps
+
+
+def _newest(layer: Mapping[str, Any], step: int) -> int:
+    """Which of a scorer's steps is shown at `step`: the newest up to it, or its first."""
+    return max((i for i, s in enumerate(layer["steps"]) if s <= step), default=0)
 
 
 def payload(
@@ -181,10 +195,10 @@ def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labe
     """
     scale = Scale.of(ordered)
     if scale is not None and layer["name"] == CHANGE:  # not the range of what is shown: .0006 would be painted full
-        scale = Scale(-1.0, 1.0, flat=bool(ordered[0] == ordered[-1]))
+        scale = Scale.between(-1.0, 1.0, ordered)
     layer |= {"scale": None, "threshold": None}
     if scale is not None:
-        layer["scale"] = {"low": scale.low, "high": scale.high, "flat": scale.flat, "quantiles": scale.quantiles}
+        layer["scale"] = {name: getattr(scale, name) for name in ("low", "high", "flat", "quantiles", "floor")}
     if scale is not None and not scale.flat and len(last):
         sign = -1 if layer["falls"] else 1
         layer["threshold"] = sign * default_threshold(sign * last, labelled)[0]
