@@ -134,9 +134,9 @@ def some_scored() -> TokenView:
 
 def test_static_rows_are_those_with_scores() -> None:
     view = some_scored()
-    html = token_view(view._scores, SAMPLES, scorer="late", max_samples=1)
+    html = token_view(view.scores, SAMPLES, scorer="late", max_samples=1)
     assert "sample a" in html
-    tokens = int((view._scores["scorer"] == "late").sum())
+    tokens = int((view.scores["scorer"] == "late").sum())
     assert f"of {tokens} tokens with a score selected" in html
     assert "late, step 4" in html
     assert "early, step 0" in html  # two steps side by side say which they are of
@@ -313,7 +313,7 @@ def test_only_what_has_a_score_is_shown_and_said(chromium: Any, tmp_path: Path) 
     shown = page.locator(".wb-row:not([hidden])")
     assert shown.count() == 1
     assert "1 of 2 samples · 1 without a score at step 4" in page.locator(".wb-tools").inner_text()
-    tokens = int((view._scores["scorer"] == "late").sum())
+    tokens = int((view.scores["scorer"] == "late").sum())
     assert f"of {tokens} tokens with a score (" in summary(page)
     assert "AUROC" not in summary(page)  # of one answer
     page.get_by_label("scorer").select_option("early")

@@ -138,7 +138,12 @@ def pieces(tokens: pd.DataFrame, answer: str | None) -> Iterator[tuple[int, Mark
 
 
 def scored_row(
-    tokens: pd.DataFrame, layers: list[Layer], first: int, answer: str | None, choices: Choices | None = None
+    tokens: pd.DataFrame,
+    layers: list[Layer],
+    first: int,
+    answer: str | None,
+    choices: Choices | None = None,
+    notes: Mapping[Any, Sequence[str]] | None = None,
 ) -> Markup:
     """The answer of one sample, each token coloured for layer `first` and, with `choices`, marked for the others."""
     values = [layer.scores.reindex(tokens.index).to_numpy(dtype=float) for layer in layers]
@@ -164,6 +169,7 @@ def scored_row(
             if j == first:
                 shown = layer.scale.level(value) if layer.scale else 0, selected, not math.isfinite(value)
         title = [token_title(raw, i, len(tokens), spans[i]), *(f"{name} {score}" for name, score in lines.items())]
+        title += (notes or {}).get(tokens.index[i], ())
         joined = [" ".join(" ".join(each).split()) for each in zip(*words, strict=True)]
         hatched = shown[2] and not (choices and choices.several)
         out.append(token_mark(text, title, shown[0], shown[1], spans[i] is True, joined, hatched))
@@ -186,6 +192,7 @@ def token_view(
     max_samples: int = 24,
     alignment: Mapping[str, Any] | None = None,
     by: By = "value",
+    notes: Mapping[Any, Sequence[str]] | None = None,
     css: bool = True,
 ) -> Html:
     """Answers as highlighted text, with a switch between the table's scorers that needs no script.
@@ -204,6 +211,7 @@ def token_view(
         max_samples: at most so many samples are drawn, spread evenly; the numbers in the bar cover all.
         alignment: scorer -> {"auroc": ...} as `workbench align` gives it.
         by: what colour goes by at first: "value", "rank" or "logarithm".
+        notes: (sample id, position) -> further lines about that token.
         css: include the style sheet.
 
     Raises:
@@ -218,7 +226,7 @@ def token_view(
     rows = []
     for sample in spread([i for i in ids if i in scored] or ids, max_samples):
         question, answer = texts.get(sample, ("", None))
-        rows.append((question, scored_row(groups[sample], layers, first, answer, choices), f"sample {sample}"))
+        rows.append((question, scored_row(groups[sample], layers, first, answer, choices, notes), f"sample {sample}"))
     return render(
         "scores.token_view",
         layers=layers,

@@ -82,7 +82,11 @@ def _newest(layer: Mapping[str, Any], step: int) -> int:
 
 
 def payload(
-    scores: pd.DataFrame, samples: Samples, tokens: pd.DataFrame | None = None, curve: Sequence[Mapping[str, Any]] = ()
+    scores: pd.DataFrame,
+    samples: Samples,
+    tokens: pd.DataFrame | None = None,
+    curve: Sequence[Mapping[str, Any]] = (),
+    phases: tuple[str, str] = ("before", "after"),
 ) -> Payload:
     """Everything a token view shows.
 
@@ -91,6 +95,7 @@ def payload(
         samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
         tokens: a run's token table; its forget set's rows, or all where it has none.
         curve: events of a run.
+        phases: what the two phases of `tokens` are called.
 
     Raises:
         UserError: no answer tokens.
@@ -102,6 +107,7 @@ def payload(
     table, place = _tokens(scores)
     layers, values = _layers(scores, place, len(table))
     head: dict[str, Any] = {"vocabulary": [], "curve": _curve(curve), "orders": _orders(scores)}
+    head["phases"] = list(phases)
     details = b""
     if tokens is not None and len(tokens):
         changed = _changed(tokens, table)

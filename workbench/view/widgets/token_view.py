@@ -46,6 +46,7 @@ class TokenView(Twin, anywidget.AnyWidget):
         curve: a run's events, drawn beside the step.
         scorer: the one shown first; the first of the table by default.
         threshold: tokens at or above it are selected; by default as many as are labelled, or the highest fifth.
+        phases: what the two phases of `tokens` are called in a token's card.
         title: a heading.
         by: what colour goes by at first.
 
@@ -57,6 +58,7 @@ class TokenView(Twin, anywidget.AnyWidget):
         by: what colour goes by, for all scorers: "value", "rank" or "logarithm".
         sort: "order", "score", and where they are known "disagreement" (of the scorers), "damage" (probability lost).
         search: samples without this text are hidden.
+        scores: the score table.
         selected: the tokens that were clicked or chosen by keyboard (with Shift, several), each a dictionary:
             sample_id, position, token, span, its scores and the step that each is of, the newest up to `step`.
 
@@ -97,14 +99,15 @@ class TokenView(Twin, anywidget.AnyWidget):
         curve: Sequence[Mapping[str, Any]] = (),
         scorer: str | None = None,
         threshold: float | None = None,
+        phases: tuple[str, str] = ("before", "after"),
     ) -> dict[str, Any]:
         """The traits that show a table."""
         scores, samples = as_scores(scores), as_texts(samples)
-        data = payload(scores, samples, tokens, curve)
+        data = payload(scores, samples, tokens, curve, phases)
         layers = {layer["name"]: layer for layer in data.head["layers"]}
         if scorer is not None and scorer not in layers:
             raise unknown("scorer", scorer, list(layers))
-        self._scores, self._samples, self._data = scores, samples, data
+        self.scores, self._samples, self._data = scores, samples, data
         first = layers[scorer or next(iter(layers))]
         return {
             "head": data.head,
@@ -200,7 +203,7 @@ class TokenView(Twin, anywidget.AnyWidget):
         """The static twin: the same text and scorers, a scorer's first and last step, as HTML without scripts."""
         scorer = None if self.scorer == CHANGE else self.scorer
         more: dict[str, Any] = {"title": self.title or None, "max_samples": max_samples, "by": self.by}
-        return token_view(self._scores, self._samples, scorer=scorer, **more)
+        return token_view(self.scores, self._samples, scorer=scorer, **more)
 
     def __repr__(self) -> str:
         names = ", ".join(layer["name"] for layer in self.head["layers"])
