@@ -73,7 +73,8 @@ ELEMENTS = names("""
     small sup ins del dl dt dd details summary pre br table thead tbody tr th td svg desc path text
 """)
 ATTRIBUTES = names("""
-    lang charset name content rel href class type title style dir role method tabindex scope colspan checked data-w
+    lang charset name content rel href class type title style dir role method tabindex scope colspan checked hidden
+    data-w data-r data-l
     data-name aria-label aria-valuenow viewbox fill stroke stroke-width stroke-dasharray stroke-linejoin d x y
     text-anchor
 """)

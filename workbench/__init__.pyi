@@ -16,12 +16,15 @@ from .scorers import scorer as scorer
 from .tasks import Sample as Sample
 from .tasks import Task as Task
 from .tasks import TaskSpec as TaskSpec
+from .tasks import read_rows as read_rows
 from .unlearning.scoring import score_task as score_task
 from .unlearning.settings import Settings as Settings
 from .unlearning.unlearn import finetune as finetune
 from .unlearning.unlearn import unlearn as unlearn
+from .view.diff import diff as diff
 from .view.html.highlight import token_view as token_view
 from .view.report import run_report as run_report
+from .view.see import see as see
 from .view.widgets.error_browser import ErrorBrowser as ErrorBrowser
 from .view.widgets.linked import BeforeAfter as BeforeAfter
 from .view.widgets.linked import CompareView as CompareView

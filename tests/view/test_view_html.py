@@ -12,9 +12,11 @@ from pages import CSS, HOSTILE, SAMPLES, SPANS, Text, scores_of, token_table
 
 from workbench.errors import UserError
 from workbench.view.html.before_after import change_view
+from workbench.view.html.compare import compare_view
 from workbench.view.html.highlight import token_view
-from workbench.view.html.scale import BLUE, LEVELS, ORANGE, Scale, alpha
+from workbench.view.html.scale import BLUE, BY, LEVELS, ORANGE, Scale, alpha
 from workbench.view.html.text import number, plain, visible
+from workbench.view.widgets import TokenView
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -88,7 +90,7 @@ def test_hostile_text_is_shown_not_run(text):
         shown = view.answers[0].replace(" ∎", "").replace("[U+200D]", "\u200d")  # marked where a token of its own
         assert shown == html.unescape(re.sub(r"</?i[^>]*>", "", visible(text)))
         names = {tag for tag, _ in view.tags}
-        assert names <= {"style", "div", "p", "span", "u", "b", "i"}
+        assert names <= {"style", "div", "p", "span", "u", "b", "i", "form", "label", "input"}
         assert not any(key.startswith("on") or key in {"src", "href"} for _, attrs in view.tags for key in attrs)
         outside = re.sub(r"<style>.*?</style>", "", page, flags=re.S)
         assert not re.search(r"[\x00-\x1f\x7f\u200b\u202a-\u202e]", outside)
@@ -138,7 +140,7 @@ def test_default_threshold_selects_as_many_as_labelled():
 
 def test_title_of_a_token():
     page = token_view(scores_of(SAMPLES, SPANS), SAMPLES)
-    assert 'title="“ Kuwait” · token 5 of 8 · in a labelled span&#10;atwu 0.90 ✓"' in page
+    assert 'title="“Kuwait” · token 5 of 8 · in a labelled span&#10;atwu 0.90 ✓"' in page
 
 
 def test_colours_are_inline_and_never_variables():
@@ -152,7 +154,7 @@ def test_colours_are_inline_and_never_variables():
 def test_several_scorers_switch_without_scripts():
     table = pd.concat([scores_of(SAMPLES, SPANS), scores_of(SAMPLES, SPANS, "surprisal").assign(score=range(14))])
     page = token_view(table, SAMPLES, scorer="surprisal")
-    inputs = [attrs for tag, attrs in Text(page).tags if tag == "input"]
+    inputs = [attrs for tag, attrs in Text(page).tags if tag == "input" and attrs["name"] == "wb-scorer"]
     assert [("checked" in a, a["type"]) for a in inputs] == [(False, "radio"), (True, "radio")]
     assert "<script" not in page
     assert len(Text(page).answers) == len(SAMPLES)  # one text, recoloured
@@ -160,7 +162,7 @@ def test_several_scorers_switch_without_scripts():
     assert re.search(r'data-w="0a 1.', page) or re.search(r'data-w="0b 1.', page)
     bars = re.findall(r'<div class="wb-bar wb-b\d">(.*?)</div>', page)
     assert '<span class="wb-leg">0 ' in bars[0]
-    assert " 13</span>" in bars[1]
+    assert ' 13 <span class="wb-how">colour by value</span>' in bars[1]
 
 
 def test_every_word_of_a_token_has_its_rule():
@@ -169,9 +171,10 @@ def test_every_word_of_a_token_has_its_rule():
     )
     table.loc[(table["scorer"] == "margin") & (table["position"] == 2), "score"] = np.nan
     page = token_view(table, SAMPLES)
-    words = {w for words in re.findall(r'data-w="([^"]*)"', page) for w in words.split()}
-    assert any(w.endswith("?") for w in words)
-    assert all(f'[data-w~="{word}"]' in page for word in words)
+    for name in ("data-w", "data-r", "data-l"):  # a choice of colour each
+        words = {w for words in re.findall(rf'{name}="([^"]*)"', page) for w in words.split()}
+        assert any(w.endswith("?") for w in words) == (name == "data-w")
+        assert all(f'[{name}~="{word}"]' in page for word in words)
 
 
 def test_signed_scores_use_two_hues():
@@ -262,16 +265,51 @@ def test_real_answers():
     assert [a.replace(" ∎", "") for a in view.answers] == [r["answer"] for r in rows]
 
 
-def test_scores_that_fill_a_tenth_of_their_scale_are_coloured_by_rank() -> None:
+def test_colour_goes_by_value_unless_the_reader_chooses() -> None:
     scores = np.array([0.0001 * i for i in range(100)] + [5.0])
     scale = Scale.of(scores)
     assert scale is not None
-    assert "by rank" in scale.legend()
-    levels = [scale.level(s) for s in scores]
-    assert levels == sorted(levels)
-    assert levels[0] == 0
-    assert levels[-1] == LEVELS
-    assert len(set(levels)) == LEVELS + 1
-    even = Scale.of(np.linspace(0, 5, 50))
-    assert even is not None
-    assert "by rank" not in even.legend()
+    assert {scale.level(s) for s in scores} == {0, LEVELS}  # whatever the other scores are
+    assert "colour by value" in scale.legend()
+    for by in ("rank", "logarithm"):
+        other = scale.going_by(by)
+        levels = [other.level(s) for s in scores]
+        assert levels == sorted(levels)
+        assert (levels[0], levels[-1]) == (0, LEVELS)
+        assert f"colour by {by}" in other.legend()
+    assert len({scale.going_by("rank").level(s) for s in scores}) == LEVELS + 1
+    logarithm = Scale.of(np.array([0.001, 0.01, 0.1, 1.0]), "logarithm")
+    assert [logarithm.place(s) for s in (0.0, 0.001, 0.01, 0.1, 1.0)] == pytest.approx([0, 0, 1 / 3, 2 / 3, 1])
+
+
+def test_two_hues_are_symmetric_by_any_choice() -> None:
+    scores = np.array([-4.0, -1.0, -0.01, 0.0, 0.01, 1.0, 4.0])
+    for by in BY:
+        places = [Scale.of(scores, by).place(s) for s in scores]
+        assert places == pytest.approx([-p for p in reversed(places)])
+        assert places[3] == 0
+        assert places[-1] > 0.9  # of ranks, those of equal scores are their middle
+        assert places == sorted(places)
+
+
+def test_an_unknown_choice_of_colour_is_one_line() -> None:
+    for view in (token_view, compare_view, TokenView):
+        with pytest.raises(UserError, match=r"unknown choice of colour 'ranks': did you mean rank\?"):
+            view(scores_of(SAMPLES), SAMPLES, by="ranks")
+
+
+def test_a_highlight_ends_where_its_word_ends() -> None:
+    samples = {"x": ("Who?", "  Basil was\u00a0born  in Kuwait, \n twice ")}
+    for texts in (samples, {}):  # cut from the answer, and put together from its tokens
+        page = token_view(scores_of(samples).assign(score=0.9), texts)
+        marked = re.findall(r"<(?:span|u) [^>]*title=[^>]*>(.*?)</(?:span|u)>", page)
+        assert not any(text[:1].isspace() or text[-1:].isspace() for text in marked if "∎" not in text and text.strip())
+        shown = Text(page).answers[0].replace(" ∎", "")
+        assert shown == samples["x"][1].replace("\n", "↵")
+
+
+def test_views_show_themselves() -> None:
+    shown = token_view(scores_of(SAMPLES), SAMPLES)
+    assert shown._repr_html_() == str(shown)
+    assert type(shown._repr_html_()) is str
+    assert repr(shown) == f"<HTML of {len(shown)} characters>"  # what a notebook keeps beside the HTML

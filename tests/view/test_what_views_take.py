@@ -104,7 +104,8 @@ def test_samples_and_scores_in_any_form(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "samples", [None, "biographies", 3, [1], {"a": "b"}, {"a": ("b",)}, wb.TaskSpec("biographies")]
+    "samples",
+    ["biographies", 3, [1], ["text"], [{"answer": "no id"}], {"a": "b"}, {"a": ("b",)}, pd.DataFrame({"a": [1]})],
 )
 def test_what_are_no_samples_is_one_line(samples: Any) -> None:
     for view in (token_view, compare_view, TokenView, CompareView, scores_page):

@@ -113,7 +113,7 @@ def all_scorers(task: Task, reference: bool) -> list[str]:
     """Scorers that have what they need and are not slow; prints which are left out for their time."""
     from workbench.scorers import scorer
 
-    have = {"reference": reference, "spans": all(s.spans is not None for s in task.forget)}
+    have = {"reference": reference, "text": True, "spans": all(s.spans is not None for s in task.forget)}
     able = [n for n in scorer if all(have[need] for need in scorer[n].needs)]
     quick = [n for n in able if not scorer[n].slow]
     say(f"left out for their time: {', '.join(n for n in able if n not in quick)}", error=True)

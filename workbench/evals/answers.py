@@ -21,6 +21,7 @@ from workbench.models import (
     batches,
     count_forward,
     encode,
+    long_stats,
     split,
     token_columns,
     token_stats,
@@ -95,6 +96,11 @@ def truth_ratios(
     return ratios
 
 
+def token_table(lm: LanguageModel, samples: list[Sample], batch_size: int = 64) -> pd.DataFrame:
+    """The token table of the samples' own answers, of any length, without `run`, `phase` and `probe_set`."""
+    return _teacher_forced(lm, [encode(lm, s, any_length=True) for s in samples], batch_size, Phase())[2]
+
+
 @torch.no_grad()
 def _teacher_forced(
     lm: LanguageModel, encodings: list[Encoding], batch_size: int, cost: Phase
@@ -104,14 +110,13 @@ def _teacher_forced(
     values: dict[str, list[np.ndarray]] = {name: [np.empty(0)] * len(encodings) for name in names}
     tops: list[list[str]] = [[]] * len(encodings)
     for indices, batch in batches(lm, encodings, batch_size):
-        stats = token_stats(lm, batch, top_k=5)
-        count_forward(cost, lm, batch)
+        stats = long_stats(lm, batch, lambda part: count_forward(cost, lm, part), top_k=5)
         assert stats.entropy is not None
         assert stats.rank is not None
         for name, tensor in zip(names, (stats.logp, stats.rank, stats.entropy), strict=True):
             for index, part in zip(indices, split(tensor, stats), strict=True):
                 values[name][index] = part
-        words = _alternatives(lm, stats)
+        words = alternatives_of(lm, stats)
         ends = np.cumsum(stats.counts.cpu().numpy())
         for index, end, count in zip(indices, ends, stats.counts.tolist(), strict=True):
             tops[index] = words[end - count : end]
@@ -122,7 +127,7 @@ def _teacher_forced(
     return values["logp"], values["rank"], table
 
 
-def _alternatives(lm: LanguageModel, stats: TokenStats) -> list[str]:
+def alternatives_of(lm: LanguageModel, stats: TokenStats) -> list[str]:
     """For each token, JSON `[[text, probability], ...]` of the most probable tokens; none where that is not known."""
     assert stats.top_ids is not None
     assert stats.top_logp is not None

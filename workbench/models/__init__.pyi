@@ -58,3 +58,5 @@ from .token_table import predicted_rows as predicted_rows
 from .token_table import split as split
 from .token_table import token_columns as token_columns
 from .token_table import token_values as token_values
+from .windows import long_stats as long_stats
+from .windows import windows as windows

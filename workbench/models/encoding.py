@@ -84,7 +84,7 @@ def in_spans(ranges: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]
     return out
 
 
-def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True) -> Encoding:
+def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True, any_length: bool = False) -> Encoding:
     """Prompt tokens, then (with `answer`) answer tokens and those that end the turn.
 
     Plain text, and a beginning that the answer continues, get no template, not even in chat models. The answer begins
@@ -92,11 +92,12 @@ def encode(lm: LanguageModel, sample: Sample, *, answer: bool = True) -> Encodin
     left to the model, since a space is one token with the word after it in most vocabularies.
 
     Raises:
-        UserError: the sample does not fit the model's context, or its chat template cannot be used.
+        UserError: the sample does not fit the model's context (unless `any_length`: see `windows`), or its chat
+            template cannot be used.
     """
     prefix, tokens, suffix, text = _tokens(lm, sample)
     ids = [*prefix, *(token.id for token in tokens), *suffix]
-    if len(ids) > lm.context:
+    if len(ids) > lm.context and not any_length:
         raise UserError(
             f"sample '{sample.id}' has {len(ids)} tokens and the context of {lm.name} holds {lm.context}; "
             "shorten the text (plain texts: --piece-words) or choose a model with a longer context"

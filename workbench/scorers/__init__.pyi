@@ -14,6 +14,7 @@ from .columns import read_columns as read_columns
 from .inputs import Inputs as Inputs
 from .inputs import frozen as frozen
 from .inputs import within_memory as within_memory
+from .long_texts import score_any_length as score_any_length
 from .saved import KINDS as KINDS
 from .saved import apply_scorer as apply_scorer
 from .saved import check_fits as check_fits

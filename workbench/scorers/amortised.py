@@ -235,7 +235,7 @@ def other_text(context: TaskContext, rows: int) -> list[Sample]:
     return spread(context.task.sets.get("unlabelled") or context.task.retain, rows)
 
 
-@scorer("amortised", range=(None, None), kind="task", source="ours", certainty="ours")
+@scorer("amortised", range=(None, None), kind="task", needs=("text",), source="ours", certainty="ours")
 @torch.no_grad()
 def amortised(
     context: TaskContext,

@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @scorer("atwu", range=(0, 1), kind="live", presets=PRESETS,
-        source="after arXiv 2606.06320", certainty="sure for the authors' code")  # fmt: skip
+        needs=("text",), source="after arXiv 2606.06320", certainty="sure for the authors' code")  # fmt: skip
 @dataclass
 class AtwuScorer:
     """A linear scorer g = sigmoid(v . h + b), learned in alternation with the model; every g is 0.5 at the start.

@@ -22,6 +22,7 @@ from workbench.models import (
     count_forward,
     encode,
     in_sample_order,
+    long_stats,
     split,
     token_stats,
 )
@@ -83,17 +84,16 @@ class BatchContext:
 
     @functools.cached_property
     def stats(self) -> TokenStats:
-        """The samples' statistics under the model, with entropy and rank."""
-        count_forward(self.cost, self.lm, self.batch)
-        return token_stats(self.lm, self.batch)
+        """The samples' statistics under the model, with entropy and rank; of a long text, by windows."""
+        return long_stats(self.lm, self.batch, lambda part: count_forward(self.cost, self.lm, part))
 
     @functools.cached_property
     def reference(self) -> TokenStats | None:
         """The same under the reference model."""
         if self.other is None:
             return None
-        count_forward(self.cost, self.other, self.batch)
-        return token_stats(self.other, self.batch)
+        other = self.other
+        return long_stats(other, self.batch, lambda part: count_forward(self.cost, other, part))
 
 
 @dataclass
@@ -146,11 +146,16 @@ class TaskContext:
         return in_sample_order((indices, split(values(stats), stats)) for indices, _, stats in passes)
 
 
-def check_needs(names: Iterable[str], reference: bool) -> None:
-    """Raise for an unknown scorer, or one whose reference model is missing, before any model is loaded."""
+def check_needs(names: Iterable[str], reference: bool, text: bool = True) -> None:
+    """Raise for an unknown scorer, or one whose reference model or other text is missing, before a model is loaded."""
     for name in names:
         if "reference" in scorer[name].needs and not reference:
             raise UserError(f"scorer '{name}' needs a reference model; name one as reference (--reference)")
+        if "text" in scorer[name].needs and not text:
+            raise UserError(
+                f"scorer '{name}' needs text of the same kind that the model has not seen; give rows of it as "
+                "unlabelled (--unlabelled FILE)"
+            )
 
 
 def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: Iterable[str]) -> None:

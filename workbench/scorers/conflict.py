@@ -59,7 +59,7 @@ def norm_of(parts: list[Tensor]) -> Tensor:
     return torch.stack([part.norm() for part in parts]).norm().clamp(min=1e-30)
 
 
-@scorer("retain_conflict", range=(None, None), kind="task", source="ours", certainty="ours")
+@scorer("retain_conflict", range=(None, None), kind="task", needs=("text",), source="ours", certainty="ours")
 def retain_conflict(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     """-<grad l_t, u>, u the unit gradient of the retain loss: high where ascent on l_t leaves retain text alone.
 
@@ -89,7 +89,7 @@ def retain_conflict(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]
     return in_sample_order(parts)
 
 
-@scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, source="ours", certainty="ours")
+@scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, needs=("text",), source="ours", certainty="ours")
 def gradient_cosine(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     """-cos(grad l_t, grad L_retain), by one backward pass per token: the slow reference for `retain_conflict`.
 
@@ -114,7 +114,7 @@ def gradient_cosine(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]
     return scores
 
 
-@scorer("relearn_residue", range=(None, None), kind="task", slow=True, source="ours", certainty="ours")
+@scorer("relearn_residue", range=(None, None), kind="task", slow=True, needs=("text",), source="ours", certainty="ours")
 def relearn_residue(
     context: TaskContext, *, forget_steps: int = 20, relearn_steps: int = 40, lr: float = 1e-4
 ) -> list[np.ndarray]:

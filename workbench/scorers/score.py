@@ -110,6 +110,7 @@ def score_samples(
     options: dict[str, dict[str, Any]] | None = None,
     cost: Phase | None = None,
     progress: Progress = silent,
+    any_length: bool = False,
 ) -> pd.DataFrame:
     """The score table of scorers of kind "batch" over the answer tokens of `samples`.
 
@@ -124,11 +125,12 @@ def score_samples(
         options: keyword arguments by scorer.
         cost: the ledger entry that the passes are added to.
         progress: called with the scorers' names and samples.
+        any_length: score answers longer than the model's context too, by windows; see `models.windows`.
     """
     names, options, cost = list(names), options or {}, cost or Phase()
     check_reference(lm, reference, names)
     functions = {name: scorer[name].function for name in names}
-    encodings = [encode(lm, sample) for sample in samples]
+    encodings = [encode(lm, sample, any_length=any_length) for sample in samples]
     what = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     parts: dict[str, list[tuple[list[int], list[np.ndarray]]]] = {name: [] for name in names}
     done = 0

@@ -93,7 +93,7 @@ def _specificity(context: TaskContext, models: list[LanguageModel], rows: int, p
     return [(u * np.sqrt(r * c)) ** power for u, r, c in zip(unsure, rare, counts, strict=True)]
 
 
-@scorer("specificity", range=(0, 1), kind="task", source="ours", certainty="ours")
+@scorer("specificity", range=(0, 1), kind="task", needs=("text",), source="ours", certainty="ours")
 def specificity(context: TaskContext, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
     """(q sqrt(r c))^power: unsure without memory (q), rare in answers to similar questions (r), not copied (c).
 
@@ -108,7 +108,7 @@ def specificity(context: TaskContext, *, rows: int = 500, power: float = 4.0) ->
     return _specificity(context, [context.lm], rows, power)
 
 
-@scorer("specificity_ref", range=(0, 1), kind="task", needs=("reference",), source="ours", certainty="ours")
+@scorer("specificity_ref", range=(0, 1), kind="task", needs=("reference", "text"), source="ours", certainty="ours")
 def specificity_ref(context: TaskContext, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
     """`specificity` with q the mean over the model and a reference model (before fine-tuning, or retain-only)."""
     if context.reference is None:

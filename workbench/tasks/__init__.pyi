@@ -1,4 +1,6 @@
 from .own import HUB as HUB
+from .own import read_rows as read_rows
+from .pieces import words_of as words_of
 from .rows import KEYS as KEYS
 from .rows import rows as rows
 from .rows import samples_from as samples_from

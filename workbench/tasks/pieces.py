@@ -28,6 +28,13 @@ def piece_ranges(text: str, word: re.Pattern[str] = WORD, most: int = PIECE_WORD
     return [(words[first][0], words[last - 1][1]) for first, last in pairwise(bounds)]
 
 
+def words_of(text: str) -> list[tuple[int, int]]:
+    """Character ranges that tile a text, a word each: the spaces before a word are its, those at the end the last's."""
+    ends = [match.end() for match in ANY_WORD.finditer(text)]
+    bounds = [0, *ends[:-1], len(text)] if ends else []
+    return list(pairwise(bounds))
+
+
 def cut(sample: Sample, most: int) -> list[Sample]:
     """A plain text of more words as several samples, spans shared out among them; anything else is itself."""
     ranges = [] if sample.question else piece_ranges(sample.answer, ANY_WORD, most)

@@ -66,6 +66,8 @@ class Sample:
 class Task:
     """Named sets of samples: `forget`, `retain`, and where there are any others of `PROBE_SETS`, and `train_extra`.
 
+    Only what looks at texts and trains nothing does without `retain`.
+
     `unlabelled` is text of the same kind that the model was not trained on; scorers that learn a map fit it there.
     `nonmembers` is such text too: membership inference attacks compare the forget set with it.
     """
@@ -75,7 +77,7 @@ class Task:
 
     def __post_init__(self) -> None:
         for name in ("forget", "retain"):
-            if not self.sets.get(name):
+            if not self.sets.get(name) and (name == "forget" or name in self.sets):
                 raise UserError(f"task '{self.name}': the {name} set is empty; give at least one row")
         remembered = {_same(s) for s in self.forget}
         for name in ("retain", "unlabelled"):
@@ -91,7 +93,9 @@ class Task:
 
     @property
     def retain(self) -> list[Sample]:
-        """The samples to keep."""
+        """The samples to keep; raises UserError for a task of texts that are only looked at, which has none."""
+        if "retain" not in self.sets:
+            raise UserError(f"task '{self.name}' has no retain set; give rows to keep")
         return self.sets["retain"]
 
     @property

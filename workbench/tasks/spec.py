@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +9,11 @@ from typing import Literal
 
 from workbench.errors import UserError, printable
 from workbench.tasks.columns import Reading
-from workbench.tasks.own import check_named, own_set
+from workbench.tasks.own import check_named, own_set, shown
 from workbench.tasks.pieces import PIECE_WORDS
 from workbench.tasks.readers import task
 from workbench.tasks.rows import with_spans
 from workbench.tasks.samples import Sample, Task, spread
-
-
-def _print(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class TaskSpec:
     retain_from: Literal["all", "end"] = "all"
     piece_words: int = PIECE_WORDS
 
-    def load(self, say: Callable[[str], None] = _print) -> Task:
+    def load(self, say: Callable[[str], None] = shown) -> Task:
         """Read the task.
 
         Args:

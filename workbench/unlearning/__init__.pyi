@@ -6,6 +6,7 @@ from .losses import preferred_answers as preferred_answers
 from .scoring import both_parts as both_parts
 from .scoring import score_parts as score_parts
 from .scoring import score_task as score_task
+from .scoring import score_texts as score_texts
 from .settings import Settings as Settings
 from .settings import current_name as current_name
 from .settings import epochs as epochs

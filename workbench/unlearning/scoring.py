@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from workbench.errors import UserError
-from workbench.models import LanguageModel
+from workbench.models import LanguageModel, encode
 from workbench.objectives import objective
 from workbench.progress import Progress, silent
-from workbench.scorers import TaskContext, check_needs, in_order, score_each, scorer
-from workbench.tasks import Task
+from workbench.scorers import TaskContext, check_needs, in_order, score_any_length, score_each, scorer
+from workbench.tasks import Sample, Task
 from workbench.unlearning.settings import Settings, epochs
 from workbench.unlearning.unlearn import forget_then_relearn, unlearn
 
@@ -94,6 +94,46 @@ def score_task(
         progress=progress,
     )
     table = in_order(list(parts), names)
+    table.attrs["notes"] = notes
+    return table
+
+
+def score_texts(
+    lm: LanguageModel,
+    samples: list[Sample],
+    names: list[str],
+    *,
+    unlabelled: list[Sample] | None = None,
+    reference: LanguageModel | None = None,
+    seed: int = 0,
+    options: dict[str, dict[str, Any]] | None = None,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """The score table of any texts, or questions and answers, of any length; nothing need be retained.
+
+    Args:
+        lm: the model.
+        samples: what is scored.
+        names: scorers by name.
+        unlabelled: text of the same kind that the model has not seen, for scorers that need it.
+        reference: a second model, for scorers that compare with one.
+        seed: of every random source.
+        options: keyword arguments by scorer.
+        progress: called as each scorer advances.
+
+    Raises:
+        UserError: a scorer lacks what it needs; the line says what.
+    """
+    options = options or {}
+    own_text = [name for name in names if options.get(name, {}).get("text") == "forget"]
+    check_needs([name for name in names if name not in own_text], reference is not None, bool(unlabelled))
+    sets = {"forget": samples} | ({"retain": unlabelled, "unlabelled": unlabelled} if unlabelled else {})
+    task = Task("texts", sets)
+    if all(len(encode(lm, sample, any_length=True).ids) <= lm.context for sample in samples):
+        return score_task(lm, task, names, reference=reference, seed=seed, options=options, progress=progress)
+    notes: dict[str, dict[str, Any]] = {}
+    context = TaskContext(lm, task, reference, seed, trained=forget_then_relearn, notes=notes, progress=progress)
+    table = score_any_length(context, names, options=options)
     table.attrs["notes"] = notes
     return table
 

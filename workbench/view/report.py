@@ -233,6 +233,7 @@ def run_report(
         sections.append(importance(table, texts, alignment, max_samples))
     if run.events:
         sections.append(_training(run, weights if scores is not None else None, texts))
+    body: Markup
     if run.metrics:
         body = metrics_view(run.metrics, definitions(metric), css=False)
         sections.append(Section("What the model knows", "Every metric of every probe set, before → after.", body))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 from workbench.errors import UserError
-from workbench.runs import Job, RunDirectory
+from workbench.runs import Job, RunDirectory, is_run
 
-RunSource = RunDirectory | Job | Path | str
+RunSource: TypeAlias = RunDirectory | Job | Path | str
+
+
+def is_run_source(source: Any) -> TypeGuard[RunSource]:
+    """Whether this is a run in one of these forms."""
+    return isinstance(source, RunDirectory | Job) or (isinstance(source, Path | str) and is_run(Path(source)))
 
 
 def run_directory(run: RunSource) -> RunDirectory:

@@ -16,18 +16,11 @@ from markupsafe import Markup
 from workbench.errors import UserError
 from workbench.tasks import spread
 from workbench.view.html.highlight import pieces, token_mark, token_title
-from workbench.view.html.inputs import Samples, as_texts
+from workbench.view.html.inputs import Probes, Samples, as_probes, as_texts
 from workbench.view.html.layers import bool_spans
-from workbench.view.html.render import render
+from workbench.view.html.render import Html, render
 from workbench.view.html.scale import Scale
 from workbench.view.html.text import number, visible
-
-
-def texts_of(probes: pd.DataFrame, probe_set: str) -> dict[Any, tuple[str, str]]:
-    """Question and answer by sample id, of one set of a probe table; ids are unique within a set only."""
-    rows = probes[probes["probe_set"] == probe_set].drop_duplicates("sample_id")
-    questions = [prompt if isinstance(prompt, str) else "" for prompt in rows["prompt"]]
-    return dict(zip(rows["sample_id"], zip(questions, rows["answer"], strict=True), strict=True))
 
 
 def changes(tokens: pd.DataFrame) -> pd.DataFrame:
@@ -78,14 +71,14 @@ def _alternatives(text: Any) -> list[str]:
 
 
 def change_view(
-    tokens: pd.DataFrame, samples: Samples, *, title: str | None = None, max_samples: int = 12, css: bool = True
-) -> Markup:
+    tokens: Probes, samples: Samples = None, *, title: str | None = None, max_samples: int = 12, css: bool = True
+) -> Html:
     """What a run did to each answer token: blue lost probability, orange gained; underlined where it was the model's
     first choice and no longer is.
 
     Args:
-        tokens: a run's token table, phases "before" and "after"; each probe set has a bar of its own.
-        samples: a task, its samples, or sample id -> (question, answer).
+        tokens: a run, its token table, or what `probe` returned before and after; each probe set has a bar of its own.
+        samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
         title: a heading.
         max_samples: at most so many samples of each probe set are drawn.
         css: include the style sheet.
@@ -93,7 +86,7 @@ def change_view(
     Raises:
         UserError: where one of the two phases is missing.
     """  # noqa: D205
-    table, texts = bool_spans(changes(tokens)), as_texts(samples)
+    table, texts = bool_spans(changes(as_probes(tokens, "tokens.parquet"))), as_texts(samples)
     sets = []
     for name, part in table.groupby("probe_set", sort=False):
         by_id = dict(list(part.sort_values("position", kind="stable").groupby("sample_id", sort=False)))
@@ -146,17 +139,17 @@ def _answer(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     return {"question": question, "lines": answer_lines(str(before["answer"]), old, new)}
 
 
-def answers_view(probes: pd.DataFrame, *, title: str | None = None, max_samples: int = 4, css: bool = True) -> Markup:
+def answers_view(probes: Probes, *, title: str | None = None, max_samples: int = 4, css: bool = True) -> Html:
     """The model's answers before and after: words that are gone are struck, new words are underlined.
 
     Args:
-        probes: a probe table, phases "before" and "after".
+        probes: a run, its probe table, or what `probe` returned before and after.
         title: a heading.
         max_samples: at most so many answers of each probe set.
         css: include the style sheet.
     """
     sets = []
-    for name, part in probes.groupby("probe_set", sort=False):
+    for name, part in as_probes(probes).groupby("probe_set", sort=False):
         phases = {p: dict(zip(x["sample_id"], x.to_dict("records"), strict=True)) for p, x in part.groupby("phase")}
         first = phases.get("before") or phases["after"]
         rows = [_answer(first[i], phases.get("after", {}).get(i, {})) for i in spread(list(first), max_samples)]

@@ -13,11 +13,11 @@ from markupsafe import Markup
 
 from workbench.errors import unknown
 from workbench.tasks import spread
-from workbench.view.html.highlight import cuts, scored_row, token_title
+from workbench.view.html.highlight import Choices, cuts, scored_row, token_title
 from workbench.view.html.inputs import Samples, as_scores, as_texts
 from workbench.view.html.layers import Layer, by_sample, layers_of
-from workbench.view.html.render import render
-from workbench.view.html.scale import Scale, colour
+from workbench.view.html.render import Html, render
+from workbench.view.html.scale import BY, By, Scale, check_by, colour
 from workbench.view.html.text import NOT_AVAILABLE, number, shortened
 
 MOST_TITLES = 12  # scorers that a token's title may list; with more, pages would grow by their square
@@ -52,7 +52,7 @@ class Comparison:
     scored: list[Scored]
 
     @classmethod
-    def of(cls, scores: pd.DataFrame, scorers: Sequence[str] | None) -> Comparison:
+    def of(cls, scores: pd.DataFrame, scorers: Sequence[str] | None, by: By = "value") -> Comparison:
         """The comparison of `scorers` (all by default, in the table's order).
 
         Raises:
@@ -64,11 +64,11 @@ class Comparison:
                 raise unknown("scorer", name, known)
         if scorers:
             scores = pd.concat([scores[scores["scorer"] == name] for name in dict.fromkeys(scorers)])
-        tokens, layers, _ = layers_of(scores)
+        tokens, layers, _ = layers_of(scores, by=check_by(by))
         questions = scores[scores["segment"] == "prompt"] if "segment" in scores else scores.iloc[:0]
         if questions.empty:
             return cls(by_sample(tokens), {}, [Scored(layer) for layer in layers])
-        prompt, over, _ = layers_of(questions[questions["end"] > questions["start"]], segment="prompt")
+        prompt, over, _ = layers_of(questions[questions["end"] > questions["start"]], segment="prompt", by=by)
         prompts = {layer.name: replace(layer, threshold=None) for layer in over}
         names = {layer.name for layer in layers}
         layers += [replace(p, scores=p.scores.iloc[:0]) for name, p in prompts.items() if name not in names]
@@ -82,7 +82,7 @@ class Comparison:
 
 
 def _shared(answer: Layer, prompt: Layer | None) -> Scored:
-    scale = Scale.of(Scored(answer, prompt).finite)
+    scale = Scale.of(Scored(answer, prompt).finite, answer.scale.by if answer.scale else "value")
     return Scored(replace(answer, scale=scale), replace(prompt, scale=scale) if prompt else None)
 
 
@@ -97,8 +97,9 @@ def compare_view(
     max_samples: int = 6,
     order: Sequence[Any] | None = None,
     title: str | None = None,
+    by: By = "value",
     css: bool = True,
-) -> Markup:
+) -> Html:
     """Each answer once for every scorer, one below the other, coloured on that scorer's own scale.
 
     Where a scorer has scores for question tokens, the question is coloured too, above its answer.
@@ -110,17 +111,18 @@ def compare_view(
         max_samples: at most so many samples: spread evenly, or the first of `order`.
         order: sample ids in the order to show, such as by disagreement.
         title: a heading.
+        by: what colour goes by at first, for all scorers: "value", "rank" or "logarithm"; the reader chooses.
         css: bring the style sheet along.
 
     Raises:
-        UserError: for a table without answers, an unknown scorer or an unknown sample.
+        UserError: for a table without answers, an unknown scorer, sample or choice of colour.
     """
-    comparison, texts = Comparison.of(as_scores(scores), scorers), as_texts(samples)
+    comparison, texts, choices = Comparison.of(as_scores(scores), scorers, by), as_texts(samples), Choices()
     ids = spread(list(comparison.answers), max_samples) if order is None else list(order)[:max_samples]
     rows = []
     for sample in ids:
         question, answer = texts.get(comparison.sample(sample), ("", None))
-        rows.append((question, _blocks(comparison, sample, question or None, answer), f"sample {sample}"))
+        rows.append((question, _blocks(comparison, sample, question or None, answer, choices), f"sample {sample}"))
     rules = {s.answer.rule: None for s in comparison.scored if s.answer.threshold is not None}
     total = len(comparison.answers)
     notes = [
@@ -130,10 +132,13 @@ def compare_view(
         "Hover a token for its numbers.",
     ]
     notes = [note for note in notes if note]
-    return render("scores.compare", rows=rows, scored=comparison.scored, notes=notes, title=title, css=css)
+    parts = {"rows": rows, "scored": comparison.scored, "notes": notes, "title": title, "css": css}
+    return render("scores.compare", **parts, choices=BY, by=by, choices_css=choices.css(1))
 
 
-def _blocks(comparison: Comparison, sample: Any, question: str | None, answer: str | None) -> list[dict[str, Any]]:
+def _blocks(
+    comparison: Comparison, sample: Any, question: str | None, answer: str | None, choices: Choices
+) -> list[dict[str, Any]]:
     """The sample once for every scorer: name, highlighted question where it is scored, highlighted answer."""
     layers = [s.answer for s in comparison.scored]
     prompts = [s.prompt for s in comparison.scored if s.prompt]
@@ -141,7 +146,7 @@ def _blocks(comparison: Comparison, sample: Any, question: str | None, answer: s
 
     def row(tokens: pd.DataFrame, layer: Layer, every: list[Layer], text: str | None) -> Markup:
         beside = every if len(every) <= MOST_TITLES else [layer]
-        return scored_row(tokens, beside, beside.index(layer), text)
+        return scored_row(tokens, beside, beside.index(layer), text, choices)
 
     for scored in comparison.scored:
         prompt = None
@@ -198,14 +203,15 @@ def token_matrix(
     *,
     scorers: Sequence[str] | None = None,
     title: str | None = None,
+    by: By = "value",
     css: bool = True,
-) -> Markup:
+) -> Html:
     """One sample as a table: a row for each scorer on its own scale, a column for each token, question tokens first.
 
     Raises:
-        UserError: for a table without answers, an unknown scorer or an unknown sample.
+        UserError: for a table without answers, an unknown scorer, sample or choice of colour.
     """
-    comparison = Comparison.of(as_scores(scores), scorers)
+    comparison = Comparison.of(as_scores(scores), scorers, by)
     tokens = columns(comparison, comparison.sample(sample_id))
     questions = sum(c.segment == "question" for c in tokens)
     cut = ["wb-cut" if 0 < i == questions else "" for i in range(len(tokens))]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import UserError, unknown
-from workbench.view.html.scale import Scale
+from workbench.view.html.scale import By, Scale
 from workbench.view.html.text import value_of
 
 KEY = ["sample_id", "position"]
@@ -58,10 +58,16 @@ class Layer:
 
 
 def _layer(
-    name: str, scores: pd.Series, spans: pd.Series, threshold: float | None, alignment: Mapping[str, Any], scorer: str
+    name: str,
+    scores: pd.Series,
+    spans: pd.Series,
+    threshold: float | None,
+    alignment: Mapping[str, Any],
+    scorer: str,
+    by: By,
 ) -> Layer:
     finite = scores[np.isfinite(scores.to_numpy(dtype=float))]
-    scale, rule = Scale.of(finite.to_numpy(dtype=float)), ""
+    scale, rule = Scale.of(finite.to_numpy(dtype=float), by), ""
     if threshold is None and scale is not None and not scale.flat:
         labelled = int(spans.reindex(finite.index).eq(True).sum())
         threshold, rule = default_threshold(finite.to_numpy(dtype=float), labelled)
@@ -82,6 +88,7 @@ def layers_of(
     threshold: float | Mapping[str, float] | None = None,
     alignment: Mapping[str, Any] | None = None,
     segment: str = "answer",
+    by: By = "value",
 ) -> tuple[pd.DataFrame, list[Layer], int]:
     """A segment's tokens (index sample_id, position), a layer for each scorer's first and last step, the first's index.
 
@@ -111,7 +118,7 @@ def layers_of(
             shown = f"{name}, step {step}" if several else name
             values = part.set_index(KEY)["score"].astype(float)
             known = (alignment or {}).get(name, {}) if step == steps[-1] and many else {}  # it is of the last step
-            layers.append(_layer(shown, values, spans, limit, known, name))
+            layers.append(_layer(shown, values, spans, limit, known, name, by))
     return bool_spans(tokens), layers, first
 
 

@@ -19,6 +19,16 @@ STATIC = Path(__file__).parents[1] / "static"
 NO_FORMULAS = "tex2jax_ignore mathjax_ignore"  # classes: notebooks typeset "$300 to $400" as a formula elsewhere
 
 
+class Html(Markup):
+    """HTML that a notebook shows where it is the last value of a cell, or where `display` gets it."""
+
+    def _repr_html_(self) -> str:
+        return str.__str__(self)
+
+    def __repr__(self) -> str:
+        return f"<HTML of {len(self)} characters>"
+
+
 class Indented(Extension):
     """Lets templates be indented: a line break and the indentation after it are a space between words, else nothing."""
 
@@ -43,9 +53,9 @@ def titled(rows: Sequence[str]) -> Markup:
     return Markup("&#10;").join(map(_with_marks, rows))
 
 
-def style_sheet(name: str = "view") -> Markup:
+def style_sheet(name: str = "view") -> Html:
     """The style element of static/<name>.css."""
-    return Markup(f"<style>{(STATIC / f'{name}.css').read_text(encoding='utf-8')}</style>")
+    return Html(f"<style>{(STATIC / f'{name}.css').read_text(encoding='utf-8')}</style>")
 
 
 @cache
@@ -64,13 +74,13 @@ def _environment() -> Environment:
     return environment
 
 
-def render(name: str, /, **values: Any) -> Markup:
+def render(name: str, /, **values: Any) -> Html:
     """The HTML of a macro: `render("tables.cost", ...)` is `cost` in templates/tables.html.
 
     Strings are escaped; what is Markup already, such as the result of another `render`, stays as it is.
     """
     file, _, macro = name.partition(".")
-    return getattr(_environment().get_template(f"{file}.html").module, macro)(**values)
+    return Html(getattr(_environment().get_template(f"{file}.html").module, macro)(**values))
 
 
 def page(title: str, body: Markup, *, subtitle: str = "") -> str:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal, get_args
 
 import numpy as np
 from markupsafe import Markup
 
+from workbench.errors import unknown
 from workbench.view.html.render import render
 from workbench.view.html.text import number
 
 LEVELS = 12
 ORANGE, BLUE = "230,126,0", "31,111,220"
+DECADES = 3  # of a logarithmic scale, at most; what is below has no colour
+By = Literal["value", "rank", "logarithm"]
+BY: tuple[By, ...] = get_args(By)  # what colour goes by; the first is the default, of every scorer and view
+
+
+def check_by(by: str) -> By:
+    """`by` itself, if colour can go by it; else raises UserError."""
+    for known in BY:
+        if by == known:
+            return known
+    raise unknown("choice of colour", by, list(BY))
 
 
 def alpha(level: int) -> float:
@@ -31,17 +45,30 @@ def colour(level: int) -> str:
 class Scale:
     """The range of a scorer's numbers: 0..1 where all are in it, -m..m where some are negative, else min..max.
 
-    Where nearly all of them fill a tenth of an unsigned scale, a proportional one would show nothing: colour then goes
-    by rank, and the legend says so.
+    Colour goes by the value, unless the reader chooses another way:
+
+    - value: proportional, from `low` (or zero, where there are two hues) to `high`;
+    - rank: the share of the scores that are lower (of two hues: nearer to zero);
+    - logarithm: of the distance from zero, from `floor` to `high`.
+
+    Attributes:
+        low: the least number.
+        high: the greatest.
+        flat: whether all scores are equal, so that none is coloured.
+        quantiles: 101 quantiles of the scores, or with two hues of their distance from zero.
+        floor: where a logarithmic scale begins: the least distance from zero, at least `high` / 10^DECADES.
+        by: what colour goes by.
     """
 
     low: float
     high: float
     flat: bool = False
     quantiles: tuple[float, ...] = ()
+    floor: float = 0.0
+    by: By = "value"
 
     @classmethod
-    def of(cls, scores: np.ndarray) -> Scale | None:
+    def of(cls, scores: np.ndarray, by: By = "value") -> Scale | None:
         """The scale of finite `scores`; None where there are none."""
         if not len(scores):
             return None
@@ -51,10 +78,20 @@ class Scale:
             low, high = -max(-low, high), max(-low, high)
         elif high <= 1:
             low, high = 0.0, 1.0
-        marks = np.quantile(scores, np.linspace(0, 1, 101))
-        if low >= 0 and marks[90] - marks[10] < 0.1 * (high - low) and len(np.unique(scores)) > 2:
-            return cls(least, most, False, tuple(marks))
-        return cls(low, high, least == most)
+        return cls.between(low, high, scores, by)
+
+    @classmethod
+    def between(cls, low: float, high: float, scores: np.ndarray, by: By = "value") -> Scale:
+        """The scale of `scores`, with ends that are known."""
+        sizes = np.abs(scores)
+        above = sizes[sizes > 0]
+        floor = max(float(above.min()), high / 10**DECADES) if len(above) else high
+        quantiles = np.quantile(sizes if low < 0 else scores, np.linspace(0, 1, 101))
+        return cls(low, high, bool(scores.min() == scores.max()), tuple(quantiles.tolist()), floor, by)
+
+    def going_by(self, by: By) -> Scale:
+        """The same scale with colour by something else."""
+        return replace(self, by=by)
 
     @property
     def signed(self) -> bool:
@@ -63,12 +100,15 @@ class Scale:
 
     def place(self, score: float) -> float:
         """Strength of colour, 0..1, or -1..1 where two hues are used."""
-        if self.quantiles:
-            places = [np.searchsorted(self.quantiles, score, side=side) for side in ("left", "right")]
-            return float(np.clip(np.mean(places) / 100, 0, 1))
-        if self.signed:
-            return score / self.high
-        return (score - self.low) / ((self.high - self.low) or 1.0)
+        if self.by == "value":
+            return score / self.high if self.signed else (score - self.low) / ((self.high - self.low) or 1.0)
+        sign, size = (math.copysign(1, score), abs(score)) if self.signed else (1, score)
+        if self.by == "rank" and self.quantiles:
+            share = (bisect_left(self.quantiles, size) + bisect_right(self.quantiles, size)) / 200
+            return sign * min(1.0, share) if size or not self.signed else 0.0
+        if size <= self.floor or not 0 < self.floor < self.high:
+            return sign * float(size >= self.high > 0)
+        return sign * min(1.0, math.log(size / self.floor) / math.log(self.high / self.floor))
 
     def level(self, score: float) -> int:
         """Colour step of `score`, -LEVELS..LEVELS."""
@@ -77,8 +117,11 @@ class Scale:
         return round(LEVELS * self.place(score))
 
     def legend(self, threshold: float | None = None, low: str = "", high: str = "") -> Markup:
-        """The ramp as drawn, with its numbers (zero in the middle of two hues) and a tick at the threshold."""
-        ends = [self.low, 0.0, self.high] if self.signed else [self.low, self.high]
+        """The ramp as drawn, with its numbers (zero in the middle of two hues), what colour goes by, and a tick."""
+        least = self.floor if self.by == "logarithm" and not self.signed else self.low
+        ends = [self.low, 0.0, self.high] if self.signed else [least, self.high]
+        if self.by == "rank" and self.quantiles and not self.signed:  # ranks know nothing of a range around the scores
+            ends = [self.quantiles[0], self.quantiles[-1]]
         texts = [number(e, 0 if e == int(e) else 2) for e in ends]
         texts[0], texts[-1] = low + texts[0], texts[-1] + high
         ramps = []
@@ -87,4 +130,4 @@ class Scale:
             at = math.nan if threshold is None else self.place(threshold) - left
             style = f"width:{120 // (len(ends) - 1)}px;background-image:linear-gradient(90deg,{colours})"
             ramps.append({"style": style, "tick": 100 * at if 0 <= at <= right - left else None, "text": text})
-        return render("scores.legend", first=texts[0], ramps=ramps, by_rank=bool(self.quantiles))
+        return render("scores.legend", first=texts[0], ramps=ramps, by=self.by)

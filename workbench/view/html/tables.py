@@ -10,9 +10,11 @@ from markupsafe import Markup
 
 from workbench.errors import is_missing
 from workbench.view.html.definitions import Definitions
+from workbench.view.html.inputs import as_cost, as_metrics
 from workbench.view.html.line_chart import line_chart_svg
-from workbench.view.html.render import render, style_sheet
+from workbench.view.html.render import Html, render, style_sheet
 from workbench.view.html.text import NOT_AVAILABLE, label, large, number, value_of
+from workbench.view.run_source import RunSource
 
 # Metrics ------------------------------------------------------------------------------------------------------------
 
@@ -20,16 +22,22 @@ ANY_SET = ("truth_ratio", "fluency")  # higher is better on the forget set too
 
 
 def metrics_view(
-    metrics: Mapping[str, Any], definitions: Definitions | None = None, *, title: str | None = None, css: bool = True
-) -> Markup:
+    metrics: Mapping[str, Any] | RunSource | Sequence[Any],
+    definitions: Definitions | None = None,
+    *,
+    title: str | None = None,
+    css: bool = True,
+) -> Html:
     """Every metric of every probe set, before → after; "not available" where there is no value, with the reason below.
 
     Args:
-        metrics: `metrics.json`: phase -> probe set -> metric -> number or {"value": None, "reason": why}.
+        metrics: a run, what `probe` returned before and after, or the content of `metrics.json`: phase -> probe set ->
+            metric -> number or {"value": None, "reason": why}.
         definitions: metric -> its definition, as `view.html.definitions` gives them.
         title: a heading.
         css: include the style sheet.
     """
+    metrics = as_metrics(metrics)
     phases, known = [metrics.get(phase, {}) for phase in ("before", "after")], definitions or {}
     sets = list(dict.fromkeys(s for phase in phases for s in phase))
     names = list(dict.fromkeys(m for phase in phases for s in phase.values() for m in s))
@@ -177,8 +185,12 @@ def alignment_table(
 # Costs --------------------------------------------------------------------------------------------------------------
 
 
-def cost_table(cost: Mapping[str, Any], *, title: str | None = None, css: bool = True) -> Markup:
-    """Tokens, floating-point operations, seconds and calls by phase, and the peak memory where it was measured."""
+def cost_table(cost: Mapping[str, Any] | Any, *, title: str | None = None, css: bool = True) -> Html:
+    """Tokens, floating-point operations, seconds and calls by phase, and the peak memory where it was measured.
+
+    `cost` is the content of `cost.json`, a run's directory, or what `unlearn` returned.
+    """
+    cost = as_cost(cost)
     phases, total = cost.get("phases", {}), cost.get("total")
     rows = []
     for name, part in [*phases.items(), *([("total", total)] if total else [])]:

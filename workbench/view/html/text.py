@@ -64,6 +64,11 @@ def parts(text: str) -> str | list[str]:
     return out
 
 
+def plain_text(parts: str | list[str]) -> str:
+    """What `parts` made, as one text with its marks."""
+    return parts if isinstance(parts, str) else "".join(parts)
+
+
 def shortened(text: str, limit: int = 72) -> str:
     """At most `limit` characters, cut after a word where there is one, with an ellipsis for the rest."""
     if len(text) <= limit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import anywidget
 import pandas as pd
@@ -13,10 +13,15 @@ from markupsafe import Markup
 from workbench import evals
 from workbench.errors import UserError, printable
 from workbench.runs import attacks_of, read_answers
+from workbench.tasks import spread
 from workbench.view.html import (
+    By,
     Samples,
+    Scores,
     agreement_view,
     answers_view,
+    as_metrics,
+    as_probes,
     as_scores,
     attacks_view,
     change_view,
@@ -52,12 +57,13 @@ class CompareView(Linked):
     """The same text under several scorers with linked hover, and beside it how far the scorers agree.
 
     Args:
-        scores: a score table, or its file.
-        samples: a task, its samples, or sample id -> (question, answer).
+        scores: a score table or its file, or a run.
+        samples: a task, its samples, a table of them, a run, or sample id -> (question, answer).
         scorers: which, and in which order; by default all.
         order: sample ids in the order to show; by default those on which the scorers disagree most come first.
         max_samples: at most so many samples.
         measure: of agreement: "spearman", "kendall" or "top_k_overlap".
+        by: what colour goes by at first, for all scorers: "value", "rank" or "logarithm".
 
     Raises:
         UserError: a table without answers, or an unknown scorer, sample or measure.
@@ -65,13 +71,14 @@ class CompareView(Linked):
 
     def __init__(
         self,
-        scores: pd.DataFrame,
-        samples: Samples,
+        scores: Scores,
+        samples: Samples = None,
         *,
         scorers: Sequence[str] | None = None,
         order: Sequence[Any] | None = None,
         max_samples: int = 6,
         measure: str = "spearman",
+        by: By = "value",
     ) -> None:
         scores = as_scores(scores)
         chosen = scores if scorers is None else scores[scores["scorer"].isin(list(scorers))]
@@ -79,11 +86,20 @@ class CompareView(Linked):
         several = chosen["scorer"].nunique() > 1
         if order is None and several:
             order = evals.disagreement(chosen)["sample_id"].tolist()
-        body = compare_view(scores, samples, scorers=scorers, order=order, max_samples=max_samples, css=False)
+        shown: dict[str, Any] = {"scorers": scorers, "order": order, "max_samples": max_samples, "by": by}
+        body: Markup = compare_view(scores, samples, **shown, css=False)
+        self._shown = chosen, order, max_samples
         if several:
             agreement = evals.agreement(chosen)
             body += agreement_view(agreement, measure=measure, level="per_sample", title="Do they agree?", css=False)
         super().__init__(render("linked.beside", body=body), "wb-compare")
+
+    def to_frame(self) -> pd.DataFrame:
+        """What is shown, as a table: the score table's rows of the samples that are drawn, in their order."""
+        chosen, order, count = self._shown
+        ids = list(dict.fromkeys(chosen["sample_id"]))
+        ids = spread(ids, count) if order is None else list(order)[:count]
+        return pd.concat([chosen[chosen["sample_id"] == sample] for sample in ids], ignore_index=True)
 
     def __repr__(self) -> str:
         return printable(f"CompareView(scorers: {', '.join(self.names)})")
@@ -93,7 +109,8 @@ class BeforeAfter(Linked):
     """What a run did: answers with a word diff, each token's change in probability as colour, metrics with arrows.
 
     Args:
-        run: a run's directory, its path, a `Job` on it, or its probe table (phases "before" and "after").
+        run: a run's directory, its path, a `Job` on it, what `probe` returned before and after (a list of the two), or
+            a probe table (phases "before" and "after").
         tokens: its token table, where `run` is a table.
         metrics: phase -> probe set -> metric -> value, where `run` is a table.
         max_samples: at most so many answers of each probe set.
@@ -110,21 +127,25 @@ class BeforeAfter(Linked):
 
     def __init__(
         self,
-        run: RunSource | pd.DataFrame,
+        run: RunSource | pd.DataFrame | Sequence[Any],
         tokens: pd.DataFrame | None = None,
         metrics: Mapping[str, Any] | None = None,
         *,
         max_samples: int = 24,
     ) -> None:
-        probes, self._attacks = run if isinstance(run, pd.DataFrame) else None, Markup()
-        if not isinstance(run, pd.DataFrame):
-            directory = run_directory(run)
+        self._attacks, name = Markup(), "this run"
+        if isinstance(run, pd.DataFrame):
+            probes: pd.DataFrame | None = run
+        elif isinstance(run, list | tuple):
+            probes, tokens, metrics = as_probes(run), as_probes(run, "tokens.parquet"), as_metrics(run)
+        else:
+            directory = run_directory(cast(RunSource, run))
+            name = str(directory.path)
             probes, tokens = directory.table("probes.parquet"), directory.table("tokens.parquet")
             metrics = directory.json("metrics.json")
             if attacks := attacks_of(directory.path):
                 self._attacks = attacks_view(attacks, read_answers(directory.path / "attacks"), css=False)
         if probes is None or "after" not in set(probes["phase"]):
-            name = "this run" if isinstance(run, pd.DataFrame) else run_directory(run).path
             raise UserError(f"{name} has not been probed after its end yet")
         self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
         self._probes, self._tokens, self._metrics, self._most = probes, tokens, metrics, max_samples
@@ -138,12 +159,20 @@ class BeforeAfter(Linked):
             probes = probes[_named(probes).isin(kept)]
             tokens = None if tokens is None else tokens[_named(tokens).isin(kept)]
             note = render("linked.searched", count=len(kept), total=self.count, words=words.strip())
-        long = {"answers": note + answers_view(probes, max_samples=self._most, css=False)}
+        long: dict[str, Markup] = {"answers": note + answers_view(probes, max_samples=self._most, css=False)}
         if tokens is not None:
             long["tokens"] = note + _changes(probes, tokens, self._most)
-        short = {"metrics": metrics_view(self._metrics, definitions(), css=False)} if self._metrics else {}
+        short: dict[str, Markup] = {}
+        short |= {"metrics": metrics_view(self._metrics, definitions(), css=False)} if self._metrics else {}
         short |= {"attacks": self._attacks} if self._attacks else {}
         return render("linked.sections", long=long, short=short)
+
+    def to_frame(self) -> pd.DataFrame:
+        """What is shown, as a table: the rows of the probe table, before and after, that the search leaves."""
+        rows = self._probes
+        return (
+            rows[_named(rows).isin(_having(rows, self.search))].reset_index(drop=True) if self.search else rows.copy()
+        )
 
     @traitlets.observe("search")
     def _search(self, _: Any) -> None:

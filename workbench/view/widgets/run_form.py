@@ -17,7 +17,7 @@ from workbench.runs import Config, presets_of, settings_for
 from workbench.scorers import check_needs, scorer
 from workbench.tasks import TaskSpec, task
 from workbench.unlearning import Settings
-from workbench.view.html import render
+from workbench.view.html.render import render
 
 MAIN = ("steps", "batch_size", "lr", "alpha", "gamma", "train", "seed")
 DESCRIPTIONS = {n: f.description or "" for m in (Config, Settings) for n, f in m.model_fields.items()}

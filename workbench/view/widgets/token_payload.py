@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import UserError
+from workbench.errors import UserError, unknown
 from workbench.evals import disagreement
 from workbench.view.html import (
     LEVELS,
@@ -56,19 +56,37 @@ class Payload:
     index: list[tuple[Any, int]]
     tokens: list[str]
 
+    def scores_at(self, name: str, step: int) -> np.ndarray:
+        """(T,) scores of a scorer at its newest step up to `step`."""
+        row = 0
+        for layer in self.head["layers"]:
+            if layer["name"] == name:
+                return self.scores[row + _newest(layer, step)]
+            row += len(layer["steps"])
+        raise unknown("scorer", name, [layer["name"] for layer in self.head["layers"]])
+
     def at(self, step: int, token: int) -> tuple[dict[str, float | None], dict[str, int]]:
         """A token's score by each scorer at its newest step up to `step`, None where it has none; and those steps."""
         scores, steps, row = {}, {}, 0
         for layer in self.head["layers"]:
-            newest = max((i for i, s in enumerate(layer["steps"]) if s <= step), default=0)
+            newest = _newest(layer, step)
             scores[layer["name"]] = _finite(self.scores[row + newest, token])
             steps[layer["name"]] = layer["steps"][newest]
             row += len(layer["steps"])
         return scores, steps
 
 
+def _newest(layer: Mapping[str, Any], step: int) -> int:
+    """Which of a scorer's steps is shown at `step`: the newest up to it, or its first."""
+    return max((i for i, s in enumerate(layer["steps"]) if s <= step), default=0)
+
+
 def payload(
-    scores: pd.DataFrame, samples: Samples, tokens: pd.DataFrame | None = None, curve: Sequence[Mapping[str, Any]] = ()
+    scores: pd.DataFrame,
+    samples: Samples,
+    tokens: pd.DataFrame | None = None,
+    curve: Sequence[Mapping[str, Any]] = (),
+    phases: tuple[str, str] = ("before", "after"),
 ) -> Payload:
     """Everything a token view shows.
 
@@ -77,6 +95,7 @@ def payload(
         samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
         tokens: a run's token table; its forget set's rows, or all where it has none.
         curve: events of a run.
+        phases: what the two phases of `tokens` are called.
 
     Raises:
         UserError: no answer tokens.
@@ -88,6 +107,7 @@ def payload(
     table, place = _tokens(scores)
     layers, values = _layers(scores, place, len(table))
     head: dict[str, Any] = {"vocabulary": [], "curve": _curve(curve), "orders": _orders(scores)}
+    head["phases"] = list(phases)
     details = b""
     if tokens is not None and len(tokens):
         changed = _changed(tokens, table)
@@ -181,10 +201,10 @@ def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labe
     """
     scale = Scale.of(ordered)
     if scale is not None and layer["name"] == CHANGE:  # not the range of what is shown: .0006 would be painted full
-        scale = Scale(-1.0, 1.0, flat=bool(ordered[0] == ordered[-1]))
+        scale = Scale.between(-1.0, 1.0, ordered)
     layer |= {"scale": None, "threshold": None}
     if scale is not None:
-        layer["scale"] = {"low": scale.low, "high": scale.high, "flat": scale.flat, "quantiles": scale.quantiles}
+        layer["scale"] = {name: getattr(scale, name) for name in ("low", "high", "flat", "quantiles", "floor")}
     if scale is not None and not scale.flat and len(last):
         sign = -1 if layer["falls"] else 1
         layer["threshold"] = sign * default_threshold(sign * last, labelled)[0]

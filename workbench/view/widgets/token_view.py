@@ -6,30 +6,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anywidget
+import numpy as np
 import pandas as pd
 import traitlets
 
 from workbench.errors import UserError, printable, unknown
-from workbench.runs import RunDirectory
-from workbench.view.html import Samples, as_scores, as_texts, texts_of, token_view
+from workbench.view.html import (
+    BY,
+    By,
+    Samples,
+    Scores,
+    as_scores,
+    as_texts,
+    check_by,
+    plain_text,
+    texts_of_run,
+    token_view,
+)
 from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.static_twin import FEW, Twin, script, styles
 from workbench.view.widgets.token_payload import CHANGE, payload
 
 UNITS = ("token", "word")
 SCRIPTS = ("elements", "scores", "card", "text", "controls", "view")  # one module; each uses those before it
-
-
-def samples_of(run: RunDirectory) -> dict[Any, tuple[str, str]]:
-    """Question and answer of a run's forget samples; of those it probed, where its task is gone or another by now."""
-    try:
-        task = run.read_config().task.load(lambda line: None)
-        if run.config.get("data_sha256", task.fingerprint) != task.fingerprint:
-            raise UserError("the task has changed since the run")
-        return {s.id: (s.question, s.answer) for s in task.forget}
-    except (UserError, OSError):
-        probes = run.table("probes.parquet")
-        return {} if probes is None else texts_of(probes, "forget")
 
 
 class TokenView(Twin, anywidget.AnyWidget):
@@ -39,24 +38,29 @@ class TokenView(Twin, anywidget.AnyWidget):
     its static twin. A word is the text between spaces; its score is the mean of its tokens.
 
     Args:
-        scores: a score table or its file; answer tokens are shown, every scorer at every step it has.
-        samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
+        scores: a score table or its file, or a run; answer tokens are shown, every scorer at every step it has.
+        samples: a task, its samples, a table of them, a run, or sample id -> (question, answer); a missing one is
+            drawn from its tokens.
         tokens: a run's token table (`tokens.parquet`): adds the change in probability as a scorer, and to a token's
             card its probability, rank and the five most probable tokens before and after.
         curve: a run's events, drawn beside the step.
         scorer: the one shown first; the first of the table by default.
         threshold: tokens at or above it are selected; by default as many as are labelled, or the highest fifth.
+        phases: what the two phases of `tokens` are called in a token's card.
         title: a heading.
+        by: what colour goes by at first.
 
     Attributes:
         scorer: the scorer that is shown.
         step: the step of the run; a scorer without that step shows its newest one before it.
         threshold: of the scorer that is shown; None where it has none.
         unit: "token" or "word".
+        by: what colour goes by, for all scorers: "value", "rank" or "logarithm".
         sort: "order", "score", and where they are known "disagreement" (of the scorers), "damage" (probability lost).
         search: samples without this text are hidden.
-        selected: the token that was clicked or chosen by keyboard: sample_id, position, token, span, its scores and the
-            step that each is of, the newest up to `step`; empty where none is.
+        scores: the score table.
+        selected: the tokens that were clicked or chosen by keyboard (with Shift, several), each a dictionary:
+            sample_id, position, token, span, its scores and the step that each is of, the newest up to `step`.
 
     Raises:
         UserError: a table without answer tokens, or a scorer it does not have.
@@ -75,31 +79,35 @@ class TokenView(Twin, anywidget.AnyWidget):
     step = traitlets.Int(0).tag(sync=True)
     threshold = traitlets.Float(None, allow_none=True).tag(sync=True)
     unit = traitlets.Enum(UNITS, default_value="token").tag(sync=True)
+    by = traitlets.Enum(BY, default_value="value").tag(sync=True)
     sort = traitlets.Unicode("order").tag(sync=True)
     search = traitlets.Unicode("").tag(sync=True)
-    chosen = traitlets.Int(-1).tag(sync=True)
-    selected = traitlets.Dict()
+    chosen = traitlets.List(traitlets.Int()).tag(sync=True)
+    selected: traitlets.List[dict[str, Any]] = traitlets.List()
 
-    def __init__(self, scores: pd.DataFrame, samples: Samples, *, title: str | None = None, **more: Any) -> None:
-        super().__init__(title=title or "", **self._state(scores, samples, **more))
+    def __init__(
+        self, scores: Scores, samples: Samples = None, *, title: str | None = None, by: By = "value", **more: Any
+    ) -> None:
+        super().__init__(title=title or "", by=check_by(by), **self._state(scores, samples, **more))
         self._named("wb-token-view")
 
     def _state(
         self,
-        scores: pd.DataFrame,
-        samples: Samples,
+        scores: Scores,
+        samples: Samples = None,
         tokens: pd.DataFrame | None = None,
         curve: Sequence[Mapping[str, Any]] = (),
         scorer: str | None = None,
         threshold: float | None = None,
+        phases: tuple[str, str] = ("before", "after"),
     ) -> dict[str, Any]:
         """The traits that show a table."""
         scores, samples = as_scores(scores), as_texts(samples)
-        data = payload(scores, samples, tokens, curve)
+        data = payload(scores, samples, tokens, curve, phases)
         layers = {layer["name"]: layer for layer in data.head["layers"]}
         if scorer is not None and scorer not in layers:
             raise unknown("scorer", scorer, list(layers))
-        self._scores, self._samples, self._data = scores, samples, data
+        self.scores, self._samples, self._data = scores, samples, data
         first = layers[scorer or next(iter(layers))]
         return {
             "head": data.head,
@@ -109,10 +117,10 @@ class TokenView(Twin, anywidget.AnyWidget):
             "scorer": first["name"],
             "step": max(step for layer in layers.values() for step in layer["steps"]),
             "threshold": first["threshold"] if threshold is None else threshold,
-            "chosen": -1,
+            "chosen": [],
         }
 
-    def show(self, scores: pd.DataFrame, samples: Samples, **more: Any) -> None:
+    def show(self, scores: Scores, samples: Samples = None, **more: Any) -> None:
         """Show another table in the same place; arguments and errors as of the class, without `title`."""
         state = self._state(scores, samples, **more)
         with self.hold_sync():
@@ -136,39 +144,66 @@ class TokenView(Twin, anywidget.AnyWidget):
             raise UserError(f"{run.path} has recorded no scores yet; a run does at its first checkpoint and at its end")
         weights = [name for name in dict.fromkeys(scores["scorer"]) if name != "probability"]
         known = {"tokens": run.table("tokens.parquet"), "curve": run.events(), "scorer": next(iter(weights), None)}
-        return cls(scores, samples_of(run), **{**known, **more})
+        return cls(scores, texts_of_run(run), **{**known, **more})
 
     @traitlets.observe("chosen", "step", "scorer")
     def _select(self, _: Any) -> None:
-        if not 0 <= self.chosen < len(self._data.index):
-            self.selected = {}
-            return
-        sample, position = self._data.index[self.chosen]
-        scores, steps = self._data.at(self.step, self.chosen)
-        self.selected = {
+        self.selected = [self._token(token) for token in self.chosen if 0 <= token < len(self._data.index)]
+
+    def _token(self, token: int) -> dict[str, Any]:
+        sample, position = self._data.index[token]
+        scores, steps = self._data.at(self.step, token)
+        return {
             "sample_id": sample,
             "position": int(position),
-            "token": self._data.tokens[self.chosen],
-            "span": {"0": False, "1": True}.get(self.head["spans"][self.chosen]),
+            "token": self._data.tokens[token],
+            "span": {"0": False, "1": True}.get(self.head["spans"][token]),
             "scores": scores,
             "steps": steps,
         }
 
-    def select(self, sample_id: Any, position: int) -> None:
-        """Select a token, as a click does.
+    def select(self, sample_id: Any, position: int, *, add: bool = False) -> None:
+        """Select a token, as a click does; with `add`, beside those that are selected, as Shift and a click do.
 
         Raises:
             UserError: there is no such token.
         """
         try:
-            self.chosen = self._data.index.index((sample_id, position))
+            token = self._data.index.index((sample_id, position))
         except ValueError:
             raise UserError(f"no answer token at position {position} of sample '{sample_id}'") from None
+        self.chosen = [*self.chosen, token] if add and token not in self.chosen else [token]
+
+    def to_frame(self) -> pd.DataFrame:
+        """What is shown, as a table: a row a token (or word) of the samples that the search leaves, in their order.
+
+        Columns are `sample_id`, `position` (of a word, that of its first token), `token`, `span`, `score` (of the
+        scorer and step that are shown; NaN where it has none) and `selected` (by the threshold).
+        """
+        layer = next(each for each in self.head["layers"] if each["name"] == self.scorer)
+        rows = [(*key, text) for key, text in zip(self._data.index, self._data.tokens, strict=True)]
+        frame = pd.DataFrame(rows, columns=["sample_id", "position", "token"])
+        frame["span"] = pd.array([{"0": False, "1": True}.get(c) for c in self.head["spans"]], dtype="boolean")
+        frame["score"] = self._data.scores_at(self.scorer, self.step)
+        samples = {}
+        for sample in self.head["samples"]:
+            own = frame.iloc[sample["first"] : sample["first"] + len(sample["texts"])]
+            whole = f"{plain_text(sample['ask'])}\n{''.join(own['token'])}".lower()
+            if self.search.strip().lower() in whole:
+                begins = np.array([c == "1" for c in sample["words"]]) if self.unit == "word" else True
+                samples[sample["first"]] = own.assign(unit=np.cumsum(np.ones(len(own), int) * begins))
+        kept = pd.concat(samples) if samples else frame.iloc[:0].assign(unit=0)
+        whole_of = {"sample_id": "first", "position": "first", "token": "".join, "span": "max", "score": "mean"}
+        shown = kept.groupby([kept.index.get_level_values(0), "unit"]).agg(whole_of).reset_index(drop=True)
+        limit = np.nan if self.threshold is None else self.threshold
+        over = shown["score"] <= limit if layer["falls"] else shown["score"] >= limit
+        return shown.assign(selected=over)
 
     def to_html(self, *, max_samples: int = 24) -> str:
         """The static twin: the same text and scorers, a scorer's first and last step, as HTML without scripts."""
         scorer = None if self.scorer == CHANGE else self.scorer
-        return token_view(self._scores, self._samples, scorer=scorer, title=self.title or None, max_samples=max_samples)
+        more: dict[str, Any] = {"title": self.title or None, "max_samples": max_samples, "by": self.by}
+        return token_view(self.scores, self._samples, scorer=scorer, **more)
 
     def __repr__(self) -> str:
         names = ", ".join(layer["name"] for layer in self.head["layers"])

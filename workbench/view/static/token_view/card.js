@@ -59,8 +59,7 @@ class Card {
       { class: "wb-card-change" },
       el("div", {}, `probability ${number(before.probability)} → `, el("b", {}, number(after.probability)),
         ` · rank ${before.rank} → ${after.rank}`),
-      line("before", before.alternatives),
-      line("after", after.alternatives),
+      ...this.scores.head.phases.map((name, i) => line(name, [before, after][i].alternatives)),
     );
   }
 }

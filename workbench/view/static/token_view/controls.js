@@ -14,8 +14,10 @@ const legend = (scores, layer, threshold) => {
   const node = el("span", { class: "wb-leg" });
   if (!layer.scale) return node.append(`scores ${NOT_AVAILABLE}`), node;
   if (layer.scale.flat) return node.append(`all scores are equal (${number(layer.book[0])})`), node;
-  const { low, high, quantiles } = layer.scale;
-  const signed = low < 0;
+  const { high, quantiles, floor } = layer.scale;
+  const signed = layer.scale.low < 0;
+  const least = { rank: quantiles[0], logarithm: floor }[scores.by] ?? layer.scale.low;
+  const low = signed ? layer.scale.low : least;
   const palette = scores.head.palette;
   const colours = signed ? palette : palette.slice(scores.middle);
   const short = (x) => number(x, Number.isInteger(x) ? 0 : 2);
@@ -27,8 +29,8 @@ const legend = (scores, layer, threshold) => {
     tick.style.left = `${Math.max(0, Math.min(100, 100 * (signed ? (place + 1) / 2 : place)))}%`;
     bar.append(tick);
   }
-  node.append(el("span", {}, short(low)), bar, el("span", {}, short(high)));
-  if (quantiles.length) node.append(el("span", {}, "(colour by rank)"));
+  const most = scores.by === "rank" && !signed ? quantiles.at(-1) : high;
+  node.append(el("span", {}, short(low)), bar, el("span", {}, short(most)));
   return node;
 };
 

@@ -19,6 +19,7 @@ const drawn = (parts) =>
 const plainText = (parts) => (typeof parts === "string" ? parts : parts.join(""));
 
 const NOT_AVAILABLE = "not available";
+const BY = ["value", "rank", "logarithm"]; // what colour goes by
 
 /** A number for people, as `view.html.number` writes it. */
 const number = (value, digits = 2) => {

@@ -23,6 +23,7 @@ class Scores {
     this.codes = new Uint16Array(bytesOf(codes));
     this.details = details.byteLength ? new Uint16Array(bytesOf(details)) : null;
     this.layers = head.layers;
+    this.by = "value"; // what colour goes by, for all scorers: value, rank or logarithm
     this.middle = (head.palette.length - 1) / 2; // the step of the palette that has no colour
     const all = new Float32Array(bytesOf(books));
     let [row, first] = [0, 0];
@@ -111,18 +112,26 @@ class Scores {
     return Float32Array.from(sums, (sum, i) => sum / sizes[i]);
   }
 
-  /** Strength of colour, 0..1, or -1..1 where two hues are used. */
+  /** Strength of colour, 0..1, or -1..1 where two hues are used; as `Scale.place` of the static views. */
   place(layer, value) {
-    const { low, high, quantiles } = layer.scale;
-    if (quantiles.length) return Math.min(1, (bisect(quantiles, value) + bisect(quantiles, value, true)) / 200);
-    return low < 0 ? value / high : (value - low) / (high - low || 1);
+    const { low, high, quantiles, floor } = layer.scale;
+    const signed = low < 0;
+    if (this.by === "value") return signed ? value / high : (value - low) / (high - low || 1);
+    const sign = signed ? Math.sign(value) : 1;
+    const size = signed ? Math.abs(value) : value;
+    if (this.by === "rank") return sign * Math.min(1, (bisect(quantiles, size) + bisect(quantiles, size, true)) / 200);
+    if (size <= floor || !(floor > 0 && floor < high)) return sign * (size >= high && high > 0 ? 1 : 0);
+    return sign * Math.min(1, Math.log(size / floor) / Math.log(high / floor));
   }
 
   /** The score at a place of the scale, as the threshold's slider needs it. */
   at(layer, place) {
-    const { low, high, quantiles } = layer.scale;
-    if (quantiles.length) return quantiles[Math.round(place * (quantiles.length - 1))];
-    return low < 0 ? place * high : low + place * (high - low);
+    const { low, high, quantiles, floor } = layer.scale;
+    const signed = low < 0;
+    if (this.by === "value") return signed ? place * high : low + place * (high - low);
+    const [sign, size] = signed ? [Math.sign(place), Math.abs(place)] : [1, place];
+    if (this.by === "rank") return sign * quantiles[Math.round(size * (quantiles.length - 1))];
+    return size ? sign * floor * (high / floor) ** size : Math.max(0, low);
   }
 
   /** Which colour of the palette a score has. */

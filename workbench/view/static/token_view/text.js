@@ -3,11 +3,12 @@
 class Text {
   constructor(scores, on) {
     this.scores = scores;
-    this.on = on; // {hover(token, mark), leave(), choose(token)}
+    this.on = on; // {hover(token, mark), leave(), choose(tokens)}
     this.current = -1;
-    this.chosen = -1;
+    this.chosen = [];
     this.marks = new Array(scores.count);
-    this.box = el("div", { class: "wb-text", tabindex: "0", role: "listbox", "aria-label": "tokens; arrow keys move" });
+    this.box = el("div", { class: "wb-text", tabindex: "0", role: "listbox",
+      "aria-multiselectable": "true", "aria-label": "tokens; arrow keys move" });
     this.rows = scores.head.samples.map((sample, i) => this.row(sample, i));
     this.box.append(...this.rows.map((row) => row.node));
     this.watcher = new IntersectionObserver((seen) => this.seen(seen), { root: this.box, rootMargin: "300px 0px" });
@@ -59,7 +60,7 @@ class Text {
   paint(state) {
     this.state = state;
     this.values = this.scores.values(state.layer, state.step, state.unit);
-    this.key = `${state.layer.name}\n${state.step}\n${state.unit}\n${state.threshold}\n${this.chosen}`;
+    this.key = [state.layer.name, state.step, state.unit, state.threshold, this.scores.by, ...this.chosen].join("\n");
     for (const row of this.rows) if (row.near && !row.node.hidden) this.paintRow(row);
   }
 
@@ -81,7 +82,7 @@ class Text {
       }
       let name = this.scores.selects(layer, value, threshold) ? `${mark.wbBase} wb-on` : mark.wbBase;
       if (Number.isNaN(value)) name += " wb-na";
-      if (token === this.chosen) name += " wb-chosen";
+      if (this.chosen.includes(token)) name += " wb-chosen";
       if (mark.className !== name) mark.className = name;
     }
     row.painted = this.key;
@@ -102,13 +103,20 @@ class Text {
     return shown;
   }
 
-  choose(token) {
-    const rows = [this.chosen, token].map((each) => this.rows.findLast((row) => row.sample.first <= each));
-    if (this.chosen >= 0) this.marks[this.chosen]?.setAttribute("aria-selected", "false");
-    this.chosen = token;
+  choose(tokens) {
+    const rows = [...this.chosen, ...tokens].map((each) => this.rows.findLast((row) => row.sample.first <= each));
+    for (const token of this.chosen) this.marks[token]?.setAttribute("aria-selected", "false");
+    this.chosen = tokens;
     for (const row of rows) if (row) row.painted = "";
     this.paint(this.state);
-    if (token >= 0) this.marks[token]?.setAttribute("aria-selected", "true");
+    for (const token of tokens) this.marks[token]?.setAttribute("aria-selected", "true");
+  }
+
+  /** What is chosen after a token was clicked: that token alone or, with a key held, it beside the others. */
+  toggled(token, add) {
+    const others = add ? this.chosen.filter((each) => each !== token) : [];
+    const off = this.chosen.includes(token) && (add || this.chosen.length === 1);
+    return off ? others : [...others, token];
   }
 
   /** Move the keyboard's place. */
@@ -159,8 +167,10 @@ class Text {
     this.box.addEventListener("blur", () => this.on.leave());
     this.box.addEventListener("click", (event) => {
       const mark = tokenAt(event);
-      if (mark && getSelection().isCollapsed) this.on.choose(mark.wbToken === this.chosen ? -1 : mark.wbToken);
+      const add = event.ctrlKey || event.metaKey || event.shiftKey;
+      if (mark && (add || getSelection().isCollapsed)) this.on.choose(this.toggled(mark.wbToken, add));
     });
+    this.box.addEventListener("mousedown", (event) => event.shiftKey && event.preventDefault()); // marks no text
     const moves = {
       ArrowRight: [1, "token"], ArrowLeft: [-1, "token"], ArrowDown: [1, "row"], ArrowUp: [-1, "row"],
       PageDown: [1, "page"], PageUp: [-1, "page"], End: [1, "end"], Home: [-1, "end"],
@@ -171,10 +181,10 @@ class Text {
         const token = this.neighbour(...moves[event.key]);
         if (token !== undefined && token >= 0) this.go(token);
       } else if ((event.key === "Enter" || event.key === " ") && this.current >= 0) {
-        this.on.choose(this.current === this.chosen ? -1 : this.current);
+        this.on.choose(this.toggled(this.current, event.shiftKey));
       } else if (event.key === "Escape") {
         this.on.leave();
-        this.on.choose(-1);
+        this.on.choose([]);
       } else return;
       event.preventDefault();
     });

@@ -10,13 +10,13 @@ class View {
     this.text = new Text(this.scores, {
       hover: (token, mark) => this.card.show(token, mark, model.get("step")),
       leave: () => this.card.hide(),
-      choose: (token) => this.set("chosen", token),
+      choose: (tokens) => this.set("chosen", tokens),
     });
     this.text.box.setAttribute("aria-describedby", this.card.node.id);
     this.save = throttled(() => model.save_changes(), 80);
     this.build();
     this.release = guardKeys(root);
-    const traits = ["scorer", "step", "threshold", "unit", "sort", "search", "chosen"];
+    const traits = ["scorer", "step", "threshold", "unit", "by", "sort", "search", "chosen"];
     this.listeners = traits.map((name) => [`change:${name}`, () => this.update(name)]);
     for (const [name, call] of this.listeners) model.on(name, call);
     this.update(this.foreign() ? "scorer" : "all");
@@ -46,10 +46,12 @@ class View {
       this.thresholds.set(layer.name, threshold);
       this.set("threshold", threshold);
     });
+    this.by = choice(BY.map((by) => [by, by]), model.get("by"), (by) => this.set("by", by));
     this.limit = el("b");
     this.summary = el("span", { class: "wb-last" });
     const threshold = el("span", { class: "wb-control" }, "threshold ", this.slider, this.limit);
-    const bar = el("div", { class: "wb-bar" }, labelled("scorer", this.scorer), this.legend, threshold, this.summary);
+    const bar = el("div", { class: "wb-bar" }, labelled("scorer", this.scorer), this.legend,
+      labelled("colour by", this.by), threshold, this.summary);
     this.unit = choice([["token", "tokens"], ["word", "words"]], model.get("unit"), (unit) => this.set("unit", unit));
     const sorts = [["order", "table order"], ["score", "score"]];
     for (const name of Object.keys(scores.head.orders)) sorts.push([name, name]);
@@ -63,7 +65,7 @@ class View {
     const head = model.get("title") ? [el("p", { class: "wb-title" }, model.get("title"))] : [];
     const spans = scores.spans.includes(1) ? "Dotted line above: labelled span. " : "";
     const foot = el("div", { class: "wb-foot" }, `Underlined: selected by the threshold. ${spans}Hover a token, or move ` +
-      "with the arrow keys, for its numbers; click or Enter selects it.");
+      "with the arrow keys, for its numbers; click or Enter selects it, with Shift beside others.");
     this.root.append(...head, bar, ...(scores.head.samples.length > 1 ? [tools] : []), this.text.box);
     if (scores.steps.length > 1) {
       this.replay = new Replay(scores, (step) => this.set("step", step));
@@ -79,6 +81,7 @@ class View {
   update(what) {
     const { model, scores } = this;
     const layer = this.layer();
+    this.by.value = scores.by = model.get("by");
     if (what === "scorer") { // each scorer has a threshold of its own
       const own = this.thresholds.get(layer.name) ?? layer.threshold;
       if (own !== model.get("threshold")) return this.set("threshold", own), this.update("all");
@@ -90,7 +93,9 @@ class View {
     this.sort.value = model.get("sort");
     if (this.search.value !== model.get("search")) this.search.value = model.get("search");
     if (["all", "sort", "search", "scorer", "step"].includes(what)) this.arrange(layer, state.step);
-    this.text.chosen === model.get("chosen") ? this.text.paint(state) : ((this.text.state = state), this.text.choose(model.get("chosen")));
+    const chosen = model.get("chosen");
+    if (String(this.text.chosen) === String(chosen)) this.text.paint(state);
+    else (this.text.state = state), this.text.choose(chosen);
     this.legend.replaceChildren(legend(scores, layer, state.threshold));
     const usable = layer.scale !== null && !layer.scale.flat;
     this.slider.disabled = !usable;

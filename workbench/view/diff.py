@@ -1,0 +1,58 @@
+"""Two models on one text: what one of them expects more than the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.evals import difference
+from workbench.models import LanguageModel
+from workbench.view.html import By
+from workbench.view.see import Model, as_model, as_samples
+from workbench.view.widgets.diff_view import DiffView
+
+
+def _names(a: LanguageModel, b: LanguageModel) -> tuple[str, str]:
+    """Short names of two models, which differ."""
+    first, second = (Path(lm.name).name or lm.name for lm in (a, b))
+    return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
+
+
+def diff(
+    a: Model,
+    b: Model,
+    text: Any = None,
+    *,
+    question: str | None = None,
+    answer: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    by: By = "value",
+    title: str | None = None,
+) -> DiffView:
+    """Each token's log p under `b` minus that under `a`: `wb.diff("bio-retain", "bio-full", "Zeno lives in Bergen.")`.
+
+    Orange: `b` expects the token more; blue: `a` does. Pointing at a token shows both probabilities and what else each
+    model expected there. Where the two cut the text into other tokens, the view is of words, and says so: a word's
+    log p is the sum over its tokens.
+
+    Args:
+        a: a model: the name of an embedded one, a directory, a hub name, a run, or a loaded model.
+        b: another.
+        text: a text, or rows in any form, as `wb.see` takes them; of any length.
+        question: in place of `text`: what the models are asked;
+        answer: and the answer, whose tokens are compared.
+        columns: key -> column, where the rows' columns do not tell by their names.
+        by: what colour goes by at first: "value", "rank" or "logarithm".
+        title: a heading; by default it names the models.
+
+    Raises:
+        UserError: no text, or something that is no model.
+    """
+    samples = as_samples(text, question, answer, columns)
+    first, second = as_model(a), as_model(b)
+    names = _names(first, second)
+    both = difference(first, second, samples)
+    words = " Of words: the models cut the text into different tokens." if both.by_words else ""
+    title = title or f"{names[1]} compared with {names[0]}.{words}"
+    return DiffView(both, samples, names, title=title, by=by)

@@ -1,0 +1,62 @@
+"""Two models on one text, as a token view in two hues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from workbench.errors import printable
+from workbench.evals import Difference
+from workbench.tasks import Sample
+from workbench.view.html import By, number, token_view
+from workbench.view.widgets.token_payload import CHANGE
+from workbench.view.widgets.token_view import TokenView
+
+
+class DiffView(TokenView):
+    """Tokens coloured by log p of a second model minus that of a first; a token's card has both models' alternatives.
+
+    Args:
+        both: the two models' log-probabilities.
+        samples: what was compared.
+        names: of the two models.
+        by: what colour goes by at first.
+        title: a heading.
+
+    Attributes:
+        by_words: whether rows are words, since the two models cut the text into different tokens.
+    """
+
+    def __init__(
+        self, both: Difference, samples: Sequence[Sample], names: tuple[str, str], *, by: By = "value", title: str = ""
+    ) -> None:
+        self.names, self.by_words, self._both = names, both.by_words, both.tokens
+        scores = both.scores(names)
+        more: dict[str, Any] = {"tokens": both.tokens, "phases": names, "title": title, "by": by}
+        super().__init__(scores, samples, **more)
+        self.unit = "word" if both.by_words else "token"
+
+    def to_html(self, *, max_samples: int = 24) -> str:
+        """The static twin: the same text, with both models' alternatives in the title of each token."""
+        scorer = None if self.scorer == CHANGE else self.scorer
+        more: dict[str, Any] = {"title": self.title or None, "max_samples": max_samples, "by": self.by}
+        return token_view(self.scores, self._samples, scorer=scorer, notes=_notes(self._both, self.names), **more)
+
+    def __repr__(self) -> str:
+        unit = "words" if self.by_words else "tokens"
+        return printable(f"DiffView({self.names[1]} minus {self.names[0]}; {len(self.head['spans'])} {unit})")
+
+
+def _notes(tokens: pd.DataFrame, names: tuple[str, str]) -> dict[tuple[Any, int], list[str]]:
+    """For each token, a line a model: its most probable tokens there."""
+    notes: dict[tuple[Any, int], list[str]] = {}
+    for phase, name in zip(("before", "after"), names, strict=True):
+        part = tokens[tokens["phase"] == phase]
+        for sample, position, text in zip(part["sample_id"], part["position"], part["alternatives"], strict=True):
+            pairs = json.loads(text) if isinstance(text, str) and text else []
+            line = f"{name}: " + " ".join(f"“{token}” {number(float(p))}" for token, p in pairs)
+            notes.setdefault((sample, position), []).append(line)
+    return notes
