@@ -14,6 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from workbench.view.charts.still import show_stills
 from workbench.view.html import (
     BLUE,
     MEASURES,
@@ -30,6 +31,8 @@ from workbench.view.html import (
     value_of,
 )
 from workbench.view.html import LEVELS as STEPS
+
+show_stills()
 
 GREY, FAINT, ABSENT, INK = "#7d8590", "rgba(125,133,144,.28)", "rgba(125,133,144,.14)", "#1f2328"
 INKS = ("#e67e00", "#3b82dd")

@@ -112,6 +112,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         )
         self._fill()
         self._open()
+        self.redraw_twin()
 
     def _fill(self) -> None:
         """Draw the list; the open answer stays open if the filters leave it."""
@@ -200,6 +201,7 @@ class ErrorBrowser(Twin, widgets.VBox):
             self._fill()
             if index == self._opened:
                 self.tags.value, self.note.value = self.rows.loc[index, ["tags", "note"]]
+            self.redraw_twin()
 
     def _save(self) -> str:
         if self._opened is None:

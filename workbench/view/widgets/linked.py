@@ -39,6 +39,7 @@ from workbench.view.widgets.static_twin import Twin, script, styles
 class Linked(Twin, anywidget.AnyWidget):
     """A static view whose tokens are linked and whose parts can be chosen; it needs no kernel once it is shown."""
 
+    twin_shows = ("html",)
     _esm = script("keys", "linked")
     _css = styles("view", "linked")
     html = traitlets.Unicode().tag(sync=True)

@@ -203,9 +203,11 @@ class RunPanel(Twin, widgets.VBox):
         self.results.value = "" if going else results_html(run)
         self.buttons["Stop"].disabled = not going or (job.path / STOP).exists()
         self.buttons["Resume"].disabled = going or status["status"] == "finished"
-        if self._last_status not in ("", status["status"]):
+        before, self._last_status = self._last_status, status["status"]
+        if before not in ("", status["status"]):
             self.refresh()
-        self._last_status = status["status"]
+        if before != status["status"]:
+            self.redraw_twin()
 
     def to_html(self) -> str:
         """The static twin: the run that is shown and its configuration; without a run, the form's configuration."""

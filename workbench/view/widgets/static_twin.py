@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
-from workbench.view.html import NO_FORMULAS, STATIC
+from IPython.display import display, update_display
+from markupsafe import Markup
 
+from workbench.view.html import NO_FORMULAS, STATIC, render
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+LIVE = "wb-live"  # class of a widget that runs
 FEW = {"max_samples": 12}  # answers in the copy that a saved notebook keeps of a long view
 
 
@@ -21,18 +27,48 @@ def script(*names: str) -> str:
 
 
 class Twin:
-    """Mixed into a widget: puts its static twin into the notebook, shown where no widget can run."""
+    """Mixed into a widget, before its own base: displaying it leaves two outputs in the notebook, one of which is seen.
+
+    The first is the static twin, the second the widget. Where the widget runs, the twin is hidden; where it cannot
+    (no kernel and no saved state, a page made by nbconvert, GitHub), there is nothing in its place, and the twin is
+    seen. Both by CSS that travels with the twin, `static/twin.css`, so that no script is needed. One output with both
+    would not do: JupyterLab takes the widget of a notebook it trusts, and then finds no model.
+
+    A widget gives `to_html(...)`, calls `_named(...)` when it is built, and names in `twin_shows` what its twin
+    depends on; where that is no trait, it calls `redraw_twin()`.
+    """
 
     twin_of: Mapping[str, Any] = {}  # arguments of `to_html` for the copy that a saved notebook keeps
+    twin_shows: Sequence[str] = ()  # traits that, when they change, change the twin
+    _displayed: tuple[str, ...] = ()  # ids of the twins in notebooks
 
     def _named(self, *classes: str) -> None:
-        """Give the widget's element these classes, and those by which no formula is looked for in its texts."""
-        for name in (*classes, *NO_FORMULAS.split()):
+        """Give the widget's element these classes, one by which the twin knows it, and those that allow no formulas."""
+        for name in (*classes, LIVE, *NO_FORMULAS.split()):
             self.add_class(name)  # type: ignore[attr-defined]
+        if self.twin_shows:
+            self.observe(lambda _: self.redraw_twin(), list(self.twin_shows))  # type: ignore[attr-defined]
+
+    def _twin(self) -> dict[str, str]:
+        html = render("twin.still", html=Markup(self.to_html(**self.twin_of)))  # type: ignore[attr-defined]
+        return {"text/plain": repr(self), "text/html": str(html)}
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The widget; where none can run (an untrusted or exported notebook) its twin, else a line of text."""
+        """The widget, its twin and a line of text in one, for whoever asks for an object's formats (marimo)."""
         bundle = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        twin = self.to_html(**self.twin_of)  # type: ignore[attr-defined]
-        return {**(data or {}), "text/plain": repr(self), "text/html": twin}, metadata
+        return {**(data or {}), **self._twin()}, metadata
+
+    def _ipython_display_(self) -> None:
+        """Display the twin, and then the widget."""
+        bundle = super()._repr_mimebundle_()  # type: ignore[misc]
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        self._displayed += (uuid4().hex,)
+        display(self._twin(), raw=True, display_id=self._displayed[-1])
+        # Nothing in other formats: where the widget is not drawn, the twin above says it all.
+        display({VIEW: data[VIEW], "text/html": ""}, metadata=metadata, raw=True)
+
+    def redraw_twin(self) -> None:
+        """Draw the twin anew in every place where the widget was displayed; from any thread."""
+        for place in self._displayed:
+            update_display(self._twin(), raw=True, display_id=place)

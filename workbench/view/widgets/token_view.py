@@ -67,6 +67,7 @@ class TokenView(Twin, anywidget.AnyWidget):
     """
 
     twin_of = FEW
+    twin_shows = ("scorer", "title")
     _esm = script("keys", *(f"token_view/{name}" for name in SCRIPTS))
     _css = styles("view", "token_view")
 
@@ -126,6 +127,7 @@ class TokenView(Twin, anywidget.AnyWidget):
         with self.hold_sync():
             for name, value in state.items():
                 setattr(self, name, value)
+        self.redraw_twin()
 
     @classmethod
     def of_run(cls, run: RunSource, **more: Any) -> TokenView:
