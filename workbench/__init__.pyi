@@ -25,5 +25,6 @@ from .view.report import run_report as run_report
 from .view.widgets.error_browser import ErrorBrowser as ErrorBrowser
 from .view.widgets.linked import BeforeAfter as BeforeAfter
 from .view.widgets.linked import CompareView as CompareView
+from .view.widgets.playground import Playground as Playground
 from .view.widgets.run_panel import RunPanel as RunPanel
 from .view.widgets.token_view import TokenView as TokenView

@@ -95,6 +95,11 @@ def truth_ratios(
     return ratios
 
 
+def token_table(lm: LanguageModel, samples: list[Sample], batch_size: int = 64) -> pd.DataFrame:
+    """The token table of the samples' own answers, without `run`, `phase` and `probe_set`."""
+    return _teacher_forced(lm, [encode(lm, s) for s in samples], batch_size, Phase())[2]
+
+
 @torch.no_grad()
 def _teacher_forced(
     lm: LanguageModel, encodings: list[Encoding], batch_size: int, cost: Phase
@@ -111,7 +116,7 @@ def _teacher_forced(
         for name, tensor in zip(names, (stats.logp, stats.rank, stats.entropy), strict=True):
             for index, part in zip(indices, split(tensor, stats), strict=True):
                 values[name][index] = part
-        words = _alternatives(lm, stats)
+        words = alternatives_of(lm, stats)
         ends = np.cumsum(stats.counts.cpu().numpy())
         for index, end, count in zip(indices, ends, stats.counts.tolist(), strict=True):
             tops[index] = words[end - count : end]
@@ -122,7 +127,7 @@ def _teacher_forced(
     return values["logp"], values["rank"], table
 
 
-def _alternatives(lm: LanguageModel, stats: TokenStats) -> list[str]:
+def alternatives_of(lm: LanguageModel, stats: TokenStats) -> list[str]:
     """For each token, JSON `[[text, probability], ...]` of the most probable tokens; none where that is not known."""
     assert stats.top_ids is not None
     assert stats.top_logp is not None
