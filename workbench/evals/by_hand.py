@@ -1,4 +1,4 @@
-"""One text that a person types: its token scores and what the model expected instead, from one pass where that is all."""
+"""One text that a person types: its token scores, and what the model expected instead, from one pass where it can."""
 
 from __future__ import annotations
 

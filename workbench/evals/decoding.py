@@ -12,13 +12,12 @@ import torch
 
 from workbench.models import LanguageModel
 
-
 _locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _guard = threading.Lock()
 
 
 def exclusive(lm: LanguageModel) -> Any:
-    """The lock of a model's module, for what changes the module for a while: a widget's thread may use it beside a cell.
+    """The lock of a model's module, for what changes it for a while: a widget's thread may use it beside a cell.
 
     Whoever holds one must not wait for another's.
     """

@@ -32,7 +32,7 @@ class Reply:
 
 @contextlib.contextmanager
 def interruptible(lm: LanguageModel, stopped: Callable[[], bool]) -> Iterator[None]:
-    """Within it, this thread's passes through the model raise `Stopped` at their next layer once `stopped()` is true."""
+    """Within it, this thread's passes through the model raise `Stopped` at a layer once `stopped()` is true."""
     own = threading.get_ident()
 
     def look(*_: object) -> None:

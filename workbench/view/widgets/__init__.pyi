@@ -1,3 +1,4 @@
+from .chat import Chat as Chat
 from .error_browser import ErrorBrowser as ErrorBrowser
 from .linked import BeforeAfter as BeforeAfter
 from .linked import CompareView as CompareView

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import ipywidgets as widgets
 import pandas as pd
 import traitlets
@@ -18,51 +17,18 @@ import traitlets
 from workbench.errors import UserError, printable, unknown
 from workbench.evals import Scored, offered, score_typed, streamed
 from workbench.files import parse_json
-from workbench.models import UNPREDICTED, LanguageModel, encode
+from workbench.models import UNPREDICTED, encode
 from workbench.scorers import check_reference, load_scorer
 from workbench.tasks import Sample
 from workbench.view.html import number, parts, render, shortened, style_sheet
-from workbench.view.model_source import ModelSource, model_of, run_of
+from workbench.view.model_source import ModelSource, described, model_of, run_of
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
-from workbench.view.widgets.static_twin import Twin, script, styles
+from workbench.view.widgets.static_twin import Twin
 from workbench.view.widgets.token_view import UNITS, TokenView
+from workbench.view.widgets.typing_box import EMPTY, EVERY, PAUSES, NextTokens, TypingBox, whole
 from workbench.view.widgets.worker import Worker
 
-PAUSES = (10, 150)  # milliseconds without a key before a text is sent, at least and at most
-SHARE = 0.3  # of the time that the last text took
-EVERY = 0.1  # seconds between two looks at an answer that streams
-STYLES = ("view", "token_view", "by_hand")
-EMPTY = pd.DataFrame(
-    {"sample_id": ["typed"], "position": 0, "token": "", "start": 0, "end": 0, "segment": "answer", "span": None}
-    | {"scorer": "surprisal", "step": 0, "score": math.nan}
-)
-
-
-class TypingBox(anywidget.AnyWidget):
-    """Boxes, choices and buttons; `typed` counts the texts that were sent, `shown` is the newest one with its scores."""
-
-    _esm = script("token_view/elements", "by_hand/typing")
-    _css = styles(*STYLES)
-    about = traitlets.Unicode().tag(sync=True)
-    question = traitlets.Unicode("").tag(sync=True)
-    answer = traitlets.Unicode("").tag(sync=True)
-    scorers = traitlets.List().tag(sync=True)
-    scorer = traitlets.Unicode().tag(sync=True)
-    unit = traitlets.Enum(UNITS, default_value="token").tag(sync=True)
-    typed = traitlets.Int(0).tag(sync=True)
-    shown = traitlets.Int(0).tag(sync=True)
-    pause = traitlets.Int(PAUSES[0]).tag(sync=True)
-    problem = traitlets.Unicode("").tag(sync=True)
-    note = traitlets.Unicode("").tag(sync=True)
-    reply = traitlets.Dict().tag(sync=True)
-
-
-class NextTokens(anywidget.AnyWidget):
-    """What the model expected at one place of the text; each alternative is a button that puts it there."""
-
-    _esm = script("token_view/elements", "by_hand/next_tokens")
-    _css = styles(*STYLES)
-    place = traitlets.Dict().tag(sync=True)
+SHARE = 0.3  # of the time that a text took: so long a pause is waited for before the next is sent
 
 
 class Playground(Twin, widgets.VBox):
@@ -295,15 +261,3 @@ class Playground(Twin, widgets.VBox):
 
     def __repr__(self) -> str:
         return printable(f"Playground({self.lm.name}, {self.scorer}: {shortened(self.answer or self.question)!r})")
-
-
-def described(lm: LanguageModel) -> str:
-    """What a model is and takes, in a line."""
-    size = sum(p.numel() for p in lm.module.parameters())
-    memory = sum(p.numel() * p.element_size() for p in lm.module.parameters())
-    return f"{lm.name}: {size / 1e6:,.1f} M parameters, {memory / 1e6:,.0f} MB, {lm.precision} on {lm.device}"
-
-
-def whole(text: str) -> str:
-    """A text as a tokenizer takes it: a lone surrogate, as a browser may send one, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
