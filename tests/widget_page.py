@@ -34,6 +34,7 @@ window.model = {
   },
   on: (name, call) => (heard[name] ??= []).push(call),
   off: (name, call) => (heard[name] = (heard[name] ?? []).filter((c) => c !== call)),
+  send: (content) => (window.sent ??= []).push(content),
   save_changes: () => (window.saved = (window.saved ?? 0) + 1),
 };
 window.began = performance.now();

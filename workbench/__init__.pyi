@@ -25,8 +25,10 @@ from .view.diff import diff as diff
 from .view.html.highlight import token_view as token_view
 from .view.report import run_report as run_report
 from .view.see import see as see
+from .view.widgets.chat import Chat as Chat
 from .view.widgets.error_browser import ErrorBrowser as ErrorBrowser
 from .view.widgets.linked import BeforeAfter as BeforeAfter
 from .view.widgets.linked import CompareView as CompareView
+from .view.widgets.playground import Playground as Playground
 from .view.widgets.run_panel import RunPanel as RunPanel
 from .view.widgets.token_view import TokenView as TokenView

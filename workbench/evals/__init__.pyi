@@ -5,9 +5,14 @@ from .alignment import label as label
 from .answers import token_table as token_table
 from .difference import Difference as Difference
 from .difference import difference as difference
+from .by_hand import Scored as Scored
+from .by_hand import chance as chance
+from .by_hand import offered as offered
+from .by_hand import score_typed as score_typed
 from .faithfulness import RUN as RUN
 from .faithfulness import faithfulness as faithfulness
 from .faithfulness import faithfulness_by_unlearning as faithfulness_by_unlearning
+from .generation import sampled as sampled
 from .lm_eval import check_tasks as check_tasks
 from .lm_eval import general as general
 from .metrics import metric as metric
@@ -23,6 +28,10 @@ from .relearning import taught as taught
 from .spec import Answer as Answer
 from .spec import MetricSpec as MetricSpec
 from .spec import convention_options as convention_options
+from .streaming import Reply as Reply
+from .streaming import Stopped as Stopped
+from .streaming import interruptible as interruptible
+from .streaming import streamed as streamed
 from .suites import run_suite as run_suite
 from .suites import suite_names as suite_names
 from .summaries import summary as summary

@@ -144,13 +144,18 @@ def _continuations(lm: LanguageModel, samples: list[Sample], how: _How) -> list[
             texts = lm.tokenizer.batch_decode(until(generated, ends), skip_special_tokens=True)
         for index, text, known in zip(indices, texts, finite, strict=True):
             own = (end_text,) if end_text and end_text not in samples[index].answer else ()
-            for stop in how.stops + own:
-                text = text.partition(stop)[0]
-            text = text.strip().removeprefix(prompts[index][1].strip()).strip()
+            text = cleaned(text, how.stops + own, prompts[index][1])
             so_far = texts_of[index]
             texts_of[index] = [*so_far, text] if known and so_far is not None else None
         how.progress(how.what, min(start + at_once, len(jobs)), len(jobs))
     return texts_of
+
+
+def cleaned(text: str, stops: tuple[str, ...], left: str) -> str:
+    """A generated text up to where one of `stops` begins, without what it repeats of its prompt (`left`)."""
+    for stop in stops:
+        text = text.partition(stop)[0]
+    return text.strip().removeprefix(left.strip()).strip()
 
 
 def _prompt(lm: LanguageModel, sample: Sample, opening: str) -> tuple[list[int], str]:

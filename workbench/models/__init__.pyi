@@ -51,6 +51,8 @@ from .sharding import collected as collected
 from .sharding import shard as shard
 from .sharding import split_like as split_like
 from .sharding import whole_weights as whole_weights
+from .sharing import memory_of as memory_of
+from .sharing import share_weights as share_weights
 from .smollm2 import get_smollm2 as get_smollm2
 from .token_stats import TokenStats as TokenStats
 from .token_stats import token_stats as token_stats

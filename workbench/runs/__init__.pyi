@@ -15,6 +15,7 @@ from .interrupts import heed as heed
 from .interrupts import remembered as remembered
 from .interrupts import uninterrupted as uninterrupted
 from .jobs import Job as Job
+from .loading import load_original as load_original
 from .loading import load_result as load_result
 from .lock import STOP as STOP
 from .lock import job_of as job_of

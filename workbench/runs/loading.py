@@ -76,6 +76,17 @@ def load_for(config: Config) -> LanguageModel:
     return load(config.model, device=device, precision=config.precision, **style)
 
 
+def load_original(run: RunDirectory) -> LanguageModel:
+    """The model that a run began with, as the run loaded it.
+
+    Raises:
+        UserError: it cannot be loaded, or a relative path leads nowhere from here.
+    """
+    config = run.read_config()
+    with located(config):
+        return load_for(config)
+
+
 def load_result(run: RunDirectory, **style: str | None) -> LanguageModel:
     """The model that a run left, in the run's number format; with LoRA the original model with the run's adapter.
 

@@ -10,6 +10,7 @@ from .attribution_notes import notes_view as notes_view
 from .before_after import answer_lines as answer_lines
 from .before_after import answers_view as answers_view
 from .before_after import change_view as change_view
+from .before_after import changed_answer as changed_answer
 from .before_after import changes as changes
 from .before_after import word_diff as word_diff
 from .compare import Comparison as Comparison

@@ -65,6 +65,11 @@ def _changed_row(tokens: pd.DataFrame, answer: str | None) -> Markup:
     return Markup("".join(out))
 
 
+def changed_answer(tokens: pd.DataFrame, answer: str) -> Markup:
+    """One answer's tokens coloured by their change in probability; `tokens` has the phases "before" and "after"."""
+    return _changed_row(bool_spans(changes(tokens)), answer)
+
+
 def _alternatives(text: Any) -> list[str]:
     pairs = json.loads(text) if isinstance(text, str) and text else []
     return ["now: " + " ".join(f"“{token}” {number(float(p))}" for token, p in pairs)] if pairs else []

@@ -1,0 +1,102 @@
+"""One answer token by token, for whoever watches it come; and passes that another thread can stop."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from workbench.errors import NOT_FINITE, UserError
+from workbench.evals.decoding import Noise, exclusive, until
+from workbench.evals.generation import cleaned
+from workbench.models import LanguageModel, encode, end_of_turn
+from workbench.tasks import Sample
+
+NEXT_QUESTION = ("\nQuestion:",)  # what a model with plain prompts may write after its answer
+
+
+class Stopped(BaseException):
+    """Somebody has stopped this thread's work. No `Exception`, so that nothing takes it for an error of the model."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer as far as it is: its text, and how it ended: "end", "length", or "" while it goes on."""
+
+    text: str
+    ended: str = ""
+
+
+@contextlib.contextmanager
+def interruptible(lm: LanguageModel, stopped: Callable[[], bool]) -> Iterator[None]:
+    """Within it, this thread's passes through the model raise `Stopped` at a layer once `stopped()` is true."""
+    own = threading.get_ident()
+
+    def look(*_: object) -> None:
+        if threading.get_ident() == own and stopped():
+            raise Stopped
+
+    decoder = lm.module.get_decoder()
+    lists = [each for each in decoder.modules() if isinstance(each, torch.nn.ModuleList)]
+    hooks = [part.register_forward_pre_hook(look) for part in (decoder, *(layer for each in lists for layer in each))]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def streamed(
+    lm: LanguageModel,
+    sample: Sample,
+    max_new_tokens: int,
+    *,
+    temperature: float | None = None,
+    seed: int = 0,
+) -> Iterator[Reply]:
+    """The answer to a sample's question, after each of its tokens; the last one has `ended`.
+
+    Without a temperature it is `greedy`'s text; with one it is drawn as by `sampled`, one try. Between two tokens the
+    model is free for others. With plain prompts it ends before a next question.
+
+    Raises:
+        UserError: the question does not fit the model's context, or leaves no room for an answer; the model's logits
+            are not finite.
+    """
+    encoding = encode(lm, sample, answer=False)
+    room = min(max_new_tokens, lm.context - len(encoding.ids))
+    if room < 1:
+        raise UserError(f"the question fills the context of {lm.name}, {lm.context} tokens; begin a new chat")
+    ends, end_text = end_of_turn(lm)
+    stops = (NEXT_QUESTION if lm.prompt == "plain" else ()) + ((end_text,) if end_text else ())
+    noise = None if temperature is None else Noise(lm.device, temperature, [f"{seed} 0 {sample.id}"], [1])
+    tokens: list[int] = []
+    for token in _tokens(lm, encoding.ids, noise):
+        tokens.append(token)
+        text = lm.tokenizer.batch_decode(until(torch.tensor([tokens]), ends), skip_special_tokens=True)[0]
+        done = token in ends or any(stop in text for stop in stops)
+        ended = "end" if done else "length" if len(tokens) == room else ""
+        # A character of several tokens is shown once it is whole.
+        yield Reply(cleaned(text if ended else text.rstrip("\ufffd"), stops, encoding.left), ended)
+        if ended:
+            return
+
+
+def _tokens(lm: LanguageModel, ids: list[int], noise: Noise | None) -> Iterator[int]:
+    """New tokens one after the other, each the most probable (or drawn, with `noise`), without an end."""
+    whole = torch.tensor([ids], device=lm.device)
+    cache, new = None, whole
+    while True:
+        with exclusive(lm), torch.no_grad(), lm.autocast():
+            out = lm.module(input_ids=new, attention_mask=torch.ones_like(whole), past_key_values=cache, use_cache=True)
+        cache = getattr(out, "past_key_values", None)
+        logits = out.logits[:, -1].float()
+        if not bool(logits.sum().isfinite()):
+            raise UserError(f"{NOT_FINITE} ({lm.name}): it can answer nothing")
+        token = (logits if noise is None else noise(logits)).argmax(-1, keepdim=True)
+        whole = torch.cat([whole, token], dim=1)
+        new = token if cache is not None else whole
+        yield int(token)

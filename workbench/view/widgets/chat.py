@@ -1,0 +1,304 @@
+"""The chat: one question to two or three models, their answers side by side while they come."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+from markupsafe import Markup
+
+from workbench.errors import UserError, printable
+from workbench.evals import Stopped, interruptible, offered, sampled
+from workbench.files import write_text
+from workbench.tasks import Sample
+from workbench.view.html import Scale, page, parts, render, style_sheet
+from workbench.view.model_source import ModelSource, described, run_of, several
+from workbench.view.widgets.chat_box import LEGEND, ChatBox
+from workbench.view.widgets.chat_history import FILE, ChatHistory
+from workbench.view.widgets.chat_turn import (
+    CHANGE,
+    DIFFERENCES,
+    Compared,
+    Turn,
+    answer_scores,
+    answered,
+    compare,
+    record_of,
+    records_html,
+    side_by_side,
+    turn_html,
+)
+from workbench.view.widgets.shortcut_guard import ShortcutGuard
+from workbench.view.widgets.static_twin import FEW, Twin
+from workbench.view.widgets.token_payload import CHANGE as CHANGE_SCORER
+from workbench.view.widgets.token_view import TokenView
+from workbench.view.widgets.typing_box import EMPTY, whole
+from workbench.view.widgets.worker import Worker
+
+MORE = 10  # samples that a click draws
+EARLIER = 20  # turns of the history that are shown
+
+
+class Chat(Twin, widgets.VBox):
+    """Ask two or three models the same by hand: answers side by side as they come, what differs, samples, heatmaps.
+
+    Answers are greedy; `more` draws samples. The kernel stays free meanwhile. What was asked is kept with the run, in
+    `chat.jsonl`.
+
+    Args:
+        models: a run alone, for its model before and after; or two or three of runs (for the models that they left),
+            names, directories and loaded models, the one before first.
+        history: the file that keeps what was asked; by default `chat.jsonl` of the last run that is given.
+        max_new_tokens: of an answer, at most.
+        scorers: further scorers of an answer's heatmap; they need nothing but a text and a model.
+
+    Attributes:
+        models: the loaded models.
+        labels: their names.
+        turns: those of this chat.
+        view: the heatmap of the answer that is open.
+        history: what is kept; `history.earlier` and `history.own` are its records.
+
+    Raises:
+        UserError: one model, or more than three; one that cannot be loaded; an unknown scorer.
+    """
+
+    twin_of = FEW
+
+    def __init__(
+        self,
+        *models: ModelSource,
+        history: Path | str | None = None,
+        max_new_tokens: int = 64,
+        scorers: tuple[str, ...] = (),
+    ) -> None:
+        runs = [run for run in map(run_of, models) if run is not None]
+        if history is None and runs:
+            history = runs[-1].path / FILE
+        self.models, self.labels = several(models)
+        for name in scorers:
+            if name not in offered(reference=False):
+                raise UserError(
+                    f"scorer '{name}' needs more than a text; choose of {', '.join(offered(reference=False))}"
+                )
+        self.scorers, self.max_new_tokens = tuple(scorers), max_new_tokens
+        self.turns: list[Turn] = []
+        self.name = ""  # of this chat in the history
+        self.history = ChatHistory(None if history is None else Path(history).absolute())
+        self._worker = Worker(lambda line: setattr(self.box, "problem", line))
+        about = [
+            described(lm, self.models[:i], label)
+            for i, (lm, label) in enumerate(zip(self.models, self.labels, strict=True))
+        ]
+        self.box = ChatBox(about=about, labels=[parts(label) for label in self.labels], legend=LEGEND[DIFFERENCES])
+        self.view = TokenView(EMPTY, {})
+        self.view.layout.display = "none"
+        super().__init__([ShortcutGuard(), self.box, self.view])
+        self._named("wb-chat", "wb-by-hand", "wb-guarded")
+        self.box.problem = self.history.problem
+        self.box.note = (
+            f"kept in {self.history.path}" if self.history.path else "kept here only: no run, no history file"
+        )
+        self._before()
+        self.box.on_msg(self._heard)
+        self.box.observe(lambda _: self._draw(), ["mode", "needle"])
+
+    # What can be asked --------------------------------------------------------------------------------------------
+
+    def ask(self, question: str, *, another_turn: bool = False) -> None:
+        """Ask all models; their answers stream in the background.
+
+        Args:
+            question: the question.
+            another_turn: with the turns before it; otherwise a new chat begins.
+
+        Raises:
+            UserError: there is no question.
+        """
+        if not (question := whole(question).strip()):
+            raise UserError("type a question")
+        self._do("answering", lambda stopped: self._ask(question, another_turn, stopped))
+
+    def more(self, count: int = MORE, *, temperature: float | None = None, seed: int | None = None) -> None:
+        """Draw more answers to the last question from each model.
+
+        Args:
+            count: so many from each.
+            temperature: of the draws; None for the one in the box.
+            seed: of the first ten; each further ten have the next one. None for the one in the box.
+
+        Raises:
+            UserError: nothing was asked yet, or the temperature is not above 0.
+        """
+        temperature = self.box.temperature if temperature is None else temperature
+        seed = self.box.seed if seed is None else seed
+        if not self.turns:
+            raise UserError("ask something first")
+        if not 0 < temperature <= 100:
+            raise UserError(f"the temperature must be above 0 and at most 100, not {temperature}")
+        turn = self.turns[-1]
+        self._do("sampling", lambda stopped: self._sample(turn, count, temperature, seed, stopped))
+
+    def heatmap(self, turn: int, model: int, which: int = -1) -> None:
+        """Show the heatmap of an answer, by its places; `which` is one of the samples, or -1 for the answer itself.
+
+        Raises:
+            UserError: there is no such answer.
+        """
+        try:
+            text = self.turns[turn].text(model, which)
+        except IndexError:
+            raise UserError(f"there is no answer {which} of model {model} in turn {turn}") from None
+        if not text:
+            raise UserError("the answer is empty, so it has no heatmap")
+        self._do("scoring", lambda stopped: self._color(self.turns[turn], model, which, stopped))
+
+    def stop(self) -> None:
+        """Stop what goes on; answers are kept as far as they have come."""
+        self._worker.stop()
+
+    def wait(self, seconds: float = 60.0) -> bool:
+        """Wait until all answers are there; False where that takes longer."""
+        return self._worker.wait(seconds)
+
+    def close(self) -> None:
+        """Stop the work in the background."""
+        self._worker.close()
+        super().close()
+
+    def _do(self, what: str, job: Callable[[Callable[[], bool]], None]) -> None:
+        def work(stopped: Callable[[], bool]) -> None:
+            try:
+                job(stopped)
+            finally:
+                self.box.busy, self.box.live = "", {}
+
+        self.box.problem, self.box.busy = "", what
+        self._worker.submit(work)
+
+    # In the thread ------------------------------------------------------------------------------------------------
+
+    def _ask(self, question: str, another_turn: bool, stopped: Callable[[], bool]) -> None:
+        turns = self.turns if another_turn else []
+        histories = [tuple((t.question, t.replies[i].text) for t in turns) for i in range(len(self.models))]
+        samples = [Sample("chat", question, "", history=history) for history in histories]
+        replies = side_by_side(self.models, samples, self.max_new_tokens, self._flow, stopped)
+        if self._worker.closed:
+            return
+        compared: list[Compared | None] = [None] * len(replies)
+        try:
+            for i, (sample, reply) in enumerate(zip(samples, replies, strict=True)):
+                compared[i] = compare(self.models, i, answered(sample, reply.text), stopped)
+        except Stopped:
+            pass
+        if not turns:
+            self.name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        self.turns = [*turns, Turn(samples, replies, compared, [[] for _ in replies])]
+        with self.box.hold_sync():
+            self._draw()
+            self._before()
+            self.box.asked += 1
+            self.box.turns = len(self.turns)
+        limits = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "max_new_tokens": self.max_new_tokens}
+        self.history.append(record_of(self.turns[-1], self.labels, self.name, len(turns), **limits))
+
+    def _flow(self, question: str, texts: list[str]) -> None:
+        self.box.live = {"question": parts(question), "texts": list(map(parts, texts))}
+
+    def _sample(self, turn: Turn, count: int, temperature: float, seed: int, stopped: Callable[[], bool]) -> None:
+        index = self.turns.index(turn)
+        for i, lm in enumerate(self.models):
+            self.box.busy = f"sampling {self.labels[i]}"
+            used = seed + len(turn.drawn[i]) // MORE
+            with interruptible(lm, stopped):
+                texts = sampled(
+                    lm, [turn.samples[i]], count, self.max_new_tokens, tries=count, temperature=temperature, seed=used
+                )[0]
+            if texts is None:
+                raise UserError(f"{self.labels[i]} has given numbers that are not finite; nothing can be drawn from it")
+            turn.drawn[i] += texts
+            self._draw()
+            what = {"temperature": temperature, "seed": used, "texts": texts}
+            self.history.append({"kind": "samples", "chat": self.name, "turn": index, "model": self.labels[i]} | what)
+
+    def _color(self, turn: Turn, model: int, which: int, stopped: Callable[[], bool]) -> None:
+        text = turn.text(model, which)
+        sample = answered(turn.samples[model], text)
+        compared = (turn.compared[model] if which < 0 else None) or compare(self.models, model, sample, stopped)
+        assert compared is not None
+        scores = answer_scores(self.models, self.labels, model, sample, compared, self.scorers, stopped)
+        if stopped():
+            return
+        about = "answer" if which < 0 else f"sample {which + 1}"
+        more = {"tokens": compared.tokens, "scorer": CHANGE_SCORER} if compared.both else {}
+        with self.view.hold_sync():
+            self.view.title = f"{self.labels[model]}, {about}"
+            self.view.show(scores, {sample.id: (turn.question, text)}, **more)
+            self.view.layout.display = ""
+
+    # What is shown ------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        legend = LEGEND[self.box.mode]
+        with self.box.hold_sync():
+            self.box.html, self.box.legend = str(self._turns_html(live=True)), legend
+
+    def _turns_html(self, *, live: bool) -> Markup:
+        turns = enumerate(self.turns)
+        return Markup().join(
+            turn_html(turn, self.labels, self.box.mode, self.box.needle, i, live=live) for i, turn in turns
+        )
+
+    def _before(self) -> None:
+        """Draw what was asked before this chat."""
+        own = [record for record in self.history.own if record["chat"] != self.name]
+        self.box.earlier = str(records_html([*self.history.earlier, *own], EARLIER))
+
+    def _heard(self, _: Any, message: dict[str, Any], __: Any) -> None:
+        calls: dict[str, Callable[[], Any]] = {
+            "ask": lambda: self.ask(message["question"], another_turn=bool(message.get("another_turn"))),
+            "more": self.more,
+            "open": lambda: self.heatmap(*map(int, message["place"])),
+            "stop": self.stop,
+            "jsonl": self.export_jsonl,
+            "html": self.export_html,
+        }
+        try:
+            path = calls[message["do"]]()
+            self.box.note = f"written: {path}" if path else self.box.note
+        except UserError as error:
+            self.box.problem = str(error)
+
+    def _place(self, name: str) -> Path:
+        folder = self.history.path.parent if self.history.path else Path()
+        return (folder if folder.is_dir() else Path()) / name
+
+    def export_jsonl(self, path: Path | str | None = None) -> Path:
+        """What was asked here as JSONL, one record a line; `chat-export.jsonl` beside the history by default."""
+        return self.history.export(Path(path or self._place("chat-export.jsonl")))
+
+    def export_html(self, path: Path | str | None = None) -> Path:
+        """The same as a page of its own, and what was asked before; `chat-export.html` by default."""
+        path = Path(path or self._place("chat-export.html"))
+        write_text(path, page("Chat", self._body(Markup(self.box.earlier)), subtitle=" · ".join(self.labels)))
+        return path
+
+    def to_html(self, *, max_samples: int = EARLIER) -> str:
+        """The static twin: the turns of this chat, and the heatmap that is open."""
+        view = "" if self.view.layout.display == "none" else self.view.to_html(max_samples=max_samples)
+        return style_sheet() + style_sheet("by_hand") + self._body(Markup()) + view
+
+    def _body(self, earlier: Markup) -> Markup:
+        scale = Scale(-1.0, 1.0).legend(None, "lost ", " gained") if self.box.mode == CHANGE else Markup()
+        legend = Markup("{} {}").format(scale, LEGEND[self.box.mode]) if self.turns else "Nothing was asked yet."
+        about, problem = self.box.about, self.box.problem
+        turns = self._turns_html(live=False)
+        return render("by_hand.chat", about=about, turns=turns, earlier=earlier, legend=legend, problem=problem)
+
+    def __repr__(self) -> str:
+        last = f": {self.turns[-1].question}" if self.turns else ""
+        return printable(f"Chat({', '.join(self.labels)}{last})")

@@ -1,0 +1,207 @@
+"""One turn of a chat: a question, each model's answer, what each makes of the other's, and samples."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from workbench.evals import Reply, chance, interruptible, score_typed, streamed, token_table
+from workbench.models import LanguageModel
+from workbench.tasks import Sample
+from workbench.view.html import changed_answer, number, render, visible, word_diff
+from workbench.view.widgets.chat_history import Record
+from workbench.view.widgets.typing_box import EVERY
+
+DIFFERENCES, CHANGE = "words that differ", "change in probability"
+MODES = (DIFFERENCES, CHANGE)
+ENDS = {"end": "", "length": "cut: as many tokens as it may have", "stopped": "stopped"}
+
+
+@dataclass
+class Compared:
+    """One answer's token table under the first model ("before") and a later one ("after").
+
+    Attributes:
+        tokens: both phases; one only where the two models have different tokenizers.
+        chances: the typical probability of its tokens under its own model and under the other.
+        other: the other model's place.
+    """
+
+    tokens: pd.DataFrame
+    chances: tuple[float, float]
+    other: int
+
+    @property
+    def both(self) -> bool:
+        """Whether the change of each token is known."""
+        return self.tokens["phase"].nunique() == 2
+
+
+@dataclass
+class Turn:
+    """A question and what the models answered, by their places.
+
+    Attributes:
+        samples: what each was asked: the question, and its own turns before.
+        replies: the answers.
+        compared: of each answer; None where it was not compared, since it is empty or was stopped.
+        drawn: further answers of each, drawn at a temperature.
+    """
+
+    samples: list[Sample]
+    replies: list[Reply]
+    compared: list[Compared | None]
+    drawn: list[list[str]] = field(default_factory=list)
+
+    @property
+    def question(self) -> str:
+        """What was asked."""
+        return self.samples[0].question
+
+    def text(self, model: int, which: int) -> str:
+        """An answer: the model's own where `which` is -1, else one of those that were drawn."""
+        return self.replies[model].text if which < 0 else self.drawn[model][which]
+
+
+def side_by_side(
+    models: list[LanguageModel],
+    samples: list[Sample],
+    max_new_tokens: int,
+    show: Callable[[str, list[str]], None],
+    stopped: Callable[[], bool],
+) -> list[Reply]:
+    """The answers, the models taking turns a token each: two at once would only fight over the same cores.
+
+    `show` is called with the question and the texts so far, a few times a second.
+    """
+    streams = [streamed(lm, sample, max_new_tokens) for lm, sample in zip(models, samples, strict=True)]
+    replies, going, shown = [Reply("")] * len(streams), set(range(len(streams))), 0.0
+    while going and not stopped():
+        for i in sorted(going):
+            replies[i] = next(streams[i])
+            if replies[i].ended:
+                going.remove(i)
+        if time.monotonic() - shown > EVERY:
+            shown = time.monotonic()
+            show(samples[0].question, [reply.text for reply in replies])
+    return [reply if reply.ended else Reply(reply.text, "stopped") for reply in replies]
+
+
+def compare(models: list[LanguageModel], place: int, sample: Sample, stopped: Callable[[], bool]) -> Compared | None:
+    """A model's answer under itself and under another: the first, or for the first's own answer the last."""
+    if not sample.answer:
+        return None
+    other = 0 if place else len(models) - 1
+    tables = {}
+    for each in (place, other):
+        with interruptible(models[each], stopped):
+            tables[each] = token_table(models[each], [sample]).assign(probe_set="chat")
+    own, theirs = tables[place], tables[other]
+    phases = {place: "before" if place == 0 else "after", other: "before" if place else "after"}
+    key = ["position", "start", "end", "token_id"]
+    same = own[key].equals(theirs[key])
+    parts = [table.assign(phase=phases[each]) for each, table in tables.items() if same or each == place]
+    return Compared(pd.concat(parts, ignore_index=True), (chance(own), chance(theirs)), other)
+
+
+def answer_scores(
+    models: list[LanguageModel],
+    labels: list[str],
+    place: int,
+    sample: Sample,
+    compared: Compared,
+    scorers: tuple[str, ...],
+    stopped: Callable[[], bool],
+) -> pd.DataFrame:
+    """An answer's score table: its surprisal under the models it was compared by, and further scorers of its own."""
+    of_phase = {"before": min(place, compared.other), "after": max(place, compared.other)}
+    parts = [
+        rows.assign(scorer=f"surprisal, {labels[of_phase[phase]]}", score=-rows["logp"], step=0, task="")
+        for phase, rows in sorted(compared.tokens.groupby("phase"), key=lambda each: of_phase[each[0]])
+    ]
+    parts += [score_typed(models[place], sample, name, stopped=stopped).scores for name in scorers]
+    return pd.concat(parts, ignore_index=True)[list(parts[-1]) if scorers else list(parts[0])]
+
+
+def contains(text: str, needle: str) -> bool:
+    """Whether a text has these words, in any letter case and with any white space."""
+    return " ".join(needle.casefold().split()) in " ".join(text.casefold().split())
+
+
+# As HTML ------------------------------------------------------------------------------------------------------------
+
+
+def turn_html(turn: Turn, labels: list[str], mode: str, needle: str, index: int, *, live: bool) -> Markup:
+    """A turn: the answers side by side; with `live`, buttons that open their heatmaps."""
+    texts = [reply.text for reply in turn.replies]
+    columns = []
+    for place, (body, compared) in enumerate(zip(marked(texts), turn.compared, strict=True)):
+        if mode == CHANGE and compared is not None and compared.both:
+            body = changed_answer(compared.tokens, texts[place])
+        notes = [ENDS[turn.replies[place].ended]]
+        if compared is not None:
+            own, theirs = (number(each) for each in compared.chances)
+            notes.append(f"its tokens' typical probability: {own} here, {theirs} under {labels[compared.other]}")
+            notes += [] if compared.both else ["no change of each token: the two models have different tokenizers"]
+        drawn = turn.drawn[place]
+        columns.append(
+            {
+                "label": labels[place], "body": body, "notes": [note for note in notes if note], "place": place,
+                "has": contains(texts[place], needle) if needle.strip() else None,
+                "drawn": [(text, bool(needle.strip()) and contains(text, needle)) for text in drawn],
+            }
+        )  # fmt: skip
+    return render(
+        "by_hand.turn", question=turn.question, columns=columns, needle=needle.strip(), index=index, live=live
+    )
+
+
+def marked(texts: list[str]) -> list[Markup]:
+    """Texts with the words that are not in the first one, and in the first those that are not in the last."""
+    if len(texts) < 2:
+        return [visible(text) for text in texts]
+    return [word_diff(texts[0], texts[-1])[0], *(word_diff(texts[0], text)[1] for text in texts[1:])]
+
+
+def records_html(records: list[Record], most: int) -> Markup:
+    """The last turns of a history, with what was drawn counted only."""
+    turns = [record for record in records if record["kind"] == "turn"]
+    drawn: dict[Any, int] = {}
+    for record in records:
+        if record["kind"] == "samples":
+            key = (record["chat"], record["turn"], record["model"])
+            drawn[key] = drawn.get(key, 0) + len(record["texts"])
+    rows = []
+    for turn in turns[-most:]:
+        names = [answer["model"] for answer in turn["answers"]]
+        bodies = marked([answer["text"] for answer in turn["answers"]])
+        counts = [drawn.get((turn["chat"], turn["turn"], name), 0) for name in names]
+        rows.append((turn["question"], turn["turn"], list(zip(names, bodies, counts, strict=True))))
+    return render("by_hand.records", rows=rows, total=len(turns))
+
+
+def record_of(turn: Turn, labels: list[str], chat: str, index: int, **more: Any) -> Record:
+    """A turn as its line in the history."""
+    answers: list[Record] = []
+    for place, (label, reply) in enumerate(zip(labels, turn.replies, strict=True)):
+        answer: Record = {"model": label, "text": reply.text, "ended": reply.ended}
+        if (compared := turn.compared[place]) is not None:
+            chances = dict(zip((label, labels[compared.other]), map(_finite, compared.chances), strict=True))
+            answer["token_probability"] = chances
+        answers.append(answer)
+    return {"kind": "turn", "chat": chat, "turn": index, "question": turn.question, "answers": answers, **more}
+
+
+def answered(sample: Sample, text: str) -> Sample:
+    """What was asked, with an answer to it."""
+    return replace(sample, answer=text)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
