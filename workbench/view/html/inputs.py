@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.errors import UserError
-from workbench.scorers import read_scores
+from workbench.scorers import checked_scores, read_scores
 from workbench.tasks import Sample, Task
 
 Samples = Mapping[Any, Any] | Iterable[Sample] | Task
@@ -50,13 +50,11 @@ def as_scores(scores: pd.DataFrame | Path | str) -> pd.DataFrame:
     """A score table, read where its file is named.
 
     Raises:
-        UserError: it is neither, or lacks a column that views need.
+        UserError: it is neither, lacks a column that views need, or one is of another kind.
     """
     if isinstance(scores, Path | str):
         return read_scores(Path(scores))
     if not isinstance(scores, pd.DataFrame):
         kind = type(scores).__name__
         raise UserError(f"scores must be a score table or its file, not {kind}; a run is shown by TokenView.of_run")
-    if lacking := [name for name in COLUMNS if name not in scores]:
-        raise UserError(f"this is no score table: it has no column {', '.join(lacking)}; score_task makes one")
-    return scores
+    return checked_scores(scores, COLUMNS)
