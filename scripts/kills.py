@@ -197,6 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
     counts: Counter[tuple[str, int]] = Counter()
     wrong = []
     plan = [1] * options.single + [2] * options.double
+    chance.shuffle(plan)
     for number, (kind, kills) in enumerate(zip(itertools.cycle(kinds), plan, strict=False)):
         folder = work / f"{number}-{kind.name}"
         if problem := trial(kind, folder, kills, expected[kind.name], chance):
