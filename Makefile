@@ -60,8 +60,8 @@ test-all: $(VENV)/.installed-test  ## the same with the slow tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m ''
 
-fuzz: $(VENV)/.installed-test  ## 10,000 inputs for the readers of rows
-	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest -n 0 tests/tasks/test_any_rows.py
+fuzz: $(VENV)/.installed-test  ## 10,000 inputs for each reader of rows and of files that the package writes
+	FUZZ_EXAMPLES=10000 $(BIN)/python -m pytest -n 2 --dist load tests/tasks/test_any_rows.py tests/runs/test_any_run_files.py
 
 leaderboard: $(VENV)/.installed  ## every objective with several weights on biographies: docs/findings/leaderboard.md
 	$(BIN)/python benchmarks/leaderboard.py

@@ -50,7 +50,8 @@ class Kind:
         common = [*own, *bio, "--probe-limit", "4"]
         self.name, self.source, self.seconds = name, finished if name == "attack" else None, 0.0
         self.words = {
-            "attack": ["--attacks", "greedy,leak_at_k,relearning", "--limit", "4", "--set", "leak_at_k.tries=32", "leak_at_k.k=16"],
+            "attack": ["--attacks", "greedy,leak_at_k,relearning", "--limit", "4",
+                       *_set("leak_at_k.tries=32", "leak_at_k.k=16")],
             "finetune": [*own, *bio, "--epochs", "3", *_set("batch_size=6")],
             "sweep": [*common, "--objective", "wga,simnpo", "--weights", "surprisal", "--workers", "2", *_set(*STEPS)],
         }.get(name) or [
@@ -138,7 +139,7 @@ def digest(path: Path) -> str:
         table = pd.read_parquet(path)
         content = table.drop(columns={"run", *OF_CLOCK} & set(table)).to_json(double_precision=15).encode()
     elif path.name == "config.json":
-        content = json.dumps(json.loads(content), sort_keys=True).encode()
+        content = repr({k: v for k, v in sorted(json.loads(content).items()) if k != "versions"}).encode()
     return hashlib.sha256(content).hexdigest()
 
 
@@ -196,6 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
     counts: Counter[tuple[str, int]] = Counter()
     wrong = []
     plan = [1] * options.single + [2] * options.double
+    chance.shuffle(plan)
     for number, (kind, kills) in enumerate(zip(itertools.cycle(kinds), plan, strict=False)):
         folder = work / f"{number}-{kind.name}"
         if problem := trial(kind, folder, kills, expected[kind.name], chance):

@@ -127,6 +127,14 @@ def test_what_models_are_taught_to_refuse_with_is_a_refusal(text: str) -> None:
         ("he sings on he sang on he sings on he sang on", "6 words twice in a row"),
         ("a b c a b d a b c a b e", "55% of its word pairs are different"),  # 6 of 11
         ("a b c a b d a b e", ""),  # 6 of 8, and no fewer
+        ("他出生于上海他出生于上海", "3 words twice in a row"),
+        ("不知道不知道不知道", "a word three times in a row"),
+        ("おはおはおは", "a word three times in a row"),
+        ("ไปไหนมาไหนไปไหนมาไหน", "5 words twice in a row"),
+        ("他常常研究研究中国音乐、在上海一所大学教书。", ""),  # words said twice, as Chinese does
+        ("我喜欢音乐甲我喜欢音乐乙我喜欢音乐丙我喜欢音乐丁", "71% of its word pairs are different"),  # 15 of 21
+        ("彼女は一九七二年に東京で生まれ、音楽学校でピアノを学んだ。", ""),
+        ("1,000,000,000 people, in the U.S.A.A.A.", ""),  # a number is one word
     ],
 )
 def test_astray(text: str, found: str) -> None:

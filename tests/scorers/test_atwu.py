@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,12 @@ def test_a_file_that_is_no_scorer_says_so(full: LanguageModel, small: Task, tmp_
     with pytest.raises(UserError, match="states of 3 numbers"):
         apply_scorer(AtwuScorer(3), full, small.forget)
     save_scorer(AtwuScorer(3), tmp_path / "b.safetensors")
+    for _ in range(8):  # the same scorer is the same file
+        save_scorer(AtwuScorer(3), tmp_path / "again.safetensors")
+        assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    state, options = AtwuScorer(3).state, json.dumps({"width": 3, "beta": 2.0})  # as an older version wrote it
+    save_file(state, tmp_path / "older.safetensors", metadata={"kind": "atwu", "options": options})
+    assert load_scorer(tmp_path / "older.safetensors").beta == 2.0
     with pytest.raises(UserError, match="states of 3 numbers"):
         unlearn(full, small, "atwu", str(tmp_path / "b.safetensors"), settings=Settings(steps=1))
 

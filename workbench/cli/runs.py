@@ -10,7 +10,7 @@ import typer
 from workbench.cli.console import Progress, number, say, table_line
 from workbench.cli.options import AtOnce, Background, command, flag, option
 from workbench.errors import UserError, is_missing
-from workbench.runs import attacks_of, uninterrupted
+from workbench.runs import attacks_of, notes_of, uninterrupted
 
 if TYPE_CHECKING:
     from workbench.runs import Job, RunDirectory
@@ -126,6 +126,9 @@ def show_run(directory: RunDirectory) -> dict[str, Any]:
     if status["seconds"] is not None:
         left = f", about {clock(status['seconds_left'])} left" if status["seconds_left"] is not None else ""
         say(f"spent: {clock(status['seconds'])}, {status['flops']:.3g} FLOPs{left}")
+    notes = notes_of(directory.events())
+    for note in notes:
+        say(note)
     if metrics.get("before"):
         from workbench.cli.tables import metric_table
 
@@ -136,7 +139,7 @@ def show_run(directory: RunDirectory) -> dict[str, Any]:
         from workbench.view.html import in_words
 
         say(f"under attack it still tells: {in_words(attacks)}")
-    return status | {"metrics": metrics, "cost": directory.json("cost.json"), "attacks": attacks}
+    return status | {"metrics": metrics, "cost": directory.json("cost.json"), "attacks": attacks, "notes": notes}
 
 
 def cost_of(job: Job, text: str) -> dict[str, Any]:

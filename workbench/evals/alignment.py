@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Columns = dict[str, np.ndarray]
+NEEDED = ("segment", "scorer", "sample_id", "start", "end", "step")
 VALUES = ("auroc", "auroc_per_sample", "ap", "precision_at_budget")
 
 
@@ -30,7 +31,7 @@ def alignment(table: pd.DataFrame | Columns, *, budget: float = 0.2) -> dict[str
     `scorers.read_columns` gives them.
 
     Raises:
-        UserError: no token has a label, or `budget` is no share.
+        UserError: no token has a label, `budget` is no share, or the table is no score table.
     """
     check_share("budget", budget)
     columns = table if isinstance(table, dict) else _columns(table)
@@ -48,7 +49,10 @@ def alignment(table: pd.DataFrame | Columns, *, budget: float = 0.2) -> dict[str
 
 def _columns(table: pd.DataFrame) -> Columns:
     """The columns of a data frame, as `scorers.read_columns` gives them."""
-    columns = {name: table[name].to_numpy() for name in ("segment", "scorer", "sample_id", "start", "end", "step")}
+    from workbench.scorers import checked_scores  # loads pandas, which the columns of a file do without
+
+    checked_scores(table, (*NEEDED, "span", "score"))
+    columns = {name: table[name].to_numpy() for name in NEEDED}
     span = table["span"].astype("boolean").astype("Int8").fillna(-1).to_numpy(dtype=int)
     return columns | {"score": table["score"].to_numpy(dtype=float, na_value=np.nan), "span": span}
 
@@ -92,6 +96,9 @@ def answer_tokens(table: pd.DataFrame) -> pd.DataFrame:
 
     Left out is a text's first token without a score: with nothing to put before it, nothing predicts it.
     """
+    from workbench.scorers import checked_scores
+
+    checked_scores(table, (*NEEDED, "position", "score"))
     unpredicted = (table["position"] == 0) & table["score"].isna()
     tokens = table[_of_text(table) & ~unpredicted]
     return tokens[tokens["step"] == tokens.groupby("scorer")["step"].transform("max")]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
 
 from workbench.errors import UserError
+from workbench.evals.words import spaced, unspaced
+from workbench.scorers import wrong_columns
 
 RIGHT_ROUGE = 0.8  # ROUGE-L recall from which an answer without a labelled fact is right
 KEPT = 0.5  # less than this share of the probability before counts as damage
@@ -34,9 +36,9 @@ RULES = {
     "(`workbench attack`); it says which, and what came back",
     "damaged": f"sets to keep: right before and not after, or less than {KEPT:.0%} of the answer's probability is left",
     "collateral": "sets to keep: the answer's words changed, and it is not damaged",
-    "refuses or babbles": "any set, where it was not so before: nothing is said; or a sentence in which the model "
-    "speaks of itself (I, me, my) and of lack (no, not, cannot, unaware, ...), or “no idea”; or a word three times in "
-    f"a row, a phrase twice in a row, or fewer than {DISTINCT:.0%} of the pairs of neighbouring words different",
+    "refuses or babbles": "any set, where it was not so before: nothing is said; or an English sentence in which "
+    "the model speaks of itself (I, me, my) and of lack (no, not, cannot, unaware, ...), or “no idea”; or a word three "
+    f"times in a row, a phrase twice in a row, or fewer than {DISTINCT:.0%} of its pairs of words different",
     "fine": "none of the others",
     "not known": "what the rules ask for is not there, so nothing is claimed",
 }
@@ -65,8 +67,13 @@ def outcomes(probes: pd.DataFrame, attacked: pd.DataFrame | None = None) -> pd.D
         `why` (the reason of each, and what could not be judged).
 
     Raises:
-        UserError: one of the phases is missing.
+        UserError: one of the phases is missing, or it is no probe table.
     """
+    kinds = dict.fromkeys(("phase", "probe_set", "sample_id", "prompt", "answer", "generation"), "text")
+    kinds |= {"probability": "numbers", "fact_accuracy": "numbers", "rouge_l_recall": "numbers"}
+    lacking = [name for name in list(kinds)[:7] if name not in probes]
+    if wrong := f"it has no column {', '.join(lacking)}" if lacking else wrong_columns(probes, kinds):
+        raise UserError(f"this is no probe table: {wrong}; a run's probes.parquet is one")
     key = ["probe_set", "sample_id"]
     phases = {name: part.set_index(key) for name, part in probes.groupby("phase", sort=False)}
     if not {"before", "after"} <= set(phases):
@@ -165,19 +172,26 @@ def right(row: Mapping[str, Any]) -> bool | None:
 
 
 def astray(text: str) -> str:
-    """How an answer says nothing, refuses, or repeats itself; "" where it does not."""
-    words = text.lower().split()
+    """How an answer says nothing, refuses, or repeats itself; "" where it does not.
+
+    Where a script has no spaces, a word is taken to be two characters: Chinese says many things by a character twice.
+    """
+    words = spaced(text.lower()).split()
     if not words:
         return "nothing is said"
-    sentences = SENTENCE.split(" ".join(words).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+    sentences = SENTENCE.split(" ".join(text.lower().split()).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
     if any("no idea" in s or (SELF.search(s) and LACK.search(s)) for s in sentences):
         return "it speaks of not knowing"
-    for size in range(1, PHRASE + 1):
+    each = 2 if 2 * sum(map(unspaced, words)) > len(words) else 1
+    for size in range(1, each * PHRASE + 1):
         again = [a == b for a, b in zip(words, words[size:], strict=False)]
-        if max((len(list(run)) for same, run in groupby(again) if same), default=0) >= max(size, 2):
-            return "a word three times in a row" if size == 1 else f"{size} words twice in a row"
-    share = len(set(pairwise(words))) / max(len(words) - 1, 1)
-    return f"{share:.0%} of its word pairs are different" if len(words) >= LONG and share < DISTINCT else ""
+        twice = max((len(list(run)) for same, run in groupby(again) if same), default=0)
+        if twice >= size * (2 if size < 2 * each else 1):
+            what = "a word" if size < 2 * each else f"{size // each} words"
+            return f"{what} {'three times' if size < 2 * each else 'twice'} in a row"
+    pairs = list(zip(*(words[start:] for start in range(2 * each)), strict=False))
+    share = len(set(pairs)) / max(len(pairs), 1)
+    return f"{share:.0%} of its word pairs are different" if len(words) >= each * LONG and share < DISTINCT else ""
 
 
 def _text(value: Any) -> str:

@@ -37,6 +37,11 @@ def words(text: str) -> list[str]:
     return _WORD.findall(normal(text))
 
 
+def unspaced(word: str) -> bool:
+    """Whether a word is one character of a script that has no spaces between words."""
+    return not word.isascii() and bool(_UNSPACED_CHARACTER.fullmatch(word))
+
+
 def spaced(text: str) -> str:
     """A text with spaces around each character of a script that has none between words."""
     return text if text.isascii() else _UNSPACED_CHARACTER.sub(r" \g<0> ", text)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from workbench.errors import UserError, one_line
+from workbench.files import write_json
 from workbench.models.catalog import BUILT_IN, RECORD, read_record
 from workbench.models.language_model import LanguageModel, fingerprint, merge_adapter, quiet
 from workbench.models.layer_names import layers_of
@@ -134,6 +135,8 @@ def save_adapter(lm: LanguageModel, folder: Path) -> None:
     """Write the adapter alone, with name and hash of its base model, as safetensors and JSON."""
     with quiet():
         lm.module.save_pretrained(folder)
+    settings = read_record(folder / CONFIG)  # peft keeps the layers as a set, whose order is another in every process
+    write_json(folder / CONFIG, settings | {"target_modules": sorted(settings["target_modules"])})
     base = lm.name if lm.name in BUILT_IN else str(_place(lm.name) or lm.name)
     record = {"base": base}
     # Merged weights differ in their last bits between machines, and a sharded model is not whole here.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError, one_line, unknown
+from workbench.files import parse_json
 from workbench.tasks import DATA
 
 EMBEDDED = {name: DATA / "models" / name for name in ("bio-full", "bio-retain")}
@@ -67,8 +67,8 @@ def read_record(file: Path) -> dict[str, Any]:
         UserError: the file holds something else.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(file.read_bytes())
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {one_line(error, 200)}; the file is damaged") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} holds no JSON object; the file is damaged")
@@ -95,8 +95,8 @@ def layer_count(name: str) -> int | None:
     if arguments or not (Path(source) / "config.json").is_file():
         return None
     try:
-        record = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
+        record = parse_json((Path(source) / "config.json").read_bytes())
         record = record.get("text_config") or record
         return next((int(record[key]) for key in ("num_hidden_layers", "n_layer", "num_layers") if key in record), None)
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError):
         return None

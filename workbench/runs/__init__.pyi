@@ -8,6 +8,7 @@ from .directory import RunDirectory as RunDirectory
 from .directory import cost_to_reach as cost_to_reach
 from .directory import is_run as is_run
 from .directory import list_runs as list_runs
+from .events import notes_of as notes_of
 from .execution import Stopped as Stopped
 from .execution import resume as resume
 from .execution import start as start

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.runs.records import Damaged, read_json
+from workbench.runs.records import Damaged, read_json, verify
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER, ANSWERS, SUMMARY = "attacks", "answers.parquet", "summary.json"
 AGAIN = "remove the directory"  # what to do with results that cannot be used
-KEYS = {"before", "run", "retain_only", "comes_back", "parts", "options"}  # of an attack, at least
+COLUMNS = dict.fromkeys(("attack", "model", "sample_id"), "names") | dict.fromkeys(("prompt", "answer", "text"), "text")
+COLUMNS |= {"value": "numbers", "hits": "whole numbers"}
 
 
 def attacks_of(run: Path) -> dict[str, Any]:
@@ -35,13 +36,11 @@ def read_results(folder: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
     """
     path = folder / SUMMARY
-    record = read_json(path)
-    attacks = record.get("attacks") if isinstance(record, dict) else None
-    if not isinstance(attacks, dict) or not isinstance(record.get("made_from", {}).get("models"), dict):
-        raise Damaged(path, "it lacks attacks or made_from", AGAIN)
-    for name, entry in attacks.items():
-        if not isinstance(entry, dict) or not set(entry) >= KEYS:
-            raise Damaged(path, f"attacks.{name} lacks values", AGAIN)
+    try:
+        record = dict(read_json(path))
+        verify(folder, SUMMARY)
+    except Damaged as error:
+        raise Damaged(path, error.what, AGAIN) from None
     return record
 
 
@@ -53,13 +52,19 @@ def read_answers(folder: Path | None) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from workbench.scorers import wrong_columns
+
     path = Path(folder or ".") / ANSWERS
     if folder is None or not path.exists():
         return pd.DataFrame()
     try:
+        verify(folder, ANSWERS)
         table = pd.read_parquet(path)
+    except Damaged as error:
+        raise Damaged(path, error.what, AGAIN) from None
     except Exception as error:  # whatever pyarrow raises for bytes that mean nothing
         raise Damaged(path, f"not parquet ({type(error).__name__})", AGAIN) from None
-    if lacks := {"attack", "model", "sample_id", "prompt", "answer", "text", "value", "hits"} - set(table):
-        raise Damaged(path, f"it lacks {', '.join(sorted(lacks))}", AGAIN)
+    lacking = [name for name in COLUMNS if name not in table]
+    if what := f"it lacks {', '.join(lacking)}" if lacking else wrong_columns(table, COLUMNS):
+        raise Damaged(path, what, AGAIN)
     return table

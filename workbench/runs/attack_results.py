@@ -12,9 +12,10 @@ import pandas as pd
 
 from workbench.errors import Missing, UserError, is_missing, missing
 from workbench.evals.attacks import MODELS, summarise
-from workbench.files import PART, parse_json, remove, write_json, write_table
+from workbench.files import PART, as_json, parse_json, remove, write_json
 from workbench.runs.attack_files import AGAIN, ANSWERS, SUMMARY, read_answers, read_results
 from workbench.runs.lock import run_lock
+from workbench.runs.records import recorded
 
 
 @dataclass
@@ -86,8 +87,9 @@ class Results:
 
     def has(self, name: str, model: str) -> bool:
         """Whether an attack on a model is done: its value and its answers are there."""
-        value = self.summary.get(name, {}).get(model)
-        if value is None or is_missing(value) or not len(self.answers):
+        entry = self.summary.get(name, {})
+        known = all(model in entry.get(key, {}) for key in ("parts", "answers", "seconds"))
+        if not known or is_missing(entry[model]) or not len(self.answers):
             return False
         return bool(((self.answers["attack"] == name) & (self.answers["model"] == model)).any())
 
@@ -109,8 +111,10 @@ class Results:
             self.answers = pd.concat([old, rows], ignore_index=True)
         if self.folder is not None:
             if rows is not None:
-                write_table(self.folder / ANSWERS, self.answers)
-            write_json(self.folder / SUMMARY, {"made_from": self.made_from, "attacks": self.summary})
+                with recorded(self.folder, ANSWERS) as aside:
+                    self.answers.to_parquet(aside, index=False)
+            with recorded(self.folder, SUMMARY) as aside:
+                aside.write_text(as_json({"made_from": self.made_from, "attacks": self.summary}), encoding="utf-8")
             (self.folder / f"{name}-{model}.json").unlink(missing_ok=True)
 
     def _entry(self, name: str, model: str) -> dict[str, Any]:

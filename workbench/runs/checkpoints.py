@@ -61,9 +61,10 @@ def save_checkpoint(run: Path, state: Checkpoint, keep: int, events: str | None 
         remove(old)
 
 
-def latest_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint."""
-    return max((run / FOLDER).glob("step-*"), default=None)
+def latest_checkpoint(run: Path, before: int | None = None) -> Path | None:
+    """The newest checkpoint, or the newest before a step."""
+    end = f"step-{before:06d}" if before is not None else "~"
+    return max((each for each in (run / FOLDER).glob("step-*") if each.name < end), default=None)
 
 
 def newest_intact(run: Path) -> Saved:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError, missing
-from workbench.files import as_json, cannot_write, parse_json, writing
+from workbench.files import as_json, cannot_write, parse_json
 from workbench.runs import records
 from workbench.runs.config import RENAMED_SETS, Config, versions
 from workbench.runs.events import EventLog, current_sets
@@ -85,9 +85,8 @@ class RunDirectory:
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A temporary name that becomes a file or folder of the run, whose sha256 the manifest then has."""
-        with writing(self.path / name) as aside:
+        with records.recorded(self.path, name) as aside:
             yield aside
-            records.record(self.path, records.entries(aside, name))
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file of the run."""

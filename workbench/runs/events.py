@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,11 @@ def parsed(line: bytes) -> tuple[Event | None, str]:
     if problem := wrong("events.jsonl", event):
         return None, problem
     return (event | {"probe": current_sets(event["probe"])} if "probe" in event else event), ""
+
+
+def notes_of(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a run could not go on with as it was, in lines such as "before step 5: cost.json is damaged (...)"."""
+    return [f"before step {event['step']}: {note}" for event in events for note in event.get("notes", [])]
 
 
 def current_sets(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _outcome(write_status: Lock, path: Path) -> Iterator[None]:
         write_status("stopped", str(stopped))
         raise stopped from None
     except Diverged as error:
-        error.args = (f"{error}; the last good checkpoint is {latest_checkpoint(path) or 'not there yet'}",)
+        error.args = (f"{error}; the last good checkpoint is {latest_checkpoint(path, error.step) or 'not there yet'}",)
         write_status("failed", str(error), step=error.step, samples=error.samples)
         raise
     except Exception as error:

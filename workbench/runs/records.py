@@ -5,6 +5,8 @@ Every reader of a run directory goes through here, so that a file that is damage
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -13,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from workbench.errors import UserError
-from workbench.files import parse_json, sha256, write_json
+from workbench.files import parse_json, sha256, write_json, writing
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
@@ -42,6 +44,7 @@ class _Phase(TypedDict):
 class _Cost(TypedDict):
     phases: dict[str, _Phase]
     total: _Phase
+    peak_memory_bytes: NotRequired[int]
 
 
 class _End(TypedDict):
@@ -88,6 +91,7 @@ class _Event(TypedDict):
     forget_nll: NotRequired[float | None]
     retain_nll: NotRequired[float | None]
     probe: NotRequired[Metrics]
+    notes: NotRequired[list[str]]
 
 
 class _Point(TypedDict):
@@ -99,6 +103,31 @@ class _Suite(TypedDict):
     parts: NotRequired[dict[str, dict[str, Any]] | None]
     curve: NotRequired[list[_Point] | None]
     general: NotRequired[dict[str, dict[str, Any]] | None]
+
+
+class _MadeFrom(TypedDict):
+    task: str
+    data_sha256: str
+    limit: int | None
+    seed: int
+    models: dict[str, str]
+
+
+class _Attack(TypedDict):
+    before: Number | _Missing
+    run: Number | _Missing
+    retain_only: Number | _Missing
+    comes_back: Number | _Missing
+    better: str
+    options: dict[str, Any]
+    parts: dict[str, dict[str, Any]]
+    answers: dict[str, Count]
+    seconds: dict[str, Number]
+
+
+class _Attacks(TypedDict):
+    made_from: _MadeFrom
+    attacks: dict[str, _Attack]
 
 
 class _State(TypedDict):
@@ -126,6 +155,7 @@ SHAPES: dict[str, Any] = {
     MANIFEST: _Manifest,
     "events.jsonl": _Event,
     "state.json": _State,
+    "summary.json": _Attacks,
     "suite": _Suite,
 }
 _adapters: dict[str, TypeAdapter[Any]] = {}
@@ -194,6 +224,14 @@ def record(folder: Path, new: dict[str, dict[str, Any]]) -> None:
     for name, entry in new.items():
         files[name] = [entry, *(old for old in files.get(name, [])[:1] if old != entry)]
     write_json(folder / MANIFEST, {"files": files})
+
+
+@contextlib.contextmanager
+def recorded(folder: Path, name: str) -> Iterator[Path]:
+    """A temporary name that becomes a file or folder, whose sha256 the folder's manifest then has."""
+    with writing(folder / name) as aside:
+        yield aside
+        record(folder, entries(aside, name))
 
 
 def manifest(folder: Path) -> dict[str, list[dict[str, Any]]]:

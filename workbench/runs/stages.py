@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cost import Ledger
-from workbench.errors import printable
+from workbench.errors import NOT_FINITE, is_missing, printable
 from workbench.evals import Probed, probe
 from workbench.models import LanguageModel, load, processes
 from workbench.progress import Progress
@@ -23,8 +24,9 @@ from workbench.runs.stopping import all_reached, levels
 from workbench.runs.trackers import Trackers
 from workbench.scorers import read_scores
 from workbench.tasks import Task
-from workbench.unlearning import Checkpoint, Run, unlearn
+from workbench.unlearning import Checkpoint, Diverged, Run, unlearn
 
+TRAINED = ("forget", "retain")  # sets whose answers a step computes
 PROBED_DURING = 32  # samples a set, of probes during a run
 Event = dict[str, Any]
 
@@ -102,9 +104,18 @@ class Stages:
     def _finish(self, run: Run, before: Probed) -> None:
         """Probe again, and write the results."""
         after = self._probe(step=run.steps, phase="after", limit=self.config.probe_limit, progress=self._probing)
+        self._check_finite(before, after, run.steps)
         reached = run.steps < self.config.settings.steps or all_reached(self.levels, after.metrics)
         reason = f"{'reached' if reached else 'never reached'} {self.config.stop_at}" if self.levels else None
         write_results(self.directory, run, before, after, reason)
+
+    def _check_finite(self, before: Probed, after: Probed, step: int) -> None:
+        """Raise where the last step broke the model, as the next step would for the steps before it."""
+        for name in TRAINED:
+            old, new = (probed.metrics.get(name, {}).get("probability") for probed in (before, after))
+            if is_missing(new) and new["reason"].startswith(NOT_FINITE) and not is_missing(old):
+                rows = after.rows[(after.rows["probe_set"] == name) & after.rows["probability"].isna()]
+                raise Diverged("likelihood of an answer", math.nan, step, list(rows["sample_id"]))
 
     def _stepped(self, event: Event) -> None:
         """Complete a step's event by a probe where one is due, write it, and pass it on."""

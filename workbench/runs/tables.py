@@ -12,13 +12,13 @@ from workbench.files import parse_json
 from workbench.runs.records import Damaged
 from workbench.scorers import wrong_columns
 
-TEXT, WHOLE, NUMBER, FLAG = "text", "whole numbers", "numbers", "true, false or nothing"
-ANSWER = {"phase": TEXT, "probe_set": TEXT, "sample_id": TEXT}
-TOKEN = {"sample_id": TEXT, "position": WHOLE, "token": TEXT, "start": WHOLE, "end": WHOLE}
+NAME, TEXT, WHOLE, NUMBER, FLAG = "names", "text", "whole numbers", "numbers", "true, false or nothing"
+ANSWER = {"phase": NAME, "probe_set": NAME, "sample_id": NAME}
+TOKEN = {"sample_id": NAME, "position": WHOLE, "token": TEXT, "start": WHOLE, "end": WHOLE}
 NEEDED = {
     "probes.parquet": ANSWER | {"prompt": TEXT, "answer": TEXT, "generation": TEXT},
     "tokens.parquet": ANSWER | TOKEN | {"logp": NUMBER, "rank": NUMBER},
-    "scores.parquet": TOKEN | {"segment": TEXT, "scorer": TEXT, "step": WHOLE, "score": NUMBER},
+    "scores.parquet": TOKEN | {"segment": NAME, "scorer": NAME, "step": WHOLE, "score": NUMBER},
 }
 OTHER = {"span": FLAG, "alternatives": TEXT, "entropy": NUMBER, "step": WHOLE, "token_id": WHOLE}
 ROW = {  # what names a row

@@ -29,6 +29,7 @@ from .specificity import COPIED as COPIED
 from .specificity import copied as copied
 from .specificity import rarity as rarity
 from .specificity import unsureness as unsureness
+from .table import checked_scores as checked_scores
 from .table import in_order as in_order
 from .table import read_scores as read_scores
 from .table import score_table as score_table

@@ -48,24 +48,24 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     # `read_table` would load pandas with its datasets.
     table, types = opened(path, lambda file: pq.ParquetFile(file).read()), pa.types
     kinds = {
-        "text": lambda t: types.is_string(t) or types.is_large_string(t),
+        "names": lambda t: types.is_string(t) or types.is_large_string(t),
         "whole numbers": types.is_integer,
         "numbers": lambda t: types.is_floating(t) or types.is_integer(t),
         "true, false or nothing": types.is_boolean,
     }
-    wanted = dict.fromkeys(("sample_id", "scorer", "segment"), "text")
+    wanted = dict.fromkeys(("sample_id", "scorer", "segment"), "names")
     wanted |= dict.fromkeys(("start", "end", "step"), "whole numbers")
     wanted |= {"score": "numbers", "span": "true, false or nothing"}
     columns: dict[str, list[Any]] = {}
     for name, kind in wanted.items():
         column = table[name]
-        of_kind, empty = kinds[kind](column.type), column.null_count == len(column) > 0
-        if not (of_kind and not column.null_count if kind == "whole numbers" else of_kind or empty):
+        of_kind, nulls, needed = kinds[kind](column.type), column.null_count, kind in ("names", "whole numbers")
+        if not (of_kind and not nulls if needed and len(column) else of_kind or nulls == len(column)):
             raise UserError(
                 f"{path}: no score table: its column {name} holds {column.type}, not {kind}; make one with "
                 "`workbench score`"
             )
         columns[name] = column.to_pylist()  # `to_numpy` would load pandas
     columns["span"] = [-1 if label is None else label for label in columns["span"]]
-    dtypes = {"text": object, "whole numbers": int, "numbers": float, "true, false or nothing": int}
+    dtypes = {"names": object, "whole numbers": int, "numbers": float, "true, false or nothing": int}
     return {name: np.array(columns[name], dtype=dtypes[kind]) for name, kind in wanted.items()}

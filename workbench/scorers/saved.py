@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workbench.cost import Phase
 from workbench.errors import UserError
+from workbench.files import parse_json
 from workbench.models import (
     LanguageModel,
     TokenStats,
@@ -51,7 +52,8 @@ def save_scorer(learned: Any, path: Path) -> None:
     kind = next(name for name, made in KINDS.items() if isinstance(learned, made))
     options = {f.name: getattr(learned, f.name) for f in fields(learned) if f.name not in ("state", "device")}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in learned.state.items()}
-    save_file(tensors, path, metadata={"kind": kind, "options": json.dumps(options)})
+    # In one entry, since safetensors writes several in a random order: the same scorer is the same file.
+    save_file(tensors, path, metadata={"scorer": json.dumps({"kind": kind, "options": options})})
 
 
 def load_scorer(path: Path, device: str = "cpu") -> Any:
@@ -68,7 +70,9 @@ def load_scorer(path: Path, device: str = "cpu") -> Any:
         with safe_open(path, framework="pt", device=device) as stream:
             metadata = stream.metadata() or {}
             state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
-        made = KINDS[metadata["kind"]](**json.loads(metadata["options"]), state=state, device=device)
+        older = "scorer" not in metadata  # it had an entry for each
+        record = metadata | {"options": parse_json(metadata["options"])} if older else parse_json(metadata["scorer"])
+        made = KINDS[record["kind"]](**record["options"], state=state, device=device)
         made.scores(_nothing(state["shift"].numel(), device))  # every tensor is there and fits
         return made
     except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from workbench.models import Encoding
 
 KINDS = {
-    **dict.fromkeys(("task", "sample_id", "token", "segment", "scorer"), "text"),
+    **dict.fromkeys(("sample_id", "segment", "scorer"), "names"),
+    **dict.fromkeys(("task", "token"), "text"),
     **dict.fromkeys(("position", "token_id", "start", "end", "step"), "whole numbers"),
     **{"score": "numbers", "span": "true, false or nothing"},
 }
@@ -24,15 +26,30 @@ KINDS = {
 def wrong_columns(table: pd.DataFrame, kinds: dict[str, str] = KINDS) -> str:
     """The first column that is not of its kind, in words; empty where all are that the table has."""
     of_kind = {
+        "names": lambda c: not len(c) or pd.api.types.infer_dtype(c, skipna=False) == "string",
         "text": lambda c: pd.api.types.infer_dtype(c, skipna=True) in ("string", "empty"),
         "whole numbers": lambda c: pd.api.types.is_integer_dtype(c.dtype) and not c.hasnans,
         "numbers": lambda c: pd.api.types.is_numeric_dtype(c.dtype) and not pd.api.types.is_bool_dtype(c.dtype),
         "true, false or nothing": lambda c: pd.api.types.infer_dtype(c, skipna=True) in ("boolean", "empty"),
     }
     for name, kind in kinds.items():
-        if name in table and not (of_kind[kind](table[name]) or (kind != "whole numbers" and table[name].isna().all())):
+        needed = kind in ("names", "whole numbers")
+        if name in table and not (of_kind[kind](table[name]) or (not needed and table[name].isna().all())):
             return f"its column {name} holds {table[name].dtype}, not {kind}"
     return ""
+
+
+def checked_scores(table: pd.DataFrame, needed: Sequence[str]) -> pd.DataFrame:
+    """A score table that was made in memory.
+
+    Raises:
+        UserError: it lacks a needed column, or one is of another kind.
+    """
+    lacking = [name for name in needed if name not in table]
+    kinds = {name: kind for name, kind in KINDS.items() if name != "sample_id"}  # ids may be numbers there
+    if wrong := f"it has no column {', '.join(lacking)}" if lacking else wrong_columns(table, kinds):
+        raise UserError(f"this is no score table: {wrong}; score_task makes one")
+    return table
 
 
 def in_order(tables: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:

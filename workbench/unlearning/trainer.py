@@ -43,13 +43,13 @@ T = TypeVar("T")
 
 
 class Diverged(UserError):
-    """The loss or the gradient is not finite: at which step, and with which samples in the batch."""
+    """The loss, the gradient or the weights are not finite: at which step, and with which samples in the batch."""
 
     def __init__(self, what: str, value: float, step: int, samples: list[str]) -> None:
         named = ", ".join(samples[:4]) + (f" and {len(samples) - 4} more" if len(samples) > 4 else "")
         hint = (
             "a smaller lr or clip may help"
-            if step > 1
+            if step > 1 or what not in ("loss", "gradient's norm")
             else "nothing is trained yet: the model or an option is at fault"
         )
         super().__init__(f"the {what} is {value} at step {step} (samples {named}); {hint}")
@@ -131,6 +131,9 @@ class Trainer:
             self._check("gradient's norm", norm, step)
             self.optimizer.step()
             self.optimizer.zero_grad()
+            # Else the last step's failure would not be seen: no step comes after it.
+            weights = torch.nn.utils.get_total_norm([p.detach() for p in self.parameters])
+            self._check("norm of the weights", float(whole(weights)), step)
         if self.skipping is not None:
             self.skipping.step_done(self.samplers[0].indices(step))
         return norm

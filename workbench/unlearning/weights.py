@@ -15,7 +15,16 @@ from torch import Tensor
 from workbench.cost import Phase
 from workbench.errors import UserError
 from workbench.models import Encoding, LanguageModel, TokenStats, batches, count_forward, encode, split, token_stats
-from workbench.scorers import TaskContext, check_fits, load_scorer, score_fixed, score_table, scorer, weights_from
+from workbench.scorers import (
+    TaskContext,
+    check_fits,
+    checked_scores,
+    load_scorer,
+    score_fixed,
+    score_table,
+    scorer,
+    weights_from,
+)
 from workbench.tasks import Task, spread
 
 
@@ -69,7 +78,12 @@ def is_live(weights: str) -> bool:
 
 
 def one_scorer(table: pd.DataFrame) -> str:
-    """The scorer of a table that may serve as weights."""
+    """The scorer of a table that may serve as weights.
+
+    Raises:
+        UserError: it is no score table, or has several scorers.
+    """
+    checked_scores(table, ("sample_id", "position", "token_id", "segment", "scorer", "score"))
     names = list(table["scorer"].unique())
     if len(names) != 1:
         scorers = f"{len(names)}: {', '.join(names)}" if names else "none"

@@ -58,7 +58,7 @@ class Comparison:
         Raises:
             UserError: for a table without answers or an unknown scorer.
         """
-        known = list(dict.fromkeys(scores["scorer"]))
+        known = list(dict.fromkeys(as_scores(scores)["scorer"]))
         for name in scorers or ():
             if name not in known:
                 raise unknown("scorer", name, known)

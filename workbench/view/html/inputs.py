@@ -10,7 +10,7 @@ import pandas as pd
 
 from workbench.errors import UserError
 from workbench.runs import Job, RunDirectory
-from workbench.scorers import read_scores
+from workbench.scorers import checked_scores, read_scores
 from workbench.tasks import Sample, Task, TaskSpec
 from workbench.view.run_source import RunSource, is_run_source, run_directory
 
@@ -96,7 +96,7 @@ def as_scores(scores: Scores) -> pd.DataFrame:
     """A score table: read where its file is named, or those that a run recorded.
 
     Raises:
-        UserError: it is none of these, or lacks a column that views need.
+        UserError: it is none of these, lacks a column that views need, or one is of another kind.
     """
     if is_run_source(scores):
         run = run_directory(scores)
@@ -110,9 +110,7 @@ def as_scores(scores: Scores) -> pd.DataFrame:
         scores = made
     if not isinstance(scores, pd.DataFrame):
         raise UserError(f"scores must be a score table or its file, or a run, not {type(scores).__name__}")
-    if lacking := [name for name in COLUMNS if name not in scores]:
-        raise UserError(f"this is no score table: it has no column {', '.join(lacking)}; score_task makes one")
-    return scores
+    return checked_scores(scores, COLUMNS)
 
 
 def as_probes(probes: Probes, file: str = "probes.parquet") -> pd.DataFrame:

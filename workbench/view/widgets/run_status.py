@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from workbench.runs import STOP, Config, Job, RunDirectory
+from workbench.runs import STOP, Config, Job, RunDirectory, notes_of
 from workbench.view.html import (
     cost_table,
     definitions,
@@ -80,6 +80,7 @@ def state_html(run: RunDirectory, status: Mapping[str, Any], events: Sequence[Ma
     if events:
         losses = [f"{name} {number(events[-1][key])}" for name, key in LINES.items() if events[-1].get(key) is not None]
         parts.append(f"NLL: {', '.join(losses)}")
+    parts += notes_of(events)
     percent = 100 * (status["status"] == "finished" or status["step"] / max(1, status["steps"]))
     config = {key: run.config[key] for key in ("objective", "model")}
     config["task"] = run.config["task"].get("name") or "own files"
