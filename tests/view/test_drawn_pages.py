@@ -59,6 +59,17 @@ def test_a_printed_page_has_the_colours_of_the_screen(drawn: Any, theme: str) ->
     assert (red, green, blue) not in fills(drawn.pdf(print_background=False))  # so it is the page's doing
 
 
+def test_a_dark_page_is_printed_as_a_light_one(drawn: Any) -> None:
+    """Paper is white, and the page's ground is not printed: light text would be lost."""
+    drawn.evaluate("document.documentElement.dataset.theme = 'dark'")
+    ink = "[...document.querySelectorAll('h1, .wb-a, .wb-foot')].map((n) => getComputedStyle(n).color)"
+    dark = drawn.evaluate(ink)
+    drawn.emulate_media(media="print")
+    printed = drawn.evaluate(ink)
+    drawn.evaluate("document.documentElement.dataset.theme = 'light'")
+    assert printed == drawn.evaluate(ink) != dark
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_table_that_goes_on_has_a_shadow_at_the_edge(drawn: Any, theme: str) -> None:
     drawn.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
