@@ -25,13 +25,14 @@ def test_the_demos(chromium: Any, tmp_path: Path, theme: str) -> None:
         shutil.copy(NOTEBOOKS / name, folder)
     with voila(folder, theme, NOTEBOOKS.parent / "docs") as address:
         page = chromium.new_page(viewport={"width": 1280, "height": 1400})
+        page.set_default_timeout(180_000)
         outside, broken = [], []
         page.on("request", lambda r: outside.append(r.url) if left_this_machine(r.url) else None)
         page.goto(address.replace("NAME", ""))
         page.get_by_text("03_unlearn_and_probe.ipynb").wait_for()
         page.on("pageerror", lambda error: broken.append(str(error)) if str(error) != KEEPING else None)
 
-        page.goto(address.replace("NAME", "voila/render/01_see_importance.ipynb"), timeout=180_000)
+        page.goto(address.replace("NAME", "voila/render/01_see_importance.ipynb"))
         view = page.locator(".wb-token-view").first
         view.get_by_label("scorer").select_option("entropy")
         view.locator("[role=option]").first.hover()
@@ -39,7 +40,7 @@ def test_the_demos(chromium: Any, tmp_path: Path, theme: str) -> None:
         assert page.locator(".wb-compare, .wb-before-after").count() == 2
         assert page.locator("pre", has_text="import workbench").count() == 0  # pages without code
 
-        page.goto(address.replace("NAME", "voila/render/03_unlearn_and_probe.ipynb"), timeout=180_000)
+        page.goto(address.replace("NAME", "voila/render/03_unlearn_and_probe.ipynb"))
         panel = page.locator(".wb-run-panel")
         page.locator(".js-plotly-plot").first.wait_for()
         panel.get_by_label("steps").first.fill("many")

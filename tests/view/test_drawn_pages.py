@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,39 @@ def test_colours_are_printed(drawn: Any) -> None:
         style = f"getComputedStyle(document.querySelector('{part}')).printColorAdjust"
         assert drawn.evaluate(style) == "exact", part
     assert drawn.evaluate("getComputedStyle(document.querySelector('.wb-scroll')).overflowX") == "visible"
+
+
+def fills(pdf: bytes) -> set[tuple[float, ...]]:
+    """The colours that a PDF fills areas with and that are not grey."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
+    painted = set()
+    for stream in streams:
+        with suppress(zlib.error):
+            text = zlib.decompress(stream).decode("latin1")
+            painted |= {tuple(map(float, rgb)) for rgb in re.findall(r"([\d.]+) ([\d.]+) ([\d.]+) rg\b", text)}
+    return {tuple(round(c, 2) for c in rgb) for rgb in painted if max(rgb) - min(rgb) > 0.1}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_printed_page_has_the_colours_of_the_screen(drawn: Any, theme: str) -> None:
+    """Printed as a browser does unless one asks for backgrounds."""
+    drawn.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+    token = "getComputedStyle(document.querySelector('.wb-a span[style]')).backgroundColor"
+    red, green, blue = (round(int(each) / 255, 2) for each in re.findall(r"\d+", drawn.evaluate(token))[:3])
+    assert (red, green, blue) in fills(drawn.pdf(print_background=False))
+    drawn.add_style_tag(content="*{print-color-adjust:economy!important;-webkit-print-color-adjust:economy!important}")
+    assert (red, green, blue) not in fills(drawn.pdf(print_background=False))  # so it is the page's doing
+
+
+def test_a_dark_page_is_printed_as_a_light_one(drawn: Any) -> None:
+    """Paper is white, and the page's ground is not printed: light text would be lost."""
+    drawn.evaluate("document.documentElement.dataset.theme = 'dark'")
+    ink = "[...document.querySelectorAll('h1, .wb-a, .wb-foot')].map((n) => getComputedStyle(n).color)"
+    dark = drawn.evaluate(ink)
+    drawn.emulate_media(media="print")
+    printed = drawn.evaluate(ink)
+    drawn.evaluate("document.documentElement.dataset.theme = 'light'")
+    assert printed == drawn.evaluate(ink) != dark
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

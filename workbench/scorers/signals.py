@@ -31,13 +31,14 @@ def random(scoring: BatchContext) -> Tensor:
 @scorer("position", range=(0, 1), source="control", certainty="ours")
 def position(scoring: BatchContext) -> Tensor:
     """Position in the answer, t / T: later tokens score higher, whatever they are."""
-    return _places(scoring) / scoring.stats.counts[scoring.stats.rows]
+    return _places(scoring, share=True)
 
 
-def _places(scoring: BatchContext) -> Tensor:
-    """(N,) place of each token in its answer, from 1."""
-    counts = scoring.stats.counts
-    return torch.cat([torch.arange(1, int(n) + 1, device=counts.device) for n in counts])
+def _places(scoring: BatchContext, share: bool = False) -> Tensor:
+    """(N,) place of each token in its answer, from 1; with `share` as a share of its length. Needs no forward pass."""
+    counts = [len(encoding.answer_positions) for encoding in scoring.batch.encodings]
+    places = [torch.arange(1, n + 1) / (n if share else 1) for n in counts]
+    return torch.cat(places).to(scoring.batch.device)
 
 
 @scorer("surprisal", range=(0, None), source="standard", certainty="sure")
