@@ -15,9 +15,18 @@ from IPython.display import display
 from pages import SAMPLES, SPANS, scores_of
 from runs_of import config_of, own_files
 
+import workbench as wb
 from workbench.runs import execution
 from workbench.unlearning.settings import Settings
-from workbench.view.widgets import BeforeAfter, CompareView, ErrorBrowser, RunPanel, TokenView
+from workbench.view.widgets import (
+    BeforeAfter,
+    Chat,
+    CompareView,
+    ErrorBrowser,
+    Playground,
+    RunPanel,
+    TokenView,
+)
 from workbench.view.widgets.static_twin import LIVE, VIEW, Twin
 
 
@@ -51,6 +60,9 @@ WIDGETS = {
     "BeforeAfter": BeforeAfter,
     "ErrorBrowser": ErrorBrowser,
     "RunPanel": attached,
+    "DiffView": lambda run: wb.diff("bio-full", "bio-retain", "Celia Nash was born in Quillon."),
+    "Playground": lambda run: Playground("bio-full"),
+    "Chat": lambda run: Chat("bio-full", "bio-retain"),
 }
 
 
@@ -113,6 +125,20 @@ def test_a_token_view_is_never_drawn_with_half_of_another_table(outputs: list[di
     view.show(other, {"z": ("Who?", "Nobody at all.")})
     assert updates(outputs)
     assert all("Nobody" in text_of(output) for output in updates(outputs))
+
+
+def test_what_was_asked_and_typed_is_kept(outputs: list[dict[str, Any]]) -> None:
+    chat, playground = Chat("bio-full", "bio-retain", max_new_tokens=4), Playground("bio-full")
+    display(chat, playground)
+    ids = [output["transient"]["display_id"] for output in outputs if output["transient"]]
+    chat.ask("Where was Celia Nash born?")
+    assert chat.wait()
+    playground.type("Where was Celia Nash born?", "In Quillon.")
+    assert playground.wait()
+    kept = {output["transient"]["display_id"]: text_of(output) for output in updates(outputs)}
+    assert all("Where was Celia Nash born?" in kept[place] for place in ids)
+    chat.close()
+    playground.close()
 
 
 def test_a_panel_that_is_shown_before_its_run_is_kept_with_it(outputs: list[dict[str, Any]], run: Path) -> None:

@@ -163,7 +163,9 @@ class Chat(Twin, widgets.VBox):
 
     def wait(self, seconds: float = 60.0) -> bool:
         """Wait until all answers are there; False where that takes longer."""
-        return self._worker.wait(seconds)
+        done = self._worker.wait(seconds)
+        self.redraw_twin()  # from this cell: nbconvert hears nothing of the thread's, which an older one started
+        return done
 
     def close(self) -> None:
         """Stop the work in the background."""
@@ -176,6 +178,7 @@ class Chat(Twin, widgets.VBox):
                 job(stopped)
             finally:
                 self.box.busy, self.box.live = "", {}
+                self.redraw_twin()
 
         self.box.problem, self.box.busy = "", what
         self._worker.submit(work)

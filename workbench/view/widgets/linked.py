@@ -45,7 +45,7 @@ class Linked(Twin, anywidget.AnyWidget):
     html = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, html: str, name: str) -> None:
-        super().__init__(html=html)
+        super().__init__(html=str(html))  # marimo would make an object of Markup
         self._named(name)
 
     def to_html(self) -> str:
@@ -177,7 +177,7 @@ class BeforeAfter(Linked):
 
     @traitlets.observe("search")
     def _search(self, _: Any) -> None:
-        html = self._drawn(self.search)
+        html = str(self._drawn(self.search))
         with self.hold_sync():
             self.searched, self.html = self.search, html
 

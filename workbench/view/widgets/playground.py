@@ -132,7 +132,9 @@ class Playground(Twin, widgets.VBox):
 
     def wait(self, seconds: float = 60.0) -> bool:
         """Wait until what was typed is shown, and the greedy answer has come; False where that takes longer."""
-        return self._scoring.wait(seconds) and self._answering.wait(seconds)
+        done = self._scoring.wait(seconds) and self._answering.wait(seconds)
+        self.redraw_twin()  # from this cell: nbconvert hears nothing of the thread's, which an older one started
+        return done
 
     def close(self) -> None:
         """Stop the work in the background."""
@@ -153,6 +155,7 @@ class Playground(Twin, widgets.VBox):
         if not stopped():
             with self._lock:
                 self._show(turn, sample, name, scored, began)
+            self.redraw_twin()
 
     def _show(self, turn: int, sample: Sample, name: str, scored: Scored | None, began: float) -> None:
         self.tokens = pd.DataFrame() if scored is None else scored.tokens

@@ -59,6 +59,10 @@ class Twin:
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         return {**(data or {}), **self._twin()}, metadata
 
+    def _mime_(self) -> tuple[str, str]:
+        """What marimo shows of a widget that is no anywidget, which it cannot run: the twin."""
+        return "text/html", self._twin()["text/html"]
+
     def _ipython_display_(self) -> None:
         """Display the twin, and then the widget."""
         bundle = super()._repr_mimebundle_()  # type: ignore[misc]

@@ -67,7 +67,7 @@ class TokenView(Twin, anywidget.AnyWidget):
     """
 
     twin_of = FEW
-    twin_shows = ("scorer", "title")
+    twin_shows = ("by", "scorer", "title")
     _esm = script("keys", *(f"token_view/{name}" for name in SCRIPTS))
     _css = styles("view", "token_view")
 
