@@ -81,7 +81,8 @@ def test_the_chat(axe: Path, chromium: Any, lab: Lab) -> None:
     page.evaluate("""() => {
       window.streamed = [];
       new MutationObserver(() => {
-        const texts = [...document.querySelectorAll(".wb-chat .wb-log:last-of-type .wb-a")].map((n) => n.textContent);
+        const stream = document.querySelectorAll(".wb-chat .wb-log")[1];
+        const texts = [...stream.querySelectorAll(".wb-a")].map((n) => n.textContent);
         if (texts.length) window.streamed.push(texts);
       }).observe(document.querySelector(".wb-chat"), { subtree: true, childList: true });
     }""")

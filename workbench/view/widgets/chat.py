@@ -172,6 +172,7 @@ class Chat(Twin, widgets.VBox):
 
     def _do(self, what: str, job: Callable[[Callable[[], bool]], None]) -> None:
         def work(stopped: Callable[[], bool]) -> None:
+            self.box.busy = what
             try:
                 job(stopped)
             finally:
@@ -270,7 +271,7 @@ class Chat(Twin, widgets.VBox):
             "html": self.export_html,
         }
         try:
-            path = calls[message["do"]]()
+            path = calls.get(message.get("do", ""), lambda: None)()
             self.box.note = f"written: {path}" if path else self.box.note
         except UserError as error:
             self.box.problem = str(error)

@@ -107,6 +107,7 @@ class Playground(Twin, widgets.VBox):
         self.next.on_msg(self._heard)
         if question or answer:
             self.type(question, answer)
+            self._scoring.wait(5)  # so that the copy in a saved notebook has the colours
 
     # What is typed ------------------------------------------------------------------------------------------------
 
@@ -245,7 +246,7 @@ class Playground(Twin, widgets.VBox):
             "take": lambda: self.take(int(message.get("row", -1))),
         }
         try:
-            calls[message["do"]]()
+            calls.get(message.get("do", ""), lambda: None)()
         except UserError as error:
             self.box.problem = str(error)
 
