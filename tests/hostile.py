@@ -70,7 +70,7 @@ def names(text: str) -> set[str]:
 
 ELEMENTS = names("""
     html head meta title link style script body main header button h1 h2 p div span section form label input u b i wbr
-    small sup ins del dl dt dd details summary pre br table thead tbody tr th td svg desc path text
+    small sup ins del ol li dl dt dd details summary pre br table thead tbody tr th td svg desc path text
 """)
 ATTRIBUTES = names("""
     lang charset name content rel href class type title style dir role method tabindex scope colspan checked hidden

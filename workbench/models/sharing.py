@@ -12,7 +12,8 @@ from workbench.models.language_model import LanguageModel
 def share_weights(lm: LanguageModel, other: LanguageModel) -> None:
     """Let those parameters of `lm` that equal `other`'s of the same name use its memory.
 
-    Of a model with an adapter these are all but the adapter's. Neither model may be trained afterwards.
+    After training with LoRA these are the embeddings and norms, after training some layers all the others. Neither
+    model may be trained afterwards.
     """
     own = {name.replace(".base_layer", ""): p for name, p in other.module.named_parameters()}
     for name, parameter in lm.module.named_parameters():

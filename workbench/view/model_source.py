@@ -59,7 +59,7 @@ def described(lm: LanguageModel, others: Iterable[LanguageModel] = (), name: str
     count, memory = memory_of(lm, others)
     more = " more" if others else ""
     size = f"{count / 1e6:,.1f} M parameters, {memory / 1e6:,.1f} MB{more}"
-    return f"{name or lm.name}: {size}, {lm.precision} on {lm.device}"
+    return f"{name or lm.name}: {size}, {lm.precision} on {lm.device}, {lm.prompt} prompts"
 
 
 def several(sources: tuple[ModelSource, ...]) -> tuple[list[LanguageModel], list[str]]:

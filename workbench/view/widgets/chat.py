@@ -76,6 +76,7 @@ class Chat(Twin, widgets.VBox):
         max_new_tokens: int = 64,
         scorers: tuple[str, ...] = (),
     ) -> None:
+        self._worker = Worker(lambda line: setattr(self.box, "problem", line))  # first: `close` needs it
         runs = [run for run in map(run_of, models) if run is not None]
         if history is None and runs:
             history = runs[-1].path / FILE
@@ -89,7 +90,6 @@ class Chat(Twin, widgets.VBox):
         self.turns: list[Turn] = []
         self.name = ""  # of this chat in the history
         self.history = ChatHistory(None if history is None else Path(history).absolute())
-        self._worker = Worker(lambda line: setattr(self.box, "problem", line))
         about = [
             described(lm, self.models[:i], label)
             for i, (lm, label) in enumerate(zip(self.models, self.labels, strict=True))
@@ -174,6 +174,7 @@ class Chat(Twin, widgets.VBox):
 
     def _do(self, what: str, job: Callable[[Callable[[], bool]], None]) -> None:
         def work(stopped: Callable[[], bool]) -> None:
+            self.box.busy = what
             try:
                 job(stopped)
             finally:
@@ -198,6 +199,8 @@ class Chat(Twin, widgets.VBox):
                 compared[i] = compare(self.models, i, answered(sample, reply.text), stopped)
         except Stopped:
             pass
+        except UserError as error:  # an answer may fill the context, so that its end no longer fits
+            self.box.problem = f"the answers are not compared: {error}"
         if not turns:
             self.name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         self.turns = [*turns, Turn(samples, replies, compared, [[] for _ in replies])]
@@ -271,7 +274,7 @@ class Chat(Twin, widgets.VBox):
             "html": self.export_html,
         }
         try:
-            path = calls[message["do"]]()
+            path = calls.get(message.get("do", ""), lambda: None)()
             self.box.note = f"written: {path}" if path else self.box.note
         except UserError as error:
             self.box.problem = str(error)

@@ -43,7 +43,7 @@ class Compared:
         return self.tokens["phase"].nunique() == 2
 
 
-@dataclass
+@dataclass(eq=False)
 class Turn:
     """A question and what the models answered, by their places.
 

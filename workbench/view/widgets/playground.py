@@ -71,6 +71,7 @@ class Playground(Twin, widgets.VBox):
         learned: Path | str | None = None,
         max_new_tokens: int = 64,
     ) -> None:
+        self._scoring, self._answering = Worker(self._failed), Worker(self._failed)  # first: `close` needs them
         if unit not in UNITS:
             raise unknown("unit", unit, list(UNITS))
         run = run_of(model)
@@ -90,7 +91,6 @@ class Playground(Twin, widgets.VBox):
         self._first = 0  # 1 where nothing predicts the text's first token, which then has no row in `tokens`
         self._showing: tuple[str, str] = ("", "")
         self._lock = threading.RLock()
-        self._scoring, self._answering = Worker(self._failed), Worker(self._failed)
         about = described(self.lm) + ("" if self.reference is None else f"; reference {described(self.reference)}")
         scorers = [[name, many] for name, many in names.items()]
         self.box = TypingBox(about=about, scorers=scorers, scorer=scorer, unit=unit)
@@ -107,6 +107,7 @@ class Playground(Twin, widgets.VBox):
         self.next.on_msg(self._heard)
         if question or answer:
             self.type(question, answer)
+            self._scoring.wait(5)  # so that the copy in a saved notebook has the colours
 
     # What is typed ------------------------------------------------------------------------------------------------
 
@@ -248,7 +249,7 @@ class Playground(Twin, widgets.VBox):
             "take": lambda: self.take(int(message.get("row", -1))),
         }
         try:
-            calls[message["do"]]()
+            calls.get(message.get("do", ""), lambda: None)()
         except UserError as error:
             self.box.problem = str(error)
 
