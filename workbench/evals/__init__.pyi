@@ -3,12 +3,12 @@ from .agreement import disagreement as disagreement
 from .alignment import alignment as alignment
 from .alignment import label as label
 from .answers import token_table as token_table
-from .difference import Difference as Difference
-from .difference import difference as difference
 from .by_hand import Scored as Scored
 from .by_hand import chance as chance
 from .by_hand import offered as offered
 from .by_hand import score_typed as score_typed
+from .difference import Difference as Difference
+from .difference import difference as difference
 from .faithfulness import RUN as RUN
 from .faithfulness import faithfulness as faithfulness
 from .faithfulness import faithfulness_by_unlearning as faithfulness_by_unlearning

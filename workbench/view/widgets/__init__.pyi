@@ -1,5 +1,5 @@
-from .diff_view import DiffView as DiffView
 from .chat import Chat as Chat
+from .diff_view import DiffView as DiffView
 from .error_browser import ErrorBrowser as ErrorBrowser
 from .linked import BeforeAfter as BeforeAfter
 from .linked import CompareView as CompareView
