@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from workbench.errors import UserError
 from workbench.tasks import spread
-from workbench.view.html.highlight import pieces, token_mark, token_title
+from workbench.view.html.highlight import cuts, pieces, token_mark, token_title
 from workbench.view.html.inputs import Samples, as_texts
 from workbench.view.html.layers import bool_spans
 from workbench.view.html.render import render
@@ -75,6 +75,18 @@ def _changed_row(tokens: pd.DataFrame, answer: str | None) -> Markup:
 def _alternatives(text: Any) -> list[str]:
     pairs = json.loads(text) if isinstance(text, str) and text else []
     return ["now: " + " ".join(f"“{token}” {number(float(p))}" for token, p in pairs)] if pairs else []
+
+
+def drawn_changes(tokens: pd.DataFrame, samples: Samples, *, max_samples: int = 12) -> list[tuple[str, Any, list[int]]]:
+    """(set, sample id, positions of the tokens) of each answer that `change_view` draws, in its order."""
+    texts, out = as_texts(samples), []
+    for name, part in tokens[tokens["phase"] == "before"].groupby("probe_set", sort=False):
+        by_id = dict(list(part.sort_values("position", kind="stable").groupby("sample_id", sort=False)))
+        for sample in spread(list(dict.fromkeys(part["sample_id"])), max_samples):
+            drawn = cuts(by_id[sample], texts.get(sample, ("", None))[1])
+            places = by_id[sample]["position"].tolist()
+            out.append((str(name), sample, [int(places[i]) for i, _, _ in drawn if i >= 0]))
+    return out
 
 
 def change_view(
