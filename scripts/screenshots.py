@@ -23,6 +23,7 @@ wb.TokenView.of_run(run)""",
 scores = wb.score_task(model, task, ["specificity", "surprisal", "integrated_gradients", "spans"])
 wb.CompareView(scores, texts, max_samples=3)""",
     "before-after": "wb.BeforeAfter(run)",
+    "where-view": "wb.where(run, 'celia-nash-town-0', reference='bio-retain')",
     "errors": "wb.ErrorBrowser(run)",
     "run-panel": "panel = wb.RunPanel('.')\npanel.attach(run)\npanel",
 }
@@ -34,6 +35,8 @@ def hover(page: Any, name: str) -> None:
         view = page.locator(".wb-token-view").first
         view.get_by_label("scorer").select_option("atwu")
         view.locator(".wb-row").nth(1).locator(".wb-s").first.hover()
+    if name == "where-view":
+        page.locator(".wb-where-view .wb-fact td").nth(6).hover()
     if name == "compare":
         page.locator(".wb-compare .wb-a > .wb-s").first.hover()
 
