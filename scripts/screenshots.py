@@ -16,7 +16,8 @@ from pathlib import Path
 task, model = wb.TaskSpec("biographies").load(), wb.load("bio-full")
 texts = {s.id: (s.question, s.answer) for s in task.forget}
 settings = wb.Settings(steps=40, lr=5e-4, record_every=2, record_samples=96)
-config = wb.Config(wb.TaskSpec("biographies"), "bio-full", "wga", "atwu", settings, probe_limit=96)
+names = {"task": wb.TaskSpec("biographies"), "model": "bio-full", "objective": "wga", "weights": "atwu"}
+config = wb.Config(**names, settings=settings, probe_limit=96)
 run = wb.start(config, Path("run")).path
 wb.TokenView.of_run(run)""",
     "compare": """task.sets["forget"] = task.forget[::12]

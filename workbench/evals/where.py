@@ -213,8 +213,9 @@ def _of(rows: Iterable[Mapping[str, Any]], attacks: Mapping[str, Any]) -> Where:
     tokens = [str(token) for token in first["tokens"]]
     alike = {key: row for key, row in by_name.items() if list(map(str, row["tokens"])) == tokens}
     positions, facts = [int(p) for p in first["positions"]], [bool(f) for f in first["facts"]]
-    if not any(facts) or {len(positions), len(facts)} != {len(tokens)}:
+    if {len(positions), len(facts)} != {len(tokens)}:
         raise ValueError("tokens, positions and facts do not fit together")
+    facts = facts if any(facts) else [True] * len(facts)  # a text of one token that nothing predicts: what ends it
     reasons = {m: OTHER if ("logit_lens", m) in by_name else _reason(attacks, "logit_lens", m) for m in NAMES}
     lenses, drops = {}, {}
     for model in NAMES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -13,7 +12,7 @@ import traitlets
 
 from workbench.errors import UserError, printable
 from workbench.evals import Where, most_left
-from workbench.runs import RunDirectory, where_maps
+from workbench.runs import Job, where_maps
 from workbench.view.html import VALUES, shortened, style_sheet, where_view
 from workbench.view.widgets.static_twin import Twin, script, styles
 
@@ -158,7 +157,7 @@ def _follow(view: Any, selected: Mapping[str, Any]) -> None:
 
 
 def where(
-    target: str | Path | RunDirectory | Mapping[str, Any] | Any,
+    target: Any,
     answer: str | int | Sequence[str | int] | None = None,
     *,
     reference: Any = None,
@@ -168,7 +167,7 @@ def where(
     """Where a fact still is: in which layers, for which token, of the model before, the run and a retain-only model.
 
     Args:
-        target: a run, its directory, a model, or models: `{"run": ..., "before": ..., "retain_only": ...}`.
+        target: a run, its directory, a `Job`, a model, or models: `{"run": ..., "before": ..., "retain_only": ...}`.
         answer: by its id or by its number from 1, or several; by default those that the run's attacks left maps of.
         reference: a retain-only model, or a run that left one; without one there is no UDS.
         title: a heading.
@@ -180,4 +179,5 @@ def where(
     Raises:
         UserError: no such answer, model or task; or the model's layers are not found.
     """
+    target = target.directory if isinstance(target, Job) else target
     return WhereView(where_maps(target, answer, reference=reference, **more), title=title)
