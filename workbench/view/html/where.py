@@ -70,8 +70,8 @@ def where_view(
 ) -> Markup:
     """Where the facts of answers still are: a row a token, a column a layer, for each model; needs no script.
 
-    The darker a cell, the more of the token is there: by the logit lens (log p, rank) or by UDS. A dot or a bold number
-    marks a cell where the token is the first choice, or UDS is below 0.5.
+    The more colour a cell has, the more of the token is there, by the logit lens (log p, rank) or by UDS. A bold
+    number, or a dot where there are many layers, marks where the token is the first choice, or UDS is below 0.5.
 
     Args:
         maps: of one answer or several.
