@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from workbench.errors import UserError
 from workbench.tasks import spread
-from workbench.view.html.highlight import cuts, pieces, token_mark, token_title
+from workbench.view.html.highlight import pieces, token_mark, token_title
 from workbench.view.html.inputs import Samples, as_texts
 from workbench.view.html.layers import bool_spans
 from workbench.view.html.render import render
@@ -83,9 +83,9 @@ def drawn_changes(tokens: pd.DataFrame, samples: Samples, *, max_samples: int = 
     for name, part in tokens[tokens["phase"] == "before"].groupby("probe_set", sort=False):
         by_id = dict(list(part.sort_values("position", kind="stable").groupby("sample_id", sort=False)))
         for sample in spread(list(dict.fromkeys(part["sample_id"])), max_samples):
-            drawn = cuts(by_id[sample], texts.get(sample, ("", None))[1])
+            drawn = pieces(by_id[sample], texts.get(sample, ("", None))[1])
             places = by_id[sample]["position"].tolist()
-            out.append((str(name), sample, [int(places[i]) for i, _, _ in drawn if i >= 0]))
+            out.append((str(name), sample, [int(places[i]) for i, *_ in drawn if i >= 0]))
     return out
 
 

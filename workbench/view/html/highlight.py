@@ -27,12 +27,12 @@ END = Markup('<i class="wb-x"> ∎</i>')
 HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparent 2px 6px)"
 
 
-def switch_css(count: int) -> Markup:
+def _switch_css(count: int) -> Markup:
     """Rules that recolour the same text for the scorer whose radio input is checked."""
     on = [f".wb:has(.wb-r{i}:checked)" for i in range(count)]
     rules = ["".join((",".join(f"{s} .wb-b{i}" for i, s in enumerate(on)), "{display:flex}"))]
     for level in (*range(-LEVELS, 0), *range(1, LEVELS + 1)):
-        where = ",".join(f'{s} [data-w~="{data_word(i, level)}"]' for i, s in enumerate(on))
+        where = ",".join(f'{s} [data-w~="{_word(i, level)}"]' for i, s in enumerate(on))
         rules.append(f"{where}{{background-color:{colour(level)}!important}}")
     chosen = ",".join(f'{s} [data-w~="{i}!"]' for i, s in enumerate(on))
     missing = ",".join(f'{s} [data-w~="{i}?"]' for i, s in enumerate(on))
@@ -41,8 +41,7 @@ def switch_css(count: int) -> Markup:
     return Markup(f"<style>{''.join(rules)}</style>")
 
 
-def data_word(index: int, level: int) -> str:
-    """What `data-w` of a mark says of its colour step under one of the choices."""
+def _word(index: int, level: int) -> str:
     return f"{index}{chr((96 if level > 0 else 64) + abs(level))}"
 
 
@@ -104,7 +103,7 @@ def scored_row(
             value = values[j][i]
             level = layer.scale.level(value) if layer.scale else 0
             selected = layer.selects(value)
-            words += [data_word(j, level)] * bool(level) + [f"{j}!"] * selected + [f"{j}?"] * math.isnan(value)
+            words += [_word(j, level)] * bool(level) + [f"{j}!"] * selected + [f"{j}?"] * math.isnan(value)
             score = f"{number(value)}{' ✓' if selected else ''}"
             lines[layer.scorer] = f"{lines[layer.scorer]} → {score}" if layer.scorer in lines else score
             if j == first:
@@ -168,7 +167,7 @@ def token_view(
         total=len(ids),
         spans=tokens["span"],
         labelled=bool(tokens["span"].notna().any()),
-        switch_css=switch_css(len(layers)) if several else "",
+        switch_css=_switch_css(len(layers)) if several else "",
         title=title,
         css=css,
     )

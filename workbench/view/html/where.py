@@ -14,13 +14,13 @@ import numpy as np
 from markupsafe import Markup
 
 from workbench.evals import NAMES, Where
-from workbench.view.html.highlight import data_word, switch_css
 from workbench.view.html.render import render
 from workbench.view.html.scale import LEVELS, colour
 from workbench.view.html.text import number, plain, visible
 
 VALUES = {"logp": "log p", "rank": "rank", "uds": "UDS"}
 LOWEST, LAST = -10.0, 1000  # log p and rank that have no colour any more
+HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparent 2px 6px)"
 ROOM = 24  # columns up to which a cell has its number
 
 
@@ -65,6 +65,23 @@ def token_text(where: Where, i: int) -> str:
     return text.strip() or ("␣" if text else "…" if any(where.tokens[i:]) else "∎")
 
 
+def _word(place: int, level: int) -> str:
+    """What `data-w` of a cell says of its colour by one of the values."""
+    return f"{place}{chr(96 + level)}"
+
+
+def _switch(count: int) -> Markup:
+    """Rules that recolour the cells by the value whose radio input is checked."""
+    rules = []
+    for place in range(count):
+        on = f".wb-where:has(.wb-r{place}:checked)"
+        rules.append(f"{on} .wb-b{place}{{display:flex}}{on} .wb-v{place}{{display:inline}}")
+        rules.append(f'{on} [data-w~="{place}?"]{{background-image:{HATCH}}}')
+        for level in range(1, LEVELS + 1):
+            rules.append(f'{on} [data-w~="{_word(place, level)}"]{{background-color:{colour(level)}!important}}')
+    return Markup(f"<style>{''.join(rules)}</style>")
+
+
 def where_view(
     maps: Where | Sequence[Where], *, value: str = "", title: str | None = None, css: bool = True, chosen: int = -1
 ) -> Markup:
@@ -88,7 +105,7 @@ def where_view(
     return render(
         "where.maps",
         answers=answers, names={name: VALUES[name] for name in values}, first=first, legends=_legends(),
-        switch=switch_css(len(values)), reasons=list(dict.fromkeys(missing)), title=title, css=css,
+        switch=_switch(len(values)), reasons=list(dict.fromkeys(missing)), title=title, css=css,
     )  # fmt: skip
 
 
@@ -136,7 +153,7 @@ def _cell(where: Where, column: Column, i: int, text: str, values: list[str], fi
         parts.append(_written(name, x, where, model, layer, i))
         known = math.isfinite(x)
         level = round(LEVELS * strength(name, x)) if known else 0
-        words += [data_word(place, level)] if level else [f"{place}?"] * (name not in column.values)
+        words += [_word(place, level)] if level else [f"{place}?"] * (name not in column.values)
         shown = level if place == first else shown
         there = known and (x < 0.5 if name == "uds" else column.values["rank"][i] == 0)
         mark = ("•" if there else "·") if narrow else brief(name, x)

@@ -146,14 +146,8 @@ class BeforeAfter(Linked):
             note = render("linked.searched", count=len(kept), total=self.count, words=words.strip())
         long = {"answers": note + answers_view(probes, max_samples=self._most, css=False)}
         if tokens is not None:
-            sets = [
-                (tokens[tokens["probe_set"] == name], texts_of(probes, name)) for name in probes["probe_set"].unique()
-            ]
-            sets = [(part, texts) for part, texts in sets if len(part)]  # sample ids are unique within a set only
-            most = self._most
-            views = [change_view(part, texts, max_samples=most, css=False) for part, texts in sets]
-            long["tokens"] = note + Markup().join(views)
-            self._places = [row for part, texts in sets for row in drawn_changes(part, texts, max_samples=most)]
+            long["tokens"] = note + _changes(probes, tokens, self._most)
+            self._places = _places(probes, tokens, self._most)
         short = {"metrics": metrics_view(self._metrics, definitions(), css=False)} if self._metrics else {}
         short |= {"attacks": self._attacks} if self._attacks else {}
         return render("linked.sections", long=long, short=short)
@@ -200,3 +194,20 @@ def _having(probes: pd.DataFrame, words: str) -> set[Any]:
     texts = zip(*(probes[name] for name in ("prompt", "answer", "generation")), strict=True)
     has = [any(isinstance(t, str) and wanted in " ".join(t.lower().split()) for t in each) for each in texts]
     return set(_named(probes)[has])
+
+
+def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> Markup:
+    """The token changes of each probe set; sample ids are unique within a set only."""
+    sets = {name: tokens[tokens["probe_set"] == name] for name in probes["probe_set"].unique()}
+    return Markup().join(
+        change_view(part, texts_of(probes, name), max_samples=count, css=False)
+        for name, part in sets.items()
+        if len(part)
+    )
+
+
+def _places(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> list[tuple[str, Any, list[int]]]:
+    """(set, sample id, positions) of the answers that `_changes` draws, in its order."""
+    sets = {name: tokens[tokens["probe_set"] == name] for name in probes["probe_set"].unique()}
+    each = (drawn_changes(p, texts_of(probes, n), max_samples=count) for n, p in sets.items() if len(p))
+    return [row for rows in each for row in rows]
