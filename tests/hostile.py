@@ -75,8 +75,8 @@ ELEMENTS = names("""
 """)
 ATTRIBUTES = names("""
     lang charset name content rel href class type title style dir role method tabindex scope colspan checked data-w
-    data-name aria-hidden aria-label aria-valuenow viewbox fill stroke stroke-width stroke-dasharray stroke-linejoin d x
-    y text-anchor value
+    data-name aria-label aria-valuenow viewbox fill stroke stroke-width stroke-dasharray stroke-linejoin d x y
+    text-anchor aria-hidden value
 """)
 
 
