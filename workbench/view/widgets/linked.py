@@ -144,9 +144,9 @@ class BeforeAfter(Linked):
             probes = probes[_named(probes).isin(kept)]
             tokens = None if tokens is None else tokens[_named(tokens).isin(kept)]
             note = render("linked.searched", count=len(kept), total=self.count, words=words.strip())
-        self._places = [] if tokens is None else _places(probes, tokens, self._most)
         long = {"answers": note + answers_view(probes, max_samples=self._most, css=False)}
         if tokens is not None:
+            self._places = _places(probes, tokens, self._most)
             long["tokens"] = note + _changes(probes, tokens, self._most)
         short = {"metrics": metrics_view(self._metrics, definitions(), css=False)} if self._metrics else {}
         short |= {"attacks": self._attacks} if self._attacks else {}

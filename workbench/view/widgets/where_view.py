@@ -46,6 +46,7 @@ class WhereView(Twin, anywidget.AnyWidget):
     """
 
     twin_of: Mapping[str, Any] = SHOWN
+    twin_shows = ("html", "value", "chosen")
     _esm = script("keys", "token_view/elements", "where")
     _css = styles("view", "linked", "where")
 
@@ -72,7 +73,7 @@ class WhereView(Twin, anywidget.AnyWidget):
         return self.maps[self.answer]
 
     def _drawn(self, answer: int) -> str:
-        return where_view(self.maps[answer], title=self.title, css=False)
+        return str(where_view(self.maps[answer], title=self.title, css=False))
 
     @traitlets.validate("answer")
     def _known(self, proposal: Any) -> int:
