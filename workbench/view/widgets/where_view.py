@@ -144,17 +144,21 @@ class WhereView(Twin, anywidget.AnyWidget):
         return printable(f"WhereView({len(self.maps)} answers; {self.where.sample_id}: {self.where.summary()[0]})")
 
 
-def _follow(view: Any, selected: Mapping[str, Any]) -> None:
+def _last(selected: Any) -> Mapping[str, Any]:
+    """The token that is selected in a view, of several the last; empty where none is."""
+    return (selected[-1] if selected else {}) if isinstance(selected, list) else selected
+
+
+def _follow(view: Any, selected: Any) -> None:
     """Select in a view what is selected in another; what it does not have is left alone."""
+    token, own = _last(selected), _last(view.selected)
     with contextlib.suppress(UserError):
-        if not selected:
+        if not token:
             view.chosen = view.trait_defaults("chosen")
-        elif selected.get("probe_set", "forget") != "forget":  # maps are of the forget set
+        elif token.get("probe_set", "forget") != "forget":  # maps are of the forget set
             return
-        elif {key: view.selected.get(key) for key in ("sample_id", "position")} != {
-            key: selected[key] for key in ("sample_id", "position")
-        }:
-            view.select(selected["sample_id"], selected["position"])
+        elif any(own.get(key) != token[key] for key in ("sample_id", "position")):
+            view.select(token["sample_id"], token["position"])
 
 
 def where(
