@@ -16,13 +16,15 @@ from pathlib import Path
 task, model = wb.TaskSpec("biographies").load(), wb.load("bio-full")
 texts = {s.id: (s.question, s.answer) for s in task.forget}
 settings = wb.Settings(steps=40, lr=5e-4, record_every=2, record_samples=96)
-config = wb.Config(wb.TaskSpec("biographies"), "bio-full", "wga", "atwu", settings, probe_limit=96)
+names = {"task": wb.TaskSpec("biographies"), "model": "bio-full", "objective": "wga", "weights": "atwu"}
+config = wb.Config(**names, settings=settings, probe_limit=96)
 run = wb.start(config, Path("run")).path
 wb.TokenView.of_run(run)""",
     "compare": """task.sets["forget"] = task.forget[::12]
 scores = wb.score_task(model, task, ["specificity", "surprisal", "integrated_gradients", "spans"])
 wb.CompareView(scores, texts, max_samples=3)""",
     "before-after": "wb.BeforeAfter(run)",
+    "where-view": "wb.where(run, 'celia-nash-town-0', reference='bio-retain')",
     "errors": "wb.ErrorBrowser(run)",
     "run-panel": "panel = wb.RunPanel('.')\npanel.attach(run)\npanel",
 }
@@ -34,6 +36,8 @@ def hover(page: Any, name: str) -> None:
         view = page.locator(".wb-token-view").first
         view.get_by_label("scorer").select_option("atwu")
         view.locator(".wb-row").nth(1).locator(".wb-s").first.hover()
+    if name == "where-view":
+        page.locator(".wb-where-view .wb-fact td").nth(6).hover()
     if name == "compare":
         page.locator(".wb-compare .wb-a > .wb-s").first.hover()
 

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pages import Text
 
@@ -76,7 +77,7 @@ ATTRIBUTES = names("""
     lang charset name content rel href class type title style dir role method tabindex scope colspan checked hidden
     data-w data-r data-l
     data-name aria-label aria-valuenow viewbox fill stroke stroke-width stroke-dasharray stroke-linejoin d x y
-    text-anchor
+    text-anchor aria-hidden value
 """)
 
 
@@ -94,7 +95,8 @@ def check(html: str) -> None:
 
 # Every string of a run's directory ----------------------------------------------------------------------------------
 
-# `segment` says which tokens are answers: with the tag there would be none to show.
+# `segment`, `attack` and `model` say which rows a view is of: with the tag there would be none to show.
+KINDS = ["segment", "attack", "model"]
 MODELS = ("model", "checkpoints")  # weights and tokenizers: no view reads them
 
 
@@ -117,7 +119,7 @@ def poison(run: Path, copy_to: Path, evil: str) -> tuple[set[str], set[str]]:
             file.write_text("".join(json.dumps(line) + "\n" for line in lines))
         elif file.suffix == ".parquet":
             table = pd.read_parquet(file)
-            for column in table.select_dtypes(["object", "string"]).columns.drop("segment", errors="ignore"):
+            for column in table.select_dtypes(["object", "string"]).columns.drop(KINDS, errors="ignore"):
                 changed = table.assign(**{column: [_cell(x, evil) for x in table[column]]})
                 wrong = tables._wrong(file.name, changed)
                 (refused if wrong else taken).add(f"{name}: {column}")
@@ -161,7 +163,9 @@ def _places(content: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ..
 
 
 def _cell(value: Any, evil: str) -> Any:
-    """A table's text with `evil`; in JSON of alternatives, each token has it."""
+    """A table's text with `evil`; in JSON of alternatives, and in a list of texts, each has it."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_cell(each, evil) for each in value]
     if not isinstance(value, str):
         return value
     if value.startswith("[["):

@@ -32,3 +32,5 @@ from .view.widgets.linked import CompareView as CompareView
 from .view.widgets.playground import Playground as Playground
 from .view.widgets.run_panel import RunPanel as RunPanel
 from .view.widgets.token_view import TokenView as TokenView
+from .view.widgets.where_view import WhereView as WhereView
+from .view.widgets.where_view import where as where

@@ -10,10 +10,10 @@ from lab import Lab, opened
 from runs_of import config_of, own_files
 from widget_page import open_widget
 
-from workbench.runs import execution
+from workbench.runs import attack, execution
 from workbench.scorers.score import score_samples
 from workbench.unlearning.settings import Settings
-from workbench.view.widgets import BeforeAfter, CompareView, TokenView
+from workbench.view.widgets import BeforeAfter, CompareView, TokenView, where
 
 pytestmark = pytest.mark.browser
 
@@ -23,12 +23,14 @@ def widgets(bio: Any, full: Any, tmp_path_factory: pytest.TempPathFactory) -> di
     folder = tmp_path_factory.mktemp("run")
     settings = Settings(steps=6, batch_size=8, lr=1e-3, record_every=3)
     execution.start(config_of(own_files(bio, folder), settings, probe_limit=8), folder / "run")
+    attack(folder / "run", reference="bio-retain", attacks="logit_lens,uds", limit=3)
     scores = score_samples(full, bio.forget[:6], ["surprisal", "entropy", "position", "spans"])
     texts = {s.id: (s.question, s.answer) for s in bio.forget}
     return {
         "TokenView": TokenView.of_run(folder / "run"),
         "CompareView": CompareView(scores, texts),
         "BeforeAfter": BeforeAfter(folder / "run"),
+        "WhereView": where(folder / "run"),
     }
 
 
@@ -42,7 +44,7 @@ def check(page: Any, axe: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter"])
+@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter", "WhereView"])
 def test_no_serious_violation(
     axe: Path, chromium: Any, widgets: dict[str, Any], tmp_path: Path, name: str, theme: str
 ) -> None:

@@ -16,6 +16,7 @@ from hostile import EVIL, Typeset, check
 from jinja2 import DictLoader, TemplateSyntaxError, UndefinedError
 from pages import scores_of
 
+from workbench.evals.where import Lens, Where
 from workbench.objectives import objective
 from workbench.view import comparison_page, run_report, scores_page
 from workbench.view.html import (
@@ -33,8 +34,9 @@ from workbench.view.html import (
     summary_view,
     token_matrix,
     token_view,
+    where_view,
 )
-from workbench.view.widgets import BeforeAfter, CompareView, ErrorBrowser, RunPanel, TokenView
+from workbench.view.widgets import BeforeAfter, CompareView, ErrorBrowser, RunPanel, TokenView, WhereView
 from workbench.view.widgets.error_html import answer_html, numbers_html
 from workbench.view.widgets.run_status import error_html
 
@@ -70,6 +72,16 @@ def token_rows() -> pd.DataFrame:
     base = base.assign(run=EVIL, entropy=1.0, logp=-0.1, rank=0, alternatives=json.dumps([[EVIL, 0.5]]))
     sets = [base.assign(probe_set=name) for name in ("forget", EVIL)]
     return pd.concat([s.assign(phase=phase) for phase in ("before", "after") for s in sets], ignore_index=True)
+
+
+def maps() -> Where:
+    """Maps of a hostile answer, two layers of three models, one of which cannot be had."""
+    tokens, shape = [EVIL, f" {EVIL}", "\u202e", ""], (2, 4)
+    top = np.arange(2 * 4 * 5).reshape(2, 4, 5) % 4
+    lens = Lens(np.full(shape, -1.0), np.zeros(shape, int), top, np.full(top.shape, 0.1), tokens)
+    drops = {model: np.full(shape, 0.5) for model in ("before", "run", "retain_only")}
+    facts, reasons = [True, False, False, False], {"retain_only": EVIL}
+    return Where(ID, EVIL, EVIL, [0, 1, 2, 3], tokens, facts, {"before": lens, "run": lens}, drops, reasons)
 
 
 def probe_rows() -> pd.DataFrame:
@@ -163,6 +175,9 @@ def views(run: Path) -> dict[str, Callable[[], Any]]:
         "TokenView": lambda: TokenView.of_run(run, title=EVIL).to_html(),
         "CompareView": lambda: CompareView(table, SAMPLES).to_html(),
         "BeforeAfter": lambda: BeforeAfter(run).to_html(),
+        "where_view": lambda: where_view(maps(), title=EVIL),
+        "WhereView": lambda: WhereView([maps(), maps()], title=EVIL).to_html(),
+        "WhereView: live": lambda: WhereView(maps(), title=EVIL).html,
     }
 
 
@@ -218,7 +233,8 @@ def test_no_formula_is_looked_for(run: Path, name: str) -> None:
 
 
 def test_no_formula_is_looked_for_in_widgets(run: Path) -> None:
-    for widget in (TokenView.of_run(run), BeforeAfter(run), ErrorBrowser(run), RunPanel(run.parent / "none")):
+    panel, where = RunPanel(run.parent / "none"), WhereView(maps())
+    for widget in (TokenView.of_run(run), BeforeAfter(run), ErrorBrowser(run), panel, where):
         assert {"tex2jax_ignore", "mathjax_ignore"} <= set(widget._dom_classes)
         assert Typeset(widget.to_html()).text.strip() in ("", f"showing 12 of {len(SAMPLES) * 3} answers")
 

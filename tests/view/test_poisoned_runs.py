@@ -14,11 +14,11 @@ from runs_of import config_of, own_files
 from widget_page import open_widget
 
 from workbench.errors import UserError
-from workbench.runs import execution
+from workbench.runs import attack, execution
 from workbench.unlearning.settings import Settings
 from workbench.view import run_report
 from workbench.view.html import page
-from workbench.view.widgets import BeforeAfter, ErrorBrowser, RunPanel, TokenView
+from workbench.view.widgets import BeforeAfter, ErrorBrowser, RunPanel, TokenView, where
 
 SUITE = {
     "suite": "tofu", "summary": {"forget_quality": {"value": None, "reason": "none"}, "model_utility": 0.5},
@@ -42,6 +42,7 @@ def made(bio: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (run / "suites").mkdir()
     (run / "suites" / "tofu.json").write_text(json.dumps(SUITE))
     (run / "log.txt").write_text("a line\n")
+    attack(run, reference="bio-retain", attacks="logit_lens,uds", limit=2)
     return run
 
 
@@ -60,7 +61,8 @@ def test_no_field_is_forgotten(made: Path, tmp_path: Path) -> None:
     """What is refused are the few strings that must be one of a set; all others have the tag."""
     _, taken, refused = poisoned(made, tmp_path, "evil")
     assert {place.split(":")[0] for place in taken} == {
-        "config.json", "cost.json", "events.jsonl", "job.json", "log.txt", "metrics.json", "notes.json",
+        "attacks/answers.parquet", "attacks/summary.json", "config.json", "cost.json", "events.jsonl", "job.json",
+        "log.txt", "metrics.json", "notes.json",
         "probes.parquet", "run.json", "scores.parquet", "suites/tofu.json", "tokens.parquet",
     }  # fmt: skip
     for table, column in (
@@ -68,6 +70,8 @@ def test_no_field_is_forgotten(made: Path, tmp_path: Path) -> None:
         ("tokens", "alternatives"),
         ("scores", "scorer"),
         ("scores", "sample_id"),
+        ("attacks/answers", "tokens"),
+        ("attacks/answers", "vocabulary"),
     ):
         assert f"{table}.parquet: {column}" in taken
     values = {place for place in refused if NEW not in place}
@@ -97,6 +101,7 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "ErrorBrowser": lambda run: ErrorBrowser(run).to_html(),
     "ErrorBrowser, live": lambda run: parts(ErrorBrowser(run)),
     "ErrorBrowser's page": lambda run: ErrorBrowser(run).export_html().read_text(encoding="utf-8"),
+    "WhereView": lambda run: where(run).to_html(),
     "RunPanel": lambda run: panel(run).to_html(),
     "RunPanel, live": lambda run: parts(panel(run)),
 }
@@ -150,12 +155,14 @@ def test_nothing_runs_in_a_browser(made: Path, chromium: Any, tmp_path: Path) ->
         assert clean(sheet), name
     sheet.close()
     assert seen == []
-    for widget in (TokenView.of_run(run), BeforeAfter(run), _searched(run)):
+    for widget in (TokenView.of_run(run), BeforeAfter(run), _searched(run), where(run)):
         shown = open_widget(chromium, widget, tmp_path)
         if isinstance(widget, TokenView):
             shown.locator("[role=option]").first.hover()
             for scorer in widget.head["layers"]:
                 shown.get_by_label("scorer").select_option(scorer["name"])
+        for cell in shown.locator(".wb-grid-box td").all()[:3]:
+            cell.hover()
         assert clean(shown)
         assert shown.messages == []
         shown.close()

@@ -29,6 +29,7 @@ from workbench.cli.runs import manage_runs
 from workbench.cli.score import score
 from workbench.cli.sweep import sweep
 from workbench.cli.unlearn import unlearn
+from workbench.cli.where import where
 from workbench.errors import UserError, printable, unknown
 
 
@@ -65,7 +66,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for each in (demo, models, finetune, score, align, agree, faithfulness, unlearn, probe, attack):
+for each in (demo, models, finetune, score, align, agree, faithfulness, unlearn, probe, attack, where):
     app.command(cls=Command)(each)
 app.command("runs", cls=Command)(manage_runs)
 for each in (sweep, report):

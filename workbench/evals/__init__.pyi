@@ -35,3 +35,9 @@ from .streaming import streamed as streamed
 from .suites import run_suite as run_suite
 from .suites import suite_names as suite_names
 from .summaries import summary as summary
+from .where import NAMES as NAMES
+from .where import SOURCES as SOURCES
+from .where import Where as Where
+from .where import most_left as most_left
+from .where import spoken as spoken
+from .where import stored_maps as stored_maps

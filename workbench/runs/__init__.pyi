@@ -28,3 +28,5 @@ from .stopping import level as level
 from .sweep import grid as grid
 from .sweep import sweep as sweep
 from .trackers import check_trackers as check_trackers
+from .where import maps_of as maps_of
+from .where import where_maps as where_maps

@@ -68,10 +68,10 @@ def attack(
     target = target.path if isinstance(target, RunDirectory) else target
     options = options or {}
     names = chosen_attacks(attacks, options)
-    models = _models(target, reference, before, style or {})
+    models = models_of(target, reference, before, style or {})
     if out is None and not isinstance(target, LanguageModel) and is_run(Path(target)):
         out = Path(target) / FOLDER
-    loaded = _task(target, task)
+    loaded = task_of(target, task)
     made_from: dict[str, Any] = {"task": loaded.name, "data_sha256": loaded.fingerprint, "limit": limit, "seed": seed}
     made_from["models"] = {name: lm.fingerprint() for name, lm in models.items()}
     of_models = {
@@ -86,7 +86,7 @@ def attack(
         for name in names:
             for model in MODELS:
                 if model not in models:
-                    results.add(name, model, missing(_absent(model)), None, options.get(name, {}))
+                    results.add(name, model, missing(absent(model)), None, options.get(name, {}))
                 elif not results.has(name, model):
                     _carry_out(results, name, model, of_models[model], options.get(name, {}))
     kept = {} if out else {"answers": results.answers}
@@ -112,19 +112,20 @@ def _carry_out(results: Results, name: str, model: str, target: Target, options:
     results.add(name, model, entry, outcome.rows.assign(attack=name, model=model), options)
 
 
-def _absent(model: str) -> str:
+def absent(model: str) -> str:
+    """Why a model that was not given is not there."""
     return {"before": "no model before the run is given (--before)"}.get(
         model, "no retain-only model is given (--reference)"
     )
 
 
-def _models(target: Any, reference: Any, before: Any, style: dict[str, Any]) -> Models:
+def models_of(target: Any, reference: Any, before: Any, style: dict[str, Any]) -> Models:
     """The models by their part: `run` is the one that is attacked."""
     run = RunDirectory(Path(target)) if not isinstance(target, LanguageModel) and is_run(Path(target)) else None
-    lm = _loaded(target, **style)
+    lm = loaded_model(target, **style)
     models: Models = {}
     if before is not None:
-        models["before"] = _loaded(before, **lm.like())
+        models["before"] = loaded_model(before, **lm.like())
     elif run is not None:
         config = run.read_config()
         with located(config):
@@ -133,11 +134,12 @@ def _models(target: Any, reference: Any, before: Any, style: dict[str, Any]) -> 
             raise UserError(f"{run.path}: {config.model} is not the model that the run began with; put that one back")
     models["run"] = lm
     if reference is not None:
-        models["retain_only"] = _loaded(reference, **lm.like())
+        models["retain_only"] = loaded_model(reference, **lm.like())
     return models
 
 
-def _loaded(model: Any, **options: Any) -> LanguageModel:
+def loaded_model(model: Any, **options: Any) -> LanguageModel:
+    """A model as it is given: itself, by name, or the one that a run left; `options` as of `models.load`."""
     if isinstance(model, LanguageModel):
         return model
     if is_run(Path(model)):
@@ -146,7 +148,8 @@ def _loaded(model: Any, **options: Any) -> LanguageModel:
     return load(str(model), **options)
 
 
-def _task(target: Any, task: Any) -> Task:
+def task_of(target: Any, task: Any) -> Task:
+    """The task that is named, else the run's own; UserError where there is neither."""
     if isinstance(task, Task):
         return task
     if isinstance(task, str):

@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from workbench.evals import metric, summary
+from workbench.evals import Where, metric, most_left, summary
 from workbench.files import write_text
-from workbench.runs import attacks_of, read_answers
+from workbench.runs import attacks_of, maps_of, read_answers
 from workbench.view.html import (
     NOT_AVAILABLE,
     Samples,
@@ -37,6 +37,7 @@ from workbench.view.html import (
     token_view,
     value_of,
     weights_source,
+    where_view,
 )
 from workbench.view.run_source import RunSource, run_directory
 from workbench.view.sections import Section, importance, sections_page
@@ -46,6 +47,7 @@ MEASURES = {
     "fact_accuracy": "the greedy answer holds every labelled fact",
     "exact_memorization": "the model's first choice is the right token",
 }
+MAPS = 3  # answers whose layers are shown
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class RunFiles:
     suites: dict[str, dict[str, Any]]
     attacks: dict[str, Any]
     attacked: pd.DataFrame
+    maps: list[Where]
 
     @property
     def steps(self) -> int:
@@ -101,6 +104,7 @@ def read_run(source: RunSource) -> RunFiles:
         UserError: where `source` is no run's directory.
     """
     run = run_directory(source)
+    attacked = read_answers(run.path / "attacks")
     return RunFiles(
         path=run.path,
         config=run.config,
@@ -113,7 +117,8 @@ def read_run(source: RunSource) -> RunFiles:
         tokens=run.table("tokens.parquet"),
         suites={f.stem: run.json(f"suites/{f.name}") for f in sorted((run.path / "suites").glob("*.json"))},
         attacks=attacks_of(run.path),
-        attacked=read_answers(run.path / "attacks"),
+        attacked=attacked,
+        maps=maps_of(run.path, attacked),
     )
 
 
@@ -242,6 +247,9 @@ def run_report(
     if run.attacks:
         body = attacks_view(run.attacks, run.attacked, css=False)
         sections.append(Section("What comes back", "Is it forgotten, or only not said?", body))
+    if run.maps:
+        note = "In which layers the facts survive, in the answers of which most is left."
+        sections.append(Section("Where it still is", note, where_view(most_left(run.maps, MAPS), css=False)))
     if run.changed and run.tokens is not None:
         sections.append(_change(run, run.tokens, max(max_samples // 2, 1)))
     if run.probes is not None:

@@ -136,7 +136,7 @@ def test_relearning_asks_what_was_not_taught(retained: LanguageModel, small: Tas
 @pytest.mark.oracle
 def test_the_lens_at_the_last_layer_is_the_models_own(full: LanguageModel, small: Task, compare: Compare) -> None:
     batch = collate(full, [encode(full, s) for s in small.forget])
-    logps, ranks = lens_of(full, batch)
+    logps, ranks, *_ = lens_of(full, batch)
     stats = token_stats(full, batch)
     compare("logit lens, last layer", logps[-1], stats.logp.detach(), rel=1e-4, abs=1e-5)
     assert torch.equal(ranks[-1], stats.rank)

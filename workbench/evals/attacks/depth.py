@@ -11,37 +11,27 @@ import torch
 from workbench.errors import NotAvailable
 from workbench.evals.attacks.lens import TOKENS, read, reading
 from workbench.evals.attacks.spec import Outcome, Target, recovery
-from workbench.evals.attacks.states import fact_means, label_logp, outputs, replaced
+from workbench.evals.attacks.states import columns_of, fact_means, label_logp, of_samples, outputs, replaced
+from workbench.evals.where import LEAST, score
 from workbench.models import LanguageModel, TokenBatch, batches, decoder_layers, encode, padding
-
-LEAST = 0.05  # nats of d1 from which a layer counts
 
 
 def drops(before: LanguageModel, other: LanguageModel, batch: TokenBatch) -> torch.Tensor:
-    """(layers, B): log p(fact) of the model before, less the same with a layer's states of the answer by another model.
+    """(layers, N): log p of a token by the model before, less the same with a layer's states of the answer by another.
 
-    The states are those that predict the answer's tokens; log p is the mean over the fact's tokens.
+    The states are those that predict the answer's tokens. Means over the fact's tokens are the d1 and d2 of UDS.
     """
     rows, columns = batch.rows, batch.columns - 1
     with torch.no_grad(), padding(other), outputs(other) as states:
         label_logp(other, batch)
         taken = [each[rows, columns] for each in states]
     with torch.no_grad(), padding(before):
-        full = fact_means(label_logp(before, batch), batch)
+        full = label_logp(before, batch).double()
         out = []
         for layer, each in enumerate(taken):
             with replaced(before, layer, rows, columns, each):
-                out.append(full - fact_means(label_logp(before, batch), batch))
+                out.append(full - label_logp(before, batch).double())
     return torch.stack(out)
-
-
-def score(d1: np.ndarray, d2: np.ndarray) -> float:
-    """Sum d1 clip(d2 / d1, 0, 1) / sum d1 over layers with d1 > 0.05; NaN where there is none."""
-    counted = d1 > LEAST
-    if not counted.any():
-        return float("nan")
-    d1, d2 = d1[counted], d2[counted]
-    return float((d1 * np.clip(d2 / d1, 0, 1)).sum() / d1.sum())
 
 
 @recovery(
@@ -68,15 +58,18 @@ def uds(target: Target) -> Outcome:
         _check_alike(before, other)
     samples = read(target)
     encodings = [encode(before, s) for s in samples]
-    by_index: dict[int, tuple[Any, Any]] = {}
+    by_index: dict[int, dict[str, Any]] = {}
     for indices, batch in batches(before, encodings, target.batch_size):
-        d1, d2 = (drops(before, other, batch).cpu().numpy() for other in (retain_only, target.lm))
-        by_index |= dict(zip(indices, zip(d1.T, d2.T, strict=True), strict=True))
+        both = [drops(before, other, batch) for other in (retain_only, target.lm)]
+        means = [torch.stack([fact_means(layer, batch) for layer in each], 1).cpu().numpy() for each in both]
+        maps = [of_samples(each, batch) for each in both]
+        for index, d1, d2, map1, map2 in zip(indices, *means, *maps, strict=True):
+            by_index[index] = {"value": score(d1, d2), "d1_by_layer": d1.tolist(), "d2_by_layer": d2.tolist()}
+            by_index[index] |= {"d1_map": map1, "d2_map": map2}
         target.progress("uds", len(by_index), len(samples))
     rows = pd.DataFrame(
-        {"sample_id": s.id, "prompt": s.question, "answer": s.answer, "text": "", "value": score(*by_index[n])}
-        | {"measure": TOKENS, "tries": len(by_index[n][0]), "hits": 0}
-        | {"d1_by_layer": by_index[n][0].tolist(), "d2_by_layer": by_index[n][1].tolist()}
+        {"sample_id": s.id, "prompt": s.question, "answer": s.answer, "text": "", "measure": TOKENS, "hits": 0}
+        | {"tries": len(by_index[n]["d1_by_layer"]), **by_index[n], **columns_of(encodings[n])}
         for n, s in enumerate(samples)
     )
     if rows["value"].isna().all():

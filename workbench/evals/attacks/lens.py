@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from workbench.evals.attacks.spec import Outcome, Target, recovery
-from workbench.evals.attacks.states import fact_means, fact_tokens, final_norm, label_logp, logp_of, outputs
+from workbench.evals.attacks.states import (
+    columns_of,
+    fact_means,
+    fact_tokens,
+    final_norm,
+    label_logp,
+    of_samples,
+    outputs,
+)
 from workbench.models import (
     LanguageModel,
     TokenBatch,
@@ -26,23 +34,36 @@ from workbench.tasks import Sample, spread
 TOKENS = "the fact's tokens"
 
 
-def lens_of(lm: LanguageModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-    """(layers, N) log-probability and rank of each answer token, read off the output of each decoder layer.
+TOP = 5  # of the most probable tokens that a map keeps
+
+
+class Reading(NamedTuple):
+    """What the lens reads off each layer for N answer tokens."""
+
+    logp: Tensor  # (layers, N) log-probability of the token
+    rank: Tensor  # (layers, N) how many are more probable
+    top: Tensor  # (layers, N, TOP) ids of the most probable ones
+    top_p: Tensor  # (layers, N, TOP) their probabilities
+
+
+def lens_of(lm: LanguageModel, batch: TokenBatch) -> Reading:
+    """What the final norm and head make of each decoder layer's output, for each answer token.
 
     The state is the one that predicts the token; the last layer gives the model's own log-probability.
     """
     norm, head = final_norm(lm, batch), lm.module.get_output_embeddings()
     with torch.no_grad(), padding(lm), outputs(lm) as states:
         label_logp(lm, batch)
-        labels = batch.input_ids[batch.rows, batch.columns]
-        logps, ranks = [], []
+        labels = batch.input_ids[batch.rows, batch.columns][:, None]
+        parts = []
         for each in states:
             with lm.autocast():
                 rows = norm(each)[batch.rows, batch.columns - 1]
             logits = logits_of(lm, head, rows)
-            logps.append(logp_of(logits, batch))
-            ranks.append((logits > logits.gather(-1, labels[:, None])).sum(-1))
-    return torch.stack(logps), torch.stack(ranks)
+            own, total = logits.gather(-1, labels), logits.logsumexp(-1, keepdim=True)
+            best, ids = logits.topk(min(TOP, logits.shape[-1]), dim=-1)
+            parts.append(((own - total)[:, 0], (logits > own).sum(-1), ids, (best - total).exp()))
+    return Reading(*(torch.stack(each) for each in zip(*parts, strict=True)))
 
 
 def reading(target: Target, passes: float = 1) -> float:
@@ -75,13 +96,15 @@ def logit_lens(target: Target) -> Outcome:
     """
     samples = read(target)
     encodings = [encode(target.lm, s) for s in samples]
+    texts: dict[int, str] = {}
     by_index: dict[int, dict[str, Any]] = {}
     for indices, batch in batches(target.lm, encodings, target.batch_size):
-        logps, ranks = lens_of(target.lm, batch)
-        of_layers = torch.stack([fact_means(layer, batch) for layer in logps], 1)
-        worst = _worst_ranks(ranks, batch)
-        for index, means, rank in zip(indices, of_layers.tolist(), worst.tolist(), strict=True):
-            by_index[index] = {"logp_by_layer": means, "rank_by_layer": rank}
+        lens = lens_of(target.lm, batch)
+        of_layers = torch.stack([fact_means(layer, batch) for layer in lens.logp], 1)
+        worst, maps = _worst_ranks(lens.rank, batch), [of_samples(each, batch) for each in lens]
+        for index, means, rank, *of_sample in zip(indices, of_layers.tolist(), worst.tolist(), *maps, strict=True):
+            by_index[index] = {"logp_by_layer": means, "rank_by_layer": rank, **columns_of(encodings[index])}
+            by_index[index] |= _maps(target.lm, texts, *of_sample)
         target.progress("logit_lens", len(by_index), len(samples))
     rows = pd.DataFrame([_row(s, by_index[n]) for n, s in enumerate(samples)])
     parts = {
@@ -97,6 +120,18 @@ def _worst_ranks(ranks: Tensor, batch: TokenBatch) -> Tensor:
     out = torch.zeros(len(batch.encodings), len(ranks), dtype=ranks.dtype, device=ranks.device)
     index = batch.rows[chosen][:, None].expand(-1, len(ranks))
     return out.scatter_reduce(0, index, ranks[:, chosen].T, "amax")
+
+
+def _maps(
+    lm: LanguageModel, texts: dict[int, str], logp: np.ndarray, rank: np.ndarray, top: np.ndarray, top_p: np.ndarray
+) -> dict[str, Any]:
+    """An answer's maps as columns; the most probable tokens are places in a list of texts of its own."""
+    ids, places = np.unique(top, return_inverse=True)
+    for each in ids.tolist():
+        if each not in texts:
+            texts[each] = lm.tokenizer.decode([each])
+    maps = {"logp_map": logp, "rank_map": rank, "top_map": places.ravel().astype(np.int32), "top_p_map": top_p}
+    return maps | {"vocabulary": [texts[each] for each in ids.tolist()]}
 
 
 def _row(sample: Sample, layers: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from workbench.errors import NOT_FINITE, NotAvailable
-from workbench.models import Encoding, LanguageModel, TokenBatch, decoder_layers, head_is_plain, logits_of
+from workbench.models import (
+    UNPREDICTED,
+    Encoding,
+    LanguageModel,
+    TokenBatch,
+    decoder_layers,
+    head_is_plain,
+    logits_of,
+)
 
 
 def fact_tokens(encoding: Encoding) -> list[bool]:
@@ -19,6 +29,20 @@ def fact_tokens(encoding: Encoding) -> list[bool]:
         return labels
     count = len(encoding.answer_positions)
     return [place < count - encoding.ends for place in range(count)]
+
+
+def columns_of(encoding: Encoding) -> dict[str, Any]:
+    """What an attack's row says of the tokens that its maps are of: places, texts, and which are of the fact."""
+    places, first = encoding.answer_positions, len(encoding.positions(UNPREDICTED))
+    texts = [encoding.text_of(place) for place in places]
+    return {"positions": [*range(first, first + len(places))], "tokens": texts, "facts": fact_tokens(encoding)}
+
+
+def of_samples(values: Tensor, batch: TokenBatch) -> list[np.ndarray]:
+    """The maps (layers, N, ...) of a batch, one a sample, each as a flat row, as an attack's table holds them."""
+    counts = torch.bincount(batch.rows, minlength=len(batch.encodings)).tolist()
+    wide = values.float() if values.is_floating_point() else values.int()
+    return [part.cpu().numpy().ravel() for part in wide.split(counts, dim=1)]
 
 
 def _stream(output: Tensor | tuple[Tensor, ...]) -> Tensor:

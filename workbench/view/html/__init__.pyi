@@ -12,6 +12,7 @@ from .before_after import answers_view as answers_view
 from .before_after import change_view as change_view
 from .before_after import changed_answer as changed_answer
 from .before_after import changes as changes
+from .before_after import drawn_changes as drawn_changes
 from .before_after import word_diff as word_diff
 from .compare import Comparison as Comparison
 from .compare import columns as columns
@@ -67,3 +68,6 @@ from .text import shortened as shortened
 from .text import value_of as value_of
 from .text import visible as visible
 from .text import weights_source as weights_source
+from .where import VALUES as VALUES
+from .where import token_text as token_text
+from .where import where_view as where_view

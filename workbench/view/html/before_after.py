@@ -75,6 +75,18 @@ def _alternatives(text: Any) -> list[str]:
     return ["now: " + " ".join(f"“{token}” {number(float(p))}" for token, p in pairs)] if pairs else []
 
 
+def drawn_changes(tokens: pd.DataFrame, samples: Samples, *, max_samples: int = 12) -> list[tuple[str, Any, list[int]]]:
+    """(set, sample id, positions of the tokens) of each answer that `change_view` draws, in its order."""
+    texts, out = as_texts(samples), []
+    for name, part in tokens[tokens["phase"] == "before"].groupby("probe_set", sort=False):
+        by_id = dict(list(part.sort_values("position", kind="stable").groupby("sample_id", sort=False)))
+        for sample in spread(list(dict.fromkeys(part["sample_id"])), max_samples):
+            drawn = pieces(by_id[sample], texts.get(sample, ("", None))[1])
+            places = by_id[sample]["position"].tolist()
+            out.append((str(name), sample, [int(places[i]) for i, *_ in drawn if i >= 0]))
+    return out
+
+
 def change_view(
     tokens: Probes, samples: Samples = None, *, title: str | None = None, max_samples: int = 12, css: bool = True
 ) -> Html:

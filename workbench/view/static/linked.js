@@ -51,6 +51,53 @@ const linkTokens = (frame) => {
   }
 };
 
+/** Tokens of the changes can be selected, by click or by arrow keys and Enter in a text; Python is told which. */
+class Choice {
+  constructor(model, body) {
+    this.model = model;
+    this.answers = [...body.querySelectorAll("section[data-name=tokens] .wb-a")];
+    this.answers.forEach((answer, row) => {
+      let at = -1;
+      const move = (token) => {
+        const tokens = tokensOf(answer);
+        tokens[at]?.classList.remove("wb-here");
+        at = Math.min(tokens.length - 1, Math.max(0, token));
+        tokens[at].classList.add("wb-here");
+        answer.setAttribute("aria-label", tokens[at].title.replaceAll("\n", ", "));
+      };
+      answer.tabIndex = 0;
+      answer.setAttribute("role", "group");
+      answer.setAttribute("aria-label", answer.textContent);
+      answer.addEventListener("click", (event) => {
+        const token = tokensOf(answer).indexOf(event.target.closest(".wb-a > :is(span,u)"));
+        if (token >= 0 && getSelection().isCollapsed) this.choose(row, token);
+      });
+      answer.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (step) move(at + step);
+        else if ((event.key === "Enter" || event.key === " ") && at >= 0) this.choose(row, at);
+        else return;
+        event.preventDefault();
+      });
+    });
+    this.mark(false);
+  }
+
+  choose(row, token) {
+    const [a, b] = this.model.get("chosen");
+    this.model.set("chosen", a === row && b === token ? [] : [row, token]);
+    this.model.save_changes();
+  }
+
+  mark(scroll = true) {
+    this.marked?.classList.remove("wb-cur");
+    const [row, token] = this.model.get("chosen");
+    this.marked = this.answers[row] && tokensOf(this.answers[row])[token];
+    this.marked?.classList.add("wb-cur");
+    if (scroll) this.marked?.scrollIntoView({ block: "nearest" });
+  }
+}
+
 /** A button a scorer; those that are pressed are shown. A cell of the matrix shows its two alone. */
 const chooseScorers = (root, frame) => {
   const blocks = [...frame.querySelectorAll(".wb-pair")];
@@ -158,6 +205,7 @@ export default {
     const root = make("div", { class: "wb-linked" });
     const body = make("div");
     let tabs = null;
+    let choice = null;
     const draw = () => {
       body.innerHTML = model.get("html");
       const frame = body.querySelector(".wb-cmp");
@@ -169,11 +217,14 @@ export default {
       if (!sections.length) return;
       if (!tabs) root.prepend((tabs = new Tabs(model)).head);
       tabs.update(sections);
+      choice = new Choice(model, body);
     };
+    const mark = () => choice?.mark();
     const filter = () => tabs?.filter();
     root.append(body);
     model.on("change:html", draw);
     model.on("change:searched", filter);
+    model.on("change:chosen", mark);
     draw();
     const release = guardKeys(root);
     el.append(root);
@@ -181,6 +232,7 @@ export default {
       release();
       model.off("change:html", draw);
       model.off("change:searched", filter);
+      model.off("change:chosen", mark);
     };
   },
 };

@@ -6,3 +6,5 @@ from .linked import CompareView as CompareView
 from .playground import Playground as Playground
 from .run_panel import RunPanel as RunPanel
 from .token_view import TokenView as TokenView
+from .where_view import WhereView as WhereView
+from .where_view import where as where

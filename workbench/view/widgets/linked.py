@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from workbench.view.html import (
     change_view,
     compare_view,
     definitions,
+    drawn_changes,
     metrics_view,
     render,
     style_sheet,
@@ -118,6 +120,7 @@ class BeforeAfter(Linked):
 
     Attributes:
         search: what is shown has this text; all answers are searched, not only the `max_samples` that are drawn.
+        selected: the token of the token changes that was clicked: probe_set, sample_id, position; empty where none is.
 
     Raises:
         UserError: a run that has not been probed after its last step yet.
@@ -125,6 +128,8 @@ class BeforeAfter(Linked):
 
     search = traitlets.Unicode("").tag(sync=True)
     searched = traitlets.Unicode("").tag(sync=True)  # the `search` that `html` shows
+    chosen = traitlets.List(traitlets.Int()).tag(sync=True)  # an answer of the token changes, and a token of it
+    selected = traitlets.Dict()
 
     def __init__(
         self,
@@ -150,6 +155,7 @@ class BeforeAfter(Linked):
             raise UserError(f"{name} has not been probed after its end yet")
         self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
         self._probes, self._tokens, self._metrics, self._most = probes, tokens, metrics, max_samples
+        self._places: list[tuple[str, Any, list[int]]] = []
         super().__init__(self._drawn(""), "wb-before-after")
 
     def _drawn(self, words: str) -> Markup:
@@ -162,6 +168,7 @@ class BeforeAfter(Linked):
             note = render("linked.searched", count=len(kept), total=self.count, words=words.strip())
         long: dict[str, Markup] = {"answers": note + answers_view(probes, max_samples=self._most, css=False)}
         if tokens is not None:
+            self._places = _places(probes, tokens, self._most)
             long["tokens"] = note + _changes(probes, tokens, self._most)
         short: dict[str, Markup] = {}
         short |= {"metrics": metrics_view(self._metrics, definitions(), css=False)} if self._metrics else {}
@@ -179,7 +186,28 @@ class BeforeAfter(Linked):
     def _search(self, _: Any) -> None:
         html = str(self._drawn(self.search))
         with self.hold_sync():
-            self.searched, self.html = self.search, html
+            self.chosen, self.searched, self.html = [], self.search, html
+
+    @traitlets.observe("chosen")
+    def _select(self, _: Any) -> None:
+        with contextlib.suppress(ValueError, IndexError):
+            row, token = self.chosen
+            name, sample, positions = self._places[row]
+            self.selected = {"probe_set": name, "sample_id": sample, "position": positions[token]}
+            return
+        self.selected = {}
+
+    def select(self, sample_id: Any, position: int, probe_set: str = "forget") -> None:
+        """Select a token of the token changes, as a click does.
+
+        Raises:
+            UserError: it is not drawn.
+        """
+        for row, (name, sample, positions) in enumerate(self._places):
+            if (name, sample) == (probe_set, sample_id) and position in positions:
+                self.chosen = [row, positions.index(position)]
+                return
+        raise UserError(f"no token at position {position} of sample '{printable(str(sample_id))}' is drawn")
 
     def __repr__(self) -> str:
         return f"BeforeAfter({self.count} probed answers)"
@@ -206,3 +234,10 @@ def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> Markup:
         for name, part in sets.items()
         if len(part)
     )
+
+
+def _places(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> list[tuple[str, Any, list[int]]]:
+    """(set, sample id, positions) of the answers that `_changes` draws, in its order."""
+    sets = {name: tokens[tokens["probe_set"] == name] for name in probes["probe_set"].unique()}
+    each = (drawn_changes(p, texts_of(probes, n), max_samples=count) for n, p in sets.items() if len(p))
+    return [row for rows in each for row in rows]
