@@ -2,6 +2,7 @@ from .agreement import agreement as agreement
 from .agreement import disagreement as disagreement
 from .alignment import alignment as alignment
 from .alignment import label as label
+from .alignment import made_of as made_of
 from .faithfulness import RUN as RUN
 from .faithfulness import faithfulness as faithfulness
 from .faithfulness import faithfulness_by_unlearning as faithfulness_by_unlearning
