@@ -152,8 +152,11 @@ def test_alignment_table():
     assert 'title="all scores are equal"' in page
     assert "not available: all scores are equal (c)." in page
     assert "AUROC ↑ 0 to 1, chance 0.5" in text_of(page)
-    counted = alignment_table({"a": {"auroc": 0.6, "answers": 40, "tokens": 1812, "in_spans": 340}}, css=False)
-    assert "40</td><td>1,812</td><td>340</td>" in "".join(counted.split())
+    counted = {name: {"auroc": 0.6, "answers": 40, "tokens": 1812, "in_spans": 340} for name in "ab"}
+    line = "The values are over 40 answers of 1,812 tokens in all, 340 of them in spans"
+    assert f"{line}." in text_of(alignment_table(counted, css=False))
+    counted["b"] = counted["b"] | {"answers": 1}
+    assert f"{line} (a)." in text_of(alignment_table(counted, css=False))
     folded = text_of(page.split("Definitions")[1])
     assert len(titles(page)) == 4
     assert all(title.split("\n")[0] in folded for title in titles(page))

@@ -23,7 +23,7 @@ def align(
     AUROC, average precision, and precision of the highest fifth, over how many answers and tokens.
     """
     with uninterrupted():
-        from workbench.evals import alignment, label
+        from workbench.evals import alignment, label, made_of
         from workbench.scorers import read_columns
 
         if spans:  # this loads pandas, which takes longer than all the rest
@@ -34,11 +34,7 @@ def align(
         keys = ("auroc", "auroc_per_sample", "ap", "precision_at_budget")
         rows.append([name, *(number(values[key]) for key in keys)])
     table_line(rows)
-    counts: dict[str, list[str]] = {}
-    for name, values in aligned.items():
-        answers = f"{values['answers']:,} answer" + "s" * (values["answers"] != 1)
-        line = f"over {answers} of {values['tokens']:,} tokens, {values['in_spans']:,} of them in spans"
-        counts.setdefault(line, []).append(name)
+    counts = made_of(aligned)
     for line, names in counts.items():
         say(line if len(counts) == 1 else f"{', '.join(names)}: {line}")
     for name, values in aligned.items():

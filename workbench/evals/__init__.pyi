@@ -2,6 +2,7 @@ from .agreement import agreement as agreement
 from .agreement import disagreement as disagreement
 from .alignment import alignment as alignment
 from .alignment import label as label
+from .alignment import made_of as made_of
 from .answers import token_table as token_table
 from .by_hand import Scored as Scored
 from .by_hand import chance as chance

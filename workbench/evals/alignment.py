@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,17 @@ def _alignment(part: Columns, budget: float) -> dict[str, Any]:
 def one_answer(counts: dict[str, int]) -> str:
     """Why counts of one answer say nothing; "" where there are several."""
     return f"one answer, of {counts['tokens']} tokens, says nothing of a scorer" if counts["answers"] == 1 else ""
+
+
+def made_of(alignment: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Over how many answers and tokens an alignment's values are, in words -> the scorers of which that holds."""
+    lines: dict[str, list[str]] = {}
+    for name, values in alignment.items():
+        answers, tokens, inside = (values[key] for key in ("answers", "tokens", "in_spans"))
+        ending = "" if answers == 1 else "s"
+        line = f"over {answers:,} answer{ending} of {tokens:,} tokens in all, {inside:,} of them in spans"
+        lines.setdefault(line, []).append(name)
+    return lines
 
 
 def answer_tokens(table: pd.DataFrame) -> pd.DataFrame:

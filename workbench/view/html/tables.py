@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from workbench.errors import is_missing
+from workbench.evals import made_of
 from workbench.view.html.definitions import Definitions
 from workbench.view.html.inputs import as_cost, as_metrics
 from workbench.view.html.line_chart import line_chart_svg
@@ -162,7 +163,6 @@ COLUMNS = {
     "ap": "average precision",
     "precision_at_budget": "precision",
 }
-COUNTS = {"answers": "answers", "tokens": "tokens", "in_spans": "in spans"}
 
 
 def alignment_table(
@@ -176,9 +176,9 @@ def alignment_table(
         for value, reason in scorers[name].values():
             if value is None:
                 reasons.setdefault(reason, {})[name] = None
-    counts = {n: [f"{alignment[n][c]:,}" if c in alignment[n] else NOT_AVAILABLE for c in COUNTS] for n in order}
-    rows = [(name, scorers[name], counts[name]) for name in order]
-    shown = {"names": COLUMNS, "counted": COUNTS, "known": ALIGNMENT, "reasons": reasons}
+    rows = [(name, scorers[name]) for name in order]
+    counts = made_of({name: values for name, values in alignment.items() if "answers" in values})
+    shown = {"names": COLUMNS, "counts": counts, "known": ALIGNMENT, "reasons": reasons}
     return render("tables.alignment", rows=rows, **shown, title=title, css=css)
 
 
