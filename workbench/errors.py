@@ -12,7 +12,7 @@ NOT_FINITE = "the model's logits are not finite"  # why nothing is available of 
 
 
 class UserError(ValueError):
-    """Something the user can put right: one line that says what is wrong and what to do, whatever a name in it holds."""
+    """Something the user can put right: one line that says what is wrong and what to do."""
 
     def __init__(self, text: object = "") -> None:
         super().__init__(" ".join(str(text).splitlines()))

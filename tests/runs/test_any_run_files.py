@@ -249,16 +249,16 @@ def test_any_results_of_attacks(place: Path, data: st.DataObject) -> None:
     path = folder / data.draw(st.sampled_from(("summary.json", "answers.parquet", "greedy-run.json")))
     made_from = json.loads((folder / "summary.json").read_text())["made_from"]
     if not path.exists():  # rows of an attack that goes on
-        identity = made_from | {"models": made_from["models"]["run"], "options": {}}
-        rows = pd.read_parquet(folder / "answers.parquet").to_dict("records")
-        path.write_text(json.dumps({"of": identity, "rows": rows}, default=str))
+        rows = json.loads(pd.read_parquet(folder / "answers.parquet").to_json(orient="records"))
+        Results(folder, made_from).keep("greedy", "run", {}, rows)
+    rows = json.loads(path.read_text()).get("rows") if path.name == "greedy-run.json" else []
     strategy = altered(path.read_bytes(), path) if path.suffix == ".parquet" else edited(path.read_bytes())
 
     def goes_on() -> None:
         with Results.opened(folder, copy.deepcopy(made_from)) as results:
             results.check_options({"greedy": {"x": 1}})
             results.has("greedy", "run")
-            results.kept("greedy", "run", {})
+            assert results.kept("greedy", "run", {}) in ([], rows) or path.name != "greedy-run.json"
 
     def shown() -> None:
         attacks_view(runs.attacks_of(place / "run"), runs.read_answers(folder))

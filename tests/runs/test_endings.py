@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from runs_of import QUICK, config_of, own_files
 
@@ -14,6 +15,8 @@ from workbench import runs
 from workbench.cli.app import main
 from workbench.errors import UserError
 from workbench.runs import execution
+from workbench.runs.checkpoints import folders, latest_checkpoint
+from workbench.scorers import ScoreFile
 from workbench.tasks.samples import Task
 from workbench.view.widgets import RunPanel
 
@@ -63,6 +66,31 @@ def test_a_base_model_that_was_replaced_is_refused_at_resume(
         execution.resume(tmp_path / "run")
     shutil.move(tmp_path / "kept", base)
     assert execution.resume(tmp_path / "run").status()["status"] == "finished"
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path) -> None:
+    """A step of seven digits comes after one of six, which the names alone do not say."""
+    for name in ("step-1000000", "step-999999", "step-000002", "step-x"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert [path.name for path in folders(tmp_path)] == ["step-000002", "step-999999", "step-1000000"]
+    assert str(latest_checkpoint(tmp_path)).endswith("step-1000000")
+    assert str(latest_checkpoint(tmp_path, 1000000)).endswith("step-999999")
+    assert latest_checkpoint(tmp_path, 2) is None
+
+
+def test_a_score_file_with_other_attributes_is_scored_again(tmp_path: Path) -> None:
+    row = {"task": "t", "sample_id": "a", "position": 0, "token_id": 1, "token": "x", "start": 0, "end": 1}
+    table = pd.DataFrame([row | {"segment": "answer", "scorer": "s", "step": 0, "score": 0.5, "span": None}])
+    for attrs in ({"made": [1]}, {"made": {"task": "t"}, "notes": {"s": "x"}}, {"made": {"task": "t"}, "notes": 3}):
+        table.attrs = attrs
+        table.to_parquet(tmp_path / "s.parquet")
+        file = ScoreFile(tmp_path / "s.parquet", {"task": "t"}, ["s"], {})
+        if isinstance(attrs["made"], list):
+            with pytest.raises(UserError, match="has another task"):
+                file.reopen()
+        else:
+            file.reopen()
+            assert file.missing == ["s"]
 
 
 def test_what_a_run_could_not_go_on_with_is_shown(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from runs_of import wait_until
 
 from workbench.runs import scheduler
 from workbench.runs.scheduler import WorkerDied, Workers
@@ -41,3 +45,23 @@ def test_a_killed_worker_s_item_is_redone_and_in_the_end_given_up(
     assert isinstance(results[4], WorkerDied)
     assert "died 2 times" in str(results[4])
     assert len(list(tmp_path.glob("4-*"))) == 2
+
+
+SLEEPER = """
+import sys, time
+from pathlib import Path
+from workbench.runs.scheduler import Workers
+with Workers(1, Path.touch, Path(sys.argv[1])) as workers:
+    list(workers.run(time.sleep, [600]))
+"""
+
+
+def test_workers_end_with_the_process_that_was_killed(tmp_path: Path) -> None:
+    """Else a run would go on, locked, beside the sweep that is begun again."""
+    parent = subprocess.Popen([sys.executable, "-c", SLEEPER, str(tmp_path / "ready")])
+    wait_until((tmp_path / "ready").exists)
+    workers = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.wait()
+    assert workers
+    assert not psutil.wait_procs(workers, timeout=60)[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from workbench.cli.console import Progress
 from workbench.cli.options import Precision, PromptOptions, TaskOptions, command, count, option
 from workbench.errors import UserError
-from workbench.files import writable, write_json, write_table
+from workbench.files import parse_json, writable, write_json, write_table
 from workbench.runs import uninterrupted
 
 if TYPE_CHECKING:
@@ -106,15 +105,18 @@ def load_any(
 
 def compared_with(name: str, lm: LanguageModel) -> LanguageModel | dict[str, Any]:
     """What a suite compares with: a model, a run's model, or the results of an earlier suite (its JSON file)."""
+    from workbench.runs.records import wrong
+
     if not name.endswith(".json"):
         return load_any(name, **lm.like())
     try:
-        results = json.loads(Path(name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"--reference {name}: no such file") from None
+        results = parse_json(Path(name).read_bytes())
+    except OSError as error:
+        why = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise UserError(f"--reference {name}: {why}") from None
     except ValueError:
         raise UserError(f"--reference {name}: not JSON") from None
-    if not isinstance(results, dict) or not isinstance(results.get("parts"), dict):
+    if wrong("suite", results) or not isinstance(results.get("parts"), dict):
         raise UserError(f"--reference {name}: not the results of a suite (RUN/suites/<suite>.json)")
     return results
 

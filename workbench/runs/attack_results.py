@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,14 @@ import pandas as pd
 
 from workbench.errors import Missing, UserError, is_missing, missing
 from workbench.evals.attacks import MODELS, summarise
-from workbench.files import PART, as_json, parse_json, remove, write_json
+from workbench.files import PART, as_json, cannot_write, parse_json, remove, write_json
 from workbench.runs.attack_files import AGAIN, ANSWERS, SUMMARY, read_answers, read_results
 from workbench.runs.lock import run_lock
 from workbench.runs.records import recorded
+
+
+def _digest(rows: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(as_json(rows).encode()).hexdigest()
 
 
 @dataclass
@@ -36,7 +41,10 @@ class Results:
             return
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is no directory; choose another name")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
         with run_lock(folder):
             for part in folder.glob(".*.part"):  # half-written when the process was killed
                 if PART.fullmatch(part.name):
@@ -73,14 +81,16 @@ class Results:
             return []
         try:
             record = parse_json((self.folder / f"{name}-{model}.json").read_bytes())
-            return list(record["rows"]) if record["of"] == self._identity(model, options) else []
+            fits = record["of"] == self._identity(model, options) and record["sha256"] == _digest(record["rows"])
+            return list(record["rows"]) if fits else []
         except (OSError, ValueError, TypeError, KeyError):  # not there, or not to be used: they are made again
             return []
 
     def keep(self, name: str, model: str, options: dict[str, Any], rows: list[dict[str, Any]]) -> None:
         """Keep the rows so far of an attack that goes on."""
         if self.folder is not None:
-            write_json(self.folder / f"{name}-{model}.json", {"of": self._identity(model, options), "rows": rows})
+            record = {"of": self._identity(model, options), "sha256": _digest(rows), "rows": rows}
+            write_json(self.folder / f"{name}-{model}.json", record)
 
     def _identity(self, model: str, options: dict[str, Any]) -> dict[str, Any]:
         return self.made_from | {"models": self.made_from["models"][model], "options": options}

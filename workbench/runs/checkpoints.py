@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from workbench.scorers import read_scores
 from workbench.unlearning import Checkpoint
 
 FOLDER = "checkpoints"
+NAME = re.compile(r"step-(\d+)")
 PARTS = ("parameters", "optimizer", "scorer", "skipping")
 
 
@@ -57,20 +59,26 @@ def save_checkpoint(run: Path, state: Checkpoint, keep: int, events: str | None 
         numbers |= {"cost": state.ledger.as_dict()} | ({"events": events} if events else {})
         (aside / "state.json").write_text(json.dumps(numbers))
         record(aside, entries(aside, ""))
-    for old in sorted((run / FOLDER).glob("step-*"))[:-keep]:
+    for old in folders(run)[:-keep]:
         remove(old)
+
+
+def folders(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first; by number, since a million has a digit more than the others."""
+    steps = {int(name[1]): path for path in (run / FOLDER).glob("step-*") if (name := NAME.fullmatch(path.name))}
+    return [steps[step] for step in sorted(steps)]
 
 
 def latest_checkpoint(run: Path, before: int | None = None) -> Path | None:
     """The newest checkpoint, or the newest before a step."""
-    end = f"step-{before:06d}" if before is not None else "~"
-    return max((each for each in (run / FOLDER).glob("step-*") if each.name < end), default=None)
+    early = [path for path in folders(run) if before is None or int(path.name.removeprefix("step-")) < before]
+    return early[-1] if early else None
 
 
 def newest_intact(run: Path) -> Saved:
     """The newest checkpoint that is as it was written; without one the run begins again."""
     damaged: dict[Path, str] = {}
-    for folder in sorted((run / FOLDER).glob("step-*"), reverse=True):
+    for folder in reversed(folders(run)):
         try:
             state = read_checkpoint(folder)
             return Saved(state, read_json(folder / "state.json").get("events"), damaged)

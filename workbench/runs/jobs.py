@@ -112,7 +112,10 @@ class Job:
             UserError: a process works on it.
         """
         with run_lock(self.path):
-            shutil.rmtree(self.path)
+            try:
+                shutil.rmtree(self.path)
+            except OSError as error:
+                raise UserError(f"cannot remove {error.filename or self.path}: {error.strerror or error}") from error
 
 
 def start(config: Config, path: Path | str | None = None, *, at_once: int | None = None) -> Job:
@@ -147,7 +150,10 @@ def _spawn(lock: Lock, config: Config, at_once: int) -> None:
     (path / STOP).unlink(missing_ok=True)
     facts = {"needs_bytes": memory_needed(config), "device": config.device or models.default_device()}
     words = ("workbench.runs.worker", str(path), str(at_once), str(lock.file))
-    child = start_detached(*words, at_once=at_once, log=path / LOG, keep_open=lock.file)
+    try:
+        child = start_detached(*words, at_once=at_once, log=path / LOG, keep_open=lock.file)
+    except OSError as error:  # no room for the log, or for a process
+        raise cannot_write(path / LOG, error) from error
     _children.append(child)
     started_by(child.pid, path, facts)
 

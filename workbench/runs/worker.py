@@ -64,7 +64,7 @@ def work(path: Path, at_once: int, lock_file: int | None = None) -> int:
     try:
         with run_lock(path, lock_file) as lock:
             if not wait_for_turn(path, at_once, lock):
-                (path / STOP).unlink()
+                (path / STOP).unlink(missing_ok=True)
                 lock("stopped", "stopped while it waited for its turn")
                 return 130
             from workbench.runs.execution import Stopped, resume
