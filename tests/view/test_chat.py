@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import shutil
@@ -23,7 +24,7 @@ from workbench.models import encode
 from workbench.runs import execution
 from workbench.tasks.samples import Sample
 from workbench.unlearning.settings import Settings
-from workbench.view.widgets import Chat, chat_turn
+from workbench.view.widgets import Chat, chat_html, chat_turn
 from workbench.view.widgets.chat_history import ChatHistory
 from workbench.view.widgets.token_payload import CHANGE
 
@@ -107,6 +108,20 @@ def test_ten_more_and_how_many_have_a_text(full: Any, bio: Any, chat: Chat) -> N
     assert [(r["kind"], r.get("seed")) for r in records] == [("turn", None)] + [("samples", s) for s in (3, 3, 4, 4)]
     with pytest.raises(UserError, match="temperature must be above 0"):
         chat.more(temperature=0.0)
+
+
+def test_a_heatmap_does_not_stop_what_goes_on(bio: Any, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked(chat, bio.forget[0].question)
+    opened = threading.Event()
+    plain, module = sampled, importlib.import_module("workbench.view.widgets.chat")
+    monkeypatch.setattr(module, "sampled", lambda *args, **more: opened.wait(20) and plain(*args, **more))
+    chat.more(2)
+    chat.heatmap(0, 0)
+    assert chat._heatmaps.wait()
+    opened.set()
+    assert chat.wait()
+    assert [len(texts) for texts in chat.turns[0].drawn] == [2, 2]
+    assert chat.view.title == "bio-full, answer"
 
 
 def test_the_heatmap_of_any_answer(full: Any, bio: Any, chat: Chat) -> None:
@@ -255,7 +270,7 @@ def test_what_it_takes(full: Any) -> None:
     assert repr(twice) == "Chat(bio-full (1), bio-full (2))"
 
 
-@pytest.mark.parametrize("mode", chat_turn.MODES)
+@pytest.mark.parametrize("mode", chat_html.MODES)
 def test_code_is_text(full: Any, retained: Any, tmp_path: Path, chromium: Any, mode: str) -> None:
     chat = Chat(full, retained)
     chat.box.labels, chat.box.about = [EVIL, EVIL], [EVIL]
