@@ -257,3 +257,18 @@ def test_code_in_a_browser_is_text(page: Any, chromium: Any, made: Playground, t
         assert shown.locator("img, zz").count() == 0
     assert other.messages == []
     other.close()
+
+
+def test_an_old_view_leaves_a_newer_threshold_alone(chromium: Any, made: Playground, tmp_path: Path) -> None:
+    """A message brings table, scorer and threshold at once; the browser tells of each change, in any order."""
+    page = open_widget(chromium, made.view, tmp_path)
+    page.evaluate("""() => {
+      const { get } = model;
+      model.get = (name) => (name === "head" ? {} : get(name));
+      model.set("threshold", 0.123);
+      model.set("scorer", "entropy");
+      model.get = get;
+    }""")
+    assert page.evaluate("model.get('threshold')") == 0.123
+    assert page.messages == []
+    page.close()

@@ -195,7 +195,7 @@ class Playground(Twin, widgets.VBox):
             known = math.isfinite(row["logp"])
             self.next.place = {
                 "chosen": bool(chosen),
-                "token": parts(row["token"]) if row["end"] > row["start"] else "",
+                "token": parts(row["token"].strip() or row["token"]) if row["end"] > row["start"] else "",
                 "probability": number(math.exp(row["logp"])) if known else number(None),
                 "rank": int(row["rank"]) + 1,
                 "rows": [[parts(text), number(p), float(p), text not in specials] for text, p in pairs],
