@@ -71,6 +71,21 @@ def test_between_two_tokens_the_model_is_free(full: Any, bio: Any) -> None:
                 assert reply.text == greedy(full, [bio.forget[place]], 1, 40)[0]
 
 
+def test_threads_take_turns_at_one_model(full: Any, bio: Any) -> None:
+    config, expected = full.module.generation_config, greedy(full, bio.forget[:4], 4, 12)
+    texts: dict[int, Any] = {}
+    work = [
+        threading.Thread(target=lambda i=i: texts.update({i: greedy(full, [bio.forget[i]], 1, 12)[0]}))  # type: ignore[misc]
+        for i in range(4)
+    ]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    assert [texts[i] for i in range(4)] == expected
+    assert full.module.generation_config is config
+
+
 def test_a_pass_is_stopped_at_a_layer_and_only_in_its_thread(full: Any, bio: Any) -> None:
     sample, calls = bio.forget[0], 0
     expected = score_samples(full, [sample], ["surprisal"])["score"].to_numpy()

@@ -24,7 +24,7 @@ from workbench.models import encode
 from workbench.runs import execution
 from workbench.tasks.samples import Sample
 from workbench.unlearning.settings import Settings
-from workbench.view.widgets import Chat, chat_html, chat_turn
+from workbench.view.widgets import Chat, Playground, chat_html, chat_turn
 from workbench.view.widgets.chat_history import ChatHistory
 from workbench.view.widgets.token_payload import CHANGE
 
@@ -202,6 +202,9 @@ def test_a_run_alone_is_before_and_after(run: Path, bio: Any) -> None:
     assert "MB more" in chat.box.about[1]
     first, second = (float(line.split(", ")[1].split()[0]) for line in chat.box.about)
     assert second < first  # what LoRA has not changed is there once
+    play = Playground(run, answer="A text.", scorer="atwu")  # which it has learned
+    assert (play.wait(), play.box.problem) == (True, "")
+    assert set(play.view._scores["scorer"]) == {"atwu"}
     asked(chat, bio.forget[0].question)
     again = Chat("bio-retain", run)
     assert again.history.path == (run / "chat.jsonl").absolute()

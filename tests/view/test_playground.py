@@ -94,6 +94,14 @@ def test_an_old_result_is_dropped_even_when_it_has_come(made: Playground, monkey
     assert shown == ["newer"]
 
 
+def test_what_browser_and_python_type_at_once_is_not_lost(made: Playground) -> None:
+    turn = made.box.typed + 1
+    made.answer = "from Python"
+    made.box.set_state({"answer": "from the browser", "typed": turn})  # which did not know of the other
+    assert made.wait()
+    assert made.view._samples["typed"][1] == "from the browser"
+
+
 def test_errors_are_a_line_and_what_was_typed_stays(made: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
     long = "word " * 3000
     made.answer = long
@@ -151,7 +159,13 @@ def test_the_greedy_answer(full: Any, bio: Any, made: Playground) -> None:
     made.type("", "")
     made._heard(None, {"do": "greedy"}, [])
     assert made.box.problem == "type a question, or the beginning of a text"
+    made.type("", "word " * 200)
+    assert made.wait()
+    made.greedy()
+    assert made.wait()
     made.type("", sample.answer[:20])
+    assert made.wait()
+    assert made.view.layout.display == ""
     made.greedy()
     made._answering.stop()
     assert made.wait()

@@ -71,7 +71,9 @@ class Playground(Twin, widgets.VBox):
         learned: Path | str | None = None,
         max_new_tokens: int = 64,
     ) -> None:
-        self._scoring, self._answering = Worker(self._failed), Worker(self._failed)  # first: `close` needs them
+        # First, as `close` needs them.
+        self._scoring = Worker(self._failed)
+        self._answering = Worker(lambda line: setattr(self.box, "problem", line))
         if unit not in UNITS:
             raise unknown("unit", unit, list(UNITS))
         run = run_of(model)
@@ -90,6 +92,7 @@ class Playground(Twin, widgets.VBox):
         self.tokens = pd.DataFrame()
         self._first = 0  # 1 where nothing predicts the text's first token, which then has no row in `tokens`
         self._showing: tuple[str, str] = ("", "")
+        self._submitted: tuple[int, Sample, str] | None = None
         self._lock = threading.RLock()
         about = described(self.lm) + ("" if self.reference is None else f"; reference {described(self.reference)}")
         scorers = [[name, many] for name, many in names.items()]
@@ -100,7 +103,7 @@ class Playground(Twin, widgets.VBox):
         self.next = NextTokens()
         super().__init__([ShortcutGuard(), self.box, self.view, self.next])
         self._named("wb-playground", "wb-by-hand", "wb-guarded")
-        self.box.observe(lambda _: self._submit(), "typed")
+        self.box.observe(lambda _: self._submit(), ["typed", "question", "answer", "scorer"])
         traitlets.link((self.box, "unit"), (self.view, "unit"))
         self.view.observe(lambda _: self._place(), "selected")
         self.box.on_msg(self._heard)
@@ -121,7 +124,7 @@ class Playground(Twin, widgets.VBox):
         if scorer is not None and scorer not in names:
             raise unknown("scorer", scorer, names)
         changes = {"question": question, "answer": answer, "scorer": scorer}
-        with self.box.hold_sync():
+        with self.box.hold_sync(), self.box.hold_trait_notifications():
             for name, value in changes.items():
                 if value is not None:
                     setattr(self.box, name, value)
@@ -146,7 +149,9 @@ class Playground(Twin, widgets.VBox):
     def _submit(self) -> None:
         box = self.box
         turn, sample, name = box.typed, Sample("typed", whole(box.question).strip(), whole(box.answer)), box.scorer
-        self._scoring.submit(lambda stopped: self._score(turn, sample, name, stopped))
+        if self._submitted != (turn, sample, name):  # one message changes several traits
+            self._submitted = turn, sample, name
+            self._scoring.submit(lambda stopped: self._score(turn, sample, name, stopped))
 
     def _score(self, turn: int, sample: Sample, name: str, stopped: Callable[[], bool]) -> None:
         began = time.perf_counter()
