@@ -137,6 +137,7 @@ def test_the_heatmap_of_any_answer(full: Any, bio: Any, chat: Chat) -> None:
             "surprisal, bio-full", "surprisal, bio-retain", CHANGE,
         ]  # fmt: skip
     assert chat.view.title == "bio-retain, sample 2"
+    assert chat.view.head["phases"] == ["bio-full", "bio-retain"]
     with pytest.raises(UserError, match="there is no answer 7 of model 1 in turn 0"):
         chat.heatmap(0, 1, 7)
 
@@ -204,7 +205,7 @@ def test_a_run_alone_is_before_and_after(run: Path, bio: Any) -> None:
     assert second < first  # what LoRA has not changed is there once
     play = Playground(run, answer="A text.", scorer="atwu")  # which it has learned
     assert (play.wait(), play.box.problem) == (True, "")
-    assert set(play.view._scores["scorer"]) == {"atwu"}
+    assert set(play.view.scores["scorer"]) == {"atwu"}
     asked(chat, bio.forget[0].question)
     again = Chat("bio-retain", run)
     assert again.history.path == (run / "chat.jsonl").absolute()

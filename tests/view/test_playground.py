@@ -34,15 +34,15 @@ def expected(full: Any, question: str, answer: str) -> Any:
 
 
 def test_what_is_typed_is_scored(full: Any, made: Playground) -> None:
-    scores = made.view._scores["score"].to_numpy()
+    scores = made.view.scores["score"].to_numpy()
     np.testing.assert_allclose(scores, expected(full, "Where was Basil born?", "In Kuwait City."))
     made.type(question="", answer="A plain text.")
     assert made.wait()
-    np.testing.assert_allclose(made.view._scores["score"], expected(full, "", "A plain text."))
+    np.testing.assert_allclose(made.view.scores["score"], expected(full, "", "A plain text."))
     assert (made.question, made.answer, made.box.shown) == ("", "A plain text.", made.box.typed)
     made.scorer = "entropy"
     assert made.wait()
-    assert set(made.view._scores["scorer"]) == {"entropy"}
+    assert set(made.view.scores["scorer"]) == {"entropy"}
     made.box.unit = "word"
     assert made.view.unit == "word"
     with pytest.raises(UserError, match="unknown scorer 'entropi'"):

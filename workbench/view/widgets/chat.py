@@ -232,11 +232,15 @@ class Chat(Twin, widgets.VBox):
         if stopped():
             return
         about = "answer" if which < 0 else f"sample {which + 1}"
-        more = {"tokens": compared.tokens, "scorer": CHANGE} if compared.both else {}
+        more: dict[str, Any] = {}
+        if compared.both:
+            names = tuple(self.labels[i] for i in sorted((model, compared.other)))
+            more = {"tokens": compared.tokens, "scorer": CHANGE, "phases": names}
         with self.view.hold_sync():
             self.view.title = f"{self.labels[model]}, {about}"
             self.view.show(scores, {sample.id: (turn.question, text)}, **more)
             self.view.layout.display = ""
+        self.redraw_twin()
 
     # What is shown ------------------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class Playground(Twin, widgets.VBox):
         question: what stands in the box; set it to type from Python.
         answer: the same.
         scorer: the same.
-        view: the token view; `view.selected` is the token that is chosen.
+        view: the token view; `view.selected` are the tokens that are chosen.
         tokens: the token table of the text that is shown: probabilities, ranks, alternatives.
 
     Raises:
@@ -161,6 +161,7 @@ class Playground(Twin, widgets.VBox):
         if not stopped():
             with self._lock:
                 self._show(turn, sample, name, scored, began)
+        if not stopped():  # a newer text comes first
             self.redraw_twin()
 
     def _show(self, turn: int, sample: Sample, name: str, scored: Scored | None, began: float) -> None:
@@ -189,7 +190,7 @@ class Playground(Twin, widgets.VBox):
     def _place(self) -> None:
         """Show what the model expected at the chosen token; without one, after the text."""
         with self._lock:
-            rows, chosen = self.tokens, self.view.selected
+            rows, chosen = self.tokens, self.view.selected[-1] if self.view.selected else None
             at = chosen["position"] - self._first if chosen else (len(rows) - 1 if self._showing[1] else 0)
             if not 0 <= at < len(rows):
                 self.next.place = {}
