@@ -95,7 +95,7 @@ class Chat(Twin, widgets.VBox):
         )
         self._before()
         self.box.on_msg(self._heard)
-        self.box.observe(lambda _: self._draw(), ["mode", "needle"])
+        self.box.observe(lambda _: (self._draw(), self.redraw_twin()), ["mode", "needle"])
 
     # What can be asked --------------------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ class Playground(Twin, widgets.VBox):
         self._named("wb-playground", "wb-by-hand", "wb-guarded")
         self.box.observe(lambda _: self._submit(), ["typed", "question", "answer", "scorer"])
         traitlets.link((self.box, "unit"), (self.view, "unit"))
-        self.view.observe(lambda _: self._place(), "selected")
+        self.view.observe(lambda change: self._chosen(bool(change["new"])), "selected")
         self.box.on_msg(self._heard)
         self.next.on_msg(self._heard)
         if question or answer:
@@ -186,6 +186,11 @@ class Playground(Twin, widgets.VBox):
             self.next.place = {}
 
     # Alternatives, and the greedy answer --------------------------------------------------------------------------
+
+    def _chosen(self, any_token: bool) -> None:
+        self._place()
+        if any_token:  # without one it is a new text that is shown, whose twin is drawn later
+            self.redraw_twin()
 
     def _place(self) -> None:
         """Show what the model expected at the chosen token; without one, after the text."""
