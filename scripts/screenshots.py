@@ -1,4 +1,7 @@
-"""Pictures of the widgets in JupyterLab, in both themes: python scripts/screenshots.py (writes docs/images/*.png)."""
+"""Pictures of the widgets in JupyterLab, in both themes: python scripts/screenshots.py [NAME ...].
+
+They are written to docs/images; names are those of `CELLS`, by default all.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,21 @@ wb.CompareView(scores, texts, max_samples=3)""",
     "before-after": "wb.BeforeAfter(run)",
     "where-view": "wb.where(run, 'celia-nash-town-0', reference='bio-retain')",
     "errors": "wb.ErrorBrowser(run)",
+    "playground": """import workbench as wb
+play = wb.Playground("bio-full", question="What does Celia Nash do for a living?")
+play.answer = "Celia Nash works as a baker and likes the early hours."
+play.wait(), play.view.select("typed", 5), play.greedy(), play.wait()
+play""",
+    "chat": """import workbench as wb
+chat = wb.Chat("bio-full", "bio-retain")
+chat.ask("What does Celia Nash do for a living?")
+chat.wait()
+chat.box.needle = "cartographer"
+chat.more()
+chat.wait()
+chat.heatmap(0, 0)
+chat.wait()
+chat""",
     "run-panel": "panel = wb.RunPanel('.')\npanel.attach(run)\npanel",
 }
 
@@ -47,18 +65,19 @@ def main() -> None:
     from lab import Notebook, jupyter, write_notebook  # type: ignore[import-not-found]
     from widget_page import browser  # type: ignore[import-not-found]
 
+    cells = {name: CELLS[name] for name in sys.argv[1:] or CELLS}
     out = ROOT / "docs" / "images"
     out.mkdir(exist_ok=True)
     with browser() as chromium, tempfile.TemporaryDirectory() as place:
         for theme in ("light", "dark"):
             folder = Path(place) / theme
             folder.mkdir()
-            write_notebook(folder / "shots.ipynb", list(CELLS.values()))
+            write_notebook(folder / "shots.ipynb", list(cells.values()))
             with jupyter(folder, theme) as address:
                 notebook = Notebook(chromium, address, "shots.ipynb")
                 notebook.run_all(400)
                 notebook.page.set_viewport_size({"width": 1500, "height": 1400})
-                for name in CELLS:
+                for name in cells:
                     widget = notebook.page.locator(f".wb-{name}").first
                     widget.evaluate("node => node.scrollIntoView({ block: 'start' })")
                     hover(notebook.page, name)

@@ -69,7 +69,7 @@ def test_commands_find_the_embedded_data(installed: Path, tmp_path: Path) -> Non
 
 
 def test_widgets_find_their_static_files(installed: Path, tmp_path: Path) -> None:
-    names = "TokenView CompareView BeforeAfter RunPanel ErrorBrowser"
+    names = "TokenView CompareView BeforeAfter RunPanel ErrorBrowser Playground Chat"
     code = f"import workbench as wb; print([n for n in '{names}'.split() if not getattr(getattr(wb, n), '_esm', True)])"
     assert run(installed, tmp_path, "-c", code) == "[]\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import shutil
@@ -23,7 +24,7 @@ from workbench.models import encode
 from workbench.runs import execution
 from workbench.tasks.samples import Sample
 from workbench.unlearning.settings import Settings
-from workbench.view.widgets import Chat, chat_turn
+from workbench.view.widgets import Chat, Playground, chat_html, chat_turn
 from workbench.view.widgets.chat_history import ChatHistory
 from workbench.view.widgets.token_payload import CHANGE
 
@@ -64,7 +65,7 @@ def test_answers_are_those_of_a_probe(full: Any, retained: Any, bio: Any, chat: 
     for place, lm in enumerate((full, retained)):  # each answer under both
         other = (retained, full)[place]
         own = Sample("x", sample.question, turn.replies[place].text)
-        chances = [math.exp(token_table(each, [own])["logp"].mean()) for each in (lm, other)]
+        chances = [math.exp(token_table(each, [own])["logp"][:-1].mean()) for each in (lm, other)]
         assert turn.compared[place].chances == pytest.approx(chances)
         before, after = (token_table(each, [own]) for each in (full, retained))
         tokens = turn.compared[place].tokens
@@ -109,6 +110,20 @@ def test_ten_more_and_how_many_have_a_text(full: Any, bio: Any, chat: Chat) -> N
         chat.more(temperature=0.0)
 
 
+def test_a_heatmap_does_not_stop_what_goes_on(bio: Any, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked(chat, bio.forget[0].question)
+    opened = threading.Event()
+    plain, module = sampled, importlib.import_module("workbench.view.widgets.chat")
+    monkeypatch.setattr(module, "sampled", lambda *args, **more: opened.wait(20) and plain(*args, **more))
+    chat.more(2)
+    chat.heatmap(0, 0)
+    assert chat._heatmaps.wait()
+    opened.set()
+    assert chat.wait()
+    assert [len(texts) for texts in chat.turns[0].drawn] == [2, 2]
+    assert chat.view.title == "bio-full, answer"
+
+
 def test_the_heatmap_of_any_answer(full: Any, bio: Any, chat: Chat) -> None:
     asked(chat, bio.forget[0].question)
     chat.more(2)
@@ -122,6 +137,7 @@ def test_the_heatmap_of_any_answer(full: Any, bio: Any, chat: Chat) -> None:
             "surprisal, bio-full", "surprisal, bio-retain", CHANGE,
         ]  # fmt: skip
     assert chat.view.title == "bio-retain, sample 2"
+    assert chat.view.head["phases"] == ["bio-full", "bio-retain"]
     with pytest.raises(UserError, match="there is no answer 7 of model 1 in turn 0"):
         chat.heatmap(0, 1, 7)
 
@@ -187,6 +203,9 @@ def test_a_run_alone_is_before_and_after(run: Path, bio: Any) -> None:
     assert "MB more" in chat.box.about[1]
     first, second = (float(line.split(", ")[1].split()[0]) for line in chat.box.about)
     assert second < first  # what LoRA has not changed is there once
+    play = Playground(run, answer="A text.", scorer="atwu")  # which it has learned
+    assert (play.wait(), play.box.problem) == (True, "")
+    assert set(play.view.scores["scorer"]) == {"atwu"}
     asked(chat, bio.forget[0].question)
     again = Chat("bio-retain", run)
     assert again.history.path == (run / "chat.jsonl").absolute()
@@ -255,7 +274,7 @@ def test_what_it_takes(full: Any) -> None:
     assert repr(twice) == "Chat(bio-full (1), bio-full (2))"
 
 
-@pytest.mark.parametrize("mode", chat_turn.MODES)
+@pytest.mark.parametrize("mode", chat_html.MODES)
 def test_code_is_text(full: Any, retained: Any, tmp_path: Path, chromium: Any, mode: str) -> None:
     chat = Chat(full, retained)
     chat.box.labels, chat.box.about = [EVIL, EVIL], [EVIL]

@@ -34,15 +34,15 @@ def expected(full: Any, question: str, answer: str) -> Any:
 
 
 def test_what_is_typed_is_scored(full: Any, made: Playground) -> None:
-    scores = made.view._scores["score"].to_numpy()
+    scores = made.view.scores["score"].to_numpy()
     np.testing.assert_allclose(scores, expected(full, "Where was Basil born?", "In Kuwait City."))
     made.type(question="", answer="A plain text.")
     assert made.wait()
-    np.testing.assert_allclose(made.view._scores["score"], expected(full, "", "A plain text."))
+    np.testing.assert_allclose(made.view.scores["score"], expected(full, "", "A plain text."))
     assert (made.question, made.answer, made.box.shown) == ("", "A plain text.", made.box.typed)
     made.scorer = "entropy"
     assert made.wait()
-    assert set(made.view._scores["scorer"]) == {"entropy"}
+    assert set(made.view.scores["scorer"]) == {"entropy"}
     made.box.unit = "word"
     assert made.view.unit == "word"
     with pytest.raises(UserError, match="unknown scorer 'entropi'"):
@@ -92,6 +92,14 @@ def test_an_old_result_is_dropped_even_when_it_has_come(made: Playground, monkey
     assert made.wait()
     assert texts == ["older", "newer"]
     assert shown == ["newer"]
+
+
+def test_what_browser_and_python_type_at_once_is_not_lost(made: Playground) -> None:
+    turn = made.box.typed + 1
+    made.answer = "from Python"
+    made.box.set_state({"answer": "from the browser", "typed": turn})  # which did not know of the other
+    assert made.wait()
+    assert made.view._samples["typed"][1] == "from the browser"
 
 
 def test_errors_are_a_line_and_what_was_typed_stays(made: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +159,13 @@ def test_the_greedy_answer(full: Any, bio: Any, made: Playground) -> None:
     made.type("", "")
     made._heard(None, {"do": "greedy"}, [])
     assert made.box.problem == "type a question, or the beginning of a text"
+    made.type("", "word " * 200)
+    assert made.wait()
+    made.greedy()
+    assert made.wait()
     made.type("", sample.answer[:20])
+    assert made.wait()
+    assert made.view.layout.display == ""
     made.greedy()
     made._answering.stop()
     assert made.wait()
@@ -257,3 +271,18 @@ def test_code_in_a_browser_is_text(page: Any, chromium: Any, made: Playground, t
         assert shown.locator("img, zz").count() == 0
     assert other.messages == []
     other.close()
+
+
+def test_an_old_view_leaves_a_newer_threshold_alone(chromium: Any, made: Playground, tmp_path: Path) -> None:
+    """A message brings table, scorer and threshold at once; the browser tells of each change, in any order."""
+    page = open_widget(chromium, made.view, tmp_path)
+    page.evaluate("""() => {
+      const { get } = model;
+      model.get = (name) => (name === "head" ? {} : get(name));
+      model.set("threshold", 0.123);
+      model.set("scorer", "entropy");
+      model.get = get;
+    }""")
+    assert page.evaluate("model.get('threshold')") == 0.123
+    assert page.messages == []
+    page.close()

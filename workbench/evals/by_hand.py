@@ -111,5 +111,9 @@ def _of_many_passes(lm: LanguageModel, sample: Sample, name: str) -> pd.DataFram
 
 
 def chance(tokens: pd.DataFrame) -> float:
-    """The typical probability of a token, exp(mean log p): 1 where the model would say every token."""
-    return math.exp(tokens["logp"].mean()) if len(tokens) else math.nan
+    """The typical probability of a text's tokens, exp(mean log p), in [0, 1]; without the mark that ends the turn.
+
+    1 where the model would say every token.
+    """
+    text = tokens[tokens["start"] < tokens["end"].max()]
+    return math.exp(text["logp"].mean()) if len(text) else math.nan

@@ -15,26 +15,15 @@ from workbench.errors import UserError, printable
 from workbench.evals import Stopped, interruptible, offered, sampled
 from workbench.files import write_text
 from workbench.tasks import Sample
-from workbench.view.html import Scale, page, parts, render, style_sheet
+from workbench.view.html import page, parts, style_sheet
 from workbench.view.model_source import ModelSource, described, run_of, several
-from workbench.view.widgets.chat_box import LEGEND, ChatBox
+from workbench.view.widgets.chat_box import ChatBox
 from workbench.view.widgets.chat_history import FILE, ChatHistory
-from workbench.view.widgets.chat_turn import (
-    CHANGE,
-    DIFFERENCES,
-    Compared,
-    Turn,
-    answer_scores,
-    answered,
-    compare,
-    record_of,
-    records_html,
-    side_by_side,
-    turn_html,
-)
+from workbench.view.widgets.chat_html import DIFFERENCES, LEGEND, chat_html, records_html, turns_html
+from workbench.view.widgets.chat_turn import Compared, Turn, answer_scores, answered, compare, record_of, side_by_side
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
 from workbench.view.widgets.static_twin import FEW, Twin
-from workbench.view.widgets.token_payload import CHANGE as CHANGE_SCORER
+from workbench.view.widgets.token_payload import CHANGE
 from workbench.view.widgets.token_view import TokenView
 from workbench.view.widgets.typing_box import EMPTY, whole
 from workbench.view.widgets.worker import Worker
@@ -76,7 +65,8 @@ class Chat(Twin, widgets.VBox):
         max_new_tokens: int = 64,
         scorers: tuple[str, ...] = (),
     ) -> None:
-        self._worker = Worker(lambda line: setattr(self.box, "problem", line))  # first: `close` needs it
+        # First, as `close` needs them. A heatmap is opened while answers go on.
+        self._worker, self._heatmaps = (Worker(lambda line: setattr(self.box, "problem", line)) for _ in range(2))
         runs = [run for run in map(run_of, models) if run is not None]
         if history is None and runs:
             history = runs[-1].path / FILE
@@ -105,12 +95,12 @@ class Chat(Twin, widgets.VBox):
         )
         self._before()
         self.box.on_msg(self._heard)
-        self.box.observe(lambda _: self._draw(), ["mode", "needle"])
+        self.box.observe(lambda _: (self._draw(), self.redraw_twin()), ["mode", "needle"])
 
     # What can be asked --------------------------------------------------------------------------------------------
 
     def ask(self, question: str, *, another_turn: bool = False) -> None:
-        """Ask all models; their answers stream in the background.
+        """Ask all models; their answers stream in the background, in the place of what still goes on there.
 
         Args:
             question: the question.
@@ -155,21 +145,23 @@ class Chat(Twin, widgets.VBox):
             raise UserError(f"there is no answer {which} of model {model} in turn {turn}") from None
         if not text:
             raise UserError("the answer is empty, so it has no heatmap")
-        self._do("scoring", lambda stopped: self._color(self.turns[turn], model, which, stopped))
+        opened = self.turns[turn]
+        self._heatmaps.submit(lambda stopped: self._color(opened, model, which, stopped))
 
     def stop(self) -> None:
         """Stop what goes on; answers are kept as far as they have come."""
         self._worker.stop()
 
     def wait(self, seconds: float = 60.0) -> bool:
-        """Wait until all answers are there; False where that takes longer."""
-        done = self._worker.wait(seconds)
+        """Wait until all that was asked for is there; False where that takes longer."""
+        done = self._worker.wait(seconds) and self._heatmaps.wait(seconds)
         self.redraw_twin()  # from this cell: nbconvert hears nothing of the thread's, which an older one started
         return done
 
     def close(self) -> None:
         """Stop the work in the background."""
         self._worker.close()
+        self._heatmaps.close()
         super().close()
 
     def _do(self, what: str, job: Callable[[Callable[[], bool]], None]) -> None:
@@ -240,24 +232,24 @@ class Chat(Twin, widgets.VBox):
         if stopped():
             return
         about = "answer" if which < 0 else f"sample {which + 1}"
-        more = {"tokens": compared.tokens, "scorer": CHANGE_SCORER} if compared.both else {}
+        more: dict[str, Any] = {}
+        if compared.both:
+            names = tuple(self.labels[i] for i in sorted((model, compared.other)))
+            more = {"tokens": compared.tokens, "scorer": CHANGE, "phases": names}
         with self.view.hold_sync():
             self.view.title = f"{self.labels[model]}, {about}"
             self.view.show(scores, {sample.id: (turn.question, text)}, **more)
             self.view.layout.display = ""
+        self.redraw_twin()
 
     # What is shown ------------------------------------------------------------------------------------------------
 
     def _draw(self) -> None:
-        legend = LEGEND[self.box.mode]
         with self.box.hold_sync():
-            self.box.html, self.box.legend = str(self._turns_html(live=True)), legend
+            self.box.html, self.box.legend = str(self._turns_html(live=True)), LEGEND[self.box.mode]
 
     def _turns_html(self, *, live: bool) -> Markup:
-        turns = enumerate(self.turns)
-        return Markup().join(
-            turn_html(turn, self.labels, self.box.mode, self.box.needle, i, live=live) for i, turn in turns
-        )
+        return turns_html(self.turns, self.labels, self.box.mode, self.box.needle, live=live)
 
     def _before(self) -> None:
         """Draw what was asked before this chat."""
@@ -299,11 +291,8 @@ class Chat(Twin, widgets.VBox):
         return style_sheet() + style_sheet("by_hand") + self._body(Markup()) + view
 
     def _body(self, earlier: Markup) -> Markup:
-        scale = Scale(-1.0, 1.0).legend(None, "lost ", " gained") if self.box.mode == CHANGE else Markup()
-        legend = Markup("{} {}").format(scale, LEGEND[self.box.mode]) if self.turns else "Nothing was asked yet."
-        about, problem = self.box.about, self.box.problem
-        turns = self._turns_html(live=False)
-        return render("by_hand.chat", about=about, turns=turns, earlier=earlier, legend=legend, problem=problem)
+        box = self.box
+        return chat_html(box.about, self._turns_html(live=False), earlier, box.mode, box.problem)
 
     def __repr__(self) -> str:
         last = f": {self.turns[-1].question}" if self.turns else ""

@@ -7,15 +7,9 @@ from typing import Any
 import anywidget
 import traitlets
 
-from workbench.view.widgets.chat_turn import CHANGE, DIFFERENCES, MODES
+from workbench.view.widgets.chat_html import DIFFERENCES, MODES
 from workbench.view.widgets.static_twin import script, styles
 from workbench.view.widgets.typing_box import STYLES
-
-LEGEND = {
-    DIFFERENCES: "Struck: words that only the first has. Underlined: words that it has not.",
-    CHANGE: "Colour: the change of each token's probability from the first model to the other. "
-    "Underlined: it was the first choice and no longer is.",
-}
 
 
 class ChatBox(anywidget.AnyWidget):

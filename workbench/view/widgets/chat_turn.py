@@ -9,18 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from workbench.evals import Reply, chance, interruptible, score_typed, streamed, token_table
 from workbench.models import LanguageModel
 from workbench.tasks import Sample
-from workbench.view.html import changed_answer, number, render, visible, word_diff
 from workbench.view.widgets.chat_history import Record
 from workbench.view.widgets.typing_box import EVERY
-
-DIFFERENCES, CHANGE = "words that differ", "change in probability"
-MODES = (DIFFERENCES, CHANGE)
-ENDS = {"end": "", "length": "cut: as many tokens as it may have", "stopped": "stopped"}
 
 
 @dataclass
@@ -127,63 +121,6 @@ def answer_scores(
     ]
     parts += [score_typed(models[place], sample, name, stopped=stopped).scores for name in scorers]
     return pd.concat(parts, ignore_index=True)[list(parts[-1]) if scorers else list(parts[0])]
-
-
-def contains(text: str, needle: str) -> bool:
-    """Whether a text has these words, in any letter case and with any white space."""
-    return " ".join(needle.casefold().split()) in " ".join(text.casefold().split())
-
-
-# As HTML ------------------------------------------------------------------------------------------------------------
-
-
-def turn_html(turn: Turn, labels: list[str], mode: str, needle: str, index: int, *, live: bool) -> Markup:
-    """A turn: the answers side by side; with `live`, buttons that open their heatmaps."""
-    texts = [reply.text for reply in turn.replies]
-    columns = []
-    for place, (body, compared) in enumerate(zip(marked(texts), turn.compared, strict=True)):
-        if mode == CHANGE and compared is not None and compared.both:
-            body = changed_answer(compared.tokens, texts[place])
-        notes = [ENDS[turn.replies[place].ended]]
-        if compared is not None:
-            own, theirs = (number(each) for each in compared.chances)
-            notes.append(f"its tokens' typical probability: {own} here, {theirs} under {labels[compared.other]}")
-            notes += [] if compared.both else ["no change of each token: the two models have different tokenizers"]
-        drawn = turn.drawn[place]
-        columns.append(
-            {
-                "label": labels[place], "body": body, "notes": [note for note in notes if note], "place": place,
-                "has": contains(texts[place], needle) if needle.strip() else None,
-                "drawn": [(text, bool(needle.strip()) and contains(text, needle)) for text in drawn],
-            }
-        )  # fmt: skip
-    return render(
-        "by_hand.turn", question=turn.question, columns=columns, needle=needle.strip(), index=index, live=live
-    )
-
-
-def marked(texts: list[str]) -> list[Markup]:
-    """Texts with the words that are not in the first one, and in the first those that are not in the last."""
-    if len(texts) < 2:
-        return [visible(text) for text in texts]
-    return [word_diff(texts[0], texts[-1])[0], *(word_diff(texts[0], text)[1] for text in texts[1:])]
-
-
-def records_html(records: list[Record], most: int) -> Markup:
-    """The last turns of a history, with what was drawn counted only."""
-    turns = [record for record in records if record["kind"] == "turn"]
-    drawn: dict[Any, int] = {}
-    for record in records:
-        if record["kind"] == "samples":
-            key = (record["chat"], record["turn"], record["model"])
-            drawn[key] = drawn.get(key, 0) + len(record["texts"])
-    rows = []
-    for turn in turns[-most:]:
-        names = [answer["model"] for answer in turn["answers"]]
-        bodies = marked([answer["text"] for answer in turn["answers"]])
-        counts = [drawn.get((turn["chat"], turn["turn"], name), 0) for name in names]
-        rows.append((turn["question"], turn["turn"], list(zip(names, bodies, counts, strict=True))))
-    return render("by_hand.records", rows=rows, total=len(turns))
 
 
 def record_of(turn: Turn, labels: list[str], chat: str, index: int, **more: Any) -> Record:

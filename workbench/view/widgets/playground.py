@@ -52,7 +52,7 @@ class Playground(Twin, widgets.VBox):
         question: what stands in the box; set it to type from Python.
         answer: the same.
         scorer: the same.
-        view: the token view; `view.selected` is the token that is chosen.
+        view: the token view; `view.selected` are the tokens that are chosen.
         tokens: the token table of the text that is shown: probabilities, ranks, alternatives.
 
     Raises:
@@ -71,7 +71,9 @@ class Playground(Twin, widgets.VBox):
         learned: Path | str | None = None,
         max_new_tokens: int = 64,
     ) -> None:
-        self._scoring, self._answering = Worker(self._failed), Worker(self._failed)  # first: `close` needs them
+        # First, as `close` needs them.
+        self._scoring = Worker(self._failed)
+        self._answering = Worker(lambda line: setattr(self.box, "problem", line))
         if unit not in UNITS:
             raise unknown("unit", unit, list(UNITS))
         run = run_of(model)
@@ -90,6 +92,7 @@ class Playground(Twin, widgets.VBox):
         self.tokens = pd.DataFrame()
         self._first = 0  # 1 where nothing predicts the text's first token, which then has no row in `tokens`
         self._showing: tuple[str, str] = ("", "")
+        self._submitted: tuple[int, Sample, str] | None = None
         self._lock = threading.RLock()
         about = described(self.lm) + ("" if self.reference is None else f"; reference {described(self.reference)}")
         scorers = [[name, many] for name, many in names.items()]
@@ -100,9 +103,9 @@ class Playground(Twin, widgets.VBox):
         self.next = NextTokens()
         super().__init__([ShortcutGuard(), self.box, self.view, self.next])
         self._named("wb-playground", "wb-by-hand", "wb-guarded")
-        self.box.observe(lambda _: self._submit(), "typed")
+        self.box.observe(lambda _: self._submit(), ["typed", "question", "answer", "scorer"])
         traitlets.link((self.box, "unit"), (self.view, "unit"))
-        self.view.observe(lambda _: self._place(), "selected")
+        self.view.observe(lambda change: self._chosen(bool(change["new"])), "selected")
         self.box.on_msg(self._heard)
         self.next.on_msg(self._heard)
         if question or answer:
@@ -121,7 +124,7 @@ class Playground(Twin, widgets.VBox):
         if scorer is not None and scorer not in names:
             raise unknown("scorer", scorer, names)
         changes = {"question": question, "answer": answer, "scorer": scorer}
-        with self.box.hold_sync():
+        with self.box.hold_sync(), self.box.hold_trait_notifications():
             for name, value in changes.items():
                 if value is not None:
                     setattr(self.box, name, value)
@@ -146,7 +149,9 @@ class Playground(Twin, widgets.VBox):
     def _submit(self) -> None:
         box = self.box
         turn, sample, name = box.typed, Sample("typed", whole(box.question).strip(), whole(box.answer)), box.scorer
-        self._scoring.submit(lambda stopped: self._score(turn, sample, name, stopped))
+        if self._submitted != (turn, sample, name):  # one message changes several traits
+            self._submitted = turn, sample, name
+            self._scoring.submit(lambda stopped: self._score(turn, sample, name, stopped))
 
     def _score(self, turn: int, sample: Sample, name: str, stopped: Callable[[], bool]) -> None:
         began = time.perf_counter()
@@ -156,6 +161,7 @@ class Playground(Twin, widgets.VBox):
         if not stopped():
             with self._lock:
                 self._show(turn, sample, name, scored, began)
+        if not stopped():  # a newer text comes first
             self.redraw_twin()
 
     def _show(self, turn: int, sample: Sample, name: str, scored: Scored | None, began: float) -> None:
@@ -181,10 +187,15 @@ class Playground(Twin, widgets.VBox):
 
     # Alternatives, and the greedy answer --------------------------------------------------------------------------
 
+    def _chosen(self, any_token: bool) -> None:
+        self._place()
+        if any_token:  # without one it is a new text that is shown, whose twin is drawn later
+            self.redraw_twin()
+
     def _place(self) -> None:
         """Show what the model expected at the chosen token; without one, after the text."""
         with self._lock:
-            rows, chosen = self.tokens, self.view.selected
+            rows, chosen = self.tokens, self.view.selected[-1] if self.view.selected else None
             at = chosen["position"] - self._first if chosen else (len(rows) - 1 if self._showing[1] else 0)
             if not 0 <= at < len(rows):
                 self.next.place = {}
@@ -195,7 +206,7 @@ class Playground(Twin, widgets.VBox):
             known = math.isfinite(row["logp"])
             self.next.place = {
                 "chosen": bool(chosen),
-                "token": parts(row["token"]) if row["end"] > row["start"] else "",
+                "token": parts(row["token"].strip() or row["token"]) if row["end"] > row["start"] else "",
                 "probability": number(math.exp(row["logp"])) if known else number(None),
                 "rank": int(row["rank"]) + 1,
                 "rows": [[parts(text), number(p), float(p), text not in specials] for text, p in pairs],

@@ -80,6 +80,7 @@ class View {
 
   update(what) {
     const { model, scores } = this;
+    if (model.get("head") !== scores.head) return; // a newer table has come with this change; its view is drawn next
     const layer = this.layer();
     this.by.value = scores.by = model.get("by");
     if (what === "scorer") { // each scorer has a threshold of its own
