@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.models import LanguageModel
+if TYPE_CHECKING:
+    from workbench.models.language_model import LanguageModel
 
 
 class Noise:
