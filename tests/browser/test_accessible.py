@@ -10,6 +10,7 @@ from lab import Lab, opened
 from runs_of import config_of, own_files
 from widget_page import open_widget
 
+import workbench as wb
 from workbench.runs import execution
 from workbench.scorers.score import score_samples
 from workbench.unlearning.settings import Settings
@@ -29,6 +30,7 @@ def widgets(bio: Any, full: Any, tmp_path_factory: pytest.TempPathFactory) -> di
         "TokenView": TokenView.of_run(folder / "run"),
         "CompareView": CompareView(scores, texts),
         "BeforeAfter": BeforeAfter(folder / "run"),
+        "DiffView": wb.diff("bio-retain", full, bio.forget[:6]),
     }
 
 
@@ -42,7 +44,7 @@ def check(page: Any, axe: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter"])
+@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter", "DiffView"])
 def test_no_serious_violation(
     axe: Path, chromium: Any, widgets: dict[str, Any], tmp_path: Path, name: str, theme: str
 ) -> None:

@@ -73,7 +73,7 @@ def _coloured(text: str, level: int) -> str:
 def _table(view: TokenView) -> None:
     """A row a token, a column a scorer."""
     answers = view.scores[view.scores["segment"] == "answer"]
-    wide = answers.pivot_table("score", ["sample_id", "position"], "scorer", sort=False, dropna=False)
+    wide = answers.set_index(["sample_id", "position", "scorer"])["score"].unstack("scorer", sort=False)
     wide = wide[list(dict.fromkeys(answers["scorer"]))]
     tokens: pd.Series = answers.drop_duplicates(["sample_id", "position"]).set_index(["sample_id", "position"])["token"]
     rows = [["token", *map(str, wide.columns)]]
