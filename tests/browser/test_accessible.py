@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from lab import Lab, opened
+from markupsafe import Markup
 from runs_of import config_of, own_files
 from widget_page import open_widget
 
@@ -14,6 +15,7 @@ import workbench as wb
 from workbench.runs import execution
 from workbench.scorers.score import score_samples
 from workbench.unlearning.settings import Settings
+from workbench.view.html import page as whole_page
 from workbench.view.widgets import BeforeAfter, CompareView, TokenView
 
 pytestmark = pytest.mark.browser
@@ -50,6 +52,21 @@ def test_no_serious_violation(
 ) -> None:
     page = open_widget(chromium, widgets[name], tmp_path, theme)
     check(page, axe, "main")
+    page.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["TokenView", "CompareView", "DiffView"])
+def test_a_static_twin_has_none(
+    axe: Path, chromium: Any, widgets: dict[str, Any], tmp_path: Path, name: str, theme: str
+) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(whole_page(name, Markup(widgets[name].to_html())), encoding="utf-8")
+    page = chromium.new_page(color_scheme=theme)
+    page.goto(file.as_uri())
+    for by in ("rank", "logarithm", "value"):
+        page.get_by_label(by, exact=True).first.check()
+        check(page, axe, "main")
     page.close()
 
 

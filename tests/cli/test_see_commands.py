@@ -38,7 +38,7 @@ def test_see_reads_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
 def test_diff(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     page = tmp_path / "diff.html"
     lines, result = told(capsys, "diff", "bio-retain", "bio-full", *PAIR, "--html", str(page))
-    assert lines[0] == "bio-full compared with bio-retain"
+    assert lines[0].startswith("bio-full compared with bio-retain: orange where it expects a token more")
     assert not result["by_words"]
     most = max((r for r in result["tokens"] if "minus" in r["scorer"]), key=lambda r: r["score"])
     assert most["token"] == " cartographer"
