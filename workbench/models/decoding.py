@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from typing import TYPE_CHECKING
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
+
+_locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_guard = threading.Lock()
+
+
+def exclusive(lm: LanguageModel) -> Any:
+    """The lock of a model's module, for what changes it for a while: a widget's thread may use it beside a cell.
+
+    Whoever holds one must not wait for another's.
+    """
+    with _guard:
+        return _locks.setdefault(lm.module, threading.RLock())
 
 
 class Noise:
@@ -54,8 +68,6 @@ def generate(
     from transformers import GenerationConfig
 
     config = GenerationConfig(max_new_tokens=room, do_sample=False, pad_token_id=pad, eos_token_id=sorted(ends) or None)
-    # What `config` leaves open, generate takes from the model's own defaults, which may penalise repetition.
-    own, lm.module.generation_config = lm.module.generation_config, config
     width, finite = ids.shape[1], torch.ones(len(ids), dtype=torch.bool, device=ids.device)
     stops = torch.tensor(sorted(ends), device=ids.device, dtype=ids.dtype)
 
@@ -64,11 +76,14 @@ def generate(
         finite.logical_and_(ended | logits.sum(-1).isfinite())
         return logits if noise is None else noise(logits)
 
-    try:
-        with lm.autocast():
-            output = lm.module.generate(
-                input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=[watch]
-            )
-    finally:
-        lm.module.generation_config = own
+    with exclusive(lm):
+        # What `config` leaves open, generate takes from the model's own defaults, which may penalise repetition.
+        own, lm.module.generation_config = lm.module.generation_config, config
+        try:
+            with lm.autocast():
+                output = lm.module.generate(
+                    input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=[watch]
+                )
+        finally:
+            lm.module.generation_config = own
     return output[:, width:], finite.tolist()
