@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 from lab import Lab, opened
+from markupsafe import Markup
 from runs_of import config_of, own_files
 from widget_page import open_widget
 
+import workbench as wb
 from workbench.runs import attack, execution
 from workbench.scorers.score import score_samples
 from workbench.unlearning.settings import Settings
+from workbench.view.html import page as whole_page
 from workbench.view.widgets import BeforeAfter, CompareView, TokenView, where
 
 pytestmark = pytest.mark.browser
@@ -31,6 +34,7 @@ def widgets(bio: Any, full: Any, tmp_path_factory: pytest.TempPathFactory) -> di
         "CompareView": CompareView(scores, texts),
         "BeforeAfter": BeforeAfter(folder / "run"),
         "WhereView": where(folder / "run"),
+        "DiffView": wb.diff("bio-retain", full, bio.forget[:6]),
     }
 
 
@@ -44,12 +48,27 @@ def check(page: Any, axe: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter", "WhereView"])
+@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter", "WhereView", "DiffView"])
 def test_no_serious_violation(
     axe: Path, chromium: Any, widgets: dict[str, Any], tmp_path: Path, name: str, theme: str
 ) -> None:
     page = open_widget(chromium, widgets[name], tmp_path, theme)
     check(page, axe, "main")
+    page.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["TokenView", "CompareView", "DiffView"])
+def test_a_static_twin_has_none(
+    axe: Path, chromium: Any, widgets: dict[str, Any], tmp_path: Path, name: str, theme: str
+) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(whole_page(name, Markup(widgets[name].to_html())), encoding="utf-8")
+    page = chromium.new_page(color_scheme=theme)
+    page.goto(file.as_uri())
+    for by in ("rank", "logarithm", "value"):
+        page.get_by_label(by, exact=True).first.check()
+        check(page, axe, "main")
     page.close()
 
 

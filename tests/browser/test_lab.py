@@ -26,7 +26,7 @@ task = wb.TaskSpec("biographies").load()
 scores = score_samples(wb.load("bio-full"), task.forget[:12], ["surprisal", "entropy", "spans"])
 view = wb.TokenView(scores, {s.id: (s.question, s.answer) for s in task.forget})
 view""",
-    "view.scorer, round(view.threshold, 6), view.unit, view.selected.get('token')",
+    "view.scorer, round(view.threshold, 6), view.unit, [each['token'] for each in view.selected]",
 ]
 RUN = [
     """import workbench as wb
@@ -35,7 +35,7 @@ config = wb.Config(task=wb.TaskSpec("biographies"), model="bio-full", objective=
 run = wb.start(config, __import__("pathlib").Path("recorded")).path
 view = wb.TokenView.of_run(run)
 view""",
-    "view.step, view.selected.get('scores', {}).get('atwu')",
+    "view.step, [each['scores']['atwu'] for each in view.selected]",
 ]
 PANEL = [
     """import workbench as wb
@@ -86,7 +86,7 @@ def choose_and_read(notebook: Notebook) -> dict[str, Any]:
     scorer, threshold, unit, chosen = ast.literal_eval(notebook.run_cell(1))
     seen = {
         "page": ("entropy", slider_value(view), "token", token.inner_text().strip()),
-        "python": (scorer, f"{threshold:.2f}", unit, chosen.strip()),
+        "python": (scorer, f"{threshold:.2f}", unit, "".join(chosen).strip()),
         "bar_moved": bar.inner_text() != before,
         "card": card,
         "cells": notebook.page.locator(".jp-Cell").count(),
@@ -118,7 +118,7 @@ def test_replay(chromium: Any, lab: Lab) -> None:
     notebook.page.wait_for_timeout(200)  # the view tells Python at most every 80 ms
     step, score = ast.literal_eval(notebook.run_cell(1))
     assert step == 0
-    assert score == 0.5  # what every token has before the scorer has learned
+    assert score == [0.5]  # what every token has before the scorer has learned
     view.get_by_role("button", name="Play").click()
     notebook.page.wait_for_function("document.querySelector('.wb-step-now').textContent === 'step 12 of 12'")
     notebook.close()

@@ -115,13 +115,14 @@ def test_commands_that_pages_name_exist() -> None:
     assert "make test" in README.read_text(encoding="utf-8")
 
 
-def test_the_example_in_the_readme_runs(
+def test_the_examples_in_the_readme_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(code) == 1
+    assert len(code) >= 2
     monkeypatch.chdir(tmp_path)
-    exec(code[0], {})
+    for example in code:
+        exec(example, {})
     assert "'probability'" in capsys.readouterr().out
 
 

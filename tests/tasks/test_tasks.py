@@ -77,6 +77,11 @@ def test_misspelt_keys_and_repeated_ids_of_own_rows(tmp_path: Path) -> None:
 
 def test_empty_forget_set(tmp_path: Path) -> None:
     forget, retain = write(tmp_path / "f.jsonl", ""), write(tmp_path / "r.jsonl", GOOD)
+    looked_at = Task("x", {"forget": [Sample("a", "q", "a")]})  # nothing is trained on it
+    with pytest.raises(UserError, match="task 'x' has no retain set; give rows to keep"):
+        _ = looked_at.retain
+    with pytest.raises(UserError, match="retain set is empty"):
+        Task("x", {"forget": looked_at.forget, "retain": []})
     with pytest.raises(UserError, match="forget set is empty"):
         TaskSpec(forget=forget, retain=retain).load()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from workbench import evals
 from workbench.errors import UserError
 from workbench.runs import Job, jobs
 from workbench.tasks.samples import Sample, Task
-from workbench.unlearning import Run
+from workbench.unlearning import Run, unlearn
 from workbench.unlearning.settings import Settings
-from workbench.view import comparison_page, run_report, scores_page
+from workbench.view import comparison_page, html, run_report, scores_page
 from workbench.view.html import compare_view, disagreement_view, token_matrix, token_view
 from workbench.view.widgets import BeforeAfter, CompareView, ErrorBrowser, RunPanel, TokenView
 
@@ -68,6 +69,65 @@ def test_what_unlearn_returns_has_no_files(name: str) -> None:
     made: Any = Run(None, [], None, None, 0, True)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"`unlearn` returned: it keeps no files"):
         VIEWS[name](made)
+
+
+def test_scores_of_a_run_in_any_form(run: wb.RunDirectory, bio: Task, full: Any) -> None:
+    """A run is a score table and its samples; so is what `unlearn` returns, and a table has samples too."""
+    for form in (run, run.path, str(run.path), Job(run.path)):
+        shown = TokenView(form, form)
+        assert shown.head == TokenView(run.table("scores.parquet"), bio.forget[:4]).head
+        assert CompareView(form, form, scorers=[shown.scorer]).names == [shown.scorer]
+    made = unlearn(
+        full,
+        replace(bio, sets={n: bio.sets[n][:4] for n in ("forget", "retain")}),
+        settings=Settings(steps=2, batch_size=2, record_every=1),
+    )
+    shown = TokenView.of_run(made)
+    assert shown.head["layers"][0]["steps"] == TokenView(made).head["layers"][0]["steps"]
+    rows = pd.DataFrame([{"sample_id": s.id, "question": s.question, "answer": s.answer} for s in ROWS])
+    for samples in (rows, rows.to_dict("records"), rows.rename(columns={"sample_id": "id", "question": "prompt"})):
+        assert TokenView(table(), samples).head["samples"] == TokenView(table(), SAMPLES).head["samples"]
+
+
+def test_what_probe_returned(full: Any, bio: Task) -> None:
+    few = replace(bio, sets={n: bio.sets[n][:2] for n in ("forget", "retain")})
+    before, after = (wb.probe(full, few, phase=phase) for phase in ("before", "after"))
+    both = [before, after]
+    rows, tokens = (pd.concat([getattr(each, name) for each in both]) for name in ("rows", "tokens"))
+    assert html.answers_view(both) == html.answers_view(rows)
+    assert html.change_view(both, few) == html.change_view(tokens, few)
+    assert html.metrics_view(both) == html.metrics_view({"before": before.metrics, "after": after.metrics})
+    shown = BeforeAfter(both)
+    assert len(shown.to_frame()) == len(rows)
+    shown.search = bio.forget[0].answer
+    assert set(shown.to_frame()["sample_id"]) == {bio.forget[0].id}
+
+
+def test_tables_of_a_run(run: wb.RunDirectory) -> None:
+    for form in (run, run.path, str(run.path), Job(run.path)):
+        assert html.cost_table(form) == html.cost_table(run.json("cost.json"))
+        assert html.metrics_view(form) == html.metrics_view(run.json("metrics.json"))
+        assert html.answers_view(form) == html.answers_view(run.table("probes.parquet"))
+        assert html.change_view(form) == html.change_view(run.table("tokens.parquet"), {})
+    for view in (html.answers_view, html.cost_table, html.metrics_view, html.change_view):
+        with pytest.raises(UserError, match="a run is given by its directory"):
+            view(3)
+
+
+def test_a_view_as_a_table_is_what_it_shows() -> None:
+    view = TokenView(table(), TASK, scorer="b")
+    assert view.to_frame()["score"].tolist() == table().query("scorer == 'b'")["score"].tolist()
+    view.search = "kuwait"
+    shown = view.to_frame()
+    assert set(shown["sample_id"]) == {"a"}
+    assert shown["selected"].tolist() == (shown["score"] >= view.threshold).tolist()
+    view.unit = "word"
+    assert [word.strip() for word in view.to_frame()["token"]][:3] == ["Basil", "was", "born"]
+    view.search = "nowhere"
+    assert view.to_frame().empty
+    drawn = CompareView(table(), TASK, order=["b"]).to_frame()
+    assert set(drawn["sample_id"]) == {"b"}
+    assert set(drawn["scorer"]) == {"atwu", "b"}
 
 
 def table() -> Any:

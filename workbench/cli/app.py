@@ -19,6 +19,7 @@ from workbench.cli.align import align
 from workbench.cli.attack import attack
 from workbench.cli.console import Plain, Progress, any_text
 from workbench.cli.demo import demo
+from workbench.cli.diff import diff
 from workbench.cli.faithfulness import faithfulness
 from workbench.cli.finetune import finetune
 from workbench.cli.lab import lab
@@ -27,6 +28,7 @@ from workbench.cli.probe import probe
 from workbench.cli.report import report
 from workbench.cli.runs import manage_runs
 from workbench.cli.score import score
+from workbench.cli.see import see
 from workbench.cli.sweep import sweep
 from workbench.cli.unlearn import unlearn
 from workbench.cli.where import where
@@ -66,7 +68,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for each in (demo, models, finetune, score, align, agree, faithfulness, unlearn, probe, attack, where):
+for each in (demo, see, diff, models, finetune, score, align, agree, faithfulness, unlearn, probe, attack, where):
     app.command(cls=Command)(each)
 app.command("runs", cls=Command)(manage_runs)
 for each in (sweep, report):

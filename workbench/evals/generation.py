@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from workbench.cost import Phase
-from workbench.evals.decoding import Noise, generate, until
-from workbench.models import LanguageModel, count_generation, encode, end_of_turn
+from workbench.models import LanguageModel, Noise, count_generation, encode, end_of_turn, generate, until
 from workbench.progress import Progress, silent
 from workbench.tasks import Sample, Task
 

@@ -15,6 +15,10 @@ from .catalog import available as available
 from .catalog import cache as cache
 from .catalog import layer_count as layer_count
 from .catalog import parameter_count as parameter_count
+from .decoding import Noise as Noise
+from .decoding import exclusive as exclusive
+from .decoding import generate as generate
+from .decoding import until as until
 from .distributed import processes as processes
 from .encoding import PROMPT as PROMPT
 from .encoding import TEMPLATE as TEMPLATE

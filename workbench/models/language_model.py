@@ -7,7 +7,7 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -69,6 +69,36 @@ class LanguageModel:
         if self.precision == "bfloat16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+    def generate(
+        self,
+        prompts: str | Iterable[str],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float | None = None,
+        seed: int = 0,
+        continues: bool = False,
+        batch_size: int = 16,
+    ) -> Any:
+        """What the model answers: a text for one prompt, a list for several.
+
+        Args:
+            prompts: questions, each of which is put into the model's template.
+            max_new_tokens: at most so many tokens an answer.
+            temperature: draw from softmax(logits / temperature); None takes the likeliest token each time.
+            seed: of what is drawn.
+            continues: take the prompts for beginnings of texts, without a template.
+            batch_size: prompts at once.
+
+        Raises:
+            UserError: no text, one that leaves no room in the context, or logits that are not finite.
+        """
+        from workbench.models.asking import replies  # it needs this class
+
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        more: dict[str, Any] = {"temperature": temperature, "seed": seed, "continues": continues}
+        answers = replies(self, texts, max_new_tokens=max_new_tokens, batch_size=batch_size, **more)
+        return answers[0] if isinstance(prompts, str) else answers
 
     def run(self, compute: Callable[[], T]) -> T:
         """Call `compute` inside the module's forward: only there are the parts of a sharded module whole."""

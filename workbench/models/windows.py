@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
 OVERLAP = 0.5  # of two windows: every token but the first ones has at least so much of a window before it
-AT_ONCE = 16  # windows of one forward pass
+AT_ONCE = 4096  # tokens of one forward pass, or one window
 
 
 def windows(encoding: Encoding, size: int, overlap: float = OVERLAP) -> list[Encoding]:
@@ -72,9 +72,10 @@ def long_stats(
         return token_stats(lm, batch, **options)
     parts = [windows(encoding, lm.context) for encoding in batch.encodings]
     owners = [row for row, part in enumerate(parts) for _ in part]
+    size = max(1, AT_ONCE // lm.context)
     done: list[tuple[list[int], list[TokenStats]]] = []
     with torch.no_grad():
-        for indices, few in batches(lm, [window for part in parts for window in part], AT_ONCE):
+        for indices, few in batches(lm, [window for part in parts for window in part], size):
             count(few)
             rest, each = token_stats(lm, few, **options), []
             for _ in indices[1:]:

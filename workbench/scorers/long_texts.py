@@ -55,11 +55,14 @@ def score_any_length(
         shared = {"seed": context.seed, "batch_size": context.batch_size, "cost": context.cost}
         more: dict[str, Any] = shared | {"options": options, "progress": context.progress, "any_length": True}
         tables.append(score_samples(lm, samples, plain, task=context.task.name, reference=context.reference, **more))
+    others = [name for name in names if name not in plain]
+    if not others:
+        return in_order(tables, names)
     encodings = [encode(lm, sample, any_length=True) for sample in samples]
     whole = [pieces(lm, encoding) for encoding in encodings]
     parts = [piece.sample for each in whole for piece in each]
     inner = replace(context, task=replace(context.task, sets={**context.task.sets, "forget": parts}))
-    for name in (each for each in names if each not in plain):
+    for name in others:
         values = scorer[name].function(inner, **options.get(name, {}))
         own = iter(zip(parts, values, strict=True))
         scores = []

@@ -54,5 +54,6 @@ def diff(
     names = _names(first, second)
     both = difference(first, second, samples)
     words = " Of words: the models cut the text into different tokens." if both.by_words else ""
-    title = title or f"{names[1]} compared with {names[0]}.{words}"
+    hues = f"orange where it expects a {'word' if both.by_words else 'token'} more, blue where less."
+    title = title or f"{names[1]} compared with {names[0]}: {hues}{words}"
     return DiffView(both, samples, names, title=title, by=by)

@@ -35,7 +35,9 @@ from .inputs import as_scores as as_scores
 from .inputs import as_texts as as_texts
 from .inputs import texts_of as texts_of
 from .inputs import texts_of_run as texts_of_run
+from .layers import by_sample as by_sample
 from .layers import default_threshold as default_threshold
+from .layers import layers_of as layers_of
 from .line_chart import line_chart_svg as line_chart_svg
 from .render import NO_FORMULAS as NO_FORMULAS
 from .render import STATIC as STATIC

@@ -197,9 +197,9 @@ def token_view(
 ) -> Html:
     """Answers as highlighted text, with a switch between the table's scorers that needs no script.
 
-    Each scorer has a scale of its own: 0..1 where all its scores are in that range, -m..m with blue below zero where
-    some are negative, else min..max. The reader chooses whether colour goes by value, rank or logarithm, for all
-    scorers at once. Prompt tokens are not drawn. A scorer with several steps shows its first and last.
+    Each scorer has a scale of its own, from 0, with blue below it where some scores are negative; see `Scale`. The
+    reader chooses whether colour goes by value, rank or logarithm, for all scorers at once. Prompt tokens are not
+    drawn. A scorer with several steps shows its first and last.
 
     Args:
         scores: a score table (one row a token and scorer), or its file.

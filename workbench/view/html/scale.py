@@ -17,6 +17,7 @@ from workbench.view.html.text import number
 
 LEVELS = 12
 ORANGE, BLUE = "230,126,0", "31,111,220"
+NEAR = 0.1  # greatest score from which a scale ends at 1
 DECADES = 3  # of a logarithmic scale, at most; what is below has no colour
 By = Literal["value", "rank", "logarithm"]
 BY: tuple[By, ...] = get_args(By)  # what colour goes by; the first is the default, of every scorer and view
@@ -43,20 +44,24 @@ def colour(level: int) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """The range of a scorer's numbers: 0..1 where all are in it, -m..m where some are negative, else min..max.
+    """The range of a scorer's numbers: -m..m with two hues where some are negative, else from 0.
+
+    It ends at 1 where the greatest is between NEAR and 1, so that what is bounded by 1 looks the same in every text;
+    else at the greatest.
 
     Colour goes by the value, unless the reader chooses another way:
 
     - value: proportional, from `low` (or zero, where there are two hues) to `high`;
     - rank: the share of the scores that are lower (of two hues: nearer to zero);
-    - logarithm: of the distance from zero, from `floor` to `high`.
+    - logarithm: of the distance from zero, from `floor` to `top`.
 
     Attributes:
         low: the least number.
         high: the greatest.
         flat: whether all scores are equal, so that none is coloured.
         quantiles: 101 quantiles of the scores, or with two hues of their distance from zero.
-        floor: where a logarithmic scale begins: the least distance from zero, at least `high` / 10^DECADES.
+        floor: where a logarithmic scale begins: the least distance from zero, at least `top` / 10^DECADES.
+        top: where it ends: the greatest.
         by: what colour goes by.
     """
 
@@ -65,6 +70,7 @@ class Scale:
     flat: bool = False
     quantiles: tuple[float, ...] = ()
     floor: float = 0.0
+    top: float = 0.0
     by: By = "value"
 
     @classmethod
@@ -72,12 +78,11 @@ class Scale:
         """The scale of finite `scores`; None where there are none."""
         if not len(scores):
             return None
-        least, most = float(scores.min()), float(scores.max())
-        low, high = least, most
+        low, high = float(scores.min()), float(scores.max())
         if low < 0:
             low, high = -max(-low, high), max(-low, high)
-        elif high <= 1:
-            low, high = 0.0, 1.0
+        else:
+            low, high = 0.0, 1.0 if NEAR <= high <= 1 else high
         return cls.between(low, high, scores, by)
 
     @classmethod
@@ -85,9 +90,10 @@ class Scale:
         """The scale of `scores`, with ends that are known."""
         sizes = np.abs(scores)
         above = sizes[sizes > 0]
-        floor = max(float(above.min()), high / 10**DECADES) if len(above) else high
+        top = float(sizes.max())
+        floor = max(float(above.min()), top / 10**DECADES) if len(above) else top
         quantiles = np.quantile(sizes if low < 0 else scores, np.linspace(0, 1, 101))
-        return cls(low, high, bool(scores.min() == scores.max()), tuple(quantiles.tolist()), floor, by)
+        return cls(low, high, bool(scores.min() == scores.max()), tuple(quantiles.tolist()), floor, top, by)
 
     def going_by(self, by: By) -> Scale:
         """The same scale with colour by something else."""
@@ -106,9 +112,9 @@ class Scale:
         if self.by == "rank" and self.quantiles:
             share = (bisect_left(self.quantiles, size) + bisect_right(self.quantiles, size)) / 200
             return sign * min(1.0, share) if size or not self.signed else 0.0
-        if size <= self.floor or not 0 < self.floor < self.high:
-            return sign * float(size >= self.high > 0)
-        return sign * min(1.0, math.log(size / self.floor) / math.log(self.high / self.floor))
+        if size <= self.floor or not 0 < self.floor < self.top:
+            return sign * float(size >= self.top > 0)
+        return sign * min(1.0, math.log(size / self.floor) / math.log(self.top / self.floor))
 
     def level(self, score: float) -> int:
         """Colour step of `score`, -LEVELS..LEVELS."""
@@ -116,14 +122,16 @@ class Scale:
             return 0
         return round(LEVELS * self.place(score))
 
-    def legend(self, threshold: float | None = None, low: str = "", high: str = "") -> Markup:
+    def legend(self, threshold: float | None = None, before: str = "", after: str = "") -> Markup:
         """The ramp as drawn, with its numbers (zero in the middle of two hues), what colour goes by, and a tick."""
-        least = self.floor if self.by == "logarithm" and not self.signed else self.low
-        ends = [self.low, 0.0, self.high] if self.signed else [least, self.high]
-        if self.by == "rank" and self.quantiles and not self.signed:  # ranks know nothing of a range around the scores
-            ends = [self.quantiles[0], self.quantiles[-1]]
+        low, high = {
+            "value": (self.low, self.high),
+            "rank": (self.quantiles or (self.low,))[:1] + (self.quantiles or (self.high,))[-1:],
+            "logarithm": (self.floor, self.top),
+        }[self.by]
+        ends = [-high, 0.0, high] if self.signed else [low, high]
         texts = [number(e, 0 if e == int(e) else 2) for e in ends]
-        texts[0], texts[-1] = low + texts[0], texts[-1] + high
+        texts[0], texts[-1] = before + texts[0], texts[-1] + after
         ramps = []
         for text, (left, right) in zip(texts[1:], pairwise([-1, 0, 1] if self.signed else [0, 1]), strict=True):
             colours = ",".join(colour(round(LEVELS * (left + i / 6))) for i in range(7))

@@ -204,7 +204,7 @@ def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labe
         scale = Scale.between(-1.0, 1.0, ordered)
     layer |= {"scale": None, "threshold": None}
     if scale is not None:
-        layer["scale"] = {name: getattr(scale, name) for name in ("low", "high", "flat", "quantiles", "floor")}
+        layer["scale"] = {name: getattr(scale, name) for name in ("low", "high", "flat", "quantiles", "floor", "top")}
     if scale is not None and not scale.flat and len(last):
         sign = -1 if layer["falls"] else 1
         layer["threshold"] = sign * default_threshold(sign * last, labelled)[0]

@@ -31,6 +31,11 @@ UNITS = ("token", "word")
 SCRIPTS = ("elements", "scores", "card", "text", "controls", "view")  # one module; each uses those before it
 
 
+def _weights(scores: pd.DataFrame) -> str | None:
+    """The scorer of a run's weights; beside them it records the probabilities of its tokens."""
+    return next((name for name in dict.fromkeys(scores["scorer"]) if name != "probability"), None)
+
+
 class TokenView(Twin, anywidget.AnyWidget):
     """Answers as highlighted text: choose a scorer and a threshold, replay a run, search, sort, select a token.
 
@@ -130,22 +135,23 @@ class TokenView(Twin, anywidget.AnyWidget):
         self.redraw_twin()
 
     @classmethod
-    def of_run(cls, run: RunSource, **more: Any) -> TokenView:
+    def of_run(cls, run: RunSource | Any, **more: Any) -> TokenView:
         """The forget answers of a run as it recorded them: its weights at every step, and each token's change.
 
         Args:
-            run: its directory, its path, or a `Job`; the run may still be running.
+            run: its directory, its path, a `Job`, or what `unlearn` returned; the run may still be running.
             more: further arguments of the view.
 
         Raises:
             UserError: no run, or one that has recorded no scores yet.
         """
+        if isinstance(made := getattr(run, "scores", None), pd.DataFrame):  # what `unlearn` returned
+            return cls(made, **{"curve": getattr(run, "events", ()), "scorer": _weights(made), **more})
         run = run_directory(run)
         scores = run.table("scores.parquet")
         if scores is None:
             raise UserError(f"{run.path} has recorded no scores yet; a run does at its first checkpoint and at its end")
-        weights = [name for name in dict.fromkeys(scores["scorer"]) if name != "probability"]
-        known = {"tokens": run.table("tokens.parquet"), "curve": run.events(), "scorer": next(iter(weights), None)}
+        known = {"tokens": run.table("tokens.parquet"), "curve": run.events(), "scorer": _weights(scores)}
         return cls(scores, texts_of_run(run), **{**known, **more})
 
     @traitlets.observe("chosen", "step", "scorer")

@@ -14,10 +14,11 @@ const legend = (scores, layer, threshold) => {
   const node = el("span", { class: "wb-leg" });
   if (!layer.scale) return node.append(`scores ${NOT_AVAILABLE}`), node;
   if (layer.scale.flat) return node.append(`all scores are equal (${number(layer.book[0])})`), node;
-  const { high, quantiles, floor } = layer.scale;
+  const { quantiles, floor, top } = layer.scale;
   const signed = layer.scale.low < 0;
-  const least = { rank: quantiles[0], logarithm: floor }[scores.by] ?? layer.scale.low;
-  const low = signed ? layer.scale.low : least;
+  const ends = { value: [layer.scale.low, layer.scale.high], rank: [quantiles[0], quantiles.at(-1)], logarithm: [floor, top] };
+  const [least, high] = ends[scores.by];
+  const low = signed ? -high : least;
   const palette = scores.head.palette;
   const colours = signed ? palette : palette.slice(scores.middle);
   const short = (x) => number(x, Number.isInteger(x) ? 0 : 2);
@@ -29,8 +30,7 @@ const legend = (scores, layer, threshold) => {
     tick.style.left = `${Math.max(0, Math.min(100, 100 * (signed ? (place + 1) / 2 : place)))}%`;
     bar.append(tick);
   }
-  const most = scores.by === "rank" && !signed ? quantiles.at(-1) : high;
-  node.append(el("span", {}, short(low)), bar, el("span", {}, short(most)));
+  node.append(el("span", {}, short(low)), bar, el("span", {}, short(high)));
   return node;
 };
 

@@ -114,24 +114,24 @@ class Scores {
 
   /** Strength of colour, 0..1, or -1..1 where two hues are used; as `Scale.place` of the static views. */
   place(layer, value) {
-    const { low, high, quantiles, floor } = layer.scale;
+    const { low, high, quantiles, floor, top } = layer.scale;
     const signed = low < 0;
     if (this.by === "value") return signed ? value / high : (value - low) / (high - low || 1);
     const sign = signed ? Math.sign(value) : 1;
     const size = signed ? Math.abs(value) : value;
     if (this.by === "rank") return sign * Math.min(1, (bisect(quantiles, size) + bisect(quantiles, size, true)) / 200);
-    if (size <= floor || !(floor > 0 && floor < high)) return sign * (size >= high && high > 0 ? 1 : 0);
-    return sign * Math.min(1, Math.log(size / floor) / Math.log(high / floor));
+    if (size <= floor || !(floor > 0 && floor < top)) return sign * (size >= top && top > 0 ? 1 : 0);
+    return sign * Math.min(1, Math.log(size / floor) / Math.log(top / floor));
   }
 
   /** The score at a place of the scale, as the threshold's slider needs it. */
   at(layer, place) {
-    const { low, high, quantiles, floor } = layer.scale;
+    const { low, high, quantiles, floor, top } = layer.scale;
     const signed = low < 0;
     if (this.by === "value") return signed ? place * high : low + place * (high - low);
     const [sign, size] = signed ? [Math.sign(place), Math.abs(place)] : [1, place];
     if (this.by === "rank") return sign * quantiles[Math.round(size * (quantiles.length - 1))];
-    return size ? sign * floor * (high / floor) ** size : Math.max(0, low);
+    return size ? sign * floor * (top / floor) ** size : 0;
   }
 
   /** Which colour of the palette a score has. */

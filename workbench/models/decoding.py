@@ -6,11 +6,12 @@ import hashlib
 import itertools
 import threading
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench.models import LanguageModel
+if TYPE_CHECKING:
+    from workbench.models.language_model import LanguageModel
 
 _locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _guard = threading.Lock()

@@ -1,0 +1,41 @@
+"""The command that compares two models on one text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli.console import say
+from workbench.cli.heatmap import records, save_page, show
+from workbench.cli.options import command, option
+from workbench.errors import UserError
+from workbench.files import writable
+from workbench.runs import uninterrupted
+
+
+@command
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="a model: built-in or hub name, directory, run")],
+    b: Annotated[str, typer.Argument(metavar="B", help="another")],
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="what both are to expect")] = None,
+    file: Annotated[Path | None, option("FILE", "rows of text, or of questions and answers, in its place")] = None,
+    question: Annotated[str | None, option("TEXT", "what the models are asked, in its place")] = None,
+    answer: Annotated[str | None, option("TEXT", "and the answer")] = None,
+    by: Annotated[str, option("HOW", "what colour goes by: value, rank or logarithm")] = "value",
+    html: Annotated[Path | None, option("FILE.html", "the same as a page")] = None,
+) -> dict[str, Any]:
+    """Compare two models on a text: which tokens B expects more than A, and which less."""
+    with uninterrupted():
+        from workbench.view.diff import diff as view_of
+    if sum(each is not None for each in (text, file, question)) != 1:
+        raise UserError("give one of TEXT, --file FILE, or --question with --answer")
+    if html:
+        writable(html)
+    view = view_of(a, b, text if text is not None else file, question=question, answer=answer, by=by)  # type: ignore[arg-type]
+    say(view.title)
+    show(view)
+    if html:
+        save_page(view, str(html), f"{view.names[1]} compared with {view.names[0]}")
+    return {"a": a, "b": b, "by_words": view.by_words, "tokens": records(view)}

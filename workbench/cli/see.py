@@ -1,0 +1,52 @@
+"""The command that colours any text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli.console import Progress
+from workbench.cli.heatmap import records, save_page, show
+from workbench.cli.options import ModelOptions, Reference, command, option
+from workbench.errors import UserError
+from workbench.files import writable
+from workbench.runs import uninterrupted
+
+
+@command
+def see(
+    model: ModelOptions,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="what is coloured")] = None,
+    file: Annotated[Path | None, option("FILE", "rows of text, or of questions and answers, in its place")] = None,
+    question: Annotated[str | None, option("TEXT", "what the model is asked, in its place")] = None,
+    answer: Annotated[str | None, option("TEXT", "and what it answers")] = None,
+    scorers: Annotated[str | None, option("A,B,C", "default: surprisal,entropy,wga")] = None,
+    unlabelled: Annotated[Path | None, option("FILE", "text that the model has not seen, where needed")] = None,
+    reference: Reference = None,
+    by: Annotated[str, option("HOW", "what colour goes by: value, rank or logarithm")] = "value",
+    html: Annotated[Path | None, option("FILE.html", "the same as a page")] = None,
+) -> dict[str, Any]:
+    """Colour the tokens of any text by how much they matter to a model."""
+    with uninterrupted():
+        from workbench.view.see import see as view_of
+    if sum(each is not None for each in (text, file, question)) != 1:
+        raise UserError("give one of TEXT, --file FILE, or --question with --answer")
+    if html:
+        writable(html)
+    view = view_of(
+        text if text is not None else file,
+        model.load(),
+        question=question,
+        answer=answer,
+        scorers=scorers.split(",") if scorers else None,
+        unlabelled=unlabelled,
+        reference=reference,
+        by=by,  # type: ignore[arg-type]
+        progress=Progress(),
+    )
+    show(view)
+    if html:
+        save_page(view, str(html), "Token importance")
+    return {"model": model.model, "tokens": records(view)}

@@ -1,0 +1,62 @@
+"""What a model answers: prompts in, texts out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+
+from workbench.errors import NOT_FINITE, UserError
+from workbench.models.decoding import Noise, generate, until
+from workbench.models.encoding import encode, end_of_turn
+from workbench.tasks import Sample
+
+if TYPE_CHECKING:
+    from workbench.models.language_model import LanguageModel
+
+
+def replies(
+    lm: LanguageModel,
+    prompts: Iterable[str],
+    *,
+    max_new_tokens: int = 64,
+    temperature: float | None = None,
+    seed: int = 0,
+    continues: bool = False,
+    batch_size: int = 16,
+) -> list[str]:
+    """A text for each prompt; arguments and errors as of `LanguageModel.generate`."""
+    texts = list(prompts)
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"a prompt is a text, not {text!r:.40}")
+    if max_new_tokens < 1 or (temperature is not None and not temperature > 0):
+        raise UserError("max_new_tokens must be at least 1, and temperature above 0, or None for the likeliest token")
+    coded = [
+        encode(lm, Sample(f"prompt {n}", text, "", continues=continues), answer=False) for n, text in enumerate(texts)
+    ]
+    pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else 0
+    ends, end_text = end_of_turn(lm)
+    order = sorted(range(len(texts)), key=lambda n: len(coded[n].ids))
+    out = [""] * len(texts)
+    for start in range(0, len(order), batch_size):
+        some = order[start : start + batch_size]
+        width = max(len(coded[n].ids) for n in some)
+        room = min(max_new_tokens, lm.context - width)
+        if room < 1:
+            raise UserError(f"a prompt of {width} tokens leaves no room in the context of {lm.name}; shorten it")
+        ids = torch.tensor([[pad] * (width - len(coded[n].ids)) + coded[n].ids for n in some], device=lm.device)
+        mask = torch.tensor([[int(i >= width - len(coded[n].ids)) for i in range(width)] for n in some])
+        noise = None
+        if temperature is not None:
+            noise = Noise(lm.device, temperature, [f"{seed} prompt {n}" for n in some], [1] * len(some))
+        with torch.no_grad():
+            tokens, finite = generate(lm, ids, mask.to(lm.device), room, pad, ends, noise)
+        if not all(finite):
+            raise UserError(f"{lm.name} cannot generate: {NOT_FINITE}")
+        decoded = lm.tokenizer.batch_decode(until(tokens, ends), skip_special_tokens=True)
+        for n, text in zip(some, decoded, strict=True):
+            text = text.partition(end_text)[0] if end_text else text
+            out[n] = text if continues else text.strip().removeprefix(coded[n].left.strip()).strip()
+    return out
