@@ -158,17 +158,24 @@ MARIMO = """() => [...document.querySelectorAll("[id^=output-]")].map((cell) => 
 })"""
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_page_of_marimo(chromium: Any, tmp_path: Path, theme: str) -> None:
-    """Exported; what the page asks of a network, marimo's own frontend, is served from its package."""
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same notebook as `marimo export html` makes a page of it."""
     if find_spec("marimo") is None:
         pytest.skip("marimo is not installed")
-    write_notebook(tmp_path / "all.ipynb", cells())
+    folder = tmp_path_factory.mktemp("marimo")
+    write_notebook(folder / "all.ipynb", cells())
     for words in (["convert", "all.ipynb", "-o", "all.py"], ["export", "html", "all.py", "-o", "all.html"]):
         done = subprocess.run(
-            [sys.executable, "-m", "marimo", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "marimo", *words], cwd=folder, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_of_marimo(chromium: Any, exported: Path, theme: str) -> None:
+    """What the page asks of a network, marimo's own frontend, is served from its package."""
     static = Path(str(find_spec("marimo").origin)).parent / "_static"  # type: ignore[union-attr]
     page = chromium.new_page(viewport={"width": 1200, "height": 9000}, color_scheme=theme)
     outside: list[str] = []
@@ -183,11 +190,11 @@ def test_a_page_of_marimo(chromium: Any, tmp_path: Path, theme: str) -> None:
             route.abort()
 
     page.route(re.compile("^(?!file:|data:|blob:)"), serve)
-    page.goto((tmp_path / "all.html").as_uri())
-    page.wait_for_function("document.querySelectorAll('.main-svg').length", timeout=60_000)
+    page.goto((exported / "all.html").as_uri())
+    page.locator(".main-svg").first.wait_for(state="attached", timeout=60_000)
     page.wait_for_timeout(3000)
     shown = page.evaluate(MARIMO)
-    look(page, f"marimo-{theme}", tmp_path)
+    look(page, f"marimo-{theme}", exported)
     assert len(shown) == len(VIEWS) + len(CHARTS)
     for cell, words in zip(shown, [*VIEWS.values(), *CHARTS.values()], strict=True):
         assert words in " ".join(cell["text"].split()), cell

@@ -37,8 +37,9 @@ def test_the_demos(chromium: Any, tmp_path: Path, theme: str) -> None:
         view.get_by_label("scorer").select_option("entropy")
         view.locator("[role=option]").first.hover()
         page.locator(".wb-card").first.wait_for()
-        for name in (".wb-compare", ".wb-before-after"):
-            page.locator(name).first.wait_for()
+        for name in (".wb-compare", ".wb-before-after"):  # they come one after the other
+            page.locator(name).first.wait_for(timeout=120_000)
+        assert page.locator(".wb-still:visible").count() == 0  # no twin beside its widget
         assert page.locator("pre", has_text="import workbench").count() == 0  # pages without code
 
         page.goto(address.replace("NAME", "voila/render/03_unlearn_and_probe.ipynb"))

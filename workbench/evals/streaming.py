@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from workbench.errors import NOT_FINITE, UserError
-from workbench.evals.decoding import Noise, exclusive, until
+from workbench.models.decoding import Noise, exclusive, until
 from workbench.evals.generation import cleaned
 from workbench.models import LanguageModel, encode, end_of_turn
 from workbench.tasks import Sample
