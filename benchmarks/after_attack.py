@@ -67,8 +67,8 @@ def of_cell(rows: list[Row], cell: Row) -> list[Row]:
 def beyond_level(rows: list[Row], ends: dict[str, Row]) -> dict[str, dict[str, dict[str, float]]]:
     """By attack and weights: what comes back beyond what runs that forgot as much show, mean and range over seeds.
 
-    A line through all runs gives what comes back at a run's level (`greedy`); what a run has above it is its residual.
-    A seed's value is the mean residual over the objectives.
+    A line gives what comes back at a run's level (`greedy`), of one slope for all runs and a height for each objective;
+    what a run has above it is its residual. A seed's value is the mean residual over the objectives.
     """
     runs = [(r, comes_back(r, ends)) for r in rows if "attacks" in r]
     out: dict[str, dict[str, dict[str, float]]] = {}
@@ -76,8 +76,9 @@ def beyond_level(rows: list[Row], ends: dict[str, Row]) -> dict[str, dict[str, d
         points = [(r, back[LEVEL], back[name]) for r, back in runs if not np.isnan(back[name])]
         if name == LEVEL or len(points) < 3:
             continue
-        level, values = (np.array([point[n] for point in points]) for n in (1, 2))
-        left = values - np.polyval(np.polyfit(level, values, 1), level)
+        objectives = np.array([r["objective"] for r, *_ in points])
+        level, values = (_centred(np.array([point[n] for point in points]), objectives) for n in (1, 2))
+        left = values - level * (level @ values) / (level @ level) if level.any() else values
         by: dict[str, dict[int, list[float]]] = {}
         for (r, *_), residual in zip(points, left, strict=True):
             by.setdefault(r["weights"], {}).setdefault(r["seed"], []).append(float(residual))
@@ -86,6 +87,25 @@ def beyond_level(rows: list[Row], ends: dict[str, Row]) -> dict[str, dict[str, d
             means = [mean(values) for values in seeds.values()]
             out[name][weights] = {"mean": mean(means), "low": min(means), "high": max(means)}
     return out
+
+
+def answer(beyond: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """Do weights leave more behind than full-sample pressure does, at a like level? A line for each of them."""
+    lines = []
+    for weights in dict.fromkeys(w for by in beyond.values() for w in by if w != "uniform"):
+        words: dict[str, list[str]] = {"more": [], "less": []}
+        for name, by in beyond.items():
+            if apart(by[weights], by["uniform"]):
+                more = by[weights]["mean"] - by["uniform"]["mean"]
+                words["more" if more > 0 else "less"].append(f"{name} by {abs(more):.2f}")
+        told = "; ".join(f"{side} behind under {', '.join(names)}" for side, names in words.items() if names)
+        lines.append(f"- {weights}: {told or 'all attacks within the noise'}")
+    return lines
+
+
+def _centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Values less the mean of their group."""
+    return values - np.array([values[groups == group].mean() for group in groups])
 
 
 def alike(cells: list[Row]) -> list[str]:
@@ -146,9 +166,12 @@ def pages(args: Any, cells: list[Row], rows: list[Row], ends: dict[str, Row]) ->
             reference=args.reference, level=LEVEL, limit=args.attack_limit, options=options or "none", ends=told
         ),
         "\n".join(table),
-        "Beyond what runs that forgot as much show (residuals of a line of what comes back on the level, over all "
-        "runs; mean over the objectives, lowest to highest over the seeds; above 0: more is left behind):",
+        "Beyond what runs that forgot as much show: residuals of a line of what comes back on the level, of one slope, "
+        "with a height for each objective; mean over the objectives, lowest to highest over the seeds. Above 0: more "
+        "is left behind.",
         "\n".join(second),
+        "Against uniform weights, by these residuals, where the seeds' ranges are apart:",
+        "\n".join(answer(beyond)),
         "Against uniform weights of the same objective, where the seeds' ranges of the level meet:",
         "\n".join(alike(cells)),
     ]

@@ -38,14 +38,24 @@ def test_how_far_a_run_is_between_the_other_two() -> None:
 
 
 def test_what_lies_beyond_the_level() -> None:
-    """On one line but for a constant that the weights add: the residuals are that constant around its mean."""
+    """On lines but for a constant that the weights add: the residuals are that constant around its mean.
+
+    Another objective that leaves more behind at every level does not count for its weights.
+    """
     plain = [(0.1, 0.28), (0.2, 0.36), (0.3, 0.44)]
     more = [(level, told + 0.16) for level, told in plain]
-    beyond = after_attack.beyond_level([*runs("uniform", plain), *runs("atwu", more)], ENDS)
+    rows = [*runs("uniform", plain), *runs("atwu", more)]
+    for name, pairs in (("uniform", plain), ("atwu", more)):
+        rows += runs(name, [(level + 0.3, told + 0.5) for level, told in pairs], "rmu")
+    beyond = after_attack.beyond_level(rows, ENDS)
     assert set(beyond) == {"int4"}
     assert beyond["int4"]["atwu"]["mean"] == pytest.approx(0.1)
     assert beyond["int4"]["uniform"]["mean"] == pytest.approx(-0.1)
     assert beyond["int4"]["atwu"]["low"] == pytest.approx(0.1)
+    assert after_attack.answer(beyond) == ["- atwu: more behind under int4 by 0.20"]
+    assert after_attack.answer({"int4": dict.fromkeys(("uniform", "atwu"), beyond["int4"]["atwu"])}) == [
+        "- atwu: all attacks within the noise"
+    ]
 
 
 def test_only_what_forgot_alike_is_compared() -> None:
