@@ -210,9 +210,8 @@ def against_uniform(cells: list[dict[str, Any]]) -> list[str]:
 INTRODUCTION = """\
 `{command}`, {date}, {minutes:.0f} minutes on {hardware}; {versions}.
 
-Each pair of objective and weights: {settings} settings tried with a seed of their own (lr {lrs} x forget weight
-{gammas} times the authors'), {steps} steps of {batch} + {batch} answers, chosen by `score` without any label, then run
-with seeds {seeds}: mean (lowest-highest). At most {limit} answers probed a set.
+Each pair of objective and weights: {tuning}, {steps} steps of {batch} + {batch} answers, chosen by `score` without any
+label, then run with seeds {seeds}: mean (lowest-highest). At most {limit} answers probed a set.
 
 - **forget, retain, neighbours**: fact accuracy, the share of greedy answers that hold the labelled value, 0 to 1
   (ROUGE-L recall where nobody labelled one). **generic**: tokens of the forget answers outside the labels that are
@@ -238,9 +237,7 @@ def introduction(args: argparse.Namespace, before: dict[str, float], took: float
         minutes=took / 60,
         hardware=hardware(),
         versions=", ".join(f"{k} {v}" for k, v in facts().items()),
-        settings=len(args.lrs.split(",")) * len(args.gammas.split(",")),
-        lrs=args.lrs,
-        gammas=args.gammas,
+        tuning=f"the setting that {placeless(args.chosen)} has" if args.chosen else tuning(args),
         steps=args.steps,
         batch=args.batch_size,
         seeds=args.seeds,
@@ -248,6 +245,13 @@ def introduction(args: argparse.Namespace, before: dict[str, float], took: float
         known=", ".join(_loaded["known"]),
         before=", ".join(f"{k.replace('_', ' ')} {before[k]:.2f}" for k in COLUMNS if k in before),
     )
+
+
+def tuning(args: argparse.Namespace) -> str:
+    """Among which settings the best was chosen."""
+    settings = len(args.lrs.split(",")) * len(args.gammas.split(","))
+    tried = f"lr {args.lrs} x forget weight\n{args.gammas} times the authors'"
+    return f"{settings} settings tried with a seed of their own ({tried})"
 
 
 def page(args: argparse.Namespace, cells: list[dict[str, Any]], before: dict[str, float], took: float) -> str:
