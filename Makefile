@@ -1,9 +1,9 @@
-# make demo | test | lab | docs | voila | data | test-all | test-browser | leaderboard | leaderboard-real   (PYTHON=python3.12: another interpreter)
+# make demo | test | lab | docs | voila | data | test-all | test-browser | leaderboard | leaderboard-real | leaderboard-attacks   (PYTHON=python3.12: another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lab docs voila data test test-all test-browser fuzz leaderboard leaderboard-real clean
+.PHONY: demo lab docs voila data test test-all test-browser fuzz leaderboard leaderboard-real leaderboard-attacks clean
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -73,6 +73,13 @@ leaderboard-real: $(VENV)/.installed  ## five objectives on TOFU and SmolLM2 (3 
 	$(BIN)/workbench models get smollm2
 	test -d planted-smollm2 || $(BIN)/workbench finetune tofu/forget01 $(ARGS) --retain-rows 160 --model smollm2 --out planted-smollm2
 	$(BIN)/python benchmarks/leaderboard.py $(REAL) $(ARGS) --workers 1 --threads 1 --out docs/findings/leaderboard-real
+
+ATTACKS := --chosen docs/findings/leaderboard.json --objectives wga,npo,simnpo,rmu,atwu --limit 48 --attack-limit 24
+ATTACKS += --attacks greedy,worst_phrasing,int4,leak_at_k,benign_others,logit_lens,uds
+ATTACKS += --set leak_at_k.tries=32 --set leak_at_k.k=16 --set benign_others.lr=1e-3
+
+leaderboard-attacks: $(VENV)/.installed  ## what comes back of five objectives with four weights: docs/findings/leaderboard-attacks.md
+	$(BIN)/python benchmarks/leaderboard.py $(ATTACKS) --out docs/findings/leaderboard-attacks
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

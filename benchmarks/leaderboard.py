@@ -2,6 +2,7 @@
 
     make leaderboard          (biographies; writes docs/findings/leaderboard.md, .json and .svg)
     make leaderboard-real     (TOFU forget01 on SmolLM2-135M, planted first; writes docs/findings/leaderboard-real.*)
+    make leaderboard-attacks  (settings as the first chose them, each run attacked; docs/findings/leaderboard-attacks.*)
 
 Fair tuning: each pair of objective and weights gets the same grid (learning rate x weight of the forget loss, as a
 multiple of what its authors set), the same number of steps, and the same choice: the highest harmonic mean of
@@ -10,6 +11,9 @@ retain and neighbours of probability, ROUGE-L recall and truth ratio, as far as 
 model knows next to nothing of TOFU's real authors, and a part near 0 would decide by its noise). No span label
 enters it. The tuning run's seed is not one of those reported. Labels serve for `fact_accuracy`, which is shown, and as
 the oracle weights `spans`.
+
+`--chosen` takes the settings of an earlier record and tunes nothing; `--attacks` attacks every run that is shown (see
+`after_attack`).
 
 Rows are kept beside the result (`--rows`), so that a run that was cut off goes on where it stopped.
 """
@@ -25,8 +29,10 @@ from pathlib import Path
 from statistics import harmonic_mean, mean
 from typing import Any
 
+import after_attack
 from many_runs import Rows, hardware, placeless, task_options
 
+from workbench.cli.attack import attack_options
 from workbench.runs.scheduler import Workers
 
 TUNING_SEED = 1000
@@ -47,6 +53,8 @@ def prepare(args: argparse.Namespace, tables: dict[str, str], known: list[str] |
     task = TaskSpec(args.task, data_dir=args.data_dir, spans=args.spans, retain_rows=args.retain_rows).load()
     weights = {name: read_scores(Path(path)) for name, path in tables.items()}
     _loaded.update(task=task, lm=load(args.model), weights=weights, args=args)
+    if args.attacks:
+        _loaded["ends"] = {"before": _loaded["lm"], "retain_only": load(args.reference)}
     if known is not None:
         _loaded["known"] = known
 
@@ -84,12 +92,14 @@ def answered(metrics: dict[str, float]) -> float:
 
 
 def one(job: dict[str, Any]) -> dict[str, Any]:
-    """One run, and its figures."""
+    """One run, and its figures; or one of the two models that the attacks compare it with."""
     from workbench.errors import UserError
     from workbench.objectives import objective
     from workbench.unlearning import Settings, unlearn
 
     args = _loaded["args"]
+    if "attacked" in job:
+        return job | attacked(_loaded["ends"][job["attacked"]])
     authors = objective[job["objective"]].settings
     settings = Settings(steps=args.steps, batch_size=args.batch_size, record_every=10**6, checkpoint_every=10**6)
     settings = settings.replace(**{k: v for k, v in authors.items() if k != "lr"}, lr=job["lr"], seed=job["seed"])
@@ -103,11 +113,19 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     flops = run.ledger.total.flops
     limit = args.limit if job["seed"] != TUNING_SEED else args.tuning_limit
-    return job | figures(run.lm, limit) | {"seconds": seconds, "flops": flops}
+    more = attacked(run.lm) if args.attacks and job["seed"] != TUNING_SEED else {}
+    return job | figures(run.lm, limit) | {"seconds": seconds, "flops": flops} | more
+
+
+def attacked(lm: Any) -> dict[str, Any]:
+    """What the attacks get out of a model."""
+    return {"attacks": after_attack.attacked(lm, _loaded["ends"], _loaded["task"], _loaded["args"])}
 
 
 def describe(row: dict[str, Any]) -> str:
     """A row in a line."""
+    if "attacked" in row:
+        return f"attacked: {row['attacked']}"
     result = row.get("failed") or f"score {row['score']:.3f} forget {row['forget']:.2f} retain {row['retain']:.2f}"
     setting = f"lr {row['lr']:g} x{row['gamma']:g} seed {row['seed']}"
     return f"{row['objective']} {row['weights']} {setting}: {result}"
@@ -192,9 +210,8 @@ def against_uniform(cells: list[dict[str, Any]]) -> list[str]:
 INTRODUCTION = """\
 `{command}`, {date}, {minutes:.0f} minutes on {hardware}; {versions}.
 
-Each pair of objective and weights: {settings} settings tried with a seed of their own (lr {lrs} x forget weight
-{gammas} times the authors'), {steps} steps of {batch} + {batch} answers, chosen by `score` without any label, then run
-with seeds {seeds}: mean (lowest-highest). At most {limit} answers probed a set.
+Each pair of objective and weights: {tuning}, {steps} steps of {batch} + {batch} answers, chosen by `score` without any
+label, then run with seeds {seeds}: mean (lowest-highest). At most {limit} answers probed a set.
 
 - **forget, retain, neighbours**: fact accuracy, the share of greedy answers that hold the labelled value, 0 to 1
   (ROUGE-L recall where nobody labelled one). **generic**: tokens of the forget answers outside the labels that are
@@ -220,9 +237,7 @@ def introduction(args: argparse.Namespace, before: dict[str, float], took: float
         minutes=took / 60,
         hardware=hardware(),
         versions=", ".join(f"{k} {v}" for k, v in facts().items()),
-        settings=len(args.lrs.split(",")) * len(args.gammas.split(",")),
-        lrs=args.lrs,
-        gammas=args.gammas,
+        tuning=f"the setting that {placeless(args.chosen)} has" if args.chosen else tuning(args),
         steps=args.steps,
         batch=args.batch_size,
         seeds=args.seeds,
@@ -230,6 +245,13 @@ def introduction(args: argparse.Namespace, before: dict[str, float], took: float
         known=", ".join(_loaded["known"]),
         before=", ".join(f"{k.replace('_', ' ')} {before[k]:.2f}" for k in COLUMNS if k in before),
     )
+
+
+def tuning(args: argparse.Namespace) -> str:
+    """Among which settings the best was chosen."""
+    settings = len(args.lrs.split(",")) * len(args.gammas.split(","))
+    tried = f"lr {args.lrs} x forget weight\n{args.gammas} times the authors'"
+    return f"{settings} settings tried with a seed of their own ({tried})"
 
 
 def page(args: argparse.Namespace, cells: list[dict[str, Any]], before: dict[str, float], took: float) -> str:
@@ -291,6 +313,54 @@ def draw(cells: list[dict[str, Any]], before: dict[str, float], out: Path) -> No
     figure.savefig(out, metadata={"Date": None})
 
 
+def run_all(args: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, float], dict[str, dict[str, Any]]]:
+    """The rows of the runs that are shown, the figures before them, and the attacks on the two other models."""
+    from workbench.objectives import objective
+
+    folder = Path(args.out).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = folder / ".leaderboard"
+    scratch.mkdir(exist_ok=True)
+    prepare(args, {})
+    before = figures(_loaded["lm"], args.limit)
+    tables = scored(args, scratch)
+    pairs = list(
+        itertools.product(args.objectives.split(",") if args.objectives else objective, args.weights.split(","))
+    )
+    names = ["task", "data_dir", "spans", "retain_rows", "model", "steps", "batch_size", "train", "limit"]
+    names += ["tuning_limit", *(["attacks", "set", "reference", "attack_limit"] if args.attacks else [])]
+    rows = Rows(Path(args.rows or f"{args.out}.jsonl"), one, describe, {name: getattr(args, name) for name in names})
+    with Workers(args.workers, prepare, args, tables, _loaded["known"]) as workers:
+        best = chosen(args.chosen, pairs) if args.chosen else tuned(args, rows, workers, pairs)
+        jobs = [{"attacked": model} for model in after_attack.ENDS if args.attacks]
+        jobs += [{k: row[k] for k in ("objective", "weights", "lr", "gamma")} | {"seed": seed}
+                 for seed in map(int, args.seeds.split(",")) for row in best]  # fmt: skip
+        shown = rows.run(workers, jobs)
+    ends = {row["attacked"]: row for row in shown if "attacked" in row}
+    order = [(row["objective"], row["weights"]) for row in best]
+    runs = [row for row in shown if "attacked" not in row]
+    return sorted(runs, key=lambda r: order.index((r["objective"], r["weights"]))), before, ends
+
+
+def tuned(args: argparse.Namespace, rows: Rows, workers: Workers, pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The best setting of each pair, by runs with a seed of their own."""
+    grid = list(itertools.product(map(float, args.lrs.split(",")), map(float, args.gammas.split(","))))
+    jobs = [{"objective": o, "weights": w, "lr": lr, "gamma": g, "seed": TUNING_SEED}
+            for (o, w), (lr, g) in itertools.product(pairs, grid)]  # fmt: skip
+    tried = rows.run(workers, jobs)
+    return [
+        max((r for r in tried if (r["objective"], r["weights"]) == pair), key=lambda r: r["score"]) for pair in pairs
+    ]
+
+
+def chosen(record: str, pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The setting of each pair in an earlier record."""
+    by = {(cell["objective"], cell["weights"]): cell for cell in json.loads(Path(record).read_text())["cells"]}
+    if lacking := [f"{o} + {w}" for o, w in pairs if (o, w) not in by]:
+        raise SystemExit(f"{record} has no settings of {', '.join(lacking)}")
+    return [by[pair] for pair in pairs]
+
+
 def main() -> None:
     """Tune, run, write the page; the last line is one JSON object."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -306,42 +376,27 @@ def main() -> None:
     options.add_argument("--limit", type=int, default=96, help="answers probed a set, of the runs that are shown")
     options.add_argument("--tuning-limit", type=int, default=48)
     options.add_argument("--out", default="docs/findings/leaderboard", help="of .md, .json and .svg")
+    options.add_argument("--chosen", help="a record (.json) whose settings are taken, so that nothing is tuned")
+    options.add_argument("--attacks", default="", help="by name, with commas between, or all; greedy is their level")
+    options.add_argument("--set", action="append", default=[], help="an attack's option, as of `workbench attack`")
+    options.add_argument("--reference", default="bio-retain", help="with --attacks: the retain-only model")
+    options.add_argument("--attack-limit", type=int, default=24, help="answers attacked")
     options.add_argument("--rows", help="finished rows, by default OUT.jsonl; delete the file to begin anew")
     args = options.parse_args()
     args.name = args.name or args.model
-
-    from workbench.objectives import objective
-
+    args.options = attack_options(args.set)
     started = time.perf_counter()
-    folder = Path(args.out).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / ".leaderboard"
-    scratch.mkdir(exist_ok=True)
-    prepare(args, {})
-    before = figures(_loaded["lm"], args.limit)
-    tables = scored(args, scratch)
-    pairs = list(
-        itertools.product(args.objectives.split(",") if args.objectives else objective, args.weights.split(","))
-    )
-    grid = list(itertools.product(map(float, args.lrs.split(",")), map(float, args.gammas.split(","))))
-    names = ("task", "data_dir", "spans", "retain_rows", "model", "steps", "batch_size", "train", "limit")
-    options_of_a_row = {name: getattr(args, name) for name in (*names, "tuning_limit")}
-    rows = Rows(Path(args.rows or f"{args.out}.jsonl"), one, describe, options_of_a_row)
-    with Workers(args.workers, prepare, args, tables, _loaded["known"]) as workers:
-        jobs = [{"objective": o, "weights": w, "lr": lr, "gamma": g, "seed": TUNING_SEED}
-                for (o, w), (lr, g) in itertools.product(pairs, grid)]  # fmt: skip
-        tuned = rows.run(workers, jobs)
-        best = [
-            max((r for r in tuned if (r["objective"], r["weights"]) == pair), key=lambda r: r["score"])
-            for pair in pairs
-        ]
-        finals = [{k: row[k] for k in ("objective", "weights", "lr", "gamma")} | {"seed": seed}
-                  for row in best for seed in map(int, args.seeds.split(","))]  # fmt: skip
-        shown = rows.run(workers, finals)
+    shown, before, ends = run_all(args)
     table, took = cells(shown), time.perf_counter() - started
-    Path(f"{args.out}.md").write_text(page(args, table, before, took))
+    if ends:
+        after_attack.add_columns(table, shown, ends)
+    text = page(args, table, before, took)
+    if ends:
+        text = "\n\n".join([text.rstrip(), *after_attack.pages(args, table, shown, ends)]) + "\n"
+    Path(f"{args.out}.md").write_text(text)
     settings = {key: placeless(value) for key, value in vars(args).items()}
     record = {"before": before, "cells": table, "seconds": took, "settings": settings, "versions": facts()}
+    record |= {"ends": ends, "beyond_level": after_attack.beyond_level(shown, ends)} if ends else {}
     Path(f"{args.out}.json").write_text(json.dumps(record, indent=1) + "\n")
     draw(table, before, Path(f"{args.out}.svg"))
     print(json.dumps({"page": f"{args.out}.md", "seconds": took, "pairs": len(table), "best": table[0]}))

@@ -86,7 +86,7 @@ def test_a_run_s_table_shows_directions(capsys: pytest.CaptureFixture[str], own:
     run(capsys, "unlearn", *own, *words, "--set", "steps=1", "batch_size=4")
     lines, _ = told(capsys, "runs", "show", str(tmp_path / "run"))
     assert lines[1].startswith("spent: ")
-    assert lines[2].split() == ["set", "metric", "before", "after"]
+    assert lines[2].split() == ["set", "metric", "before", "after", "trust"]
     assert any("perplexity ↓ (from 1)" in line for line in lines)
 
 

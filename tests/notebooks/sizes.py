@@ -17,6 +17,10 @@ SMALL = {
     ),
     "04_error_analysis": "ANSWERS, SETTINGS = 12, wb.Settings(steps=6, batch_size=8, record_every=3)",
     "05_learned_importance_up_close": "LONG, SHORT, ABLATION = 9, 2, 2",
+    "06_is_it_forgotten": (
+        "ANSWERS, SETTINGS = 6, wb.Settings(steps=4, batch_size=8, record_every=4)\n"
+        "OPTIONS['leak_at_k'] = {'tries': 4, 'k': 2}"
+    ),
 }
 
 

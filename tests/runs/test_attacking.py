@@ -18,7 +18,7 @@ from runs_of import ONE_THREAD, config_of, own_files, wait_until
 
 import workbench as wb
 from workbench import runs
-from workbench.errors import UserError, is_missing
+from workbench.errors import UserError, is_missing, missing
 from workbench.evals.attacks import leak
 from workbench.models.language_model import LanguageModel
 from workbench.runs import attacking
@@ -26,6 +26,7 @@ from workbench.tasks.samples import Task
 from workbench.unlearning.settings import Settings
 
 QUICK = ["greedy", "opening", "int4", "relearning", "logit_lens", "uds"]
+NONE = missing("no model")
 LEAK = {"leak_at_k": {"tries": 8, "k": 4}}
 
 
@@ -204,10 +205,16 @@ def test_the_command(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     lines, result = told(capsys, *words, "--set", "leak_at_k.tries=8", "leak_at_k.k=2")
     assert set(result) == {"attacks", "made_from"}
     assert {"before", "run", "retain_only", "comes_back"} <= set(result["attacks"]["leak_at_k"])
-    assert lines[0].split() == ["attack", "retain", "only", "run", "before", "comes", "back"]
+    assert lines[0].split() == ["attack", "retain", "only", "run", "before", "comes", "back", "trust"]
     shown, status = told(capsys, "runs", "show", str(run))
     assert any(line.startswith("under attack it still tells: ") and "greedy" in line for line in shown)
     assert status["attacks"] == result["attacks"]
+    listed, table = told(capsys, "runs", "list", "--root", str(run.parent))
+    (row,) = [row for row in table["runs"] if row["run"] == str(run)]
+    share = result["attacks"]["leak_at_k"]["comes_back"]
+    assert row["most_comes_back"]["attack"] == status["most_comes_back"]["attack"] == "leak_at_k"
+    assert row["most_comes_back"]["comes_back"] == share
+    assert any(line.endswith(f"leak_at_k {share:.2f}") for line in listed)
     assert wb.attack(runs.RunDirectory(run), attacks="greedy", reference="bio-retain", limit=4)["attacks"]
     assert any("nf4 run" in line and "needs a GPU" in line for line in lines)
     assert result["attacks"]["leak_at_k"]["options"] == {"tries": 8, "k": 2, "temperature": 1.0}
@@ -227,3 +234,35 @@ def test_the_command(capsys: pytest.CaptureFixture[str], run: Path) -> None:
 )
 def test_mistakes(capsys: pytest.CaptureFixture[str], run: Path, words: list[str], problem: str) -> None:
     assert problem in refused(capsys, "attack", str(run), *words, working=True)
+
+
+def entry(run: Any, share: Any, unit: str = "share of answers") -> dict[str, Any]:
+    return {"run": run, "comes_back": share, "unit": unit}
+
+
+def test_the_attack_after_which_most_comes_back() -> None:
+    lucky = {
+        "greedy": entry(0.9, 0.9),
+        "leak_at_k": entry(0.5, 0.2),
+        "int4": entry(0.3, 0.3),
+        "nf4": entry(*[NONE] * 2),
+    }
+    assert runs.most_comes_back(lucky) == {"attack": "int4", "comes_back": 0.3, "value": 0.3}
+    assert runs.most_in_words(lucky) == "int4 0.30"
+    alone = {"leak_at_k": entry(0.5, NONE), "int4": entry(0.3, NONE), "uds": entry(0.8, NONE, "depth")}
+    assert runs.most_comes_back(alone) == {"attack": "leak_at_k", "comes_back": None, "value": 0.5}
+    assert runs.most_in_words(alone) == "leak_at_k 0.50 told"
+    for nothing in ({}, {"greedy": entry(0.5, 0.5)}, {"nf4": entry(NONE, NONE)}):
+        assert runs.most_comes_back(nothing) is None
+        assert runs.most_in_words(nothing) == ""
+
+
+def test_a_list_of_runs_says_which_attacks_cannot_be_read(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    lines, table = told(capsys, "runs", "list", "--root", str(run.parent))
+    assert table["runs"][0]["most_comes_back"] is None
+    (run / "attacks").mkdir()
+    wrong = dict.fromkeys(("before", "run", "retain_only", "comes_back"), "most") | {"parts": {}, "options": {}}
+    (run / "attacks" / "summary.json").write_text(json.dumps({"made_from": {"models": {}}, "attacks": {"int4": wrong}}))
+    lines, table = told(capsys, "runs", "list", "--root", str(run.parent))
+    assert table["runs"][0]["most_comes_back"] is None
+    assert any("summary.json is damaged: attacks.int4.before is no number" in line for line in lines)

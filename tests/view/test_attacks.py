@@ -45,6 +45,7 @@ def test_bars_are_sorted_by_what_comes_back() -> None:
     assert [bar.name for bar in bars] == ["1 − uds", "leak at k", "greedy", "nf4"]  # noqa: RUF001
     assert (bars[0].floor, bars[0].run, bars[0].ceiling) == (0.0, 0.75, 1.0)
     assert bars[-1].reasons == ["needs a GPU and bitsandbytes"]
+    assert [bar.trust for bar in bars] == ["0.971 / 0.932", *["not assessed"] * 3]
     assert in_words(ATTACKS) == "greedy 6 %; leak at k 44 %; 1 − uds 75 %"  # noqa: RUF001
 
 
@@ -57,6 +58,13 @@ def test_the_view_has_the_numbers_and_the_reasons() -> None:
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "\u202e" not in page
+
+
+def test_an_attack_that_can_show_nothing_says_so() -> None:
+    weak = {"alias": entry(0.0, 0.02, 1.0) | {"weak": "weak here: alone it gets 0.02 of the model before the run"}}
+    assert "weak here: alone it gets 0.02" in attacks_view(weak, css=False)
+    assert "weak here" not in attacks_view(ATTACKS, css=False)
+    assert "faithfulness / robustness" in attacks_view(ATTACKS, css=False)
 
 
 def test_what_came_back_is_what_a_plain_question_did_not_get() -> None:

@@ -105,7 +105,7 @@ def test_without_definitions_a_table_has_names_only():
 def test_summary_view():
     page = summary_view(TOFU | {"reference": "bio-retain"}, KNOWN, css=False)
     shown = text_of(page)
-    assert shown.startswith("tofu metric value range sets probability ↑ 0.73 0 to 1, share any")
+    assert shown.startswith("tofu metric value range sets trust probability ↑ 0.73 0 to 1, share any")
     assert "retain rouge 0.25 samples 1,040 ratios 2 values lost not available" in shown
     assert "truth ratio ↑ not available 0 to 1 needs wrong answers auc not available: all are equal" in shown
     assert "Compared with bio-retain." in shown

@@ -73,14 +73,16 @@ def costs(flops: dict[str, Any]) -> None:
 def show(attacks: dict[str, dict[str, Any]]) -> None:
     """Print the attacks, what comes back most first, and why values are missing."""
     from workbench.cli.tables import reasons
+    from workbench.evals import TRUST_SHORT, trust_in_short
 
     columns = ("retain_only", "run", "before", "comes_back")
-    rows = [["attack", *(name.replace("_", " ") for name in columns), ""]]
+    rows = [["attack", *(name.replace("_", " ") for name in columns), "trust", ""]]
     for name, entry in by_strength(attacks):
-        arrow = "higher is deeper" if entry["better"] == "higher" else ""
-        rows.append([name, *(number(entry[key]) for key in columns), arrow])
+        arrow = "higher is deeper" if entry["better"] == "higher" else entry.get("weak", "")
+        rows.append([name, *(number(entry[key]) for key in columns), trust_in_short(name), arrow])
     table_line(rows)
     say("comes back: 0 where the run is as the retain-only model, 1 where it is as before")
+    say(TRUST_SHORT)
     reasons({f"{name} {key}": entry[key] for name, entry in attacks.items() for key in columns})
 
 

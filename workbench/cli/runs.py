@@ -10,7 +10,7 @@ import typer
 from workbench.cli.console import Progress, number, say, table_line
 from workbench.cli.options import AtOnce, Background, command, flag, option
 from workbench.errors import UserError, is_missing
-from workbench.runs import attacks_of, notes_of, uninterrupted
+from workbench.runs import attacks_of, most_comes_back, most_in_words, notes_of, uninterrupted
 
 if TYPE_CHECKING:
     from workbench.runs import Job, RunDirectory
@@ -58,11 +58,21 @@ def list_runs(root: Path) -> dict[str, Any]:
 
     if root != Path("runs") and not root.is_dir():
         raise UserError(f"--root {root}: no such directory")
-    statuses = [directory.status() for directory in runs.list_runs(root)]
-    rows = [["run", "status", "step", "left", "spent"]]
-    for s in statuses:
-        rows.append([s["run"], s["status"], f"{s['step']}/{s['steps']}", clock(s["seconds_left"]), clock(s["seconds"])])
+    statuses, problems = [], []
+    rows = [["run", "status", "step", "left", "spent", "most comes back"]]
+    for directory in runs.list_runs(root):
+        s = directory.status()
+        try:
+            attacks = attacks_of(directory.path)
+        except UserError as error:
+            attacks = {}
+            problems.append(str(error))
+        statuses.append(s | {"most_comes_back": most_comes_back(attacks)})
+        row = [s["run"], s["status"], f"{s['step']}/{s['steps']}", clock(s["seconds_left"]), clock(s["seconds"])]
+        rows.append([*row, most_in_words(attacks)])
     table_line(rows)
+    for problem in problems:
+        say(problem)
     for s in statuses:
         if s["status"] == "damaged":
             say(s["reason"])
@@ -139,7 +149,10 @@ def show_run(directory: RunDirectory) -> dict[str, Any]:
         from workbench.view.html import in_words
 
         say(f"under attack it still tells: {in_words(attacks)}")
-    return status | {"metrics": metrics, "cost": directory.json("cost.json"), "attacks": attacks, "notes": notes}
+        if most := most_in_words(attacks):
+            say(f"most comes back: {most}")
+    shown = {"metrics": metrics, "cost": directory.json("cost.json"), "attacks": attacks, "notes": notes}
+    return status | shown | {"most_comes_back": most_comes_back(attacks)}
 
 
 def cost_of(job: Job, text: str) -> dict[str, Any]:

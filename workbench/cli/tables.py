@@ -8,7 +8,7 @@ import pandas as pd
 
 from workbench.cli.console import number, say, table_line
 from workbench.errors import is_missing
-from workbench.evals import MetricSpec, metric, summary
+from workbench.evals import TRUST_SHORT, MetricSpec, metric, summary, trust_in_short
 from workbench.view.html import ARROWS
 
 FOR_METRICS = (
@@ -29,22 +29,27 @@ def label(entry: MetricSpec) -> str:
 def metric_table(phases: dict[str, dict[str, dict[str, Any]]]) -> None:
     """Print per-set metrics, a column a phase ("before", "after"), and why some have no value."""
     first = next(iter(phases.values()))
-    rows = [["set", "metric", *phases]]
+    rows = [["set", "metric", *phases, "trust"]]
     for name, values in first.items():
         for key in values:
             cells = [number(sets[name].get(key)) if name in sets else "" for sets in phases.values()]
-            rows.append([name, label(metric[key]) if key in metric else key, *cells])
+            rows.append([name, label(metric[key]) if key in metric else key, *cells, trust_in_short(key)])
     table_line(rows)
     say(FOR_METRICS)
+    say(TRUST_SHORT)
     reasons({f"{name} {key}": value for name, values in first.items() for key, value in values.items()})
 
 
 def summary_table(values: dict[str, Any], parts: dict[str, dict[str, Any]]) -> None:
     """Print a suite's summaries with their sets and parts, and why some have no value."""
-    rows = [["summary", "set", "value"]]
-    rows += [[label(summary[name]), summary[name].split, number(value)] for name, value in values.items()]
+    rows = [["summary", "set", "value", "trust"]]
+    rows += [
+        [label(summary[name]), summary[name].split, number(value), trust_in_short(name)]
+        for name, value in values.items()
+    ]
     table_line(rows)
     say(FOR_SUMMARIES)
+    say(TRUST_SHORT)
     for name, inputs in parts.items():
         shown = {key: part for key, part in inputs.items() if part is None or isinstance(part, int | float)}
         if shown:

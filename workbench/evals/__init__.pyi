@@ -26,9 +26,12 @@ from .probes import probe as probe
 from .probes import probe_sets as probe_sets
 from .relearning import relearn as relearn
 from .relearning import taught as taught
+from .spec import TRUST_SHORT as TRUST_SHORT
 from .spec import Answer as Answer
 from .spec import MetricSpec as MetricSpec
 from .spec import convention_options as convention_options
+from .spec import trust_in_short as trust_in_short
+from .spec import trust_of as trust_of
 from .streaming import Reply as Reply
 from .streaming import Stopped as Stopped
 from .streaming import interruptible as interruptible

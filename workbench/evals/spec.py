@@ -15,6 +15,8 @@ from workbench.registry import Registry, Spec
 ASSESSED = "arXiv 2605.24614"  # the meta-evaluation of 150 models by the authors of UDS
 # Faithfulness: AUC of telling models that had the knowledge from those that had not. Robustness: how little the number
 # moves under quantisation and relearning. 1 is best; None where it is not there.
+NOT_ASSESSED = "not assessed"
+TRUST_SHORT = f"Trust: faithfulness / robustness as a measure of forgetting, of 1 ({ASSESSED})"
 TRUST: dict[str, tuple[float, float | None]] = {
     "uds": (0.971, 0.932),
     "truth_ratio": (0.947, 0.379),
@@ -26,13 +28,29 @@ TRUST: dict[str, tuple[float, float | None]] = {
 }
 
 
+def trust_values(name: str) -> dict[str, Any] | Missing:
+    """The two numbers of a metric or an attack and their `source`; a missing value where it was not assessed there."""
+    if name not in TRUST:
+        return missing(f"not assessed in {ASSESSED}")
+    faithfulness, robustness = TRUST[name]
+    other = missing(f"not assessed in {ASSESSED}") if robustness is None else robustness
+    return {"faithfulness": faithfulness, "robustness": other, "source": ASSESSED}
+
+
 def trust_of(name: str) -> str:
     """How far a metric or an attack was found to be believed, with the source; else that it was not assessed there."""
     if name not in TRUST:
         return f"not assessed in {ASSESSED}"
     faithfulness, robustness = TRUST[name]
-    robust = "not assessed" if robustness is None else f"{robustness:.3f}"
+    robust = NOT_ASSESSED if robustness is None else f"{robustness:.3f}"
     return f"faithfulness {faithfulness:.3f}, robustness {robust} ({ASSESSED})"
+
+
+def trust_in_short(name: str) -> str:
+    """Faithfulness / robustness of a metric or an attack, for a column; else that it was not assessed."""
+    if name not in TRUST:
+        return NOT_ASSESSED
+    return " / ".join(NOT_ASSESSED if value is None else f"{value:.3f}" for value in TRUST[name])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from workbench.errors import NOT_FINITE, UserError
-from workbench.models.decoding import Noise, exclusive, until
 from workbench.evals.generation import cleaned
 from workbench.models import LanguageModel, encode, end_of_turn
+from workbench.models.decoding import Noise, exclusive, until
 from workbench.tasks import Sample
 
 NEXT_QUESTION = ("\nQuestion:",)  # what a model with plain prompts may write after its answer

@@ -1,4 +1,6 @@
 from .attack_files import attacks_of as attacks_of
+from .attack_files import most_comes_back as most_comes_back
+from .attack_files import most_in_words as most_in_words
 from .attack_files import read_answers as read_answers
 from .attacking import attack as attack
 from .config import Config as Config

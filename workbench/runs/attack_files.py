@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.errors import is_missing
 from workbench.runs.records import Damaged, read_json, verify
 
 if TYPE_CHECKING:
@@ -14,6 +16,10 @@ FOLDER, ANSWERS, SUMMARY = "attacks", "answers.parquet", "summary.json"
 AGAIN = "remove the directory"  # what to do with results that cannot be used
 COLUMNS = dict.fromkeys(("attack", "model", "sample_id"), "names") | dict.fromkeys(("prompt", "answer", "text"), "text")
 COLUMNS |= {"value": "numbers", "hits": "whole numbers"}
+PLAIN = "greedy"  # no attack, but what the others are compared with
+SHARE = "share of answers"  # the unit of attacks whose value is how many facts were told
+NUMBERS = ("before", "run", "retain_only", "comes_back")
+KEYS = {*NUMBERS, "parts", "options"}  # of an attack, at least
 
 
 def attacks_of(run: Path) -> dict[str, Any]:
@@ -28,6 +34,34 @@ def attacks_of(run: Path) -> dict[str, Any]:
         return {}
 
 
+def most_comes_back(attacks: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The attack after which most comes back: `attack`, `comes_back` and the run's own `value`; None without attacks.
+
+    Attacks are compared by `comes_back`, which takes off what a model tells that never saw the facts. Without a
+    retain-only model nobody has one: then by the share of answers that tell the fact, and `comes_back` is None.
+    """
+    known = [(name, e) for name, e in attacks.items() if name != PLAIN and not is_missing(e["run"])]
+    placed = [(name, e) for name, e in known if not is_missing(e["comes_back"])]
+    if placed:
+        name, entry = max(placed, key=lambda item: item[1]["comes_back"])
+        return {"attack": name, "comes_back": entry["comes_back"], "value": entry["run"]}
+    told = [(name, e) for name, e in known if e.get("unit") == SHARE]
+    if not told:
+        return None
+    name, entry = max(told, key=lambda item: item[1]["run"])
+    return {"attack": name, "comes_back": None, "value": entry["run"]}
+
+
+def most_in_words(attacks: Mapping[str, Any]) -> str:
+    """The attack after which most comes back and how much, such as "leak_at_k 0.44"; empty without attacks."""
+    most = most_comes_back(attacks)
+    if most is None:
+        return ""
+    if most["comes_back"] is None:
+        return f"{most['attack']} {most['value']:.2f} told"
+    return f"{most['attack']} {most['comes_back']:.2f}"
+
+
 def read_results(folder: Path) -> dict[str, Any]:
     """The content of `attacks/summary.json`.
 
@@ -37,10 +71,19 @@ def read_results(folder: Path) -> dict[str, Any]:
     """
     path = folder / SUMMARY
     try:
-        record = dict(read_json(path))
+        record = read_json(path)
         verify(folder, SUMMARY)
     except Damaged as error:
         raise Damaged(path, error.what, AGAIN) from None
+    attacks, made_from = (record.get(key) if isinstance(record, dict) else None for key in ("attacks", "made_from"))
+    if not (isinstance(attacks, dict) and isinstance(made_from, dict) and isinstance(made_from.get("models"), dict)):
+        raise Damaged(path, "it lacks attacks or made_from", AGAIN)
+    for name, entry in attacks.items():
+        if not isinstance(entry, dict) or not set(entry) >= KEYS:
+            raise Damaged(path, f"attacks.{name} lacks values", AGAIN)
+        for key in NUMBERS:
+            if not is_missing(entry[key]) and not isinstance(entry[key], int | float):
+                raise Damaged(path, f"attacks.{name}.{key} is no number", AGAIN)
     return record
 
 

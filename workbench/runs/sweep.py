@@ -20,6 +20,7 @@ from workbench.errors import UserError, is_missing, unknown
 from workbench.files import writable, write_table
 from workbench.objectives import objective
 from workbench.progress import Progress, silent
+from workbench.runs.attack_files import attacks_of, most_comes_back
 from workbench.runs.config import Config
 from workbench.runs.directory import METRICS, RunDirectory, is_run
 from workbench.runs.execution import Stopped, resume, start
@@ -135,6 +136,8 @@ def row_of(config: Config, path: Path) -> dict[str, Any]:
         "reason": None,
         "flops": None,
         "seconds": None,
+        "most_comes_back": None,
+        "comes_back": None,
     }
     if not is_run(path):
         return row
@@ -142,6 +145,9 @@ def row_of(config: Config, path: Path) -> dict[str, Any]:
     row |= {key: value for key, value in run.status().items() if key in ("status", "reason", "flops", "seconds")}
     with contextlib.suppress(UserError):  # damaged, as the status says
         row |= metrics_of(run)
+    with contextlib.suppress(UserError):
+        if most := most_comes_back(attacks_of(path)):
+            row |= {"most_comes_back": most["attack"], "comes_back": most["comes_back"]}
     return row
 
 

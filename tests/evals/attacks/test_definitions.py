@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.errors import NotAvailable, is_missing
-from workbench.evals.attacks import Target, attack_model
+from workbench.errors import NotAvailable, UserError, is_missing
+from workbench.evals.attacks import Target, attack_model, recovery, summarise
 from workbench.evals.attacks.depth import score
 from workbench.evals.attacks.leak import leak_at
 from workbench.evals.attacks.lens import lens_of
@@ -21,6 +21,7 @@ from workbench.evals.attacks.quantisation import linear_weights, quantised, roun
 from workbench.evals.attacks.relearning import robustness
 from workbench.evals.attacks.states import fact_tokens, final_norm
 from workbench.evals.generation import greedy, sampled
+from workbench.evals.spec import trust_in_short, trust_values
 from workbench.models import LanguageModel, collate, encode, token_stats
 from workbench.tasks.samples import Task
 
@@ -121,6 +122,37 @@ def test_q_and_r_by_hand() -> None:
     parts = {"run": {"gain": 0.4}, "retain_only": {"gain": 0.1}}
     assert robustness(parts)["R"] == pytest.approx(1 - 0.3 / 0.5)
     assert is_missing(robustness({"run": {"gain": 0.4}})["R"])
+
+
+def test_an_attack_that_gets_little_of_what_knows_is_weak() -> None:
+    """The plain answer hides it: the value of the model before is 1 all the same."""
+
+    def entry(value: float, alone: float) -> dict[str, Any]:
+        return {"value": value, "parts": {"alone": alone}, "answers": 4, "seconds": 1.0}
+
+    weak = summarise("alias", {"before": entry(1.0, 0.02), "run": entry(0.1, 0.0)}, {})
+    assert weak["weak"] == "weak here: alone it gets 0.02 of the model before the run"
+    assert "weak" not in summarise("alias", {"before": entry(1.0, 0.9), "run": entry(0.1, 0.02)}, {})
+    assert "weak" not in summarise("alias", {"run": entry(0.1, 0.02)}, {})  # not known without the model before
+
+
+def test_every_attack_says_how_far_it_is_believed() -> None:
+    depth = summarise("uds", {}, {})["trust"]
+    assert depth == {"faithfulness": 0.971, "robustness": 0.932, "source": "arXiv 2605.24614"}
+    assert summarise("int4", {}, {})["trust"]["reason"] == "not assessed in arXiv 2605.24614"
+    assert is_missing(trust_values("mia_min_k")["robustness"])
+    assert (trust_in_short("uds"), trust_in_short("greedy")) == ("0.971 / 0.932", "not assessed")
+
+
+@pytest.mark.parametrize("name", ["benign_others", "benign_text"])
+def test_benign_text_can_be_cut(retained: LanguageModel, bio: Task, name: str) -> None:
+    target = target_of(retained, bio, limit=2)
+    outcome = attack_model(name, target, {"rows": 5})
+    assert not is_missing(outcome)
+    assert outcome.parts["trained_on"] == 5
+    assert recovery[name].cost(target, rows=5) < recovery[name].cost(target)
+    with pytest.raises(UserError, match="rows must be at least 0"):
+        attack_model(name, target, {"rows": -1})
 
 
 def test_relearning_asks_what_was_not_taught(retained: LanguageModel, small: Task) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 from workbench.errors import Missing, NotAvailable, UserError, is_missing, missing, one_line, unknown
 from workbench.evals.attacks.spec import MODELS, Outcome, Target, WrongOption, lacking, recovery
+from workbench.evals.spec import trust_values
 
 Options = dict[str, dict[str, Any]]  # attack -> its keyword options
 NOT_YET = "not attacked yet"
+WEAK = 0.5  # what an attack alone gets of the model before the run, below which it shows little by itself
 
 
 def chosen_attacks(names: str | list[str], options: Options | None = None) -> list[str]:
@@ -94,9 +96,22 @@ def summarise(name: str, results: dict[str, dict[str, Any]], options: dict[str, 
         **compared,
         "better": spec.better,
         "unit": spec.unit,
+        "trust": trust_values(name),
+        **weakness(more["parts"]),
         "options": spec.options | options,
         **more,
     }
+
+
+def weakness(parts: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """`weak`, where the attack alone gets little of what the model before the run knows: it can show nothing by itself.
+
+    The plain answer counts beside an attack, so its value can look like a success that is the plain answer's alone.
+    """
+    alone = parts.get("before", {}).get("alone")
+    if alone is None or alone >= WEAK:
+        return {}
+    return {"weak": f"weak here: alone it gets {alone:.2f} of the model before the run"}
 
 
 def comes_back(values: dict[str, Any]) -> float | Missing:

@@ -20,6 +20,8 @@ OPTIONS = """
     `lr`: peak learning rate; it decays to a tenth. A model as small as the embedded ones needs about 1e-3.
     `batch_size`: rows a step.
     `epochs`: passes over the text."""
+ROWS = """
+    `rows`: train on at most so many rows, evenly spread; 0 takes all."""
 
 
 def _trained(target: Target, text: list[Sample], lr: float, batch_size: int, passes: int, what: str) -> Any:
@@ -103,7 +105,17 @@ def plain_text(target: Target) -> list[Sample]:
     return own or samples_from(rows(DATA / "biographies" / "general.jsonl"), "general")
 
 
-def _benign(target: Target, text: list[Sample], lr: float, batch_size: int, epochs: int, what: str) -> Outcome:
+def _some(text: list[Sample], rows: int, what: str) -> list[Sample]:
+    """The text, or with `rows` above 0 at most so many of it, evenly spread."""
+    if rows < 0:
+        raise WrongOption(f"{what}: rows must be at least 0, not {rows}")
+    return spread(text, rows or None)
+
+
+def _benign(
+    target: Target, text: list[Sample], lr: float, batch_size: int, epochs: int, rows: int, what: str
+) -> Outcome:
+    text = _some(text, rows, what)
     if not text:
         raise NotAvailable("needs text that is not of the forget set")
     copy = _trained(target, text, lr, batch_size, epochs, what)
@@ -112,27 +124,31 @@ def _benign(target: Target, text: list[Sample], lr: float, batch_size: int, epoc
 
 @recovery(
     "benign_others",
-    cost=lambda target, epochs=1, **_: _training(target, others, epochs),
+    cost=lambda target, epochs=1, rows=0, **_: _training(
+        target, lambda t: _some(others(t), rows, "benign_others"), epochs
+    ),
     source="after arXiv 2406.13356, 2602.03379; definition ours",
     certainty="ours",
     compare=robustness,
 )
-def benign_others(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1) -> Outcome:
+def benign_others(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1, rows: int = 0) -> Outcome:
     """The same after an epoch on text of the same form about others: nonmembers, else unlabelled, else retain rows."""
-    return _benign(target, others(target), lr, batch_size, epochs, "benign_others")
+    return _benign(target, others(target), lr, batch_size, epochs, rows, "benign_others")
 
 
 @recovery(
     "benign_text",
-    cost=lambda target, epochs=1, **_: _training(target, plain_text, epochs),
+    cost=lambda target, epochs=1, rows=0, **_: _training(
+        target, lambda t: _some(plain_text(t), rows, "benign_text"), epochs
+    ),
     source="after arXiv 2406.13356, 2602.03379; definition ours",
     certainty="ours",
     compare=robustness,
 )
-def benign_text(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1) -> Outcome:
+def benign_text(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1, rows: int = 0) -> Outcome:
     """The same after an epoch on plain text: the task's own, else the embedded task's sentences about nobody."""
-    return _benign(target, plain_text(target), lr, batch_size, epochs, "benign_text")
+    return _benign(target, plain_text(target), lr, batch_size, epochs, rows, "benign_text")
 
 
 for _function in (relearning, benign_others, benign_text):
-    _function.__doc__ = (_function.__doc__ or "").rstrip() + OPTIONS
+    _function.__doc__ = (_function.__doc__ or "").rstrip() + OPTIONS + ROWS * (_function is not relearning)

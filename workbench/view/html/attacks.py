@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
-from workbench.evals import came_back
+from workbench.evals import came_back, trust_in_short
 from workbench.view.html.render import render
 from workbench.view.html.text import label, number, value_of, visible
 
@@ -25,6 +25,8 @@ class Bar(NamedTuple):
         ceiling: the value of the model before.
         share: how far the run is from floor to ceiling.
         reasons: why values are missing.
+        trust: how far the number was found to be believed, in short.
+        weak: that the attack alone gets little of the model before, where that is so.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Bar(NamedTuple):
     ceiling: float | None
     share: float | None
     reasons: list[str]
+    trust: str = ""
+    weak: str = ""
 
 
 def attack_bars(attacks: Mapping[str, Any]) -> list[Bar]:
@@ -44,7 +48,8 @@ def attack_bars(attacks: Mapping[str, Any]) -> list[Bar]:
         values = [value if value is None or not turned else 1 - value for value, _ in pairs[:3]]
         reasons = list(dict.fromkeys(reason for _, reason in pairs[:3] if reason))
         shown = f"1 − {label(name)}" if turned else label(name)  # noqa: RUF001
-        bars.append(Bar(shown, values[0], values[1], values[2], pairs[3][0], reasons))
+        notes = (trust_in_short(name), str(entry.get("weak", "")))
+        bars.append(Bar(shown, values[0], values[1], values[2], pairs[3][0], reasons, *notes))
     return sorted(bars, key=lambda bar: (bar.run is None, -(bar.run or 0.0)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 
-from workbench.evals import MetricSpec
+from workbench.evals import MetricSpec, trust_in_short
 from workbench.registry import Registry
 
 ARROWS = {"higher": "↑", "lower": "↓", "see split": "↑", "near 0": "→\N{NBSP}0", "near 0.5": "→\N{NBSP}0.5"}
@@ -42,6 +42,7 @@ def _definition(entry: MetricSpec) -> dict[str, str]:
         "source": entry.provenance,
         "differs": entry.differs,
         "trust": entry.trust,
+        "trust_in_short": trust_in_short(entry.name),
     }
 
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.ext import Extension
 from markupsafe import Markup
 
+from workbench.evals import TRUST_SHORT
 from workbench.view.html.definitions import arrow, lines, reach
 from workbench.view.html.text import NOT_AVAILABLE, label, large, marked, number, value_of, visible, wrapping
 
@@ -70,7 +71,7 @@ def _environment() -> Environment:
     filters = (arrow, label, large, lines, number, reach, titled, visible, wrapping)
     environment.filters |= {function.__name__: function for function in filters}
     environment.globals |= {"style_sheet": style_sheet, "value_of": value_of}
-    environment.globals |= {"NOT_AVAILABLE": NOT_AVAILABLE, "NO_FORMULAS": NO_FORMULAS}
+    environment.globals |= {"NOT_AVAILABLE": NOT_AVAILABLE, "NO_FORMULAS": NO_FORMULAS, "TRUST": TRUST_SHORT}
     return environment
 
 

@@ -18,6 +18,7 @@ from workbench.view.html import render
 from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.run_form import Form
 from workbench.view.widgets.run_status import (
+    back_of,
     chart_html,
     config_html,
     error_html,
@@ -131,7 +132,7 @@ class RunPanel(Twin, widgets.VBox):
         for run in reversed(list_runs(self.root)):
             status = jobs.Job(run.path).status()
             steps = "" if status["status"] in ACTIVE else f", step {status['step']} of {status['steps']}"
-            label = f"{status['status']}{steps} · {run.name}"
+            label = " · ".join(filter(None, (f"{status['status']}{steps}", run.name, back_of(run))))
             runs.append((status["status"] not in ACTIVE, label, run.path.absolute()))
         runs.sort(key=lambda each: each[0])
         with self._lock:

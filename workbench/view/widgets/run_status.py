@@ -7,8 +7,19 @@ from typing import Any
 
 from markupsafe import Markup
 
-from workbench.runs import STOP, Config, Job, RunDirectory, notes_of
+from workbench.errors import UserError
+from workbench.runs import (
+    STOP,
+    Config,
+    Job,
+    RunDirectory,
+    attacks_of,
+    most_in_words,
+    notes_of,
+    read_answers,
+)
 from workbench.view.html import (
+    attacks_view,
     cost_table,
     definitions,
     label,
@@ -46,6 +57,15 @@ def state_of(run: RunDirectory, status: Mapping[str, Any]) -> str:
         return f"running, {steps}: {doing}"
     reason = f": {status['reason']}" if status["reason"] and state in ("unfinished", "finished") else ""
     return f"{state}, {steps}{reason}"
+
+
+def back_of(run: RunDirectory) -> str:
+    """After which attack most of what the run forgot comes back, and how much; empty where it was not attacked."""
+    try:
+        words = most_in_words(attacks_of(run.path))
+    except UserError:  # damaged, as the run's own view says
+        return ""
+    return f"most comes back: {words}" if words else ""
 
 
 def failed(status: Mapping[str, Any]) -> bool:
@@ -111,13 +131,15 @@ def chart_html(run: RunDirectory, events: Sequence[Mapping[str, Any]]) -> Markup
 
 
 def results_html(run: RunDirectory) -> Markup:
-    """Metrics before and after, and the cost by phase; empty until the run has finished."""
+    """Metrics before and after and the cost by phase, when the run has finished; and what attacks brought back."""
     metrics, cost = run.json("metrics.json"), run.json("cost.json")
     out = Markup()
     if run.json("run.json") and metrics:
         out += metrics_view(metrics, definitions(), title="Metrics, before → after", css=False)
     if run.json("run.json") and cost and cost.get("phases"):
         out += cost_table(cost, title="Cost", css=False)
+    if attacks := attacks_of(run.path):
+        out += attacks_view(attacks, read_answers(run.path / "attacks"), title="What comes back", css=False)
     return out
 
 
