@@ -11,6 +11,7 @@ from .before_after import answer_lines as answer_lines
 from .before_after import answers_view as answers_view
 from .before_after import change_view as change_view
 from .before_after import changes as changes
+from .before_after import diff_pieces as diff_pieces
 from .before_after import texts_of as texts_of
 from .before_after import word_diff as word_diff
 from .compare import Comparison as Comparison
@@ -27,6 +28,7 @@ from .highlight import token_view as token_view
 from .inputs import Samples as Samples
 from .inputs import as_scores as as_scores
 from .inputs import as_texts as as_texts
+from .layers import bool_spans as bool_spans
 from .layers import default_threshold as default_threshold
 from .line_chart import line_chart_svg as line_chart_svg
 from .render import NO_FORMULAS as NO_FORMULAS
@@ -48,6 +50,7 @@ from .tables import summary_view as summary_view
 from .text import NOT_AVAILABLE as NOT_AVAILABLE
 from .text import label as label
 from .text import large as large
+from .text import marked as marked
 from .text import number as number
 from .text import parts as parts
 from .text import plain as plain

@@ -52,11 +52,11 @@ const linkTokens = (frame) => {
 };
 
 /** A button a scorer; those that are pressed are shown. A cell of the matrix shows its two alone. */
-const chooseScorers = (root, frame) => {
+const chooseScorers = (root, frame, shown) => {
   const blocks = [...frame.querySelectorAll(".wb-pair")];
   const nameOf = (block) => block.querySelector("span").textContent;
   const names = [...new Set(blocks.map(nameOf))];
-  const shown = new Set(names);
+  for (const name of names) shown.add(name);
   const buttons = new Map();
   const update = () => {
     for (const block of blocks) block.hidden = !shown.has(nameOf(block));
@@ -158,11 +158,15 @@ export default {
     const root = make("div", { class: "wb-linked" });
     const body = make("div");
     let tabs = null;
+    const scorers = new Set();
+    const part = () => tabs?.sections[tabs.chosen]?.dataset.name;
+    const saving = saver(model, "figure", () => ({ ...(scorers.size && { scorers: [...scorers] }), ...(part() && { part: part() }) }));
     const draw = () => {
       body.innerHTML = model.get("html");
       const frame = body.querySelector(".wb-cmp");
       if (frame) {
-        chooseScorers(body, frame);
+        scorers.clear();
+        chooseScorers(body, frame, scorers);
         linkTokens(frame);
       }
       const sections = [...body.querySelectorAll("section")];
@@ -171,7 +175,7 @@ export default {
       tabs.update(sections);
     };
     const filter = () => tabs?.filter();
-    root.append(body);
+    root.append(body, make("div", { class: "wb wb-saving" }, make("div", { class: "wb-foot" }, saving.node)));
     model.on("change:html", draw);
     model.on("change:searched", filter);
     draw();
@@ -179,6 +183,7 @@ export default {
     el.append(root);
     return () => {
       release();
+      saving.remove();
       model.off("change:html", draw);
       model.off("change:searched", filter);
     };

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from workbench import evals
 from workbench.errors import UserError, printable
 from workbench.runs import attacks_of, read_answers
+from workbench.view.figures import TextFigure, answers_figure, change_figure, compare_figure
 from workbench.view.html import (
     Samples,
     agreement_view,
@@ -28,19 +29,21 @@ from workbench.view.html import (
     texts_of,
 )
 from workbench.view.run_source import RunSource, run_directory
+from workbench.view.widgets.saving import SHOWN, SavesFigure
 from workbench.view.widgets.static_twin import Twin, script, styles
 
 
-class Linked(Twin, anywidget.AnyWidget):
+class Linked(SavesFigure, Twin, anywidget.AnyWidget):
     """A static view whose tokens are linked and whose parts can be chosen; it needs no kernel once it is shown."""
 
-    _esm = script("keys", "linked")
+    _esm = script("keys", "save", "linked")
     _css = styles("view", "linked")
     html = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, html: str, name: str) -> None:
         super().__init__(html=html)
         self._named(name)
+        self._answer_saves()
 
     def to_html(self) -> str:
         """The static twin: the same content without scripts."""
@@ -79,11 +82,16 @@ class CompareView(Linked):
         several = chosen["scorer"].nunique() > 1
         if order is None and several:
             order = evals.disagreement(chosen)["sample_id"].tolist()
+        self._shown = {"scores": scores, "samples": samples, "order": order, "max_samples": max_samples}
         body = compare_view(scores, samples, scorers=scorers, order=order, max_samples=max_samples, css=False)
         if several:
             agreement = evals.agreement(chosen)
             body += agreement_view(agreement, measure=measure, level="per_sample", title="Do they agree?", css=False)
         super().__init__(render("linked.beside", body=body), "wb-compare")
+
+    def figure(self, scorers: Sequence[str] | None = None, **shown: Any) -> TextFigure:
+        """The answers under each scorer, or under those of `scorers`."""
+        return compare_figure(**self._shown, scorers=[name for name in self.names if name in (scorers or self.names)])
 
     def __repr__(self) -> str:
         return printable(f"CompareView(scorers: {', '.join(self.names)})")
@@ -130,14 +138,20 @@ class BeforeAfter(Linked):
         self._probes, self._tokens, self._metrics, self._most = probes, tokens, metrics, max_samples
         super().__init__(self._drawn(""), "wb-before-after")
 
+    def _matching(self, words: str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        """Probes and tokens of the answers that have these words."""
+        if not words.strip():
+            return self._probes, self._tokens
+        kept = _having(self._probes, words)
+        tokens = None if self._tokens is None else self._tokens[_named(self._tokens).isin(kept)]
+        return self._probes[_named(self._probes).isin(kept)], tokens
+
     def _drawn(self, words: str) -> Markup:
         """The sections, of the answers that have these words in question, answer or a generation."""
-        probes, tokens, note = self._probes, self._tokens, Markup()
+        (probes, tokens), note = self._matching(words), Markup()
         if words.strip():
-            kept = _having(probes, words)
-            probes = probes[_named(probes).isin(kept)]
-            tokens = None if tokens is None else tokens[_named(tokens).isin(kept)]
-            note = render("linked.searched", count=len(kept), total=self.count, words=words.strip())
+            count = _named(probes).nunique()
+            note = render("linked.searched", count=count, total=self.count, words=words.strip())
         long = {"answers": note + answers_view(probes, max_samples=self._most, css=False)}
         if tokens is not None:
             long["tokens"] = note + _changes(probes, tokens, self._most)
@@ -150,6 +164,19 @@ class BeforeAfter(Linked):
         html = self._drawn(self.search)
         with self.hold_sync():
             self.searched, self.html = self.search, html
+
+    def figure(self, part: str = "answers", **shown: Any) -> TextFigure:
+        """The answers of a search, or (`part` "tokens") what changed in their tokens.
+
+        Raises:
+            UserError: another part, which is no text, or tokens where none are known.
+        """
+        probes, tokens = self._matching(self.search)
+        if part == "answers":
+            return answers_figure(probes, max_samples=min(self._most, SHOWN))
+        if part != "tokens" or tokens is None or not len(tokens):
+            raise UserError(f"{printable(part)} cannot be saved as a figure here; answers and tokens can")
+        return change_figure(tokens, probes, max_samples=min(self._most, SHOWN))
 
     def __repr__(self) -> str:
         return f"BeforeAfter({self.count} probed answers)"

@@ -11,8 +11,10 @@ import traitlets
 
 from workbench.errors import UserError, printable, unknown
 from workbench.runs import RunDirectory
+from workbench.view.figures import TextFigure, tokens_figure, visible
 from workbench.view.html import Samples, as_scores, as_texts, texts_of, token_view
 from workbench.view.run_source import RunSource, run_directory
+from workbench.view.widgets.saving import SHOWN, SavesFigure
 from workbench.view.widgets.static_twin import FEW, Twin, script, styles
 from workbench.view.widgets.token_payload import CHANGE, payload
 
@@ -32,7 +34,7 @@ def samples_of(run: RunDirectory) -> dict[Any, tuple[str, str]]:
         return {} if probes is None else texts_of(probes, "forget")
 
 
-class TokenView(Twin, anywidget.AnyWidget):
+class TokenView(SavesFigure, Twin, anywidget.AnyWidget):
     """Answers as highlighted text: choose a scorer and a threshold, replay a run, search, sort, select a token.
 
     Hovering, switching and replaying need no kernel. Colours, scales and default thresholds are those of `token_view`,
@@ -63,7 +65,7 @@ class TokenView(Twin, anywidget.AnyWidget):
     """
 
     twin_of = FEW
-    _esm = script("keys", *(f"token_view/{name}" for name in SCRIPTS))
+    _esm = script("keys", "save", *(f"token_view/{name}" for name in SCRIPTS))
     _css = styles("view", "token_view")
 
     head = traitlets.Dict().tag(sync=True)
@@ -83,6 +85,7 @@ class TokenView(Twin, anywidget.AnyWidget):
     def __init__(self, scores: pd.DataFrame, samples: Samples, *, title: str | None = None, **more: Any) -> None:
         super().__init__(title=title or "", **self._state(scores, samples, **more))
         self._named("wb-token-view")
+        self._answer_saves()
 
     def _state(
         self,
@@ -169,6 +172,14 @@ class TokenView(Twin, anywidget.AnyWidget):
         """The static twin: the same text and scorers, a scorer's first and last step, as HTML without scripts."""
         scorer = None if self.scorer == CHANGE else self.scorer
         return token_view(self._scores, self._samples, scorer=scorer, title=self.title or None, max_samples=max_samples)
+
+    def figure(self, **shown: Any) -> TextFigure:
+        """What is shown as a figure: scorer, step, threshold, words or tokens, search and order; at most 24 answers."""
+        ids = visible(self._data, self.search, self.sort, self.scorer, self.step)[:SHOWN]
+        return tokens_figure(
+            self._data, scorer=self.scorer, step=self.step, threshold=self.threshold, unit=self.unit,
+            sample_ids=ids, title=self.title,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         names = ", ".join(layer["name"] for layer in self.head["layers"])
