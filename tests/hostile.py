@@ -71,11 +71,12 @@ def names(text: str) -> set[str]:
 ELEMENTS = names("""
     html head meta title link style script body main header button h1 h2 p div span section form label input u b i wbr
     small sup ins del dl dt dd details summary pre br table thead tbody tr th td svg desc path text
+    a circle rect ul li h3 em
 """)
 ATTRIBUTES = names("""
     lang charset name content rel href class type title style dir role method tabindex scope colspan checked data-w
     data-name aria-label aria-valuenow viewbox fill stroke stroke-width stroke-dasharray stroke-linejoin d x y
-    text-anchor
+    text-anchor id data-run cx cy r width height
 """)
 
 

@@ -34,8 +34,10 @@ window.model = {
   },
   on: (name, call) => (heard[name] ??= []).push(call),
   off: (name, call) => (heard[name] = (heard[name] ?? []).filter((c) => c !== call)),
+  send: () => {},
   save_changes: () => (window.saved = (window.saved ?? 0) + 1),
 };
+window.answer = (...message) => (heard["msg:custom"] ?? []).forEach((call) => call(...message));
 window.began = performance.now();
 const module = await import(URL.createObjectURL(new Blob([%s], { type: "text/javascript" })));
 module.default.render({ model: window.model, el: document.querySelector("main") });

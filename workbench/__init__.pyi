@@ -22,6 +22,7 @@ from .unlearning.unlearn import finetune as finetune
 from .unlearning.unlearn import unlearn as unlearn
 from .view.html.highlight import token_view as token_view
 from .view.report import run_report as run_report
+from .view.widgets.compare_runs import CompareRuns as CompareRuns
 from .view.widgets.error_browser import ErrorBrowser as ErrorBrowser
 from .view.widgets.linked import BeforeAfter as BeforeAfter
 from .view.widgets.linked import CompareView as CompareView

@@ -18,6 +18,8 @@ from pages import scores_of
 
 from workbench.objectives import objective
 from workbench.view import comparison_page, run_report, scores_page
+from workbench.view.compared_html import compared_page
+from workbench.view.compared_runs import read_runs
 from workbench.view.html import (
     agreement_view,
     alignment_table,
@@ -34,7 +36,7 @@ from workbench.view.html import (
     token_matrix,
     token_view,
 )
-from workbench.view.widgets import BeforeAfter, CompareView, ErrorBrowser, RunPanel, TokenView
+from workbench.view.widgets import BeforeAfter, CompareRuns, CompareView, ErrorBrowser, RunPanel, TokenView
 from workbench.view.widgets.error_html import answer_html, numbers_html
 from workbench.view.widgets.run_status import error_html
 
@@ -163,6 +165,8 @@ def views(run: Path) -> dict[str, Callable[[], Any]]:
         "TokenView": lambda: TokenView.of_run(run, title=EVIL).to_html(),
         "CompareView": lambda: CompareView(table, SAMPLES).to_html(),
         "BeforeAfter": lambda: BeforeAfter(run).to_html(),
+        "CompareRuns": lambda: CompareRuns([run, run.with_name(f"failed {run.name}")]).to_html(),
+        "compared_page": lambda: compared_page(read_runs([run, run.with_name(f"failed {run.name}")])),
     }
 
 
@@ -218,7 +222,8 @@ def test_no_formula_is_looked_for(run: Path, name: str) -> None:
 
 
 def test_no_formula_is_looked_for_in_widgets(run: Path) -> None:
-    for widget in (TokenView.of_run(run), BeforeAfter(run), ErrorBrowser(run), RunPanel(run.parent / "none")):
+    both = CompareRuns([run, run.with_name(f"failed {run.name}")])
+    for widget in (TokenView.of_run(run), BeforeAfter(run), ErrorBrowser(run), RunPanel(run.parent / "none"), both):
         assert {"tex2jax_ignore", "mathjax_ignore"} <= set(widget._dom_classes)
         assert Typeset(widget.to_html()).text.strip() in ("", f"showing 12 of {len(SAMPLES) * 3} answers")
 

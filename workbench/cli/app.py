@@ -17,6 +17,7 @@ from workbench import runs
 from workbench.cli.agree import agree
 from workbench.cli.align import align
 from workbench.cli.attack import attack
+from workbench.cli.compare import compare
 from workbench.cli.console import Plain, Progress, any_text
 from workbench.cli.demo import demo
 from workbench.cli.faithfulness import faithfulness
@@ -69,7 +70,7 @@ app = typer.Typer(
 for each in (demo, models, finetune, score, align, agree, faithfulness, unlearn, probe, attack):
     app.command(cls=Command)(each)
 app.command("runs", cls=Command)(manage_runs)
-for each in (sweep, report, figure):
+for each in (sweep, report, compare, figure):
     app.command(cls=Command)(each)
 app.command(cls=Command, context_settings={"ignore_unknown_options": True})(lab)
 COMMANDS = typer.main.get_command(app)

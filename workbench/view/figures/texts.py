@@ -212,3 +212,21 @@ def threshold_note(threshold: float | None, falls: bool = False) -> list[str]:
 def layer_key(name: str, scale: Mapping[str, Any] | None, threshold: float | None) -> Key:
     """The legend of a token view's scorer, whose scale is as the browser has it."""
     return scale_key(marked(name), None if scale is None else Scale(**dict(scale)), threshold)
+
+
+def answers_of_runs(answers: Sequence[Any], names: Mapping[str, str]) -> TextFigure:
+    """The same answers under several runs: `answers` of `compared_runs.shared_answers`, runs by letter in `names`."""
+    rows = list[Row]()
+    for answer in answers:
+        rows += question_row(answer.question, ruled=bool(rows))
+        bare = not answer.question.strip() and bool(rows)
+        rows.append(Row([Piece(marked(answer.reference), ink=MUTED)], "reference", ruled=bare))
+        befores = {text for text in answer.before.values() if text is not None}
+        rows += [Row([Piece(marked(text))], "before") for text in befores] if len(befores) == 1 else []
+        for letter in names:
+            before, after = answer.before.get(letter), answer.after.get(letter)
+            if after is not None:
+                pieces = diff_pieces(before, after)[1] if before is not None else [("", after)]
+                rows.append(Row([_differing(kind, text) for kind, text in pieces] or [Piece("∅")], letter))
+    note = "; ".join(f"{letter}: {marked(name)}" for letter, name in names.items())
+    return TextFigure(rows, notes=[f"{note}. Underlined: words that the model did not say before."])

@@ -31,6 +31,7 @@ from .inputs import as_texts as as_texts
 from .layers import bool_spans as bool_spans
 from .layers import default_threshold as default_threshold
 from .line_chart import line_chart_svg as line_chart_svg
+from .line_chart import ticks as ticks
 from .render import NO_FORMULAS as NO_FORMULAS
 from .render import STATIC as STATIC
 from .render import page as page

@@ -11,7 +11,7 @@ const saver = (model, name, shown = () => ({})) => {
   node.setAttribute("role", "group");
   node.setAttribute("aria-label", "download as a figure");
   note.setAttribute("role", "status");
-  node.append("figure ");
+  node.append("save figure ");
   const say = (text) => {
     clearTimeout(state.timer);
     note.textContent = text;

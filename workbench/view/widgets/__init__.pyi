@@ -1,3 +1,4 @@
+from .compare_runs import CompareRuns as CompareRuns
 from .error_browser import ErrorBrowser as ErrorBrowser
 from .linked import BeforeAfter as BeforeAfter
 from .linked import CompareView as CompareView

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import UserError
-from workbench.view.figures import Savable, TextFigure
+from workbench.view.figures import Savable
 
 SHOWN = 24  # answers in a figure, at most
 
@@ -14,7 +14,7 @@ SHOWN = 24  # answers in a figure, at most
 class SavesFigure(Savable):
     """Mixed into a widget that has `figure`; its script has `save.js`, and asks by a message with `save`."""
 
-    def figure(self, **shown: Any) -> TextFigure:
+    def figure(self, **shown: Any) -> Savable:
         """What is shown, as a figure; `shown` is what only the browser knows of it."""
         raise NotImplementedError
 
