@@ -9,14 +9,16 @@ import typer
 
 from workbench.cli.console import say
 from workbench.cli.options import command, flag, option
-from workbench.errors import UserError
+from workbench.errors import UserError, unknown
 from workbench.runs import uninterrupted
 
 if TYPE_CHECKING:
     from workbench.runs import RunDirectory
     from workbench.view.figures import Savable
+    from workbench.view.widgets import TokenView
 
 Kind = Literal["heatmap", "compare", "change", "answers", "metrics", "slopes", "cost", "tradeoff", "attacks"]
+FEW = 6  # answers, where none is named
 OF_RUNS = ("change", "answers", "metrics", "slopes", "cost", "tradeoff", "attacks")
 
 
@@ -83,24 +85,39 @@ def _chosen(answers: list[str], ids: list[Any]) -> list[Any] | None:
 
 def _of_scores(
     source: Path, show: str, answers: list[str], scorer: str | None, step: int | None, threshold: Any, words: bool,
-    title: str, samples: Any = (), tokens: Any = None, first: str | None = None,
+    title: str, samples: Any = (),
 ) -> Savable:  # fmt: skip
     """The heatmap of a score table, or its scorers side by side."""
     from workbench.scorers import read_scores
-    from workbench.view.figures import compare_figure, tokens_figure
-    from workbench.view.widgets import payload
+    from workbench.view.figures import compare_figure
+    from workbench.view.widgets import TokenView
 
     table = read_scores(source)
-    ids = list(dict.fromkeys(table["sample_id"]))
-    names = scorer.split(",") if scorer else None
     if show == "compare":
-        return compare_figure(table, samples, scorers=names, order=_chosen(answers, ids), title=title)
-    if names and len(names) > 1:
-        raise UserError("a heatmap shows one scorer; --show compare shows several side by side")
-    return tokens_figure(
-        payload(table, samples, tokens), scorer=names[0] if names else first, step=step, threshold=threshold,
-        unit="word" if words else "token", sample_ids=_chosen(answers, ids), title=title,
-    )  # fmt: skip
+        ids = _chosen(answers, list(dict.fromkeys(table["sample_id"])))
+        return compare_figure(table, samples, scorers=scorer.split(",") if scorer else None, order=ids, title=title)
+    return _heatmap(TokenView(table, samples), answers, scorer, step, threshold, words, title)
+
+
+def _heatmap(
+    view: TokenView, answers: list[str], scorer: str | None, step: int | None, threshold: Any, words: bool, title: str
+) -> Savable:
+    """The view that a notebook shows, at these choices."""
+    names = [layer["name"] for layer in view.head["layers"]]
+    if scorer and scorer not in names:
+        if "," in scorer:
+            raise UserError("a heatmap shows one scorer; --show compare shows several side by side")
+        raise unknown("scorer", scorer, names)
+    view.title, view.unit = title, "word" if words else "token"
+    if scorer:
+        view.scorer = scorer
+        view.threshold = next(layer["threshold"] for layer in view.head["layers"] if layer["name"] == scorer)
+    if step is not None:
+        view.step = step
+    if threshold != "default":
+        view.threshold = threshold
+    ids = _chosen(answers, [sample["id"] for sample in view.head["samples"]])
+    return view.figure(ids or [sample["id"] for sample in view.head["samples"][:FEW]])
 
 
 def _of_run(
@@ -109,17 +126,18 @@ def _of_run(
 ) -> Savable:  # fmt: skip
     """What a run's directory holds, as the notebook's views show it."""
     from workbench.view.figures import answers_figure, change_figure
-    from workbench.view.widgets import samples_of
+    from workbench.view.html import texts_of
+    from workbench.view.widgets import TokenView
 
-    if show in ("heatmap", "compare"):
-        weights = run.table("scores.parquet")
-        if weights is None:
+    if show == "heatmap":
+        return _heatmap(TokenView.of_run(run), answers, scorer, step, threshold, words, title)
+    probes, tokens, scores = (run.table(f"{name}.parquet") for name in ("probes", "tokens", "scores"))
+    if show == "compare":
+        if scores is None:
             raise UserError(f"{run.path} has recorded no scores yet; a run does at its first checkpoint and at its end")
-        first = next((name for name in dict.fromkeys(weights["scorer"]) if name != "probability"), None)
-        more: dict[str, Any] = {"samples": samples_of(run), "tokens": run.table("tokens.parquet"), "first": first}
-        return _of_scores(run.path / "scores.parquet", show, answers, scorer, step, threshold, words, title, **more)
+        texts = {} if probes is None else texts_of(probes, "forget")
+        return _of_scores(run.path / "scores.parquet", show, answers, scorer, step, threshold, words, title, texts)
     if show in ("change", "answers"):
-        probes, tokens = run.table("probes.parquet"), run.table("tokens.parquet")
         if probes is None or (show == "change" and tokens is None):
             raise UserError(f"{run.path} has not been probed yet; see `workbench runs show {run.path}`")
         ids = list(dict.fromkeys(probes[probes["probe_set"] == probe_set]["sample_id"]))

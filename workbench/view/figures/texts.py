@@ -16,7 +16,6 @@ from workbench.view.figures.text_figure import (
     ACCENT,
     DEEP,
     MUTED,
-    Key,
     Piece,
     Row,
     TextFigure,
@@ -207,11 +206,6 @@ def _differing(kind: str, text: str) -> Piece:
 def threshold_note(threshold: float | None, falls: bool = False) -> list[str]:
     """What is underlined."""
     return [f"Underlined: at or {'below' if falls else 'above'} {number(threshold)}."] if threshold is not None else []
-
-
-def layer_key(name: str, scale: Mapping[str, Any] | None, threshold: float | None) -> Key:
-    """The legend of a token view's scorer, whose scale is as the browser has it."""
-    return scale_key(marked(name), None if scale is None else Scale(**dict(scale)), threshold)
 
 
 def answers_of_runs(answers: Sequence[Any], names: Mapping[str, str]) -> TextFigure:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.errors import UserError, unknown
-from workbench.view.figures.text_figure import Piece, Row, TextFigure
-from workbench.view.figures.texts import END, NOT_SCORED, SPANNED, highlighted, layer_key, question_row, threshold_note
-from workbench.view.html import Scale
+from workbench.view.figures.text_figure import Piece, Row, TextFigure, scale_key
+from workbench.view.figures.texts import END, NOT_SCORED, SPANNED, highlighted, question_row, threshold_note
+from workbench.view.html import Scale, marked
 
 if TYPE_CHECKING:
     from workbench.view.widgets.token_payload import Payload
@@ -25,6 +25,7 @@ def tokens_figure(
     step: int | None = None,
     threshold: float | str | None = "default",
     unit: str = "token",
+    by: str = "value",
     sample_ids: Sequence[Any] | None = None,
     max_samples: int = 6,
     title: str = "",
@@ -37,6 +38,7 @@ def tokens_figure(
         step: of a run: a scorer's newest scores up to it; by default the last.
         threshold: scores at or above it are underlined; None for no line, by default the view's own.
         unit: "token" or "word"; a word's score is the mean of its tokens.
+        by: what colour goes by, as in the view.
         sample_ids: which answers; by default the first `max_samples`.
         max_samples: at most so many.
         title: a heading.
@@ -53,7 +55,7 @@ def tokens_figure(
     row, own_step = _row(data, layer, step)
     limit = layer["threshold"] if isinstance(threshold, str) else threshold
     values = _values(data, row, unit)
-    scale = None if layer["scale"] is None else Scale(**layer["scale"])
+    scale = None if layer["scale"] is None else Scale(**layer["scale"] | ({} if by == "value" else {"by": by}))
     levels = [None if np.isnan(v) else scale.level(float(v)) if scale else 0 for v in values]
     under = [limit is not None and bool(v <= limit if layer["falls"] else v >= limit) for v in values]
     rows, spanned = list[Row](), False
@@ -72,7 +74,7 @@ def tokens_figure(
     notes += [NOT_SCORED] if None in levels else []
     notes += ["A word has the mean score of its tokens."] if unit == "word" else []
     name = f"{layer['name']}, step {own_step}" if len(layer["steps"]) > 1 else layer["name"]
-    return TextFigure(rows, [layer_key(name, layer["scale"], limit)], [" ".join(notes)] if notes else [], title)
+    return TextFigure(rows, [scale_key(marked(name), scale, limit)], [" ".join(notes)] if notes else [], title)
 
 
 def _text(parts: str | list[str]) -> str:

@@ -3,6 +3,4 @@ from .error_browser import ErrorBrowser as ErrorBrowser
 from .linked import BeforeAfter as BeforeAfter
 from .linked import CompareView as CompareView
 from .run_panel import RunPanel as RunPanel
-from .token_payload import payload as payload
 from .token_view import TokenView as TokenView
-from .token_view import samples_of as samples_of

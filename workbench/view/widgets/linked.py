@@ -138,20 +138,14 @@ class BeforeAfter(Linked):
         self._probes, self._tokens, self._metrics, self._most = probes, tokens, metrics, max_samples
         super().__init__(self._drawn(""), "wb-before-after")
 
-    def _matching(self, words: str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-        """Probes and tokens of the answers that have these words."""
-        if not words.strip():
-            return self._probes, self._tokens
-        kept = _having(self._probes, words)
-        tokens = None if self._tokens is None else self._tokens[_named(self._tokens).isin(kept)]
-        return self._probes[_named(self._probes).isin(kept)], tokens
-
     def _drawn(self, words: str) -> Markup:
         """The sections, of the answers that have these words in question, answer or a generation."""
-        (probes, tokens), note = self._matching(words), Markup()
+        probes, tokens, note = self._probes, self._tokens, Markup()
         if words.strip():
-            count = _named(probes).nunique()
-            note = render("linked.searched", count=count, total=self.count, words=words.strip())
+            kept = _having(probes, words)
+            probes = probes[_named(probes).isin(kept)]
+            tokens = None if tokens is None else tokens[_named(tokens).isin(kept)]
+            note = render("linked.searched", count=len(kept), total=self.count, words=words.strip())
         long = {"answers": note + answers_view(probes, max_samples=self._most, css=False)}
         if tokens is not None:
             long["tokens"] = note + _changes(probes, tokens, self._most)
@@ -171,7 +165,9 @@ class BeforeAfter(Linked):
         Raises:
             UserError: another part, which is no text, or tokens where none are known.
         """
-        probes, tokens = self._matching(self.search)
+        kept = _having(self._probes, self.search)
+        probes, tokens = self._probes[_named(self._probes).isin(kept)], self._tokens
+        tokens = None if tokens is None else tokens[_named(tokens).isin(kept)]
         if part == "answers":
             return answers_figure(probes, max_samples=min(self._most, SHOWN))
         if part != "tokens" or tokens is None or not len(tokens):

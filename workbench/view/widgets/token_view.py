@@ -19,6 +19,7 @@ from workbench.view.widgets.static_twin import FEW, Twin, script, styles
 from workbench.view.widgets.token_payload import CHANGE, payload
 
 UNITS = ("token", "word")
+LOOKS = ("scorer", "step", "threshold", "unit", "by", "title")  # what a figure has of the view
 SCRIPTS = ("elements", "scores", "card", "text", "controls", "view")  # one module; each uses those before it
 
 
@@ -173,13 +174,20 @@ class TokenView(SavesFigure, Twin, anywidget.AnyWidget):
         scorer = None if self.scorer == CHANGE else self.scorer
         return token_view(self._scores, self._samples, scorer=scorer, title=self.title or None, max_samples=max_samples)
 
-    def figure(self, **shown: Any) -> TextFigure:
-        """What is shown as a figure: scorer, step, threshold, words or tokens, search and order; at most 24 answers."""
-        ids = visible(self._data, self.search, self.sort, self.scorer, self.step)[:SHOWN]
-        return tokens_figure(
-            self._data, scorer=self.scorer, step=self.step, threshold=self.threshold, unit=self.unit,
-            sample_ids=ids, title=self.title,
-        )  # fmt: skip
+    def figure(self, sample_ids: Sequence[Any] | None = None, **shown: Any) -> TextFigure:
+        """What is shown as a figure: scorer, step, threshold, words or tokens, search and order.
+
+        Args:
+            sample_ids: of which answers; by default the first 24 of those that are shown.
+            shown: what the browser adds.
+
+        Raises:
+            UserError: a sample that there is not.
+        """
+        if sample_ids is None:
+            sample_ids = visible(self._data, self.search, self.sort, self.scorer, self.step)[:SHOWN]
+        choice: dict[str, Any] = {name: getattr(self, name) for name in LOOKS if self.has_trait(name)}
+        return tokens_figure(self._data, **choice, sample_ids=sample_ids)
 
     def __repr__(self) -> str:
         names = ", ".join(layer["name"] for layer in self.head["layers"])
