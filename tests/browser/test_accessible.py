@@ -13,7 +13,7 @@ from widget_page import open_widget
 from workbench.runs import execution
 from workbench.scorers.score import score_samples
 from workbench.unlearning.settings import Settings
-from workbench.view.widgets import BeforeAfter, CompareView, TokenView
+from workbench.view.widgets import BeforeAfter, CompareRuns, CompareView, TokenView
 
 pytestmark = pytest.mark.browser
 
@@ -22,13 +22,15 @@ pytestmark = pytest.mark.browser
 def widgets(bio: Any, full: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("run")
     settings = Settings(steps=6, batch_size=8, lr=1e-3, record_every=3)
-    execution.start(config_of(own_files(bio, folder), settings, probe_limit=8), folder / "run")
+    for name in ("run", "other"):
+        execution.start(config_of(own_files(bio, folder), settings, probe_limit=8), folder / name)
     scores = score_samples(full, bio.forget[:6], ["surprisal", "entropy", "position", "spans"])
     texts = {s.id: (s.question, s.answer) for s in bio.forget}
     return {
         "TokenView": TokenView.of_run(folder / "run"),
         "CompareView": CompareView(scores, texts),
         "BeforeAfter": BeforeAfter(folder / "run"),
+        "CompareRuns": CompareRuns([folder / "run", folder / "other"]),
     }
 
 
@@ -42,7 +44,7 @@ def check(page: Any, axe: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter"])
+@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter", "CompareRuns"])
 def test_no_serious_violation(
     axe: Path, chromium: Any, widgets: dict[str, Any], tmp_path: Path, name: str, theme: str
 ) -> None:

@@ -88,7 +88,7 @@ def test_scores_of_several_scorers_come_after_the_weights_of_the_run(run_dir, tm
     page = out.read_text(encoding="utf-8")
     assert "AUROC <b>0.75</b>" in page
     assert "Do the scores find the labelled facts?" in page
-    assert "The token weights of the run, by scorer atwu, first and last step" in page
+    assert "The token weights of the run, by scorer atwu, at step 3" in page
     assert page.index("Which tokens the run worked on") < page.index("<h2>Which tokens matter")
 
 
@@ -126,6 +126,18 @@ def test_the_two_answers_first_are_those_whose_facts_are_gone(run_dir):
     assert "The first two of 3 whose facts are gone, of 6 asked." in section
     assert section.count("wb-row") == 2
     assert section.count("<del>") >= 2
+
+
+def test_the_weights_are_those_of_the_last_step_and_then_of_the_first(run_dir):
+    def section():
+        page = run_report(run_dir).read_text(encoding="utf-8")
+        return page.split("<h2>Which tokens the run worked on")[1].split("<h2>")[0]
+
+    assert section().index("by scorer atwu, at step 3") < section().index("The same at step 0")
+    scores = pd.read_parquet(run_dir / "scores.parquet")
+    scores.assign(score=scores["score"].where(scores["step"] == 3, 1.0)).to_parquet(run_dir / "scores.parquet")
+    assert "At step 0 all tokens weighed the same." in section()
+    assert "The same at step 0" not in section()
 
 
 def test_the_rest_is_shown_after_the_two_answers(run_dir):

@@ -84,13 +84,14 @@ def _plot(runs: Sequence[ComparedRun], metric: str | None) -> Markup:
     metric = plotted_metric(runs, metric)
     if metric is None:
         return render("compared.no_plot")
-    points, absent = [], []
+    points: list[tuple[int, ComparedRun, Any]] = []  # with forget and retain before, then after
+    absent = []
     for place, run in enumerate(runs):
         pairs = [run.value(phase, s, metric) for phase in ("before", "after") for s in ("forget", "retain")]
         if reasons := [reason for value, reason in pairs[2:] if value is None]:
             absent.append((run.letter, run.problems[0] if run.problems else reasons[0]))
             continue
-        points.append((place, run, [value for value, _ in pairs]))
+        points.append((place, run, tuple(value for value, _ in pairs)))
     values = [[v for _, _, ends in points for v in ends[axis::2] if v is not None] for axis in (0, 1)]
     marks = [ticks(min(0.0, *v) if min(v) < 0.5 else min(v), max(v)) if v else [0.0, 1.0] for v in values]
     scale = [(m[0], (m[-1] - m[0]) or 1.0) for m in marks]

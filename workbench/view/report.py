@@ -191,11 +191,18 @@ def _rest(probes: pd.DataFrame) -> list[Section]:
 
 
 def _worked(run: RunFiles, weights: pd.DataFrame, samples: Samples, count: int) -> Section:
-    """The token weights with which the run really worked."""
+    """The token weights with which the run really worked: of its last step, and of its first if those were others."""
+    steps = sorted(weights["step"].unique())
+    first, last = (weights[weights["step"] == step] for step in (steps[0], steps[-1]))
     title = f"The token weights of the run, by {run.weights}"
-    title += ", first and last step" if weights["step"].nunique() > 1 else ""
+    title += f", at step {steps[-1]}" if len(steps) > 1 else ""
     note = f"The weights of the loss: the run pushed hardest on the darkest tokens. {READING}"
-    body = token_view(weights, samples, title=title, max_samples=count, css=False)
+    body = token_view(last, samples, title=title, max_samples=count, css=False)
+    if len(steps) > 1 and first["score"].nunique() <= 1:
+        note += f" At step {steps[0]} all tokens weighed the same."
+    elif len(steps) > 1:
+        title = f"The same at step {steps[0]}"
+        body += token_view(first, samples, title=title, max_samples=min(count, 4), css=False)
     return Section("Which tokens the run worked on", note, body)
 
 

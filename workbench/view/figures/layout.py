@@ -163,7 +163,7 @@ def _paragraph(
     out: Sheet, pieces: Sequence[Piece], left: float, right: float, y: float, size: float, measure: Measure
 ) -> float:
     """Draw pieces in lines between `left` and `right`; from the right where the text is written so."""
-    mirrored = _right_to_left(pieces)
+    mirrored, gap, joins = _right_to_left(pieces), measure.width(" ", size), False
     for line in _lines(pieces, right - left, size, measure):
         base, words, done = y + 1.12 * size, list[Word](), 0.0
         for at, piece in line:
@@ -177,8 +177,13 @@ def _paragraph(
                 out.rules.append(Rule(x, base - 0.98 * size, wide, MUTED, dotted=True))
             if piece.struck:
                 out.rules.append(Rule(x, base - 0.3 * size, wide, piece.ink))
-            words.append(Word(x, base, piece.text, size, piece.ink, piece.bold, at > done + 0.01))
-            done = at + wide
+            word = Word(x, base, piece.text, size, piece.ink, piece.bold, at > done + 0.01)
+            bare = not (mirrored or piece.fill or piece.under or piece.over or piece.struck)
+            if words and joins and bare and words[-1][3:6] == word[3:6] and at - done < 1.5 * gap:
+                words[-1] = words[-1]._replace(text=f"{words[-1].text}{' ' * word.spaced}{word.text}")
+            else:
+                words.append(word)
+            done, joins = at + wide, bare
         out.lines.append(words)
         y += _leading(size)
     return y
