@@ -27,8 +27,8 @@ export default {
       for (const point of points) point.setAttribute("aria-current", point.dataset.run === chosen);
     };
     const savers = [];
-    const download = (frame, name, part) => {
-      const saving = saver(model, name, () => ({ part }));
+    const download = (frame, name, part, formats) => {
+      const saving = saver(model, name, () => ({ part }), formats);
       savers.push(saving);
       frame?.append(make("div", { class: "wb-foot" }, saving.node));
     };
@@ -44,7 +44,7 @@ export default {
       same.setAttribute("aria-label", "the same answers, scrolls");
       download(same.parentElement, "answers", "answers");
     }
-    if (points.length) download(root.querySelector(".wb-tradeoff").parentElement, "tradeoff", "tradeoff");
+    if (points.length) download(root.querySelector(".wb-tradeoff").parentElement, "tradeoff", "tradeoff", ["svg", "pdf", "png"]);
     for (const point of points) {
       point.addEventListener("click", (event) => {
         event.preventDefault();

@@ -3,7 +3,7 @@
 const FIGURES = { svg: ["SVG", "image/svg+xml"], pdf: ["PDF", "application/pdf"], png: ["PNG", "image/png"], tex: ["LaTeX", "text/x-tex"] };
 
 /** The row of buttons, and what ends it; `shown` gives what only the browser knows of the view. */
-const saver = (model, name, shown = () => ({})) => {
+const saver = (model, name, shown = () => ({}), formats = Object.keys(FIGURES)) => {
   const node = document.createElement("span");
   const note = document.createElement("span");
   const state = { id: 0, timer: null };
@@ -16,7 +16,8 @@ const saver = (model, name, shown = () => ({})) => {
     clearTimeout(state.timer);
     note.textContent = text;
   };
-  for (const [format, [label]] of Object.entries(FIGURES)) {
+  for (const format of formats) {
+    const [label] = FIGURES[format];
     const button = document.createElement("button");
     Object.assign(button, { type: "button", className: "wb-button wb-figure", textContent: label });
     button.setAttribute("aria-label", `download as ${label}`);
