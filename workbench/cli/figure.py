@@ -31,6 +31,7 @@ def figure(
     scorer: Annotated[str | None, option("A,B", "the scorer, or those to compare")] = None,
     step: Annotated[int | None, option("N", "of a run: the scores up to this step; default: the last")] = None,
     threshold: Annotated[str | None, option("X|none", "underline scores from X on; default: the view's own")] = None,
+    by: Annotated[Literal["value", "rank", "logarithm"], typer.Option(help="what colour goes by")] = "value",
     words: Annotated[bool, flag("--words", "a word has the mean score of its tokens")] = False,
     probe_set: Annotated[str, option("SET", "of change and answers: the probe set")] = "forget",
     title: Annotated[str, option("TEXT", "a heading")] = "",
@@ -50,11 +51,11 @@ def figure(
     if is_run(source):
         from workbench.runs import RunDirectory
 
-        drawn = _of_run(RunDirectory(source), show, answer, scorer, step, limit, words, probe_set, title)
+        drawn = _of_run(RunDirectory(source), show, answer, scorer, step, limit, by, words, probe_set, title)
     elif show in OF_RUNS:
         raise UserError(f"--show {show} needs a run's directory, and {source} is none")
     else:
-        drawn = _of_scores(source, show, answer, scorer, step, limit, words, title)
+        drawn = _of_scores(source, show, answer, scorer, step, limit, by, words, title)
     drawn.save(out, width)
     say(out)
     return {"figure": str(out), "show": show, "width": width}
@@ -84,8 +85,8 @@ def _chosen(answers: list[str], ids: list[Any]) -> list[Any] | None:
 
 
 def _of_scores(
-    source: Path, show: str, answers: list[str], scorer: str | None, step: int | None, threshold: Any, words: bool,
-    title: str, samples: Any = (),
+    source: Path, show: str, answers: list[str], scorer: str | None, step: int | None, threshold: Any, by: str,
+    words: bool, title: str, samples: Any = (),
 ) -> Savable:  # fmt: skip
     """The heatmap of a score table, or its scorers side by side."""
     from workbench.scorers import read_scores
@@ -95,12 +96,21 @@ def _of_scores(
     table = read_scores(source)
     if show == "compare":
         ids = _chosen(answers, list(dict.fromkeys(table["sample_id"])))
-        return compare_figure(table, samples, scorers=scorer.split(",") if scorer else None, order=ids, title=title)
-    return _heatmap(TokenView(table, samples), answers, scorer, step, threshold, words, title)
+        return compare_figure(
+            table, samples, scorers=scorer.split(",") if scorer else None, order=ids, by=by, title=title
+        )
+    return _heatmap(TokenView(table, samples), answers, scorer, step, threshold, by, words, title)
 
 
 def _heatmap(
-    view: TokenView, answers: list[str], scorer: str | None, step: int | None, threshold: Any, words: bool, title: str
+    view: TokenView,
+    answers: list[str],
+    scorer: str | None,
+    step: int | None,
+    threshold: Any,
+    by: str,
+    words: bool,
+    title: str,
 ) -> Savable:
     """The view that a notebook shows, at these choices."""
     names = [layer["name"] for layer in view.head["layers"]]
@@ -112,6 +122,8 @@ def _heatmap(
     if scorer:
         view.scorer = scorer
         view.threshold = next(layer["threshold"] for layer in view.head["layers"] if layer["name"] == scorer)
+    if view.has_trait("by"):
+        view.set_trait("by", by)
     if step is not None:
         view.step = step
     if threshold != "default":
@@ -122,7 +134,7 @@ def _heatmap(
 
 def _of_run(
     run: RunDirectory, show: str, answers: list[str], scorer: str | None, step: int | None, threshold: Any,
-    words: bool, probe_set: str, title: str,
+    by: str, words: bool, probe_set: str, title: str,
 ) -> Savable:  # fmt: skip
     """What a run's directory holds, as the notebook's views show it."""
     from workbench.view.figures import answers_figure, change_figure
@@ -130,13 +142,13 @@ def _of_run(
     from workbench.view.widgets import TokenView
 
     if show == "heatmap":
-        return _heatmap(TokenView.of_run(run), answers, scorer, step, threshold, words, title)
+        return _heatmap(TokenView.of_run(run), answers, scorer, step, threshold, by, words, title)
     probes, tokens, scores = (run.table(f"{name}.parquet") for name in ("probes", "tokens", "scores"))
     if show == "compare":
         if scores is None:
             raise UserError(f"{run.path} has recorded no scores yet; a run does at its first checkpoint and at its end")
         texts = {} if probes is None else texts_of(probes, "forget")
-        return _of_scores(run.path / "scores.parquet", show, answers, scorer, step, threshold, words, title, texts)
+        return _of_scores(run.path / "scores.parquet", show, answers, scorer, step, threshold, by, words, title, texts)
     if show in ("change", "answers"):
         if probes is None or (show == "change" and tokens is None):
             raise UserError(f"{run.path} has not been probed yet; see `workbench runs show {run.path}`")

@@ -130,7 +130,7 @@ def scale_key(name: str, scale: Scale | None, threshold: float | None = None, lo
     if by == "rank":
         low_end, high_end = (-scale.quantiles[-1] if scale.signed else scale.quantiles[0]), scale.quantiles[-1]
     elif by == "logarithm":
-        floor, top = (getattr(scale, name) for name in ("floor", "top"))
+        floor, top = (getattr(scale, name, scale.high) for name in ("floor", "top"))
         low_end, high_end = (-top if scale.signed else floor), top
     ends = [number(end, 0 if end == int(end) else 2) for end in (low_end, high_end)]
     by_words = "" if by == "value" else f" (colour by {by})"

@@ -11,6 +11,8 @@ const make = (tag, props = {}, ...children) => {
   return node;
 };
 
+const BY = ["value", "rank", "logarithm"]; // what colour may go by, in the order of the choices
+
 const tokensOf = (answer) => [...answer.querySelectorAll(":scope > :is(span,u)")];
 const kin = (answer) => {
   const kind = answer.classList.contains("wb-ask") ? ".wb-ask" : ".wb-a:not(.wb-ask)";
@@ -160,7 +162,9 @@ export default {
     let tabs = null;
     const scorers = new Set();
     const part = () => tabs?.sections[tabs.chosen]?.dataset.name;
-    const saving = saver(model, "figure", () => ({ ...(scorers.size && { scorers: [...scorers] }), ...(part() && { part: part() }) }));
+    const by = () => BY[/wb-by(\d)/.exec(body.querySelector("input[class*=wb-by]:checked")?.className)?.[1]];
+    const shown = () => ({ ...(scorers.size && { scorers: [...scorers] }), ...(part() && { part: part() }), ...(by() && { by: by() }) });
+    const saving = saver(model, "figure", shown);
     const draw = () => {
       body.innerHTML = model.get("html");
       const frame = body.querySelector(".wb-cmp");

@@ -89,9 +89,10 @@ class CompareView(Linked):
             body += agreement_view(agreement, measure=measure, level="per_sample", title="Do they agree?", css=False)
         super().__init__(render("linked.beside", body=body), "wb-compare")
 
-    def figure(self, scorers: Sequence[str] | None = None, **shown: Any) -> TextFigure:
-        """The answers under each scorer, or under those of `scorers`."""
-        return compare_figure(**self._shown, scorers=[name for name in self.names if name in (scorers or self.names)])
+    def figure(self, scorers: Sequence[str] | None = None, by: str = "value", **shown: Any) -> TextFigure:
+        """The answers under each scorer, or under those of `scorers`; `by` is what colour goes by."""
+        names = [name for name in self.names if name in (scorers or self.names)]
+        return compare_figure(**self._shown, scorers=names, by=by)
 
     def __repr__(self) -> str:
         return printable(f"CompareView(scorers: {', '.join(self.names)})")
