@@ -71,13 +71,14 @@ def names(text: str) -> set[str]:
 
 ELEMENTS = names("""
     html head meta title link style script body main header button h1 h2 p div span section form label input u b i wbr
-    small sup ins del ol li dl dt dd details summary pre br table thead tbody tr th td svg desc path text
+    small sup ins del ol li ul dl dt dd details summary pre br table thead tbody tr th td svg desc path text
+    a circle rect h3 em
 """)
 ATTRIBUTES = names("""
     lang charset name content rel href class type title style dir role method tabindex scope colspan checked hidden
     data-w data-r data-l
     data-name aria-label aria-valuenow viewbox fill stroke stroke-width stroke-dasharray stroke-linejoin d x y
-    text-anchor aria-hidden value
+    text-anchor aria-hidden value id data-run cx cy r width height
 """)
 
 

@@ -37,6 +37,7 @@ window.model = {
   send: (content) => (window.sent ??= []).push(content),
   save_changes: () => (window.saved = (window.saved ?? 0) + 1),
 };
+window.answer = (...message) => (heard["msg:custom"] ?? []).forEach((call) => call(...message));
 window.began = performance.now();
 const module = await import(URL.createObjectURL(new Blob([%s], { type: "text/javascript" })));
 module.default.render({ model: window.model, el: document.querySelector("main") });

@@ -26,6 +26,7 @@ from .view.html.highlight import token_view as token_view
 from .view.report import run_report as run_report
 from .view.see import see as see
 from .view.widgets.chat import Chat as Chat
+from .view.widgets.compare_runs import CompareRuns as CompareRuns
 from .view.widgets.error_browser import ErrorBrowser as ErrorBrowser
 from .view.widgets.linked import BeforeAfter as BeforeAfter
 from .view.widgets.linked import CompareView as CompareView

@@ -16,7 +16,7 @@ from workbench.runs import attack, execution
 from workbench.scorers.score import score_samples
 from workbench.unlearning.settings import Settings
 from workbench.view.html import page as whole_page
-from workbench.view.widgets import BeforeAfter, CompareView, TokenView, where
+from workbench.view.widgets import BeforeAfter, CompareRuns, CompareView, TokenView, where
 
 pytestmark = pytest.mark.browser
 
@@ -25,7 +25,8 @@ pytestmark = pytest.mark.browser
 def widgets(bio: Any, full: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("run")
     settings = Settings(steps=6, batch_size=8, lr=1e-3, record_every=3)
-    execution.start(config_of(own_files(bio, folder), settings, probe_limit=8), folder / "run")
+    for name in ("run", "other"):
+        execution.start(config_of(own_files(bio, folder), settings, probe_limit=8), folder / name)
     attack(folder / "run", reference="bio-retain", attacks="logit_lens,uds", limit=3)
     scores = score_samples(full, bio.forget[:6], ["surprisal", "entropy", "position", "spans"])
     texts = {s.id: (s.question, s.answer) for s in bio.forget}
@@ -35,6 +36,7 @@ def widgets(bio: Any, full: Any, tmp_path_factory: pytest.TempPathFactory) -> di
         "BeforeAfter": BeforeAfter(folder / "run"),
         "WhereView": where(folder / "run"),
         "DiffView": wb.diff("bio-retain", full, bio.forget[:6]),
+        "CompareRuns": CompareRuns([folder / "run", folder / "other"]),
     }
 
 
@@ -48,7 +50,7 @@ def check(page: Any, axe: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter", "WhereView", "DiffView"])
+@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter", "WhereView", "DiffView", "CompareRuns"])
 def test_no_serious_violation(
     axe: Path, chromium: Any, widgets: dict[str, Any], tmp_path: Path, name: str, theme: str
 ) -> None:

@@ -14,9 +14,9 @@ import torch
 from workbench.errors import UserError
 from workbench.evals.answers import token_table
 from workbench.evals.by_hand import chance, offered, score_typed
-from workbench.models.decoding import exclusive
 from workbench.evals.generation import greedy, sampled
 from workbench.evals.streaming import Stopped, interruptible, streamed
+from workbench.models.decoding import exclusive
 from workbench.scorers import scorer
 from workbench.scorers.score import score_samples
 from workbench.tasks.samples import Sample

@@ -19,6 +19,8 @@ from pages import scores_of
 from workbench.evals.where import Lens, Where
 from workbench.objectives import objective
 from workbench.view import comparison_page, run_report, scores_page
+from workbench.view.compared_html import compared_page
+from workbench.view.compared_runs import read_runs
 from workbench.view.html import (
     agreement_view,
     alignment_table,
@@ -36,7 +38,15 @@ from workbench.view.html import (
     token_view,
     where_view,
 )
-from workbench.view.widgets import BeforeAfter, CompareView, ErrorBrowser, RunPanel, TokenView, WhereView
+from workbench.view.widgets import (
+    BeforeAfter,
+    CompareRuns,
+    CompareView,
+    ErrorBrowser,
+    RunPanel,
+    TokenView,
+    WhereView,
+)
 from workbench.view.widgets.error_html import answer_html, numbers_html
 from workbench.view.widgets.run_status import error_html
 
@@ -178,6 +188,8 @@ def views(run: Path) -> dict[str, Callable[[], Any]]:
         "where_view": lambda: where_view(maps(), title=EVIL),
         "WhereView": lambda: WhereView([maps(), maps()], title=EVIL).to_html(),
         "WhereView: live": lambda: WhereView(maps(), title=EVIL).html,
+        "CompareRuns": lambda: CompareRuns([run, run.with_name(f"failed {run.name}")]).to_html(),
+        "compared_page": lambda: compared_page(read_runs([run, run.with_name(f"failed {run.name}")])),
     }
 
 
@@ -233,8 +245,9 @@ def test_no_formula_is_looked_for(run: Path, name: str) -> None:
 
 
 def test_no_formula_is_looked_for_in_widgets(run: Path) -> None:
+    both = CompareRuns([run, run.with_name(f"failed {run.name}")])
     panel, where = RunPanel(run.parent / "none"), WhereView(maps())
-    for widget in (TokenView.of_run(run), BeforeAfter(run), ErrorBrowser(run), panel, where):
+    for widget in (TokenView.of_run(run), BeforeAfter(run), ErrorBrowser(run), panel, where, both):
         assert {"tex2jax_ignore", "mathjax_ignore"} <= set(widget._dom_classes)
         assert Typeset(widget.to_html()).text.strip() in ("", f"showing 12 of {len(SAMPLES) * 3} answers")
 

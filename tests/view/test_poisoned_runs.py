@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hostile import EVIL, NEW, SCRIPT, check, poison
 from markupsafe import Markup
@@ -17,8 +19,9 @@ from workbench.errors import UserError
 from workbench.runs import attack, execution
 from workbench.unlearning.settings import Settings
 from workbench.view import run_report
+from workbench.view.figures import answers_figure, change_figure
 from workbench.view.html import page
-from workbench.view.widgets import BeforeAfter, ErrorBrowser, RunPanel, TokenView, where
+from workbench.view.widgets import BeforeAfter, CompareRuns, ErrorBrowser, RunPanel, TokenView, where
 
 SUITE = {
     "suite": "tofu", "summary": {"forget_quality": {"value": None, "reason": "none"}, "model_utility": 0.5},
@@ -104,7 +107,30 @@ PAGES: dict[str, Callable[[Path], str]] = {
     "WhereView": lambda run: where(run).to_html(),
     "RunPanel": lambda run: panel(run).to_html(),
     "RunPanel, live": lambda run: parts(panel(run)),
+    "CompareRuns": lambda run: _both(run).to_html(),
 }
+
+
+def _both(run: Path) -> CompareRuns:
+    """The run beside one of which nothing but its being a run can be read."""
+    other = run.with_name("other")
+    other.mkdir(exist_ok=True)
+    (other / "config.json").write_text("{")
+    (other / "events.jsonl").write_text("")
+    return CompareRuns([run, other])
+
+
+def _figures(run: Path) -> str:
+    """What is saved of the run, as the text of SVG figures on a page."""
+    probes, tokens = (pd.read_parquet(run / f"{name}.parquet") for name in ("probes", "tokens"))
+    figures = [
+        TokenView.of_run(run),
+        BeforeAfter(run),
+        answers_figure(probes, title=EVIL),
+        change_figure(tokens, probes),
+    ]
+    svgs = [figure.to_bytes(".svg").decode().partition("?>")[2].replace("tspan", "text") for figure in figures]
+    return page("figures", Markup("".join(svgs)))
 
 
 def _searched(run: Path) -> BeforeAfter:
@@ -116,6 +142,13 @@ def _searched(run: Path) -> BeforeAfter:
 @pytest.mark.parametrize("name", PAGES)
 def test_every_view_of_it(run: Path, name: str) -> None:
     check(PAGES[name](run))
+
+
+def test_every_figure_of_it(run: Path) -> None:
+    svg = _figures(run)
+    assert "&lt;zz" in svg
+    assert "<zz" not in svg
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u202a-\u202e]", svg)
 
 
 def test_a_run_that_failed_so(made: Path, tmp_path: Path) -> None:
@@ -155,7 +188,7 @@ def test_nothing_runs_in_a_browser(made: Path, chromium: Any, tmp_path: Path) ->
         assert clean(sheet), name
     sheet.close()
     assert seen == []
-    for widget in (TokenView.of_run(run), BeforeAfter(run), _searched(run), where(run)):
+    for widget in (TokenView.of_run(run), BeforeAfter(run), _searched(run), where(run), _both(run)):
         shown = open_widget(chromium, widget, tmp_path)
         if isinstance(widget, TokenView):
             shown.locator("[role=option]").first.hover()

@@ -2,12 +2,16 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
 from markupsafe import escape
 from pages import SAMPLES, SPANS, Text, scores_of, token_table
+from PIL import Image
+from widget_page import browser
 
 from workbench.errors import UserError
 from workbench.evals.metrics import metric
@@ -56,7 +60,13 @@ def test_report_tells_the_story(run_dir):
     assert "<h1>Forgetting biographies with objective npo</h1>" in page
     assert "3 steps of objective <b>npo</b> with token weights by scorer <b>atwu</b>." in page
     assert "90 % before, <b>10 %</b> after" in page
-    assert "<small>0.97 →</small> 0.08" in page
+    assert "<dt>fact accuracy, forget</dt><dd><small>90 % →</small> 10 %</dd>" in page
+    assert "∎ is the end of the answer" in page
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert headings == [
+        "Two answers, before and after", "What the model knows", "Which tokens the run worked on",
+        "What changed in each token", "What the run did", "What the model says", "What it cost", "Configuration",
+    ]  # fmt: skip
     assert "2.5 TFLOP" in page
     assert "1,024 MiB" in page
     assert "torch 9.9" in page
@@ -72,20 +82,21 @@ def test_report_asks_nothing_of_anyone(run_dir):
     assert page.count("<script") == 1
 
 
-def test_scores_of_several_scorers_come_first(run_dir, tmp_path):
+def test_scores_of_several_scorers_come_after_the_weights_of_the_run(run_dir, tmp_path):
     table = pd.concat([scores_of(SAMPLES, SPANS, name) for name in ("surprisal", "amortised")])
     out = run_report(run_dir, table, {"surprisal": {"auroc": 0.75}, "amortised": {"auroc": 0.9}}, tmp_path / "r.html")
     page = out.read_text(encoding="utf-8")
     assert "AUROC <b>0.75</b>" in page
     assert "Do the scores find the labelled facts?" in page
-    assert "The token weights of the run, by scorer atwu, first and last step" in page
+    assert "The token weights of the run, by scorer atwu, at step 3" in page
+    assert page.index("Which tokens the run worked on") < page.index("<h2>Which tokens matter")
 
 
 def test_the_weights_are_shown_not_the_probabilities_recorded_beside_them(run_dir):
     scores = pd.read_parquet(run_dir / "scores.parquet")
     pd.concat([scores.assign(scorer="probability", score=0.123), scores]).to_parquet(run_dir / "scores.parquet")
     page = run_report(run_dir).read_text(encoding="utf-8")
-    section = page.split("<h2>Which tokens matter")[1].split("<h2>")[0]
+    section = page.split("<h2>Which tokens the run worked on")[1].split("<h2>")[0]
     assert "atwu" in section
     assert "probability" not in section
 
@@ -100,7 +111,54 @@ def test_answers_of_two_sets_may_share_their_ids(run_dir):
     both = [base.assign(phase=phase) for phase in ("before", "after")]
     pd.concat([tokens, *both]).to_parquet(run_dir / "tokens.parquet")
     section = run_report(run_dir).read_text(encoding="utf-8").split("What changed in each token")[1]
-    assert section.split("What the model says")[0].count("Who wrote it?") == 1
+    assert section.split("What the run did")[0].count("Who wrote it?") == 1
+
+
+def test_the_two_answers_first_are_those_whose_facts_are_gone(run_dir):
+    probes = pd.read_parquet(run_dir / "probes.parquet")
+    more = [probes.assign(sample_id=probes["sample_id"] + str(i), fact_accuracy=1.0) for i in range(3)]
+    table = pd.concat(more, ignore_index=True)
+    kept = (table["phase"] == "after") & ~table["sample_id"].isin(["b1", "a2", "b2"])
+    table.loc[kept, "generation"] = table.loc[kept, "answer"]
+    table.loc[(table["phase"] == "after") & ~kept, "fact_accuracy"] = 0.0
+    table.to_parquet(run_dir / "probes.parquet")
+    section = run_report(run_dir).read_text(encoding="utf-8").split("Two answers, before and after")[1].split("<h2>")[0]
+    assert "The first two of 3 whose facts are gone, of 6 asked." in section
+    assert section.count("wb-row") == 2
+    assert section.count("<del>") >= 2
+
+
+def test_the_weights_are_those_of_the_last_step_and_then_of_the_first(run_dir):
+    def section():
+        page = run_report(run_dir).read_text(encoding="utf-8")
+        return page.split("<h2>Which tokens the run worked on")[1].split("<h2>")[0]
+
+    assert section().index("by scorer atwu, at step 3") < section().index("The same at step 0")
+    scores = pd.read_parquet(run_dir / "scores.parquet")
+    scores.assign(score=scores["score"].where(scores["step"] == 3, 1.0)).to_parquet(run_dir / "scores.parquet")
+    assert "At step 0 all tokens weighed the same." in section()
+    assert "The same at step 0" not in section()
+
+
+def test_the_rest_is_shown_after_the_two_answers(run_dir):
+    probes = pd.read_parquet(run_dir / "probes.parquet")
+    pd.concat([probes, probes.assign(probe_set="retain")]).to_parquet(run_dir / "probes.parquet")
+    headings = re.findall("<h2>(.*?)</h2>", run_report(run_dir).read_text(encoding="utf-8"))
+    assert headings[:2] == ["Two answers, before and after", "What it did to the rest"]
+
+
+def test_printing_keeps_the_colours(run_dir, tmp_path):
+    """Browsers print without grounds unless a page asks for them."""
+    if shutil.which("pdftoppm") is None:
+        pytest.skip("pdftoppm (poppler-utils) is not installed")
+    with browser() as chromium:
+        sheet = chromium.new_page()
+        sheet.goto(run_report(run_dir).as_uri())
+        sheet.pdf(path=tmp_path / "r.pdf")  # without print_background: as a reader would print it
+    subprocess.run(["pdftoppm", "-r", "60", "-png", tmp_path / "r.pdf", tmp_path / "p"], check=True)
+    pages = [np.asarray(Image.open(path).convert("RGB"), dtype=int) for path in sorted(tmp_path.glob("p*.png"))]
+    orange = sum(int(((p[..., 0] - p[..., 2] > 40) & (p.min(2) > 60)).sum()) for p in pages)
+    assert orange > 2000
 
 
 def test_another_measure_in_the_first_paragraph_is_named(run_dir):

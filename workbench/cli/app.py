@@ -17,10 +17,12 @@ from workbench import runs
 from workbench.cli.agree import agree
 from workbench.cli.align import align
 from workbench.cli.attack import attack
+from workbench.cli.compare import compare
 from workbench.cli.console import Plain, Progress, any_text
 from workbench.cli.demo import demo
 from workbench.cli.diff import diff
 from workbench.cli.faithfulness import faithfulness
+from workbench.cli.figure import figure
 from workbench.cli.finetune import finetune
 from workbench.cli.lab import lab
 from workbench.cli.models import models
@@ -71,7 +73,7 @@ app = typer.Typer(
 for each in (demo, see, diff, models, finetune, score, align, agree, faithfulness, unlearn, probe, attack, where):
     app.command(cls=Command)(each)
 app.command("runs", cls=Command)(manage_runs)
-for each in (sweep, report):
+for each in (sweep, report, compare, figure):
     app.command(cls=Command)(each)
 app.command(cls=Command, context_settings={"ignore_unknown_options": True})(lab)
 COMMANDS = typer.main.get_command(app)

@@ -1,4 +1,7 @@
-"""One self-contained HTML page of a run: which tokens mattered, what the run did, what the model knows now.
+"""One self-contained HTML page of a run, as a person would tell it.
+
+Two answers before and after, what the run did to the rest, what comes back under attack, on which tokens it worked, and
+then all else.
 
 Every number is computed from the run's tables; what is missing says so. The page makes no request.
 """
@@ -40,7 +43,7 @@ from workbench.view.html import (
     where_view,
 )
 from workbench.view.run_source import RunSource, run_directory
-from workbench.view.sections import Section, importance, sections_page
+from workbench.view.sections import READING, Section, importance, sections_page
 
 SETS = {"forget": "the answers to forget", "retain": "the answers to keep", "neighbours": "their neighbours"}
 MEASURES = {
@@ -141,7 +144,10 @@ def _figures(run: RunFiles) -> list[tuple[str, str | None, str]]:
     """The key numbers: what, value before where there is one, value."""
     figures: list[tuple[str, str | None, str]] = []
     for name in SETS:
-        if values := run.before_after(name, "probability"):
+        if values := run.before_after(name, "fact_accuracy"):
+            before, after = (f"{100 * value:.0f} %" for value in values)
+            figures.append((f"fact accuracy, {name}", before, after))
+        elif values := run.before_after(name, "probability"):
             figures.append((f"probability, {name}", number(values[0]), number(values[1])))
     if run.changed:
         table = changes(run.tokens)
@@ -160,16 +166,57 @@ def _samples(run: RunFiles, probe_set: str) -> dict[Any, tuple[str, str]]:
     return {} if run.probes is None else texts_of(run.probes, probe_set)
 
 
-def _training(run: RunFiles, weights: pd.DataFrame | None, samples: Samples) -> Section:
+def _two(probes: pd.DataFrame) -> list[Section]:
+    """Two answers to forget before and after: first those whose facts are gone, then those that changed at all."""
+    forget = probes[probes["probe_set"] == "forget"].set_index("sample_id")
+    phases = {phase: forget[forget["phase"] == phase] for phase in ("before", "after")}
+    before, after = phases["before"], phases["after"].reindex(phases["before"].index)
+    if not len(before):
+        return []
+    changed = (before["generation"] != after["generation"]) & after["generation"].notna()
+    lost = pd.Series(False, before.index)
+    if "fact_accuracy" in forget:
+        lost = (before["fact_accuracy"] == 1) & (after["fact_accuracy"] == 0)
+    chosen = (lost.astype(int) + changed.astype(int)).sort_values(ascending=False, kind="stable").index[:2]
+    note = "What the model said of the text to be forgotten, and what it says now. Words that are gone are struck, "
+    note += "new words are underlined."
+    if lost[chosen].all() and len(before) > 2:
+        note += f" The first two of {int(lost.sum())} whose facts are gone, of {len(before)} asked."
+    body = answers_view(forget.loc[chosen].reset_index(), css=False)
+    return [Section("Two answers, before and after", note, body)]
+
+
+def _rest(probes: pd.DataFrame) -> list[Section]:
+    """Answers of the other sets, evenly spread: what forgetting did to what was to stay."""
+    others = pd.concat([probes[probes["probe_set"] == name] for name in SETS if name != "forget"])
+    if not len(others):
+        return []
+    note = "Answers that should have stayed as they were, evenly spread over each set."
+    return [Section("What it did to the rest", note, answers_view(others, max_samples=2, css=False))]
+
+
+def _worked(run: RunFiles, weights: pd.DataFrame, samples: Samples, count: int) -> Section:
+    """The token weights with which the run really worked: of its last step, and of its first if those were others."""
+    steps = sorted(weights["step"].unique())
+    first, last = (weights[weights["step"] == step] for step in (steps[0], steps[-1]))
+    title = f"The token weights of the run, by {run.weights}"
+    title += f", at step {steps[-1]}" if len(steps) > 1 else ""
+    note = f"The weights of the loss: the run pushed hardest on the darkest tokens. {READING}"
+    body = token_view(last, samples, title=title, max_samples=count, css=False)
+    if len(steps) > 1 and first["score"].nunique() <= 1:
+        note += f" At step {steps[0]} all tokens weighed the same."
+    elif len(steps) > 1:
+        title = f"The same at step {steps[0]}"
+        body += token_view(first, samples, title=title, max_samples=min(count, 4), css=False)
+    return Section("Which tokens the run worked on", note, body)
+
+
+def _training(run: RunFiles) -> Section:
     curves = {
         name: [(e["step"], e[key]) for e in run.events if e.get(key) is not None]
         for name, key in (("forget", "forget_nll"), ("retain", "retain_nll"))
     }
     body = line_chart_svg(curves, title="Mean negative log-likelihood per token", y_label="nats", css=False)
-    if weights is not None and len(weights):
-        title = f"The token weights of the run, by {run.weights}"
-        title += ", first and last step" if weights["step"].nunique() > 1 else ""
-        body += token_view(weights, samples, title=title, max_samples=4, css=False)
     note = "Forgetting raises the forget line; the retain line should stay where it was."
     return Section("What the run did", note, body)
 
@@ -218,7 +265,7 @@ def run_report(
 
     Args:
         run_dir: a run's directory, its path, or a `Job`.
-        scores: a score table of the forget answers to begin with; the run's own weights by default.
+        scores: a further score table of the forget answers, such as of several scorers, after the weights of the run.
         alignment: scorer -> metrics, as `workbench align` gives it.
         out: `report.html` in the run directory by default.
         samples: a task, its samples, or sample id -> (question, answer), where the run's probe table lacks some.
@@ -231,27 +278,29 @@ def run_report(
     texts = _samples(run, "forget") | as_texts(samples)
     # Beside the weights, a run records the probabilities of its tokens.
     weights = None if run.scores is None else run.scores[run.scores["scorer"] != "probability"]
-    table = scores if scores is not None else weights
     suites = [suite for suite in run.suites.values() if any(suite.get(k) for k in ("summary", "curve", "general"))]
-    sections = []
-    if table is not None and len(table):
-        sections.append(importance(table, texts, alignment, max_samples))
-    if run.events:
-        sections.append(_training(run, weights if scores is not None else None, texts))
-    body: Markup
+    sections: list[Section] = []
+    if run.probes is not None:
+        sections += [*_two(run.probes), *_rest(run.probes)]
     if run.metrics:
-        body = metrics_view(run.metrics, definitions(metric), css=False)
+        body: Markup = metrics_view(run.metrics, definitions(metric), css=False)
         sections.append(Section("What the model knows", "Every metric of every probe set, before → after.", body))
-    if suites:
-        sections.append(_suites(suites))
     if run.attacks:
         body = attacks_view(run.attacks, run.attacked, css=False)
         sections.append(Section("What comes back", "Is it forgotten, or only not said?", body))
     if run.maps:
         note = "In which layers the facts survive, in the answers of which most is left."
         sections.append(Section("Where it still is", note, where_view(most_left(run.maps, MAPS), css=False)))
+    if weights is not None and len(weights):
+        sections.append(_worked(run, weights, texts, max_samples if scores is None else 4))
     if run.changed and run.tokens is not None:
         sections.append(_change(run, run.tokens, max(max_samples // 2, 1)))
+    if run.events:
+        sections.append(_training(run))
+    if scores is not None and len(scores):
+        sections.append(importance(scores, texts, alignment, max_samples))
+    if suites:
+        sections.append(_suites(suites))
     if run.probes is not None:
         sections.append(_answers(run.probes))
     if run.cost:

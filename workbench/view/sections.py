@@ -10,6 +10,8 @@ from markupsafe import Markup
 
 from workbench.view.html import Samples, alignment_table, page, render, token_view
 
+READING = "The darker a token, the higher its score. ∎ is the end of the answer, a token like the others."
+
 
 class Section(NamedTuple):
     """A heading, a line that says what to look at, and the HTML below."""
@@ -29,6 +31,6 @@ def importance(scores: pd.DataFrame, samples: Samples, alignment: Mapping[str, A
     body = token_view(scores, samples, alignment=alignment, max_samples=count, css=False)
     if alignment:
         body += alignment_table(alignment, title="Do the scores find the labelled facts?", css=False)
-    note = "The answers to forget, coloured by how much each token matters for forgetting."
+    note = f"The answers to forget, coloured by how much each token matters for forgetting. {READING}"
     choose = " Choose a scorer above the text." if scores["scorer"].nunique() > 1 else ""
     return Section("Which tokens matter", note + choose, body)

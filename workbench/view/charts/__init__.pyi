@@ -1,4 +1,5 @@
 from .attacks import attacks_chart as attacks_chart
+from .chart import Chart as Chart
 from .results import metrics_chart as metrics_chart
 from .results import slope_chart as slope_chart
 from .results import tradeoff_chart as tradeoff_chart

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import plotly.graph_objects as go
-
 from workbench.errors import UserError
+from workbench.view.charts.chart import Chart
 from workbench.view.charts.scores import GREY, INKS, safe, template
 from workbench.view.html import attack_bars, number
 
 
-def attacks_chart(attacks: Mapping[str, Any]) -> go.Figure:
+def attacks_chart(attacks: Mapping[str, Any]) -> Chart:
     """A bar an attack from the retain-only model to the model before, with the run on it; most comes back on top.
 
     A depth (`uds`) is drawn as 1 less itself, so that right always means "there".
@@ -26,7 +25,7 @@ def attacks_chart(attacks: Mapping[str, Any]) -> go.Figure:
     bars = [bar for bar in attack_bars(attacks) if bar.run is not None]
     if not bars:
         raise UserError("a chart of attacks needs at least one with a value of the run")
-    figure = go.Figure()
+    figure = Chart()
     spans = [bar for bar in bars if bar.floor is not None and bar.ceiling is not None]
     if spans:
         floors, ceilings = ([getattr(bar, end) for bar in spans] for end in ("floor", "ceiling"))

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.errors import UserError, unknown
+from workbench.view.charts.chart import Chart
 from workbench.view.charts.runs import COLOURS, DASHES
 from workbench.view.charts.scores import GREY, INKS, safe, template
 from workbench.view.html import ANY_SET, definitions, number, shortened, value_of
@@ -44,7 +45,7 @@ def tradeoff_chart(
     *,
     kept: str = "retain",
     kept_metric: str | None = None,
-) -> go.Figure:
+) -> Chart:
     """What runs made the model forget (x axis) and what they kept (y axis): an arrow from before to after.
 
     With several seeds the arrow joins their means, each seed is a small mark, and bars reach from the lowest to the
@@ -62,7 +63,7 @@ def tradeoff_chart(
     if not runs:
         raise UserError("a trade-off chart needs the metrics of at least one finished run")
     axes = (("forget", metric), (kept, kept_metric or metric))
-    figure = go.Figure()
+    figure = Chart()
     for place, (name, metrics) in enumerate(runs.items()):
         seeds = [metrics] if isinstance(metrics, Mapping) else list(metrics)
         ends = {p: np.array([[_value(name, m, p, *axis) for axis in axes] for m in seeds]) for p in ("before", "after")}
@@ -115,7 +116,7 @@ def _pair(point: np.ndarray) -> str:
 # Metrics over the steps ---------------------------------------------------------------------------------------------
 
 
-def metrics_chart(curve: pd.DataFrame, metrics: Sequence[str] = ("fact_accuracy", "probability")) -> go.Figure:
+def metrics_chart(curve: pd.DataFrame, metrics: Sequence[str] = ("fact_accuracy", "probability")) -> Chart:
     """Metrics of a run's probe sets over its steps, a panel a metric.
 
     Args:
@@ -128,7 +129,7 @@ def metrics_chart(curve: pd.DataFrame, metrics: Sequence[str] = ("fact_accuracy"
     shown = [m for m in metrics if m in curve and curve[m].notna().any()]
     if not shown:
         raise UserError(f"the run has none of the metrics {', '.join(metrics)}")
-    figure = make_subplots(1, len(shown), subplot_titles=[safe(m.replace("_", " ")) for m in shown])
+    figure = make_subplots(1, len(shown), figure=Chart(), subplot_titles=[safe(m.replace("_", " ")) for m in shown])
     for place, probe_set in enumerate(dict.fromkeys(curve["probe_set"])):
         colour = COLOURS[place % len(COLOURS)]
         look = {
@@ -151,7 +152,7 @@ def metrics_chart(curve: pd.DataFrame, metrics: Sequence[str] = ("fact_accuracy"
 # Each answer --------------------------------------------------------------------------------------------------------
 
 
-def slope_chart(probes: pd.DataFrame, metric: str = "probability", *, sets: Sequence[str] | None = None) -> go.Figure:
+def slope_chart(probes: pd.DataFrame, metric: str = "probability", *, sets: Sequence[str] | None = None) -> Chart:
     """Each answer's metric before and after as a line, a panel a probe set; hovering gives its id and question.
 
     Answers with the same two values are one line, wider for more of them. A change below 0.01 counts as none. Where all
@@ -175,7 +176,7 @@ def slope_chart(probes: pd.DataFrame, metric: str = "probability", *, sets: Sequ
         raise UserError(f"no answer has '{metric}' before and after the run")
     groups = {name: pairs[pairs["probe_set"] == name] for name in shown}
     figure = make_subplots(
-        1, len(shown), shared_yaxes=True, horizontal_spacing=0.04,
+        1, len(shown), figure=Chart(), shared_yaxes=True, horizontal_spacing=0.04,
         subplot_titles=[_counts(name, part) for name, part in groups.items()],
     )  # fmt: skip
     seen: set[str] = set()

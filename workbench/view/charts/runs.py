@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.errors import UserError
+from workbench.view.charts.chart import Chart
 from workbench.view.charts.scores import GREY, INKS, safe, template
 
 COLOURS = (*INKS, "#7fb2f0", "#b35900", "#a8b0b9", "#ffb454", "#1f5ea8", GREY, "#d9a066", "#5b6470")
@@ -18,7 +19,7 @@ UNITS, REST = {"seconds": " s", "flops": "FLOP"}, "the rest"
 AXES = {"flops": "floating-point operations spent", "seconds": "seconds spent", "step": "step"}
 
 
-def cost_chart(costs: Mapping[str, Mapping[str, Any]]) -> go.Figure:
+def cost_chart(costs: Mapping[str, Mapping[str, Any]]) -> Chart:
     """Runs below each other: seconds by phase on the left, operations by phase on the right.
 
     Phases that take less than a hundredth of both are one bar, "the rest".
@@ -33,7 +34,7 @@ def cost_chart(costs: Mapping[str, Mapping[str, Any]]) -> go.Figure:
         raise UserError("a cost chart needs the costs of at least one finished run")
     names = list(costs)
     parts = _parts(costs)
-    figure = go.Figure()
+    figure = Chart()
     for place, phase in enumerate(parts.index):
         for axis, (key, unit) in zip(("x", "x2"), UNITS.items(), strict=True):
             values = parts.loc[phase, key].tolist()
@@ -69,7 +70,7 @@ def _parts(costs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 def reach_chart(
     curves: Mapping[str, pd.DataFrame], metric: str, *, against: str = "flops", level: float | None = None
-) -> go.Figure:
+) -> Chart:
     """What runs had reached at each cost: a metric of the forget set (lines) and the retain set (dashes).
 
     Args:
@@ -83,7 +84,7 @@ def reach_chart(
     """
     if against not in AXES:
         raise UserError(f"against is {', '.join(AXES)}, not '{against}'")
-    figure = go.Figure()
+    figure = Chart()
     for place, (name, curve) in enumerate(curves.items()):
         if not len(curve) or metric not in curve:
             continue

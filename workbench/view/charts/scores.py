@@ -14,6 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from workbench.view.charts.chart import Chart
 from workbench.view.charts.still import show_stills
 from workbench.view.html import (
     BLUE,
@@ -67,12 +68,12 @@ def safe(text: str) -> str:
     return str(plain(text)).replace("$", "&#36;")
 
 
-def _figure(data: Any, title: str, height: int, **layout: Any) -> go.Figure:
-    figure = go.Figure(data, layout={"template": template(), "title": {"text": safe(title)}, "height": height})
+def _figure(data: Any, title: str, height: int, **layout: Any) -> Chart:
+    figure = Chart(data, layout={"template": template(), "title": {"text": safe(title)}, "height": height})
     return figure.update_layout(**layout)
 
 
-def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", level: str = "pooled") -> go.Figure:
+def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", level: str = "pooled") -> Chart:
     """The scorer x scorer matrix of one measure, blue below zero; hovering over a gap shows its reason.
 
     Raises:
@@ -113,7 +114,7 @@ def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", 
     )
 
 
-def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str] | None = None) -> go.Figure:
+def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str] | None = None) -> Chart:
     """One sample as a heatmap: a row for each scorer on its own scale, a column for each token; raw scores on hover.
 
     Raises:
@@ -147,7 +148,7 @@ def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str]
     )
 
 
-def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> go.Figure:
+def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> Chart:
     """How much each earlier token contributes to each answer token's log-probability: a row for each answer token.
 
     Args:
@@ -194,7 +195,7 @@ def _ticks(labels: list[str]) -> dict[str, Any]:
     return {"tickvals": places, "ticktext": labels, "showgrid": False, "zeroline": False, "ticklabelstandoff": 6}
 
 
-def distribution_chart(scores: pd.DataFrame) -> go.Figure:
+def distribution_chart(scores: pd.DataFrame) -> Chart:
     """Answer scores of each scorer as boxes (quartiles, whiskers from 5 to 95 %) on an axis of its own.
 
     With labels, tokens inside and outside labelled spans are separate boxes.
@@ -209,7 +210,7 @@ def distribution_chart(scores: pd.DataFrame) -> go.Figure:
     if not spans.notna().any():
         parts = {"answer tokens": pd.Series(True, tokens.index)}
     layers = [s.answer for s in comparison.scored]
-    figure = make_subplots(rows=len(layers), cols=1, vertical_spacing=0.36 / len(layers))
+    figure = make_subplots(figure=Chart(), rows=len(layers), cols=1, vertical_spacing=0.36 / len(layers))
     for row, layer in enumerate(layers, 1):
         for place, (name, chosen) in enumerate(parts.items()):
             values = layer.scores[chosen.reindex(layer.scores.index, fill_value=False)].to_numpy(dtype=float)
@@ -240,7 +241,7 @@ def _box(values: np.ndarray, name: str, place: int, legend: bool) -> go.Box:
     )
 
 
-def disagreement_chart(table: pd.DataFrame, *, limit: int = 20) -> go.Figure:
+def disagreement_chart(table: pd.DataFrame, *, limit: int = 20) -> Chart:
     """The samples on which the scorers disagree most, as bars; on hover the two that are furthest apart."""
     shown = table[np.isfinite(table["disagreement"].astype(float))].head(limit)
     values = [float(v) for v in shown["disagreement"]]

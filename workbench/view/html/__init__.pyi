@@ -12,6 +12,7 @@ from .before_after import answers_view as answers_view
 from .before_after import change_view as change_view
 from .before_after import changed_answer as changed_answer
 from .before_after import changes as changes
+from .before_after import diff_pieces as diff_pieces
 from .before_after import drawn_changes as drawn_changes
 from .before_after import word_diff as word_diff
 from .compare import Comparison as Comparison
@@ -35,10 +36,12 @@ from .inputs import as_scores as as_scores
 from .inputs import as_texts as as_texts
 from .inputs import texts_of as texts_of
 from .inputs import texts_of_run as texts_of_run
+from .layers import bool_spans as bool_spans
 from .layers import by_sample as by_sample
 from .layers import default_threshold as default_threshold
 from .layers import layers_of as layers_of
 from .line_chart import line_chart_svg as line_chart_svg
+from .line_chart import ticks as ticks
 from .render import NO_FORMULAS as NO_FORMULAS
 from .render import STATIC as STATIC
 from .render import Html as Html
@@ -62,6 +65,7 @@ from .tables import summary_view as summary_view
 from .text import NOT_AVAILABLE as NOT_AVAILABLE
 from .text import label as label
 from .text import large as large
+from .text import marked as marked
 from .text import number as number
 from .text import parts as parts
 from .text import plain as plain

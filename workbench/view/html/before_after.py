@@ -120,23 +120,28 @@ def change_view(
     return render("before_after.change", sets=sets, legend=legend, title=title, css=css)
 
 
-def word_diff(before: str, after: str) -> tuple[Markup, Markup]:
-    """Both texts as HTML: words only in the first are marked `<del>`, words only in the second `<ins>`."""
+def diff_pieces(before: str, after: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Both texts in pieces (kind, text): "del" is only in the first, "ins" only in the second, "" in both."""
     old, new = (re.findall(r"\s*\S+|\s+$", text) for text in (before, after))
     matcher = difflib.SequenceMatcher(None, [w.strip() for w in old], [w.strip() for w in new], autojunk=False)
-    left, right = Markup(), Markup()
+    left, right = list[tuple[str, str]](), list[tuple[str, str]]()
     for kind, a, b, c, d in matcher.get_opcodes():
-        gone, new_words = "".join(old[a:b]), "".join(new[c:d])
-        left += visible(gone) if kind == "equal" else _lined("del", gone)
-        right += visible(new_words) if kind == "equal" else _lined("ins", new_words)
+        for side, name, text in ((left, "del", "".join(old[a:b])), (right, "ins", "".join(new[c:d]))):
+            words = text.lstrip()
+            if kind == "equal" or not words:
+                side.append(("", text))
+            else:  # the space before it stays as it is
+                side += [("", text[: len(text) - len(words)]), (name, words)]
+    return tuple([piece for piece in side if piece[1]] for side in (left, right))  # type: ignore[return-value]
+
+
+def word_diff(before: str, after: str) -> tuple[Markup, Markup]:
+    """Both texts as HTML: words only in the first are marked `<del>`, words only in the second `<ins>`."""
+    left, right = (
+        Markup().join(Markup(f"<{tag}>{visible(text)}</{tag}>") if tag else visible(text) for tag, text in side)
+        for side in diff_pieces(before, after)
+    )
     return left, right
-
-
-def _lined(tag: str, text: str) -> Markup:
-    """`text` in `tag`, the space before it left outside."""
-    words = text.lstrip()
-    marked = Markup(f"<{tag}>{visible(words)}</{tag}>") if words else Markup()
-    return visible(text[: len(text) - len(words)]) + marked
 
 
 def answer_lines(reference: str, before: str | None, after: str | None) -> list[tuple[str, Markup | None]]:

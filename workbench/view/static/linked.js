@@ -11,6 +11,8 @@ const make = (tag, props = {}, ...children) => {
   return node;
 };
 
+const BY = ["value", "rank", "logarithm"]; // what colour may go by, in the order of the choices
+
 const tokensOf = (answer) => [...answer.querySelectorAll(":scope > :is(span,u)")];
 const kin = (answer) => {
   const kind = answer.classList.contains("wb-ask") ? ".wb-ask" : ".wb-a:not(.wb-ask)";
@@ -99,11 +101,11 @@ class Choice {
 }
 
 /** A button a scorer; those that are pressed are shown. A cell of the matrix shows its two alone. */
-const chooseScorers = (root, frame) => {
+const chooseScorers = (root, frame, shown) => {
   const blocks = [...frame.querySelectorAll(".wb-pair")];
   const nameOf = (block) => block.querySelector("span").textContent;
   const names = [...new Set(blocks.map(nameOf))];
-  const shown = new Set(names);
+  for (const name of names) shown.add(name);
   const buttons = new Map();
   const update = () => {
     for (const block of blocks) block.hidden = !shown.has(nameOf(block));
@@ -206,11 +208,17 @@ export default {
     const body = make("div");
     let tabs = null;
     let choice = null;
+    const scorers = new Set();
+    const part = () => tabs?.sections[tabs.chosen]?.dataset.name;
+    const by = () => BY[/wb-by(\d)/.exec(body.querySelector("input[class*=wb-by]:checked")?.className)?.[1]];
+    const shown = () => ({ ...(scorers.size && { scorers: [...scorers] }), ...(part() && { part: part() }), ...(by() && { by: by() }) });
+    const saving = saver(model, "figure", shown);
     const draw = () => {
       body.innerHTML = model.get("html");
       const frame = body.querySelector(".wb-cmp");
       if (frame) {
-        chooseScorers(body, frame);
+        scorers.clear();
+        chooseScorers(body, frame, scorers);
         linkTokens(frame);
       }
       const sections = [...body.querySelectorAll("section")];
@@ -221,7 +229,7 @@ export default {
     };
     const mark = () => choice?.mark();
     const filter = () => tabs?.filter();
-    root.append(body);
+    root.append(body, make("div", { class: "wb wb-saving" }, make("div", { class: "wb-foot" }, saving.node)));
     model.on("change:html", draw);
     model.on("change:searched", filter);
     model.on("change:chosen", mark);
@@ -230,6 +238,7 @@ export default {
     el.append(root);
     return () => {
       release();
+      saving.remove();
       model.off("change:html", draw);
       model.off("change:searched", filter);
       model.off("change:chosen", mark);

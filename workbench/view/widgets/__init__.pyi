@@ -1,4 +1,5 @@
 from .chat import Chat as Chat
+from .compare_runs import CompareRuns as CompareRuns
 from .diff_view import DiffView as DiffView
 from .error_browser import ErrorBrowser as ErrorBrowser
 from .linked import BeforeAfter as BeforeAfter

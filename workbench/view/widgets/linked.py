@@ -15,6 +15,7 @@ from workbench import evals
 from workbench.errors import UserError, printable
 from workbench.runs import attacks_of, read_answers
 from workbench.tasks import spread
+from workbench.view.figures import TextFigure, answers_figure, change_figure, compare_figure
 from workbench.view.html import (
     By,
     Samples,
@@ -35,20 +36,22 @@ from workbench.view.html import (
     texts_of,
 )
 from workbench.view.run_source import RunSource, run_directory
+from workbench.view.widgets.saving import SHOWN, SavesFigure
 from workbench.view.widgets.static_twin import Twin, script, styles
 
 
-class Linked(Twin, anywidget.AnyWidget):
+class Linked(SavesFigure, Twin, anywidget.AnyWidget):
     """A static view whose tokens are linked and whose parts can be chosen; it needs no kernel once it is shown."""
 
     twin_shows = ("html",)
-    _esm = script("keys", "linked")
+    _esm = script("keys", "save", "linked")
     _css = styles("view", "linked")
     html = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, html: str, name: str) -> None:
         super().__init__(html=str(html))  # marimo would make an object of Markup
         self._named(name)
+        self._answer_saves()
 
     def to_html(self) -> str:
         """The static twin: the same content without scripts."""
@@ -89,9 +92,9 @@ class CompareView(Linked):
         several = chosen["scorer"].nunique() > 1
         if order is None and several:
             order = evals.disagreement(chosen)["sample_id"].tolist()
-        shown: dict[str, Any] = {"scorers": scorers, "order": order, "max_samples": max_samples, "by": by}
-        body: Markup = compare_view(scores, samples, **shown, css=False)
-        self._shown = chosen, order, max_samples
+        self._shown: dict[str, Any] = {"order": order, "max_samples": max_samples, "by": by}
+        self._scores, self._samples = chosen, samples
+        body: Markup = compare_view(scores, samples, scorers=scorers, **self._shown, css=False)
         if several:
             agreement = evals.agreement(chosen)
             body += agreement_view(agreement, measure=measure, level="per_sample", title="Do they agree?", css=False)
@@ -99,10 +102,15 @@ class CompareView(Linked):
 
     def to_frame(self) -> pd.DataFrame:
         """What is shown, as a table: the score table's rows of the samples that are drawn, in their order."""
-        chosen, order, count = self._shown
-        ids = list(dict.fromkeys(chosen["sample_id"]))
+        order, count = self._shown["order"], self._shown["max_samples"]
+        ids = list(dict.fromkeys(self._scores["sample_id"]))
         ids = spread(ids, count) if order is None else list(order)[:count]
-        return pd.concat([chosen[chosen["sample_id"] == sample] for sample in ids], ignore_index=True)
+        return pd.concat([self._scores[self._scores["sample_id"] == sample] for sample in ids], ignore_index=True)
+
+    def figure(self, scorers: Sequence[str] | None = None, by: By | None = None, **shown: Any) -> TextFigure:
+        """The answers under each scorer, or under those of `scorers`; `by` is what colour goes by."""
+        names = [name for name in self.names if name in (scorers or self.names)]
+        return compare_figure(self._scores, self._samples, scorers=names, **self._shown | ({"by": by} if by else {}))
 
     def __repr__(self) -> str:
         return printable(f"CompareView(scorers: {', '.join(self.names)})")
@@ -208,6 +216,21 @@ class BeforeAfter(Linked):
                 self.chosen = [row, positions.index(position)]
                 return
         raise UserError(f"no token at position {position} of sample '{printable(str(sample_id))}' is drawn")
+
+    def figure(self, part: str = "answers", **shown: Any) -> TextFigure:
+        """The answers of a search, or (`part` "tokens") what changed in their tokens.
+
+        Raises:
+            UserError: another part, which is no text, or tokens where none are known.
+        """
+        kept = _having(self._probes, self.search)
+        probes, tokens = self._probes[_named(self._probes).isin(kept)], self._tokens
+        tokens = None if tokens is None else tokens[_named(tokens).isin(kept)]
+        if part == "answers":
+            return answers_figure(probes, max_samples=min(self._most, SHOWN))
+        if part != "tokens" or tokens is None or not len(tokens):
+            raise UserError(f"{printable(part)} cannot be saved as a figure here; answers and tokens can")
+        return change_figure(tokens, probes, max_samples=min(self._most, SHOWN))
 
     def __repr__(self) -> str:
         return f"BeforeAfter({self.count} probed answers)"

@@ -11,6 +11,7 @@ import pandas as pd
 import traitlets
 
 from workbench.errors import UserError, printable, unknown
+from workbench.view.figures import TextFigure, tokens_figure, visible
 from workbench.view.html import (
     BY,
     By,
@@ -24,10 +25,12 @@ from workbench.view.html import (
     token_view,
 )
 from workbench.view.run_source import RunSource, run_directory
+from workbench.view.widgets.saving import SHOWN, SavesFigure
 from workbench.view.widgets.static_twin import FEW, Twin, script, styles
 from workbench.view.widgets.token_payload import CHANGE, payload
 
 UNITS = ("token", "word")
+LOOKS = ("scorer", "step", "threshold", "unit", "by", "title")  # what a figure has of the view
 SCRIPTS = ("elements", "scores", "card", "text", "controls", "view")  # one module; each uses those before it
 
 
@@ -36,7 +39,7 @@ def _weights(scores: pd.DataFrame) -> str | None:
     return next((name for name in dict.fromkeys(scores["scorer"]) if name != "probability"), None)
 
 
-class TokenView(Twin, anywidget.AnyWidget):
+class TokenView(SavesFigure, Twin, anywidget.AnyWidget):
     """Answers as highlighted text: choose a scorer and a threshold, replay a run, search, sort, select a token.
 
     Hovering, switching and replaying need no kernel. Colours, scales and default thresholds are those of `token_view`,
@@ -73,7 +76,7 @@ class TokenView(Twin, anywidget.AnyWidget):
 
     twin_of = FEW
     twin_shows = ("by", "scorer", "title")
-    _esm = script("keys", *(f"token_view/{name}" for name in SCRIPTS))
+    _esm = script("keys", "save", *(f"token_view/{name}" for name in SCRIPTS))
     _css = styles("view", "token_view")
 
     head = traitlets.Dict().tag(sync=True)
@@ -96,6 +99,7 @@ class TokenView(Twin, anywidget.AnyWidget):
     ) -> None:
         super().__init__(title=title or "", by=check_by(by), **self._state(scores, samples, **more))
         self._named("wb-token-view")
+        self._answer_saves()
 
     def _state(
         self,
@@ -212,6 +216,21 @@ class TokenView(Twin, anywidget.AnyWidget):
         scorer = None if self.scorer == CHANGE else self.scorer
         more: dict[str, Any] = {"title": self.title or None, "max_samples": max_samples, "by": self.by}
         return token_view(self.scores, self._samples, scorer=scorer, **more)
+
+    def figure(self, sample_ids: Sequence[Any] | None = None, **shown: Any) -> TextFigure:
+        """What is shown as a figure: scorer, step, threshold, words or tokens, search and order.
+
+        Args:
+            sample_ids: of which answers; by default the first 24 of those that are shown.
+            shown: what the browser adds.
+
+        Raises:
+            UserError: a sample that there is not.
+        """
+        if sample_ids is None:
+            sample_ids = visible(self._data, self.search, self.sort, self.scorer, self.step)[:SHOWN]
+        choice: dict[str, Any] = {name: getattr(self, name) for name in LOOKS if self.has_trait(name)}
+        return tokens_figure(self._data, **choice, sample_ids=sample_ids)
 
     def __repr__(self) -> str:
         names = ", ".join(layer["name"] for layer in self.head["layers"])

@@ -71,6 +71,8 @@ class View {
       this.replay = new Replay(scores, (step) => this.set("step", step));
       this.root.append(this.replay.node);
     }
+    this.saver = saver(model, "heatmap");
+    foot.append(" ", this.saver.node);
     this.root.append(foot);
   }
 
@@ -136,6 +138,7 @@ class View {
 
   remove() {
     this.replay?.stop();
+    this.saver.remove();
     this.release();
     this.text.watcher.disconnect();
     for (const [name, call] of this.listeners) this.model.off(name, call);

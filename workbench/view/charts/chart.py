@@ -1,0 +1,17 @@
+"""A chart: a plotly figure that can be saved for a paper."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from workbench.view.figures import Savable
+
+
+class Chart(Savable, go.Figure):
+    """A plotly figure with `save`: interactive in a notebook, and light vector text in a file."""
+
+    def to_bytes(self, suffix: str, width: str | float = "16cm") -> bytes:
+        """The content of a file: ".svg", ".pdf" or ".png"; arguments and errors as of `save`."""
+        from workbench.view.figures.chart import chart_bytes  # loads matplotlib
+
+        return chart_bytes(self, suffix, width)

@@ -1,0 +1,38 @@
+"""Widgets that save what they show: `save` in Python, and a row of buttons that downloads in the browser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.errors import UserError
+from workbench.view.figures import Savable
+
+SHOWN = 24  # answers in a figure, at most
+
+
+class SavesFigure(Savable):
+    """Mixed into a widget that has `figure`; its script has `save.js`, and asks by a message with `save`."""
+
+    def figure(self, **shown: Any) -> Savable:
+        """What is shown, as a figure; `shown` is what only the browser knows of it."""
+        raise NotImplementedError
+
+    def to_bytes(self, suffix: str, width: str | float = "16cm") -> bytes:
+        """The content of a file; arguments and errors as of `save`."""
+        return self.figure().to_bytes(suffix, width)
+
+    def _answer_saves(self) -> None:
+        """Answer the buttons' messages from now on."""
+        self.on_msg(self._save_asked)  # type: ignore[attr-defined]
+
+    def _save_asked(self, _: Any, content: Mapping[str, Any], buffers: Any) -> None:
+        if "save" not in content:
+            return
+        answer: dict[str, Any] = {"saved": content["save"], "id": content.get("id")}
+        try:
+            data = self.figure(**content.get("shown", {})).to_bytes(str(content["save"]))
+        except UserError as error:
+            self.send(answer | {"error": str(error)})  # type: ignore[attr-defined]
+        else:
+            self.send(answer, [data])  # type: ignore[attr-defined]
