@@ -25,17 +25,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT)]
 
 KINDS = ("wga+surprisal", "atwu+atwu", "npo+lora", "simnpo+probes", "attack", "finetune", "sweep")
 STEPS = ("steps=8", "batch_size=6", "checkpoint_every=2", "record_every=4")
 OF_CLOCK = {"seconds", "time", "total_seconds", "total_flops", "flops"}  # lost steps are done, and paid for, again
-UNCOMPARED = {
-    ".lock",
-    "job.json",
-    "cost.json",
-    "manifest.json",
-}  # who works on it, what it cost, and these files' sha256
+UNCOMPARED = {".lock", "job.json", "cost.json", "manifest.json"}  # who works on it, what it cost, the files' sha256
 TRIES = 5  # times that a kill may come too late
 
 
@@ -164,6 +159,20 @@ def trial(kind: Kind, folder: Path, kills: int, expected: dict[str, str], chance
     return ", ".join(sorted(name for name in {*now, *expected} if now.get(name) != expected.get(name)))
 
 
+def own_files(folder: Path, count: int = 12) -> dict[str, str]:
+    """A small task in files of one's own: their paths by set."""
+    from workbench.tasks import TaskSpec
+
+    sets, paths = TaskSpec("biographies").load().sets, {}
+    for name in ("forget", "retain"):
+        keys = ("id", "question", "answer", "spans")
+        lines = [json.dumps({key: getattr(sample, key) for key in keys}) + "\n" for sample in sets[name][:count]]
+        path = folder / f"{name}.jsonl"
+        path.write_text("".join(lines), encoding="utf-8")
+        paths[name] = str(path)
+    return paths
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Kill, and report by kind; the exit status is 1 where anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -173,13 +182,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help="where it works; what differs is left there")
     options = parser.parse_args(arguments)
-    from runs_of import own_files
-
-    from workbench.tasks import TaskSpec
-
     work = options.work or Path(tempfile.mkdtemp(prefix="kills-"))
     work.mkdir(parents=True, exist_ok=True)
-    rows, chance = own_files(TaskSpec("biographies").load(), work, 12), random.Random(options.seed)
+    rows, chance = own_files(work), random.Random(options.seed)
     names = options.kinds.split(",")
     expected: dict[str, dict[str, str]] = {}
     kinds = []

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from workbench.evals import Where, metric, most_left, summary
 from workbench.files import write_text
 from workbench.runs import attacks_of, maps_of, read_answers
+from workbench.view.answers_first import the_rest, two_answers
 from workbench.view.html import (
     NOT_AVAILABLE,
     Samples,
@@ -166,35 +167,6 @@ def _samples(run: RunFiles, probe_set: str) -> dict[Any, tuple[str, str]]:
     return {} if run.probes is None else texts_of(run.probes, probe_set)
 
 
-def _two(probes: pd.DataFrame) -> list[Section]:
-    """Two answers to forget before and after: first those whose facts are gone, then those that changed at all."""
-    forget = probes[probes["probe_set"] == "forget"].set_index("sample_id")
-    phases = {phase: forget[forget["phase"] == phase] for phase in ("before", "after")}
-    before, after = phases["before"], phases["after"].reindex(phases["before"].index)
-    if not len(before):
-        return []
-    changed = (before["generation"] != after["generation"]) & after["generation"].notna()
-    lost = pd.Series(False, before.index)
-    if "fact_accuracy" in forget:
-        lost = (before["fact_accuracy"] == 1) & (after["fact_accuracy"] == 0)
-    chosen = (lost.astype(int) + changed.astype(int)).sort_values(ascending=False, kind="stable").index[:2]
-    note = "What the model said of the text to be forgotten, and what it says now. Words that are gone are struck, "
-    note += "new words are underlined."
-    if lost[chosen].all() and len(before) > 2:
-        note += f" The first two of {int(lost.sum())} whose facts are gone, of {len(before)} asked."
-    body = answers_view(forget.loc[chosen].reset_index(), css=False)
-    return [Section("Two answers, before and after", note, body)]
-
-
-def _rest(probes: pd.DataFrame) -> list[Section]:
-    """Answers of the other sets, evenly spread: what forgetting did to what was to stay."""
-    others = pd.concat([probes[probes["probe_set"] == name] for name in SETS if name != "forget"])
-    if not len(others):
-        return []
-    note = "Answers that should have stayed as they were, evenly spread over each set."
-    return [Section("What it did to the rest", note, answers_view(others, max_samples=2, css=False))]
-
-
 def _worked(run: RunFiles, weights: pd.DataFrame, samples: Samples, count: int) -> Section:
     """The token weights with which the run really worked: of its last step, and of its first if those were others."""
     steps = sorted(weights["step"].unique())
@@ -281,7 +253,7 @@ def run_report(
     suites = [suite for suite in run.suites.values() if any(suite.get(k) for k in ("summary", "curve", "general"))]
     sections: list[Section] = []
     if run.probes is not None:
-        sections += [*_two(run.probes), *_rest(run.probes)]
+        sections += [*two_answers(run.probes), *the_rest(run.probes, SETS)]
     if run.metrics:
         body: Markup = metrics_view(run.metrics, definitions(metric), css=False)
         sections.append(Section("What the model knows", "Every metric of every probe set, before → after.", body))

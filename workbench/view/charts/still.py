@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.io.base_renderers import MimetypeRenderer
 
-from workbench.view.html import render
+from workbench.view.html.render import render
 
 NAME = "workbench_still"
 OWN = ("plotly_mimetype", "jupyterlab", "nteract", "vscode")  # renderers that leave plotly's own format alone
@@ -28,8 +27,9 @@ class Still(MimetypeRenderer):
         """The formats that the still adds to an output."""
         figure = go.Figure(decoded(fig_dict))
         try:
-            drawing = import_module("workbench.view.figures.chart")  # not before: it loads matplotlib
-            return {"image/svg+xml": drawing.chart_bytes(figure, ".svg").decode("utf-8")}
+            from workbench.view.figures.chart import chart_bytes  # loads matplotlib
+
+            return {"image/svg+xml": chart_bytes(figure, ".svg").decode("utf-8")}
         except Exception as error:  # of any chart that somebody makes: the still must not cost them the chart itself
             return {"text/html": str(render("twin.no_still", title=figure.layout.title.text, reason=str(error)))}
 

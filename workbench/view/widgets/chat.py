@@ -95,7 +95,8 @@ class Chat(Twin, widgets.VBox):
         )
         self._before()
         self.box.on_msg(self._heard)
-        self.box.observe(lambda _: (self._draw(), self.redraw_twin()), ["mode", "needle"])
+        for draw in (self._draw, self.redraw_twin):
+            self.box.observe(lambda _, draw=draw: draw(), ["mode", "needle"])
 
     # What can be asked --------------------------------------------------------------------------------------------
 
