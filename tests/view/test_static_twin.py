@@ -14,6 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 from pages import SAMPLES, SPANS, scores_of
 from runs_of import config_of, own_files
+from test_where_view import made
 
 import workbench as wb
 from workbench.runs import execution
@@ -26,6 +27,7 @@ from workbench.view.widgets import (
     Playground,
     RunPanel,
     TokenView,
+    WhereView,
 )
 from workbench.view.widgets.static_twin import LIVE, VIEW, Twin
 
@@ -62,6 +64,7 @@ WIDGETS = {
     "RunPanel": attached,
     "DiffView": lambda run: wb.diff("bio-full", "bio-retain", "Celia Nash was born in Quillon."),
     "Playground": lambda run: Playground("bio-full"),
+    "WhereView": lambda run: WhereView(made()),
     "Chat": lambda run: Chat("bio-full", "bio-retain"),
 }
 

@@ -6,6 +6,7 @@ JupyterLab and VS Code draw the chart itself, which comes first for them.
 from __future__ import annotations
 
 import base64
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,9 @@ class Still(MimetypeRenderer):
         try:
             from workbench.view.figures.chart import chart_bytes  # loads matplotlib
 
-            return {"image/svg+xml": chart_bytes(figure, ".svg").decode("utf-8")}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what matplotlib says of a narrow chart is no news below the real one
+                return {"image/svg+xml": chart_bytes(figure, ".svg").decode("utf-8")}
         except Exception as error:  # of any chart that somebody makes: the still must not cost them the chart itself
             return {"text/html": str(render("twin.no_still", title=figure.layout.title.text, reason=str(error)))}
 
