@@ -95,8 +95,7 @@ class Chat(Twin, widgets.VBox):
         )
         self._before()
         self.box.on_msg(self._heard)
-        for draw in (self._draw, self.redraw_twin):
-            self.box.observe(lambda _, draw=draw: draw(), ["mode", "needle"])
+        self.box.observe(lambda _: self._draw(), ["mode", "needle"])
 
     # What can be asked --------------------------------------------------------------------------------------------
 
@@ -232,13 +231,12 @@ class Chat(Twin, widgets.VBox):
         scores = answer_scores(self.models, self.labels, model, sample, compared, self.scorers, stopped)
         if stopped():
             return
-        about = "answer" if which < 0 else f"sample {which + 1}"
         more: dict[str, Any] = {}
         if compared.both:
             names = tuple(self.labels[i] for i in sorted((model, compared.other)))
             more = {"tokens": compared.tokens, "scorer": CHANGE, "phases": names}
         with self.view.hold_sync():
-            self.view.title = f"{self.labels[model]}, {about}"
+            self.view.title = self.labels[model] + (", answer" if which < 0 else f", sample {which + 1}")
             self.view.show(scores, {sample.id: (turn.question, text)}, **more)
             self.view.layout.display = ""
         self.redraw_twin()
@@ -248,6 +246,7 @@ class Chat(Twin, widgets.VBox):
     def _draw(self) -> None:
         with self.box.hold_sync():
             self.box.html, self.box.legend = str(self._turns_html(live=True)), LEGEND[self.box.mode]
+        self.redraw_twin()
 
     def _turns_html(self, *, live: bool) -> Markup:
         return turns_html(self.turns, self.labels, self.box.mode, self.box.needle, live=live)
