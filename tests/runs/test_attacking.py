@@ -22,6 +22,7 @@ from workbench.errors import UserError, is_missing, missing
 from workbench.evals.attacks import leak
 from workbench.models.language_model import LanguageModel
 from workbench.runs import attacking
+from workbench.runs.sweep import row_of
 from workbench.tasks.samples import Task
 from workbench.unlearning.settings import Settings
 
@@ -215,6 +216,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     assert row["most_comes_back"]["attack"] == status["most_comes_back"]["attack"] == "leak_at_k"
     assert row["most_comes_back"]["comes_back"] == share
     assert any(line.endswith(f"leak_at_k {share:.2f}") for line in listed)
+    row = row_of(runs.RunDirectory(run).read_config(), run)
+    assert (row["most_comes_back"], row["comes_back"]) == ("leak_at_k", share)
     assert wb.attack(runs.RunDirectory(run), attacks="greedy", reference="bio-retain", limit=4)["attacks"]
     assert any("nf4 run" in line and "needs a GPU" in line for line in lines)
     assert result["attacks"]["leak_at_k"]["options"] == {"tries": 8, "k": 2, "temperature": 1.0}

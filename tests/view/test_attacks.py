@@ -11,9 +11,11 @@ import pytest
 
 from workbench.errors import UserError, missing
 from workbench.evals import came_back
+from workbench.runs import RunDirectory
 from workbench.view.charts import attacks_chart
 from workbench.view.html import attack_bars, attacks_view, in_words
 from workbench.view.report import run_report
+from workbench.view.widgets.run_status import back_of, results_html
 
 NASTY = "<script>alert(1)</script> it was \u202eKarrow"
 
@@ -94,3 +96,7 @@ def test_the_report_has_them(tmp_path: Path) -> None:
     assert "<h2>What comes back</h2>" in page
     assert "leak at k 44 %" in page
     assert "<script>alert" not in page
+    assert back_of(RunDirectory(tmp_path)) == "most comes back: uds 0.75"
+    assert "What comes back" in results_html(RunDirectory(tmp_path))
+    (tmp_path / "attacks" / "summary.json").write_text("{")
+    assert back_of(RunDirectory(tmp_path)) == ""
