@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 FOLDER, ANSWERS, SUMMARY = "attacks", "answers.parquet", "summary.json"
 AGAIN = "remove the directory"  # what to do with results that cannot be used
-COLUMNS = dict.fromkeys(("attack", "model", "sample_id"), "names") | dict.fromkeys(("prompt", "answer", "text"), "text")
+COLUMNS = dict.fromkeys(("attack", "model", "sample_id"), "text in every row") | dict.fromkeys(
+    ("prompt", "answer", "text"), "text"
+)
 COLUMNS |= {"value": "numbers", "hits": "whole numbers"}
 PLAIN = "greedy"  # no attack, but what the others are compared with
 SHARE = "share of answers"  # the unit of attacks whose value is how many facts were told

@@ -12,7 +12,7 @@ from workbench.files import parse_json
 from workbench.runs.records import Damaged
 from workbench.scorers import wrong_columns
 
-NAME, TEXT, WHOLE, NUMBER, FLAG = "names", "text", "whole numbers", "numbers", "true, false or nothing"
+NAME, TEXT, WHOLE, NUMBER, FLAG = "text in every row", "text", "whole numbers", "numbers", "true, false or nothing"
 ANSWER = {"phase": NAME, "probe_set": NAME, "sample_id": NAME}
 TOKEN = {"sample_id": NAME, "position": WHOLE, "token": TEXT, "start": WHOLE, "end": WHOLE}
 NEEDED = {

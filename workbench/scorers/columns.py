@@ -48,18 +48,22 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     # `read_table` would load pandas with its datasets.
     table, types = opened(path, lambda file: pq.ParquetFile(file).read()), pa.types
     kinds = {
-        "names": lambda t: types.is_string(t) or types.is_large_string(t),
+        "text in every row": lambda t: types.is_string(t) or types.is_large_string(t),
         "whole numbers": types.is_integer,
         "numbers": lambda t: types.is_floating(t) or types.is_integer(t),
         "true, false or nothing": types.is_boolean,
     }
-    wanted = dict.fromkeys(("sample_id", "scorer", "segment"), "names")
+    wanted = dict.fromkeys(("sample_id", "scorer", "segment"), "text in every row")
     wanted |= dict.fromkeys(("start", "end", "step"), "whole numbers")
     wanted |= {"score": "numbers", "span": "true, false or nothing"}
     columns: dict[str, list[Any]] = {}
     for name, kind in wanted.items():
         column = table[name]
-        of_kind, nulls, needed = kinds[kind](column.type), column.null_count, kind in ("names", "whole numbers")
+        of_kind, nulls, needed = (
+            kinds[kind](column.type),
+            column.null_count,
+            kind in ("text in every row", "whole numbers"),
+        )
         if not (of_kind and not nulls if needed and len(column) else of_kind or nulls == len(column)):
             raise UserError(
                 f"{path}: no score table: its column {name} holds {column.type}, not {kind}; make one with "
@@ -67,5 +71,5 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
             )
         columns[name] = column.to_pylist()  # `to_numpy` would load pandas
     columns["span"] = [-1 if label is None else label for label in columns["span"]]
-    dtypes = {"names": object, "whole numbers": int, "numbers": float, "true, false or nothing": int}
+    dtypes = {"text in every row": object, "whole numbers": int, "numbers": float, "true, false or nothing": int}
     return {name: np.array(columns[name], dtype=dtypes[kind]) for name, kind in wanted.items()}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from workbench.models import Encoding
 
 KINDS = {
-    **dict.fromkeys(("sample_id", "segment", "scorer"), "names"),
+    **dict.fromkeys(("sample_id", "segment", "scorer"), "text in every row"),
     **dict.fromkeys(("task", "token"), "text"),
     **dict.fromkeys(("position", "token_id", "start", "end", "step"), "whole numbers"),
     **{"score": "numbers", "span": "true, false or nothing"},
@@ -26,14 +26,14 @@ KINDS = {
 def wrong_columns(table: pd.DataFrame, kinds: dict[str, str] = KINDS) -> str:
     """The first column that is not of its kind, in words; empty where all are that the table has."""
     of_kind = {
-        "names": lambda c: not len(c) or pd.api.types.infer_dtype(c, skipna=False) == "string",
+        "text in every row": lambda c: not len(c) or pd.api.types.infer_dtype(c, skipna=False) == "string",
         "text": lambda c: pd.api.types.infer_dtype(c, skipna=True) in ("string", "empty"),
         "whole numbers": lambda c: pd.api.types.is_integer_dtype(c.dtype) and not c.hasnans,
         "numbers": lambda c: pd.api.types.is_numeric_dtype(c.dtype) and not pd.api.types.is_bool_dtype(c.dtype),
         "true, false or nothing": lambda c: pd.api.types.infer_dtype(c, skipna=True) in ("boolean", "empty"),
     }
     for name, kind in kinds.items():
-        needed = kind in ("names", "whole numbers")
+        needed = kind in ("text in every row", "whole numbers")
         if name in table and not (of_kind[kind](table[name]) or (not needed and table[name].isna().all())):
             return f"its column {name} holds {table[name].dtype}, not {kind}"
     return ""
