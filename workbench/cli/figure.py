@@ -148,7 +148,7 @@ def _of_run(
     probes, tokens, scores = (run.table(f"{name}.parquet") for name in ("probes", "tokens", "scores"))
     if show == "compare":
         if scores is None:
-            raise UserError(f"{run.path} has recorded no scores yet; a run does at its first checkpoint and at its end")
+            raise UserError(f"{run.path} has recorded no scores yet; runs do so at the first checkpoint and at the end")
         texts = {} if probes is None else texts_of(probes, "forget")
         return _of_scores(run.path / "scores.parquet", show, answers, scorer, step, threshold, by, words, title, texts)
     if show in ("change", "answers"):
