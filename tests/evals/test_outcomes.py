@@ -93,7 +93,7 @@ def test_a_phase_that_is_missing() -> None:
     table = probes_of([("retain", "a", "a", 1, 1, 0.9, 0.9), ("forget", "a", "b", 1, 0, 0.9, 0.1)])
     found = outcomes(table.iloc[[0, 2, 3]])  # the first was not probed again
     assert found["outcome"].tolist() == ["not known", "fine"]
-    with pytest.raises(UserError, match="needs probes of before and after"):
+    with pytest.raises(UserError, match="outcomes need probes before and after the run"):
         outcomes(table[table["phase"] == "before"])
 
 

@@ -53,7 +53,7 @@ def test_bars_are_sorted_by_what_comes_back() -> None:
 
 def test_the_view_has_the_numbers_and_the_reasons() -> None:
     page = attacks_view(ATTACKS, ROWS, css=False)
-    assert "The run still tells: greedy 6 %; leak at k 44 %" in page
+    assert "The run still gives facts: greedy 6 %; leak at k 44 %" in page
     assert "left:20.0%;width:80.0%" in page
     assert "left:44.0%" in page
     assert "not available: needs a GPU and bitsandbytes." in page

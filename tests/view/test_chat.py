@@ -245,7 +245,7 @@ def test_a_damaged_history_is_one_line_and_not_lost(full: Any, retained: Any, bi
     assert text.startswith(content + "\n")
     assert json.loads(text.splitlines()[-1])["question"] == bio.forget[0].question
     path.write_bytes(b"\xff\xfe\x00")
-    assert "line 1 is no record" in ChatHistory(path).problem
+    assert "line 1 is not a chat record" in ChatHistory(path).problem
 
 
 def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
 
 def test_what_it_takes(full: Any) -> None:
     for models in ((), (full,), (full,) * 4):
-        with pytest.raises(UserError, match="with a run, or with two or three models"):
+        with pytest.raises(UserError, match="takes a run, or two or three models"):
             Chat(*models)
     with pytest.raises(UserError, match="scorer 'atwu' needs more than a text"):
         Chat(full, full, scorers=("atwu",))

@@ -261,7 +261,7 @@ def test_what_came_back_stands_with_the_answer(run: Path) -> None:
             assert "&lt;script&gt;alert(1)" in page
             assert "<script>alert" not in page
         bars = str(BeforeAfter(run).to_html())
-        assert "The run still tells: int4 50 %" in bars
+        assert "The run still gives facts: int4 50 %" in bars
         assert "<script>alert" not in bars
     finally:
         shutil.rmtree(run / "attacks")

@@ -77,7 +77,7 @@ def outcomes(probes: pd.DataFrame, attacked: pd.DataFrame | None = None) -> pd.D
     key = ["probe_set", "sample_id"]
     phases = {name: part.set_index(key) for name, part in probes.groupby("phase", sort=False)}
     if not {"before", "after"} <= set(phases):
-        raise UserError("what became of the answers needs probes of before and after; the run has not ended yet")
+        raise UserError("outcomes need probes before and after the run; it has not ended yet")
     before, after = phases["before"], phases["after"].reindex(phases["before"].index)
     texts: dict[Any, list[str]] = {}
     for row in came_back(pd.DataFrame() if attacked is None else attacked).to_dict("records"):

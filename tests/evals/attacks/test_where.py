@@ -230,7 +230,7 @@ def test_other_architectures(tiny: Callable[..., LanguageModel], small: Task, na
 def test_a_model_whose_layers_are_not_found_is_one_line(full: LanguageModel, small: Task) -> None:
     copy = full.frozen_copy()
     copy.module.config.num_hidden_layers = 7
-    with pytest.raises(UserError, match=r"cannot be looked into: .* has no list of 7 layers"):
+    with pytest.raises(UserError, match=r"has no layers to read: .* has no list of 7 layers"):
         where_maps({"run": copy}, 1, task=small)
 
 
