@@ -138,8 +138,8 @@ HEAD = """\
 ## After attack
 
 `comes_back` of each attack, mean (lowest to highest) over the seeds: 0 as in the model that never saw the forget set
-({reference}), 1 as before the run; a run that guesses less often than that model is below 0. `{level}` is the plain answer: the level of
-forgetting. At most {limit} answers per attack; options: {options}. The attacks' own values: {ends}."""
+({reference}), 1 as before the run; a run that gives fewer facts than that is below 0. `{level}` is the
+plain answer, the level of forgetting. At most {limit} answers per attack; options: {options}. The attacks' own values: {ends}."""
 
 
 def pages(args: Any, cells: list[Row], rows: list[Row], ends: dict[str, Row]) -> list[str]:
@@ -166,9 +166,9 @@ def pages(args: Any, cells: list[Row], rows: list[Row], ends: dict[str, Row]) ->
             reference=args.reference, level=LEVEL, limit=args.attack_limit, options=options or "none", ends=told
         ),
         "\n".join(table),
-        "What comes back beyond what the level of forgetting explains: residuals of a regression on the level, with one "
-        "slope and an intercept for each objective; mean over the objectives, lowest to highest over the seeds. Above "
-        "0: more is left behind.",
+        "What comes back beyond what the level of forgetting explains: residuals of a regression on the level, with "
+        "one slope and an intercept for each objective; mean over the objectives, lowest to highest over the seeds. "
+        "Above 0: more is left behind.",
         "\n".join(second),
         "Compared with uniform weights by these residuals, where the seeds' ranges do not overlap:",
         "\n".join(answer(beyond)),
