@@ -139,7 +139,8 @@ HEAD = """\
 
 `comes_back` of each attack, mean (lowest to highest) over the seeds: 0 as in the model that never saw the forget set
 ({reference}), 1 as before the run; a run that gives fewer facts than that is below 0. `{level}` is the
-plain answer, the level of forgetting. At most {limit} answers per attack; options: {options}. The attacks' own values: {ends}."""
+plain answer, the level of forgetting. At most {limit} answers per attack; options: {options}.
+The attacks' own values: {ends}."""
 
 
 def pages(args: Any, cells: list[Row], rows: list[Row], ends: dict[str, Row]) -> list[str]:
