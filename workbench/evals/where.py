@@ -13,7 +13,7 @@ import pandas as pd
 from workbench.errors import is_missing
 
 NAMES = {"before": "before", "run": "run", "retain_only": "retain-only"}  # of the models, in the order shown
-SAID = {"before": "before", "run": "of the run", "retain_only": "of the retain-only model"}
+SAID = {"before": "of the model before", "run": "of the run", "retain_only": "of the retain-only model"}
 SOURCES = ("logit_lens", "uds")  # the attacks that leave maps
 LEAST = 0.05  # nats of d1 from which a layer counts
 HALF = 0.5  # depth below which most of what a layer carries is still there
@@ -150,14 +150,14 @@ class Where:
         layers, lines, depth_of = self.survives(), [], self.score()
         if layers is not None:
             lines.append(f"This fact survives in {spoken(layers)} of {self.layers('run')}.")
-            lines.append(f"Its unlearning depth is {depth_of:.2f}: 0 is untouched, 1 as in the retain-only model.")
+            lines.append(f"Its unlearning depth is {depth_of:.2f}: 0 is untouched, 1 is as in the retain-only model.")
         elif "run" in self.lenses:
             read = self.first_choice("run")
             lines.append(f"By the logit lens, this fact survives in {spoken(read)} of {self.layers('run')}.")
         if "run" in self.drops and layers is None:
             lines.append("UDS has no value: no layer separates the model before from the retain-only model.")
         if self.lenses:
-            read_off = ", ".join(f"{spoken(self.first_choice(m))} {SAID[m]}" for m in self.lenses)
+            read_off = ", in ".join(f"{spoken(self.first_choice(m))} {SAID[m]}" for m in self.lenses)
             lines.append(f"By the logit lens, it is the most probable token in {read_off}.")
         return lines
 
