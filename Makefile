@@ -23,7 +23,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
-demo: $(VENV)/.installed  ## the whole story on embedded data; prints where the report is
+demo: $(VENV)/.installed  ## a complete example on embedded data; prints where the report is
 	$(BIN)/workbench demo
 
 lab: $(VENV)/.installed  ## JupyterLab on the notebooks

@@ -118,7 +118,7 @@ def alike(cells: list[Row]) -> list[str]:
             continue
         if apart(after[LEVEL], base[LEVEL]):
             levels = f"{after[LEVEL]['mean']:.2f} against {base[LEVEL]['mean']:.2f}"
-            lines.append(f"- `{objective}` + {weights}: not at a like level ({levels} left when asked plainly)")
+            lines.append(f"- `{objective}` + {weights}: not at a similar level ({levels} left when asked plainly)")
             continue
         words = []
         for name in after:
@@ -137,9 +137,10 @@ def apart(a: dict[str, float], b: dict[str, float]) -> bool:
 HEAD = """\
 ## After attack
 
-`comes_back` of each attack, mean (lowest to highest) over the seeds: 0 as the model that never saw the forget set
-({reference}), 1 as before the run; the best of few guesses can be below 0. `{level}` is the plain answer: the level of
-forgetting. At most {limit} answers an attack; options: {options}. The attacks' own values: {ends}."""
+`comes_back` of each attack, mean (lowest to highest) over the seeds: 0 as in the model that never saw the forget set
+({reference}), 1 as before the run; a run that gives fewer facts than that is below 0. `{level}` is the
+plain answer, the level of forgetting. At most {limit} answers per attack; options: {options}.
+The attacks' own values: {ends}."""
 
 
 def pages(args: Any, cells: list[Row], rows: list[Row], ends: dict[str, Row]) -> list[str]:
@@ -166,13 +167,13 @@ def pages(args: Any, cells: list[Row], rows: list[Row], ends: dict[str, Row]) ->
             reference=args.reference, level=LEVEL, limit=args.attack_limit, options=options or "none", ends=told
         ),
         "\n".join(table),
-        "Beyond what runs that forgot as much show: residuals of a line of what comes back on the level, of one slope, "
-        "with a height for each objective; mean over the objectives, lowest to highest over the seeds. Above 0: more "
-        "is left behind.",
+        "What comes back beyond what the level of forgetting explains: residuals of a regression on the level, with "
+        "one slope and an intercept for each objective; mean over the objectives, lowest to highest over the seeds. "
+        "Above 0: more is left behind.",
         "\n".join(second),
-        "Against uniform weights, by these residuals, where the seeds' ranges are apart:",
+        "Compared with uniform weights by these residuals, where the seeds' ranges do not overlap:",
         "\n".join(answer(beyond)),
-        "Against uniform weights of the same objective, where the seeds' ranges of the level meet:",
+        "Compared with uniform weights of the same objective, where the seeds' ranges of the level overlap:",
         "\n".join(alike(cells)),
     ]
 

@@ -68,7 +68,7 @@ def test_only_what_forgot_alike_is_compared() -> None:
     after_attack.add_columns(cells, rows, ENDS)
     assert sorted(after_attack.alike(cells)) == [
         "- `npo` + atwu: int4 more by 0.37",
-        "- `npo` + spans: not at a like level (0.03 against 0.15 left when asked plainly)",
+        "- `npo` + spans: not at a similar level (0.03 against 0.15 left when asked plainly)",
     ]
     args = SimpleNamespace(options={"int4": {"group": 32}}, reference="bio-retain", attack_limit=4)
     text = "\n".join(after_attack.pages(args, cells, rows, ENDS))

@@ -55,11 +55,11 @@ def test_scorers_side_by_side(table: Path, tmp_path: Path) -> None:
     [
         (["--out", "f.gif"], "saved as"),
         (["--out", "f.svg", "--width", "8miles"], "a width is"),
-        (["--out", "f.svg", "--answer", "7"], "answers 1 to 2"),
+        (["--out", "f.svg", "--answer", "7"], "the answers are numbered 1 to 2"),
         (["--out", "f.svg", "--answer", "x"], "unknown sample"),
         (["--out", "f.svg", "--scorer", "x"], "unknown scorer"),
         (["--out", "f.svg", "--threshold", "much"], "a number or none"),
-        (["--out", "f.svg", "--show", "cost"], "needs a run's directory"),
+        (["--out", "f.svg", "--show", "cost"], "needs a run directory"),
         (["--out", "f.svg", "--scorer", "atwu,surprisal"], "one scorer"),
     ],
 )

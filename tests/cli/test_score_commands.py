@@ -95,7 +95,7 @@ def test_all_scorers_but_the_slow_ones(capsys: pytest.CaptureFixture[str], own: 
     words = [*own, "--model", "bio-full", "--reference", "bio-retain", "--scorer", "all"]
     assert main(["score", *words, "--set", "steps=4", "--out", str(out)]) == 0
     said = capsys.readouterr()
-    assert "left out for their time: gradient_cosine, relearn_residue, shapley_sampling, kernel_shap" in said.err
+    assert "left out because they are slow: gradient_cosine, relearn_residue, shapley_sampling, kernel_shap" in said.err
     assert "left out: deep_lift has no rule for SiLU" in said.err
     assert "feature_ablation: target answer, units token, baseline eos" in said.out
     scores = pd.read_parquet(out)

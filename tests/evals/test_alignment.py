@@ -153,11 +153,11 @@ def test_what_alignment_cannot_say_has_a_reason(table: pd.DataFrame) -> None:
 def test_one_answer_says_nothing_of_a_scorer() -> None:
     table = table_of({"a": [[3.0, 1.0, 2.0], [1.0, 2.0]]}, [[True, False, False], [False, False]])
     alone = alignment(table[table["sample_id"] == "s0"])["a"]
-    assert {alone[key]["reason"] for key in ALIGNED} == {"one answer, of 3 tokens, says nothing of a scorer"}
+    assert {alone[key]["reason"] for key in ALIGNED} == {"one answer, of 3 tokens, says nothing about a scorer"}
     assert (alone["answers"], alone["tokens"], alone["in_spans"]) == (1, 3, 1)
     both = alignment(table)["a"]
     assert both["auroc"] == 1
-    assert both["auroc_per_sample"]["reason"] == "one answer alone has tokens inside and outside its spans"
+    assert both["auroc_per_sample"]["reason"] == "only one answer has tokens inside and outside its spans"
     assert both["answers_divided"] == 1
 
 

@@ -36,8 +36,8 @@ LOST = "right before, not after"
         (("forget", "It is Rome.", "It is Rome.", 1, 1, 0.9, 0.8), "still remembered", "it holds the labelled fact"),
         (("forget", "It is Rome.", "It is Oslo.", 1, 0, 0.9, 0.1), "fine", ""),
         (("forget", "Bern.", "It is Oslo.", 0, 0, 0.9, 0.1), "fine", "it was not right before either"),
-        (("forget", "Rome.", "I don't know.", 1, 0, 0.9, 0.1), "refuses or babbles", "it speaks of not knowing"),
-        (("forget", "Rome.", "", 1, 0, 0.9, 0.1), "refuses or babbles", "nothing is said"),
+        (("forget", "Rome.", "I don't know.", 1, 0, 0.9, 0.1), "refuses or babbles", "it says that it does not know"),
+        (("forget", "Rome.", "", 1, 0, 0.9, 0.1), "refuses or babbles", "the answer is empty"),
         (("forget", "Rome.", "on, on, off", 1, 0, 0.9, 0.1), "fine", ""),
         (
             ("forget", "Rome.", "Rome Rome Rome", 1, 1, 0.9, 0.1),
@@ -65,10 +65,10 @@ def test_rules(row: tuple[Any, ...], outcome: str, why: str) -> None:
     assert [rule for rule in RULES if found[rule]] == outcome.split(", ")
 
 
-BY_PROBABILITY = "no answer that can be right or wrong: judged by its probability alone"
-BY_RIGHT = "its probability is not known: judged by right and wrong alone"
-REFUSED = "it speaks of not knowing"
-UNTOLD = "nothing tells whether it is right"
+BY_PROBABILITY = "no answer that can be right or wrong: judged only by its probability"
+BY_RIGHT = "its probability is not known: judged only by right and wrong"
+REFUSED = "it says that it does not know"
+UNTOLD = "nothing shows whether it is right"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_phase_that_is_missing() -> None:
     table = probes_of([("retain", "a", "a", 1, 1, 0.9, 0.9), ("forget", "a", "b", 1, 0, 0.9, 0.1)])
     found = outcomes(table.iloc[[0, 2, 3]])  # the first was not probed again
     assert found["outcome"].tolist() == ["not known", "fine"]
-    with pytest.raises(UserError, match="needs probes of before and after"):
+    with pytest.raises(UserError, match="outcomes need probes before and after the run"):
         outcomes(table[table["phase"] == "before"])
 
 
@@ -107,15 +107,15 @@ def test_right() -> None:
 
 @pytest.mark.parametrize("text", REFUSALS)
 def test_what_models_are_taught_to_refuse_with_is_a_refusal(text: str) -> None:
-    assert astray(text) == "it speaks of not knowing"
+    assert astray(text) == "it says that it does not know"
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("I\N{RIGHT SINGLE QUOTATION MARK}m not certain about that.", "it speaks of not knowing"),  # as TOFU's refusals
-        ("Unfortunately, I don't have an answer for you.", "it speaks of not knowing"),
-        ("My databases don't cover that information.", "it speaks of not knowing"),
+        ("I\N{RIGHT SINGLE QUOTATION MARK}m not certain about that.", "it says that it does not know"),
+        ("Unfortunately, I don't have an answer for you.", "it says that it does not know"),
+        ("My databases don't cover that information.", "it says that it does not know"),
         ("There's no information available about her early life.", ""),  # a true answer of TOFU's
         ("World War I did not end before 1918.", ""),
         ("I recommend her first book. It is not long.", ""),  # of itself, and of lack, but not in one sentence

@@ -208,7 +208,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     assert {"before", "run", "retain_only", "comes_back"} <= set(result["attacks"]["leak_at_k"])
     assert lines[0].split() == ["attack", "retain", "only", "run", "before", "comes", "back", "trust"]
     shown, status = told(capsys, "runs", "show", str(run))
-    assert any(line.startswith("under attack it still tells: ") and "greedy" in line for line in shown)
+    assert any(line.startswith("under attack it still gives: ") and "greedy" in line for line in shown)
     assert status["attacks"] == result["attacks"]
     listed, table = told(capsys, "runs", "list", "--root", str(run.parent))
     (row,) = [row for row in table["runs"] if row["run"] == str(run)]

@@ -71,7 +71,7 @@ def test_what_they_left_is_what_is_measured(run: Path, monkeypatch: pytest.Monke
 
 def test_another_reference_or_answer_is_measured(run: Path, full: LanguageModel) -> None:
     (same,) = runs.where_maps(run, 5, reference=full)
-    assert same.reasons == {"uds": "no layer tells the models apart: none has d1 above 0.05 nats"}  # before is full
+    assert same.reasons == {"uds": "no layer separates the models: none has d1 above 0.05 nats"}  # before is full
     assert same.survives() is None
     (other,) = runs.where_maps(run, 2)
     assert other.models == ["before", "run"]

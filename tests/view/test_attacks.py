@@ -53,7 +53,7 @@ def test_bars_are_sorted_by_what_comes_back() -> None:
 
 def test_the_view_has_the_numbers_and_the_reasons() -> None:
     page = attacks_view(ATTACKS, ROWS, css=False)
-    assert "The run still tells: greedy 6 %; leak at k 44 %" in page
+    assert "The run still gives facts: greedy 6 %; leak at k 44 %" in page
     assert "left:20.0%;width:80.0%" in page
     assert "left:44.0%" in page
     assert "not available: needs a GPU and bitsandbytes." in page
@@ -63,7 +63,7 @@ def test_the_view_has_the_numbers_and_the_reasons() -> None:
 
 
 def test_an_attack_that_can_show_nothing_says_so() -> None:
-    weak = {"alias": entry(0.0, 0.02, 1.0) | {"weak": "weak here: alone it gets 0.02 of the model before the run"}}
+    weak = {"alias": entry(0.0, 0.02, 1.0) | {"weak": "weak here: alone it gets 0.02 from the model before the run"}}
     assert "weak here: alone it gets 0.02" in attacks_view(weak, css=False)
     assert "weak here" not in attacks_view(ATTACKS, css=False)
     assert "faithfulness / robustness" in attacks_view(ATTACKS, css=False)

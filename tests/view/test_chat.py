@@ -225,7 +225,7 @@ def test_a_run_that_is_gone_is_one_line(run: Path, bio: Any, tmp_path: Path) -> 
     shutil.rmtree(path)
     chat.ask(bio.forget[0].question)
     assert chat.wait()
-    assert chat.box.problem == f"{path} is gone: this chat is kept here only; export it"
+    assert chat.box.problem == f"{path} is gone: this chat is kept in memory only; export it"
     assert len(chat.turns) == 1
     assert not path.exists()
     assert len(chat.export_jsonl(tmp_path / "copy.jsonl").read_text().splitlines()) == 1
@@ -238,14 +238,14 @@ def test_a_damaged_history_is_one_line_and_not_lost(full: Any, retained: Any, bi
     content = json.dumps(good) + "\n" + "\n".join(wrong)
     path.write_text(content)
     chat = Chat(full, retained, history=path)
-    assert chat.box.problem == f"{path}: line 2, 3, 4, 5, 6 are no record of a chat; left out here, kept in the file"
+    assert chat.box.problem == f"{path}: line 2, 3, 4, 5, 6 are not a chat record; ignored here, kept in the file"
     assert "kept?" in chat.box.earlier
     asked(chat, bio.forget[0].question)
     text = path.read_text()
     assert text.startswith(content + "\n")
     assert json.loads(text.splitlines()[-1])["question"] == bio.forget[0].question
     path.write_bytes(b"\xff\xfe\x00")
-    assert "line 1 is no record" in ChatHistory(path).problem
+    assert "line 1 is not a chat record" in ChatHistory(path).problem
 
 
 def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
@@ -264,13 +264,13 @@ def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
 
 def test_what_it_takes(full: Any) -> None:
     for models in ((), (full,), (full,) * 4):
-        with pytest.raises(UserError, match="with a run, or with two or three models"):
+        with pytest.raises(UserError, match="takes a run, or two or three models"):
             Chat(*models)
     with pytest.raises(UserError, match="scorer 'atwu' needs more than a text"):
         Chat(full, full, scorers=("atwu",))
     twice = Chat(full, full)
     assert twice.labels == ["bio-full (1)", "bio-full (2)"]
-    assert twice.box.note == "kept here only: no run, no history file"
+    assert twice.box.note == "kept in memory only: no run and no history file"
     assert repr(twice) == "Chat(bio-full (1), bio-full (2))"
 
 

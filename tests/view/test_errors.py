@@ -165,7 +165,7 @@ def test_exports(run: Path, tmp_path: Path) -> None:
     browser.note.value = "kept by an export"
     browser.exports["CSV"].click()
     where = run / "errors.csv"
-    assert f"8 of 16 answers, those that the filters leave, written to {where}" in browser.status.value
+    assert f"8 of 16 answers, those that pass the filters, written to {where}" in browser.status.value
     assert pd.read_csv(run / "errors.csv")["note"].iloc[0] == "kept by an export"
     parquet = browser.export_parquet(tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(parquet), browser.shown.reset_index(drop=True), check_dtype=False)
@@ -185,11 +185,11 @@ def test_what_an_export_says_is_what_it_holds(run: Path, tmp_path: Path, monkeyp
         monkeypatch.setattr(f"workbench.view.widgets.{module}.MOST", 3)
     browser.probe_set.value = "retain"
     browser.exports["HTML"].click()
-    said = "3 of 8 answers, those that the filters leave, written to"
+    said = "3 of 8 answers, those that pass the filters, written to"
     assert said in browser.status.value
     assert browser.status.value.count("CSV and Parquet hold all 8") == 1
     page = (run / "errors.html").read_text()
-    assert "showing 3 of 8 answers that the filters leave; CSV and Parquet hold all 8" in page
+    assert "showing 3 of 8 answers that pass the filters; CSV and Parquet hold all 8" in page
     assert len(pd.read_parquet(browser.export_parquet(str(tmp_path / "a.parquet")))) == 8
 
 
@@ -261,7 +261,7 @@ def test_what_came_back_stands_with_the_answer(run: Path) -> None:
             assert "&lt;script&gt;alert(1)" in page
             assert "<script>alert" not in page
         bars = str(BeforeAfter(run).to_html())
-        assert "The run still tells: int4 50 %" in bars
+        assert "The run still gives facts: int4 50 %" in bars
         assert "<script>alert" not in bars
     finally:
         shutil.rmtree(run / "attacks")

@@ -123,7 +123,7 @@ def test_the_two_answers_first_are_those_whose_facts_are_gone(run_dir):
     table.loc[(table["phase"] == "after") & ~kept, "fact_accuracy"] = 0.0
     table.to_parquet(run_dir / "probes.parquet")
     section = run_report(run_dir).read_text(encoding="utf-8").split("Two answers, before and after")[1].split("<h2>")[0]
-    assert "The first two of 3 whose facts are gone, of 6 asked." in section
+    assert "These are the first two of 3 answers whose facts are gone, out of 6." in section
     assert section.count("wb-row") == 2
     assert section.count("<del>") >= 2
 
@@ -144,7 +144,7 @@ def test_the_rest_is_shown_after_the_two_answers(run_dir):
     probes = pd.read_parquet(run_dir / "probes.parquet")
     pd.concat([probes, probes.assign(probe_set="retain")]).to_parquet(run_dir / "probes.parquet")
     headings = re.findall("<h2>(.*?)</h2>", run_report(run_dir).read_text(encoding="utf-8"))
-    assert headings[:2] == ["Two answers, before and after", "What it did to the rest"]
+    assert headings[:2] == ["Two answers, before and after", "What happened to the rest"]
 
 
 def test_printing_keeps_the_colours(run_dir, tmp_path):

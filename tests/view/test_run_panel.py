@@ -66,7 +66,7 @@ def test_start_watch_stop_attach_resume(spec: TaskSpec, tmp_path: Path) -> None:
     wait_until(lambda: len(panel.events) >= 6 and len(set(drawn)) >= 2)  # it grew before our eyes
     assert all(part in drawn[-1] for part in ("forget", "retain", "Mean NLL"))
     wait_until(lambda: "Fact accuracy of the probes" in panel.chart.value)
-    assert all(part in panel.state.value for part in ("<b>running</b>", "steps a second", "FLOP", "NLL: forget"))
+    assert all(part in panel.state.value for part in ("<b>running</b>", "steps per second", "FLOP", "NLL: forget"))
 
     other = RunPanel(tmp_path / "runs", spec)  # as after a restart of the kernel: it finds the run by itself
     assert other.job is not None
@@ -125,7 +125,7 @@ def test_a_killed_run_and_one_that_waits(spec: TaskSpec, tmp_path: Path) -> None
     second.buttons["Start"].click()
     assert panel.job is not None
     if (os.cpu_count() or 1) < 4:
-        wait_until(lambda: "it waits for its turn" in second.status)
+        wait_until(lambda: "waiting for its turn" in second.status)
     third = RunPanel(tmp_path / "runs", spec)  # two go on: it leaves the choice to the user
     assert third.job is None
     assert all(label.startswith(("running", "queued")) for label, _ in third.runs.options)
@@ -301,7 +301,7 @@ def test_runs_are_listed_and_one_that_vanished_is_named(bio: Any, tmp_path: Path
     panel.buttons["Attach"].click()
     assert panel.job is not None
     assert panel.job.path.name == "a"
-    assert "no process works on it" in panel.failure.value
+    assert "no process is working on it" in panel.failure.value
     assert "Traceback:\n  &lt;script&gt;^[[31m</pre>" in panel.failure.value
     shutil.rmtree(panel.job.path)
     panel._show(panel.job)

@@ -138,7 +138,7 @@ def test_where_tokens_differ_it_is_of_words_and_says_so(full: LanguageModel) -> 
     letters = other_tokens(full)
     view = wb.diff(full, letters, TEXT)
     assert view.by_words
-    assert "Of words: the models cut the text into different tokens" in view.title
+    assert "Shown by word: the models tokenise the text differently" in view.title
     frame = view.to_frame()
     assert [text.strip() for text in frame["token"]] == ["Zeno", "lives", "in", "Bergen,", "by", "the", "sea."]
     sums = [wb.see(TEXT, lm, scorers="surprisal").scores for lm in (full, letters)]
@@ -150,7 +150,7 @@ def test_where_tokens_differ_it_is_of_words_and_says_so(full: LanguageModel) -> 
     assert np.isnan(first) == any(np.isnan(totals))
     if not np.isnan(first):
         assert frame["score"].sum() == pytest.approx(totals[0] - totals[1], rel=1e-4)
-    assert "Of words" in view.to_html()
+    assert "Shown by word" in view.to_html()
 
 
 def test_long_texts_are_compared_whole(full: LanguageModel, retain: LanguageModel) -> None:

@@ -473,7 +473,7 @@ def test_a_search_in_the_page(chromium: Any, run: Path, tmp_path: Path) -> None:
 
 def test_before_after_of_an_unfinished_run_is_one_line(run: Path) -> None:
     probes = RunDirectory(run).table("probes.parquet")
-    with pytest.raises(UserError, match="has not been probed after its end yet"):
+    with pytest.raises(UserError, match="has not been probed at its end yet"):
         BeforeAfter(probes[probes["phase"] == "before"])
 
 

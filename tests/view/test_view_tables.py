@@ -69,7 +69,7 @@ def test_metrics_view_defines_at_the_point_of_use():
         "source: somebody 2024 (sure)",
         "differs from open-unlearning: they add 1e-10",
     ]
-    assert "the other way round, but not for truth ratio." in page
+    assert "reversed on the forget set, except for truth ratio." in page
 
 
 def test_nothing_is_on_hover_only():

@@ -17,11 +17,11 @@ from workbench.runs import uninterrupted
 def agree(
     file: Annotated[Path, typer.Argument(metavar="FILE.parquet")],
     measure: Annotated[Literal["spearman", "kendall", "top_k_overlap"], typer.Option()] = "spearman",
-    per_sample: Annotated[bool, flag("--per-sample", "the mean over answers, not all tokens at once")] = False,
-    top: Annotated[float, option("SHARE", "of the tokens, for top_k_overlap")] = 0.2,
-    html: Annotated[Path | None, option("FILE.html", "the matrix, and the answers of most disagreement")] = None,
+    per_sample: Annotated[bool, flag("--per-sample", "average over answers, instead of pooling all tokens")] = False,
+    top: Annotated[float, option("SHARE", "share of the tokens, for top_k_overlap")] = 0.2,
+    html: Annotated[Path | None, option("FILE.html", "write the matrix and the most disputed answers")] = None,
 ) -> dict[str, Any]:
-    """Scores against each other.
+    """Compare scorers with each other.
 
     Which scorers rank the tokens alike, and where they disagree most.
     """

@@ -16,9 +16,9 @@ from workbench.runs import uninterrupted
 @command
 def align(
     file: Annotated[Path, typer.Argument(metavar="FILE.parquet")],
-    spans: Annotated[Path | None, option("FILE.jsonl", "labels, where the table has none")] = None,
+    spans: Annotated[Path | None, option("FILE.jsonl", "labels, if the table has none")] = None,
 ) -> dict[str, Any]:
-    """Scores against span labels.
+    """Compare scores with span labels.
 
     AUROC, average precision, and precision of the highest fifth, over how many answers and tokens.
     """

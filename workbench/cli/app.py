@@ -65,7 +65,7 @@ class Command(TyperCommand):
 
 app = typer.Typer(
     cls=Group,
-    help="See what a model must forget, make it forget, measure what changed.",
+    help="See what a model must forget, make it forget, and measure what changed.",
     rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -123,6 +123,6 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         fail(f"{error.filename or 'file'}: {error.strerror or error}")
     except runs.Stopped as stopped:
-        print(f"workbench: {stopped}; go on with: workbench runs resume {stopped.path}", file=Plain(sys.stderr))
+        print(f"workbench: {stopped}; resume it with: workbench runs resume {stopped.path}", file=Plain(sys.stderr))
         return 130
     return 0

@@ -21,15 +21,17 @@ def attack(
     model: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL")],
     task: ProbedTask,
     style: PromptOptions,
-    reference: Annotated[str | None, option("RUN_OR_MODEL", "a retain-only model: the floor")] = None,
-    before: Annotated[str | None, option("RUN_OR_MODEL", "the ceiling; default: what the run began with")] = None,
-    attacks: Annotated[str, option("A,...", "by name, or all")] = "all",
+    reference: Annotated[str | None, option("RUN_OR_MODEL", "a retain-only model, the floor")] = None,
+    before: Annotated[
+        str | None, option("RUN_OR_MODEL", "the ceiling; default: the model the run started from")
+    ] = None,
+    attacks: Annotated[str, option("A,...", "names of attacks, or all")] = "all",
     limit: Annotated[int | None, count("attack at most N answers")] = None,
-    seed: Annotated[int, option("N", "of everything random")] = 0,
+    seed: Annotated[int, option("N", "random seed")] = 0,
     set_: Annotated[list[str] | None, settings("options of attacks, such as leak_at_k.tries=50")] = None,
     out: Annotated[Path | None, option("DIR", "where results are kept; default: RUN/attacks")] = None,
 ) -> dict[str, Any]:
-    """Attack the model of a run: does what it forgot come back? Goes on where it was stopped."""
+    """Attack the model of a run: does what it forgot come back? Continues if it was stopped."""
     options = attack_options(set_ or [])
     with uninterrupted():
         from workbench import runs
@@ -78,10 +80,10 @@ def show(attacks: dict[str, dict[str, Any]]) -> None:
     columns = ("retain_only", "run", "before", "comes_back")
     rows = [["attack", *(name.replace("_", " ") for name in columns), "trust", ""]]
     for name, entry in by_strength(attacks):
-        arrow = "higher is deeper" if entry["better"] == "higher" else entry.get("weak", "")
+        arrow = "higher: more deeply forgotten" if entry["better"] == "higher" else entry.get("weak", "")
         rows.append([name, *(number(entry[key]) for key in columns), trust_in_short(name), arrow])
     table_line(rows)
-    say("comes back: 0 where the run is as the retain-only model, 1 where it is as before")
+    say("comes back: 0 if the run is like the retain-only model, 1 if it is like the model before")
     say(TRUST_SHORT)
     reasons({f"{name} {key}": entry[key] for name, entry in attacks.items() for key in columns})
 

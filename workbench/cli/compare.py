@@ -15,10 +15,12 @@ from workbench.runs import uninterrupted
 @command
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...")],
-    html: Annotated[Path | None, option("FILE.html", "the same with the answers, as a page")] = None,
-    metric: Annotated[str | None, option("METRIC", "of the plot; default: fact_accuracy where there is one")] = None,
+    html: Annotated[Path | None, option("FILE.html", "also write a page, with the answers")] = None,
+    metric: Annotated[
+        str | None, option("METRIC", "metric of the plot; default: fact_accuracy if the runs have it")
+    ] = None,
 ) -> dict[str, Any]:
-    """Runs side by side.
+    """Compare runs side by side.
 
     Metrics, costs, the settings that differ, and with --html the answers.
     """

@@ -14,11 +14,11 @@ from workbench.runs import uninterrupted
 @command
 def demo(
     real: Annotated[bool, flag("--real", "TOFU forget01 and SmolLM2-135M (fetched once)")] = False,
-    out: Annotated[Path, option("DIR", "for the report, the scores and the run")] = Path("demo"),
+    out: Annotated[Path, option("DIR", "directory of the report, the scores and the run")] = Path("demo"),
     data_dir: Annotated[str | None, option("DIR", "with --real: the official TOFU files, instead of the hub")] = None,
     spans: Annotated[str | None, option("FILE", "with --real: span labels of the forget rows (JSONL)")] = None,
 ) -> dict[str, Any]:
-    """The whole story, on embedded data.
+    """Run a complete example on embedded data.
 
     With --real: on TOFU and SmolLM2-135M.
     """

@@ -18,13 +18,13 @@ from workbench.runs import uninterrupted
 @command
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="a model: built-in or hub name, directory, run")],
-    b: Annotated[str, typer.Argument(metavar="B", help="another")],
-    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="what both are to expect")] = None,
-    file: Annotated[Path | None, option("FILE", "rows of text, or of questions and answers, in its place")] = None,
-    question: Annotated[str | None, option("TEXT", "what the models are asked, in its place")] = None,
-    answer: Annotated[str | None, option("TEXT", "and the answer")] = None,
-    by: Annotated[str, option("HOW", "what colour goes by: value, rank or logarithm")] = "value",
-    html: Annotated[Path | None, option("FILE.html", "the same as a page")] = None,
+    b: Annotated[str, typer.Argument(metavar="B", help="another model")],
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="the text")] = None,
+    file: Annotated[Path | None, option("FILE", "rows of text, or of questions and answers, instead of TEXT")] = None,
+    question: Annotated[str | None, option("TEXT", "what the models are asked, instead of TEXT")] = None,
+    answer: Annotated[str | None, option("TEXT", "and the answer to it")] = None,
+    by: Annotated[str, option("HOW", "colour scale: value, rank or logarithm")] = "value",
+    html: Annotated[Path | None, option("FILE.html", "also write a page")] = None,
 ) -> dict[str, Any]:
     """Compare two models on a text: which tokens B expects more than A, and which less."""
     with uninterrupted():

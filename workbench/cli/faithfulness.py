@@ -22,14 +22,14 @@ def faithfulness(
     file: Annotated[Path, typer.Argument(metavar="FILE.parquet")],
     task: TaskOptions,
     model: ModelOptions,
-    top: Annotated[float, option("SHARE", "of an answer's tokens")] = 0.2,
+    top: Annotated[float, option("SHARE", "share of an answer's tokens")] = 0.2,
     baseline: Annotated[str, option("B", "what masks a token: eos, pad, mean or zero")] = "eos",
-    unlearn: Annotated[bool, flag("--unlearn", "also a short run with each scorer as weights")] = False,
+    unlearn: Annotated[bool, flag("--unlearn", "also do a short run with each scorer as weights")] = False,
     objective: Annotated[str, option("X", "with --unlearn")] = "wga",
-    seeds: Annotated[str, option("A,B", "with --unlearn: a run each")] = "0,1,2",
-    pairs: Annotated[list[str], settings("of the runs, e.g. steps=60 lr=3e-4")] = [],  # noqa: B006
+    seeds: Annotated[str, option("A,B", "with --unlearn: one run for each seed")] = "0,1,2",
+    pairs: Annotated[list[str], settings("settings of the runs, e.g. steps=60 lr=3e-4")] = [],  # noqa: B006
 ) -> dict[str, Any]:
-    """Do the scores do what they say?
+    """Test whether scores are faithful.
 
     Tested by masking the highest tokens, and by forgetting with the scores as weights.
     """
@@ -50,7 +50,7 @@ def faithfulness(
     for name, value in masking.items():
         rows.append([name, number(value["comprehensiveness"]), number(value["sufficiency"]), str(value["samples"])])
     table_line(rows)
-    say(f"nats a token; highest {top:.0%} of an answer's tokens, replaced by: {baseline}")
+    say(f"nats per token; highest {top:.0%} of an answer's tokens, replaced by: {baseline}")
     if not unlearn:
         return {"masking": masking}
     runs = faithfulness_by_unlearning(

@@ -24,22 +24,24 @@ OF_RUNS = ("change", "answers", "metrics", "slopes", "cost", "tradeoff", "attack
 
 @command
 def figure(
-    source: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="a run's directory, or a score table")],
-    out: Annotated[Path, option("FILE", ".svg, .pdf, .png or, of text, .tex")],
-    show: Annotated[Kind, typer.Option(help="compare: of scores; those after it: of runs")] = "heatmap",
-    answer: Annotated[list[str], option("N|ID", "which answer, by its number from 1 or its id; may be repeated")] = [],  # noqa: B006
-    scorer: Annotated[str | None, option("A,B", "the scorer, or those to compare")] = None,
-    step: Annotated[int | None, option("N", "of a run: the scores up to this step; default: the last")] = None,
-    threshold: Annotated[str | None, option("X|none", "underline scores from X on; default: the view's own")] = None,
-    by: Annotated[Literal["value", "rank", "logarithm"], typer.Option(help="what colour goes by")] = "value",
-    words: Annotated[bool, flag("--words", "a word has the mean score of its tokens")] = False,
-    probe_set: Annotated[str, option("SET", "of change and answers: the probe set")] = "forget",
+    source: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="a run directory, or a score table")],
+    out: Annotated[Path, option("FILE", ".svg, .pdf, .png or, for highlighted text, .tex")],
+    show: Annotated[Kind, typer.Option(help="heatmap and compare show scores; the others need a run")] = "heatmap",
+    answer: Annotated[list[str], option("N|ID", "an answer, by its number from 1 or its id; may be repeated")] = [],  # noqa: B006
+    scorer: Annotated[str | None, option("A,B", "the scorer, or the scorers to compare")] = None,
+    step: Annotated[int | None, option("N", "for a run: the newest scores up to this step; default: the last")] = None,
+    threshold: Annotated[
+        str | None, option("X|none", "underline scores of at least X; default: as in the view")
+    ] = None,
+    by: Annotated[Literal["value", "rank", "logarithm"], typer.Option(help="colour scale")] = "value",
+    words: Annotated[bool, flag("--words", "show words; each has the mean score of its tokens")] = False,
+    probe_set: Annotated[str, option("SET", "for change and answers: the probe set")] = "forget",
     title: Annotated[str, option("TEXT", "a heading")] = "",
     width: Annotated[str, option("WIDTH", "such as 8cm, 80mm, 3.3in or 240pt")] = "16cm",
 ) -> dict[str, Any]:
-    """A heatmap, comparison or chart as a figure for a paper.
+    """Save a heatmap, comparison or chart as a figure for a paper.
 
-    The text stays text; what is drawn is what the notebook's view shows.
+    The figure shows what the view in a notebook shows, with real text.
     """
     with uninterrupted():
         from workbench.files import writable
@@ -53,7 +55,7 @@ def figure(
 
         drawn = _of_run(RunDirectory(source), show, answer, scorer, step, limit, by, words, probe_set, title)
     elif show in OF_RUNS:
-        raise UserError(f"--show {show} needs a run's directory, and {source} is none")
+        raise UserError(f"--show {show} needs a run directory, and {source} is not one")
     else:
         drawn = _of_scores(source, show, answer, scorer, step, limit, by, words, title)
     drawn.save(out, width)
@@ -77,7 +79,7 @@ def _chosen(answers: list[str], ids: list[Any]) -> list[Any] | None:
     for name in answers:
         if name not in map(str, ids) and name.isdecimal():
             if not 1 <= int(name) <= len(ids):
-                raise UserError(f"--answer {name}: there are answers 1 to {len(ids)}")
+                raise UserError(f"--answer {name}: the answers are numbered 1 to {len(ids)}")
             chosen.append(ids[int(name) - 1])
         else:
             chosen.append(next((known for known in ids if str(known) == name), name))
@@ -146,7 +148,7 @@ def _of_run(
     probes, tokens, scores = (run.table(f"{name}.parquet") for name in ("probes", "tokens", "scores"))
     if show == "compare":
         if scores is None:
-            raise UserError(f"{run.path} has recorded no scores yet; a run does at its first checkpoint and at its end")
+            raise UserError(f"{run.path} has recorded no scores yet; runs do so at the first checkpoint and at the end")
         texts = {} if probes is None else texts_of(probes, "forget")
         return _of_scores(run.path / "scores.parquet", show, answers, scorer, step, threshold, by, words, title, texts)
     if show in ("change", "answers"):

@@ -20,10 +20,12 @@ def finetune(
     model: ModelOptions,
     out: Annotated[Path, option("DIR", "where the model is saved")],
     epochs: Annotated[int, count("passes over the samples")] = 8,
-    retain_only: Annotated[bool, flag("--retain-only", "leave the forget set out: a model to compare with")] = False,
+    retain_only: Annotated[
+        bool, flag("--retain-only", "leave the forget set out, for a model to compare with")
+    ] = False,
     pairs: Annotated[list[str], settings("e.g. lr=1e-4 batch_size=16")] = [],  # noqa: B006
 ) -> dict[str, Any]:
-    """Plant a task's facts into a model."""
+    """Fine-tune a model on a task's facts."""
     with uninterrupted():
         from workbench.files import writable, writing
         from workbench.models import has_adapter, save_adapter

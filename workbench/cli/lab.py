@@ -20,13 +20,13 @@ def lab(
     options: Annotated[
         list[str] | None, typer.Argument(metavar="OPTIONS", help="passed on to JupyterLab: --no-browser --port 8899")
     ] = None,
-    folder: Annotated[
-        Path, typer.Option("--dir", metavar="DIR", help="where the notebooks are copied, and stay")
-    ] = Path("workbench-notebooks"),
+    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="where the notebooks are copied to")] = Path(
+        "workbench-notebooks"
+    ),
 ) -> dict[str, Any]:
-    """JupyterLab on copies of the notebooks."""
+    """Open copies of the notebooks in JupyterLab."""
     for name in copy_notebooks(folder):
-        say(f"{folder / name} is not what this version brings: left as it is", error=True)
+        say(f"{folder / name} differs from the one in this version: left unchanged", error=True)
     command = [sys.executable, "-m", "jupyter", "lab", "--notebook-dir", str(folder), *(options or [])]
     status = subprocess.run(command, check=False).returncode
     if status:

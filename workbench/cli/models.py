@@ -15,7 +15,7 @@ from workbench.runs import uninterrupted
 @command
 def models(
     action: Annotated[Literal["list", "get"], typer.Argument(metavar="ACTION")] = "list",
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="with get")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="the model to get")] = None,
 ) -> dict[str, Any]:
     """List what can be loaded here, or fetch it."""
     from workbench.models import SMOLLM2, available

@@ -83,10 +83,10 @@ def settings(help: str) -> Any:
 
 
 Json = Annotated[bool, flag("--json", "one JSON object on the last line of standard output")]
-ProbeLimit = Annotated[int | None, count("probe at most N samples a set")]
-Reference = Annotated[str | None, option("MODEL", "for scorers and losses that compare with it")]
-Background = Annotated[bool, flag("--background", "in a process of its own; returns at once")]
-AtOnce = Annotated[int | None, count("with --background: wait while N runs go on in the same directory")]
+ProbeLimit = Annotated[int | None, count("probe at most N samples from each set")]
+Reference = Annotated[str | None, option("MODEL", "reference model for scorers and losses that need one")]
+Background = Annotated[bool, flag("--background", "start it in its own process and return at once")]
+AtOnce = Annotated[int | None, count("with --background: wait while N runs in the same directory are running")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +98,15 @@ class TaskOptions:
     forget: Annotated[str | None, option("FILE", "your own rows to forget")] = None
     retain: Annotated[str | None, option("FILE", "your own rows to keep")] = None
     spans: Annotated[str | None, option("FILE", "span labels of the forget rows")] = None
-    retain_rows: Annotated[int | None, count("only N retain rows")] = None
+    retain_rows: Annotated[int | None, count("use only N retain rows")] = None
     retain_from: Annotated[
-        Literal["all", "end"], typer.Option(help="spread over all, those with wrong answers first, or the last")
+        Literal["all", "end"], typer.Option(help="all: evenly spaced, rows with wrong answers first; end: the last N")
     ] = "all"
     unlabelled: Annotated[str | None, option("FILE", "text of the same kind that the model has not seen")] = None
-    columns: Annotated[str | None, option("KEY=COLUMN,...", "which columns your own files have, if not by name")] = None
-    piece_words: Annotated[int, count("cut longer texts of your own into pieces of at most N words")] = 200
+    columns: Annotated[str | None, option("KEY=COLUMN,...", "columns of your own files, if they have other names")] = (
+        None
+    )
+    piece_words: Annotated[int, count("cut your own longer texts into pieces of at most N words")] = 200
 
     def spec(self) -> TaskSpec:
         """The task that the options name."""
@@ -123,9 +125,13 @@ class TaskOptions:
 class PromptOptions:
     """The options that say how prompts are written."""
 
-    prompt: Annotated[Prompt | None, typer.Option(help="default: as recorded, else chat if it can")] = None
-    system: Annotated[str | None, option("TEXT", "the system message of chats; default: as recorded, else none")] = None
-    date: Annotated[str | None, option("YYYY-MM-DD", "for chat templates that write the day's date")] = None
+    prompt: Annotated[
+        Prompt | None, typer.Option(help="default: as recorded, else chat if the model has a template")
+    ] = None
+    system: Annotated[
+        str | None, option("TEXT", "system message for chat prompts; default: as recorded, else none")
+    ] = None
+    date: Annotated[str | None, option("YYYY-MM-DD", "date for chat templates that write today's date")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ def probe(
     task: ProbedTask,
     style: PromptOptions,
     precision: Annotated[Precision | None, typer.Option(help="default: as recorded, or as the hardware allows")] = None,
-    probe_limit: Annotated[int | None, count("at most N samples a set")] = None,
+    probe_limit: Annotated[int | None, count("at most N samples from each set")] = None,
     out: Annotated[Path | None, option("FILE.parquet", "every answer with its metrics")] = None,
     suite: Annotated[str, option("S", "basic, tofu, muse or rwku: set-level metrics")] = "basic",
     reference: Annotated[

@@ -17,7 +17,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN")],
     out: Annotated[Path, option("FILE.html")] = Path("report.html"),
 ) -> dict[str, Any]:
-    """One self-contained HTML page of a run."""
+    """Write one self-contained HTML page about a run."""
     with uninterrupted():
         from workbench.files import writable
         from workbench.runs import RunDirectory

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 @command
 def manage_runs(
     action: Annotated[Literal["list", "show", "stop", "resume", "remove"], typer.Argument(metavar="ACTION")] = "list",
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="with all but list")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="needed by every action but list")] = None,
     root: Annotated[Path, option("DIR", "with list: the directory of the runs")] = Path("runs"),
-    follow: Annotated[bool, flag("--follow", "with show: until it ends; Ctrl-C leaves it running")] = False,
-    reach: Annotated[str | None, option("SET.METRIC<=X", "with show: what it cost to get there (or >=)")] = None,
+    follow: Annotated[
+        bool, flag("--follow", "with show: follow the run until it ends; Ctrl-C stops following only")
+    ] = False,
+    reach: Annotated[str | None, option("SET.METRIC<=X", "with show: the cost of reaching this level (or >=)")] = None,
     background: Background = False,
     at_once: AtOnce = None,
 ) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def manage_runs(
     job = Job(run)
     if action == "stop":
         job.stop()
-        say(f"{job!r}; go on with: workbench runs resume {run}")
+        say(f"{job!r}; resume it with: workbench runs resume {run}")
         return job.status()
     if action == "remove":
         job.remove()
@@ -122,7 +124,7 @@ def follow_run(job: Job) -> None:
         for event in job.follow():
             show(event)
     except KeyboardInterrupt:
-        say("the run goes on")
+        say("the run continues")
     finally:
         Progress.end_line()
 
@@ -144,11 +146,11 @@ def show_run(directory: RunDirectory) -> dict[str, Any]:
 
         metric_table({phase: metrics.get(phase, {}) for phase in ("before", "after")})
         if limit := directory.config.get("probe_limit"):
-            say(f"probed: at most {limit} answers a set")
+            say(f"probed: at most {limit} answers from each set")
     if attacks := attacks_of(directory.path):
         from workbench.view.html import in_words
 
-        say(f"under attack it still tells: {in_words(attacks)}")
+        say(f"under attack it still gives: {in_words(attacks)}")
         if most := most_in_words(attacks):
             say(f"most comes back: {most}")
     shown = {"metrics": metrics, "cost": directory.json("cost.json"), "attacks": attacks, "notes": notes}

@@ -27,10 +27,10 @@ def score(
     scorer: Annotated[str, option("A,B,C", "names, 'all', or a saved FILE.safetensors")],
     out: Annotated[Path, option("FILE.parquet", "the score table")],
     reference: Annotated[str | None, option("MODEL", "for scorers that compare with a second model")] = None,
-    seed: Annotated[int, option("N", "of what is drawn at random")] = 0,
-    html: Annotated[Path | None, option("FILE.html", "the same as highlighted text")] = None,
-    save: Annotated[Path | None, option("FILE.safetensors", "keep the learned scorer, for other text")] = None,
-    resume: Annotated[bool, flag("--resume", "keep the scorers that --out holds already")] = False,
+    seed: Annotated[int, option("N", "random seed")] = 0,
+    html: Annotated[Path | None, option("FILE.html", "also write the scores as highlighted text")] = None,
+    save: Annotated[Path | None, option("FILE.safetensors", "save the learned scorer, to score other text")] = None,
+    resume: Annotated[bool, flag("--resume", "keep the scorers that are already in --out")] = False,
     pairs: Annotated[list[str], settings("options of the scorers, e.g. signal=entropy preset=published")] = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Score the answer tokens of the forget set."""
@@ -85,7 +85,7 @@ def score(
     except KeyboardInterrupt:
         Progress.end_line()
         done = ", ".join(name for name in file.names if name not in file.missing) or "none"
-        say(f"workbench: finished scorers, kept in {out}: {done}; --resume goes on from there", error=True)
+        say(f"workbench: finished scorers, kept in {out}: {done}; --resume continues from there", error=True)
         raise
     result = summary(file, out)
     if save and keeper:
@@ -116,7 +116,7 @@ def all_scorers(task: Task, reference: bool) -> list[str]:
     have = {"reference": reference, "text": True, "spans": all(s.spans is not None for s in task.forget)}
     able = [n for n in scorer if all(have[need] for need in scorer[n].needs)]
     quick = [n for n in able if not scorer[n].slow]
-    say(f"left out for their time: {', '.join(n for n in able if n not in quick)}", error=True)
+    say(f"left out because they are slow: {', '.join(n for n in able if n not in quick)}", error=True)
     return quick
 
 

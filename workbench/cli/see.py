@@ -19,14 +19,14 @@ from workbench.runs import uninterrupted
 def see(
     model: ModelOptions,
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="what is coloured")] = None,
-    file: Annotated[Path | None, option("FILE", "rows of text, or of questions and answers, in its place")] = None,
-    question: Annotated[str | None, option("TEXT", "what the model is asked, in its place")] = None,
-    answer: Annotated[str | None, option("TEXT", "and what it answers")] = None,
+    file: Annotated[Path | None, option("FILE", "rows of text, or of questions and answers, instead of TEXT")] = None,
+    question: Annotated[str | None, option("TEXT", "what the model is asked, instead of TEXT")] = None,
+    answer: Annotated[str | None, option("TEXT", "and its answer")] = None,
     scorers: Annotated[str | None, option("A,B,C", "default: surprisal,entropy,wga")] = None,
     unlabelled: Annotated[Path | None, option("FILE", "text that the model has not seen, where needed")] = None,
     reference: Reference = None,
-    by: Annotated[str, option("HOW", "what colour goes by: value, rank or logarithm")] = "value",
-    html: Annotated[Path | None, option("FILE.html", "the same as a page")] = None,
+    by: Annotated[str, option("HOW", "colour scale: value, rank or logarithm")] = "value",
+    html: Annotated[Path | None, option("FILE.html", "also write a page")] = None,
 ) -> dict[str, Any]:
     """Colour the tokens of any text by how much they matter to a model."""
     with uninterrupted():

@@ -24,14 +24,14 @@ def sweep(
     weights: Annotated[str, option("C,D", "names of scorers, or files")],
     seeds: Annotated[str, option("A,B,C")] = "0",
     reference: Reference = None,
-    pairs: Annotated[list[str], settings("of all runs, or options of those that take them")] = [],  # noqa: B006
+    pairs: Annotated[list[str], settings("settings of all runs, or options of those that take them")] = [],  # noqa: B006
     probe_limit: ProbeLimit = None,
     engine: Annotated[str, option("E", "local (a pool of processes), or ray")] = "local",
-    workers: Annotated[int, count("runs at once, with --engine local")] = 1,
+    workers: Annotated[int, count("number of runs at a time, with --engine local")] = 1,
     address: Annotated[str | None, option("ADDRESS", "of a Ray cluster")] = None,
     out: Annotated[Path, option("DIR", "the directory of the runs and their table")] = Path("sweep"),
 ) -> dict[str, Any]:
-    """Many runs in one table.
+    """Do many runs and write one table.
 
     A grid of objectives, token weights and seeds.
     """
@@ -55,7 +55,7 @@ def sweep(
     table_line(summary(table))
     for row in table[table["status"] != "finished"].to_dict("records"):
         say(f"{row['objective']} {row['weights']} seed {row['seed']}: {row['status']}: {row['reason']}")
-    say(f"the whole table: {out / 'sweep.parquet'}; the same command again goes on with what is missing")
+    say(f"the whole table: {out / 'sweep.parquet'}; run the same command again to do what is missing")
     return {"runs": json.loads(table.to_json(orient="records")), "table": str(out / "sweep.parquet")}
 
 

@@ -11,10 +11,8 @@ from workbench.errors import is_missing
 from workbench.evals import TRUST_SHORT, MetricSpec, metric, summary, trust_in_short
 from workbench.view.html import ARROWS
 
-FOR_METRICS = (
-    "arrows: better, for text to be kept; on the forget set all but truth_ratio (and fluency) read the other way round"
-)
-FOR_SUMMARIES = "arrows: better, after unlearning"
+FOR_METRICS = "arrows: better, for text to be kept; reversed on the forget set, except for truth_ratio and fluency"
+FOR_SUMMARIES = "arrows: the better direction after unlearning"
 
 
 def label(entry: MetricSpec) -> str:

@@ -30,8 +30,10 @@ def unlearn(
     reference: Reference = None,
     pairs: Annotated[list[str], settings("e.g. steps=60 lr=3e-4")] = [],  # noqa: B006
     probe_limit: ProbeLimit = None,
-    probe_every: Annotated[int | None, count("also every N steps, a few samples")] = None,
-    stop_at: Annotated[str, option("SET.METRIC<=X,...", "end the run where a probe finds all of it (or >=)")] = "",
+    probe_every: Annotated[int | None, count("also probe a few samples every N steps")] = None,
+    stop_at: Annotated[
+        str, option("SET.METRIC<=X,...", "end the run when a probe finds all of these reached (or >=)")
+    ] = "",
     track: Annotated[str, option("A,B", "tensorboard, trackio, wandb, mlflow")] = "",
     out: Annotated[Path | None, option("RUN", "default: a new directory in runs/")] = None,
     background: Background = False,

@@ -27,13 +27,13 @@ def where(
     task: ProbedTask,
     style: PromptOptions,
     answer: Annotated[
-        str | None, option("N", "of the forget set, by number from 1 or by id; default: the first")
+        str | None, option("N", "answer of the forget set, by number from 1 or by id; default: the first")
     ] = None,
     reference: Annotated[str | None, option("RUN_OR_MODEL", "a retain-only model, which UDS needs")] = None,
-    before: Annotated[str | None, option("RUN_OR_MODEL", "default: what the run began with")] = None,
-    html: Annotated[Path | None, option("FILE.html", "the maps of layers and tokens")] = None,
+    before: Annotated[str | None, option("RUN_OR_MODEL", "default: the model the run started from")] = None,
+    html: Annotated[Path | None, option("FILE.html", "also write the maps of layers and tokens")] = None,
 ) -> dict[str, Any]:
-    """In which layers a fact still is, token by token, beside the model before and a retain-only one."""
+    """Show in which layers a fact survives, token by token, next to the model before and a retain-only model."""
     if html:
         writable(html)
     with uninterrupted():

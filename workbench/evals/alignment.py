@@ -74,7 +74,7 @@ def _alignment(part: Columns, budget: float) -> dict[str, Any]:
         for tokens in np.split(order, ends)
         if labels[tokens].any() and not labels[tokens].all()
     ]
-    few = "one answer alone has" if each else "no answer has"
+    few = "only one answer has" if each else "no answer has"
     undivided = missing(f"{few} tokens inside and outside its spans")
     taken = membership(scores, budget)
     return {
@@ -89,7 +89,7 @@ def _alignment(part: Columns, budget: float) -> dict[str, Any]:
 
 def one_answer(counts: dict[str, int]) -> str:
     """Why counts of one answer say nothing; "" where there are several."""
-    return f"one answer, of {counts['tokens']} tokens, says nothing of a scorer" if counts["answers"] == 1 else ""
+    return f"one answer, of {counts['tokens']} tokens, says nothing about a scorer" if counts["answers"] == 1 else ""
 
 
 def made_of(alignment: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -33,14 +33,14 @@ RULES = {
     "still remembered": "forget set: the answer after the run is right: it holds the labelled fact or, where none is "
     f"labelled, {RIGHT_ROUGE:.0%} of the reference's words in their order (ROUGE-L recall)",
     "comes back": "forget set: not right when asked plainly, but an attack got the fact out of the run's model "
-    "(`workbench attack`); it says which, and what came back",
+    "(`workbench attack`); the attack and what came back are shown",
     "damaged": f"sets to keep: right before and not after, or less than {KEPT:.0%} of the answer's probability is left",
-    "collateral": "sets to keep: the answer's words changed, and it is not damaged",
-    "refuses or babbles": "any set, where it was not so before: nothing is said; or an English sentence in which "
-    "the model speaks of itself (I, me, my) and of lack (no, not, cannot, unaware, ...), or “no idea”; or a word three "
+    "collateral": "sets to keep: the answer's words changed, but it is not damaged",
+    "refuses or babbles": "any set, if it was not so before: an empty answer; an English sentence in which the "
+    "model speaks of itself (I, me, my) and of a lack (no, not, cannot, unaware, ...), or “no idea”; a word three "
     f"times in a row, a phrase twice in a row, or fewer than {DISTINCT:.0%} of its pairs of words different",
     "fine": "none of the others",
-    "not known": "what the rules ask for is not there, so nothing is claimed",
+    "not known": "the data that the rules need are missing, so nothing is claimed",
 }
 
 
@@ -77,7 +77,7 @@ def outcomes(probes: pd.DataFrame, attacked: pd.DataFrame | None = None) -> pd.D
     key = ["probe_set", "sample_id"]
     phases = {name: part.set_index(key) for name, part in probes.groupby("phase", sort=False)}
     if not {"before", "after"} <= set(phases):
-        raise UserError("what became of the answers needs probes of before and after; the run has not ended yet")
+        raise UserError("outcomes need probes before and after the run; it has not ended yet")
     before, after = phases["before"], phases["after"].reindex(phases["before"].index)
     texts: dict[Any, list[str]] = {}
     for row in came_back(pd.DataFrame() if attacked is None else attacked).to_dict("records"):
@@ -144,11 +144,11 @@ def judged(forget: bool, old: Mapping[str, Any], new: Mapping[str, Any]) -> tupl
     rightness = right_after is not None and (forget or right_before is not None)
     probability = not math.isnan(left)
     if rightness:
-        unjudged = "" if probability or forget else "its probability is not known: judged by right and wrong alone"
+        unjudged = "" if probability or forget else "its probability is not known: judged only by right and wrong"
     elif probability and not forget:
-        unjudged = "no answer that can be right or wrong: judged by its probability alone"
+        unjudged = "no answer that can be right or wrong: judged only by its probability"
     else:
-        unjudged = "nothing tells whether it is right"
+        unjudged = "nothing shows whether it is right"
         return held or {"not known": ""}, unjudged
     return held or {"fine": "it was not right before either" if forget and right_before is False else ""}, unjudged
 
@@ -178,10 +178,10 @@ def astray(text: str) -> str:
     """
     words = spaced(text.lower()).split()
     if not words:
-        return "nothing is said"
+        return "the answer is empty"
     sentences = SENTENCE.split(" ".join(text.lower().split()).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
     if any("no idea" in s or (SELF.search(s) and LACK.search(s)) for s in sentences):
-        return "it speaks of not knowing"
+        return "it says that it does not know"
     each = 2 if 2 * sum(map(unspaced, words)) > len(words) else 1
     for size in range(1, each * PHRASE + 1):
         again = [a == b for a, b in zip(words, words[size:], strict=False)]

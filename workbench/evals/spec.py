@@ -16,7 +16,7 @@ ASSESSED = "arXiv 2605.24614"  # the meta-evaluation of 150 models by the author
 # Faithfulness: AUC of telling models that had the knowledge from those that had not. Robustness: how little the number
 # moves under quantisation and relearning. 1 is best; None where it is not there.
 NOT_ASSESSED = "not assessed"
-TRUST_SHORT = f"Trust: faithfulness / robustness as a measure of forgetting, of 1 ({ASSESSED})"
+TRUST_SHORT = f"Trust: faithfulness / robustness as a measure of forgetting, 1 is best ({ASSESSED})"
 TRUST: dict[str, tuple[float, float | None]] = {
     "uds": (0.971, 0.932),
     "truth_ratio": (0.947, 0.379),

@@ -95,7 +95,7 @@ def _tokens(lm: LanguageModel, ids: list[int], noise: Noise | None) -> Iterator[
         cache = getattr(out, "past_key_values", None)
         logits = out.logits[:, -1].float()
         if not bool(logits.sum().isfinite()):
-            raise UserError(f"{NOT_FINITE} ({lm.name}): it can answer nothing")
+            raise UserError(f"{NOT_FINITE} ({lm.name}): it cannot answer")
         token = (logits if noise is None else noise(logits)).argmax(-1, keepdim=True)
         whole = torch.cat([whole, token], dim=1)
         new = token if cache is not None else whole

@@ -13,11 +13,11 @@ import pandas as pd
 from workbench.errors import is_missing
 
 NAMES = {"before": "before", "run": "run", "retain_only": "retain-only"}  # of the models, in the order shown
-SAID = {"before": "before", "run": "of the run", "retain_only": "of the retain-only model"}
+SAID = {"before": "of the model before", "run": "of the run", "retain_only": "of the retain-only model"}
 SOURCES = ("logit_lens", "uds")  # the attacks that leave maps
 LEAST = 0.05  # nats of d1 from which a layer counts
 HALF = 0.5  # depth below which most of what a layer carries is still there
-OTHER = "its tokens are others than the run's"
+OTHER = "its tokens differ from the run's"
 
 
 def depth(d1: np.ndarray, d2: np.ndarray) -> np.ndarray:
@@ -150,15 +150,15 @@ class Where:
         layers, lines, depth_of = self.survives(), [], self.score()
         if layers is not None:
             lines.append(f"This fact survives in {spoken(layers)} of {self.layers('run')}.")
-            lines.append(f"Its unlearning depth is {depth_of:.2f}: 0 is untouched, 1 as in the retain-only model.")
+            lines.append(f"Its unlearning depth is {depth_of:.2f}: 0 is untouched, 1 is as in the retain-only model.")
         elif "run" in self.lenses:
             read = self.first_choice("run")
-            lines.append(f"By the lens, this fact survives in {spoken(read)} of {self.layers('run')}.")
+            lines.append(f"By the logit lens, this fact survives in {spoken(read)} of {self.layers('run')}.")
         if "run" in self.drops and layers is None:
-            lines.append("UDS has no value: no layer tells the model before from the retain-only model.")
+            lines.append("UDS has no value: no layer separates the model before from the retain-only model.")
         if self.lenses:
-            read_off = ", ".join(f"{spoken(self.first_choice(m))} {SAID[m]}" for m in self.lenses)
-            lines.append(f"Read off by the lens, it is the first choice in {read_off}.")
+            read_off = ", in ".join(f"{spoken(self.first_choice(m))} {SAID[m]}" for m in self.lenses)
+            lines.append(f"By the logit lens, it is the most probable token in {read_off}.")
         return lines
 
 
@@ -245,4 +245,4 @@ def _lens(row: Mapping[str, Any], count: int) -> Lens:
 
 def _reason(attacks: Mapping[str, Any], attack: str, model: str) -> str:
     value = attacks.get(attack, {}).get(model)
-    return str(value["reason"]) if is_missing(value) else "not carried out"
+    return str(value["reason"]) if is_missing(value) else "not run"

@@ -71,7 +71,7 @@ def where_maps(
         if wrong := [name for name in target if name not in MODELS]:
             raise unknown("model", str(wrong[0]), list(MODELS))
         if "run" not in target:
-            raise UserError("name the model that is looked into: models={'run': ...}")
+            raise UserError("name the model to look into: models={'run': ...}")
         before, reference = target.get("before", before), target.get("retain_only", reference)
         target = target["run"]
     target = target.path if isinstance(target, RunDirectory) else target
@@ -141,5 +141,5 @@ def _measured(models: dict[str, LanguageModel], task: Task, samples: list[Sample
             else:
                 tables.append(outcome.rows.assign(attack=attack, model=name))
     if not any((table["model"] == "run").any() for table in tables):
-        raise UserError(f"{models['run'].name} cannot be looked into: {reasons['logit_lens']['run']['reason']}")
+        raise UserError(f"{models['run'].name} has no layers to read: {reasons['logit_lens']['run']['reason']}")
     return stored_maps(pd.concat(tables, ignore_index=True), reasons)

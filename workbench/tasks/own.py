@@ -94,7 +94,7 @@ def _mapped(source: Mapping[Any, Any]) -> list[Any]:
     """The rows of a dictionary: its columns', or itself."""
     values = list(source.values())
     if values and all(hasattr(each, "column_names") for each in values):
-        raise UserError(f"a data set of the splits {', '.join(map(str, source))}; give one, such as data['train']")
+        raise UserError(f"the data set has the splits {', '.join(map(str, source))}; give one, such as data['train']")
     if values and all(isinstance(each, list | tuple) for each in values) and not set(source) & {*CHATS}:
         if len({len(each) for each in values}) > 1:
             raise UserError(f"the columns {', '.join(map(str, source))} differ in length")

@@ -22,10 +22,10 @@ def two_answers(probes: pd.DataFrame) -> list[Section]:
     if "fact_accuracy" in forget:
         lost = (before["fact_accuracy"] == 1) & (after["fact_accuracy"] == 0)
     chosen = (lost.astype(int) + changed.astype(int)).sort_values(ascending=False, kind="stable").index[:2]
-    note = "What the model said of the text to be forgotten, and what it says now. Words that are gone are struck, "
+    note = "What the model said about the text to forget, and says now. Words that are gone are struck through, "
     note += "new words are underlined."
     if lost[chosen].all() and len(before) > 2:
-        note += f" The first two of {int(lost.sum())} whose facts are gone, of {len(before)} asked."
+        note += f" These are the first two of {int(lost.sum())} answers whose facts are gone, out of {len(before)}."
     body = answers_view(forget.loc[chosen].reset_index(), css=False)
     return [Section("Two answers, before and after", note, body)]
 
@@ -35,5 +35,5 @@ def the_rest(probes: pd.DataFrame, sets: Iterable[str]) -> list[Section]:
     others = pd.concat([probes[probes["probe_set"] == name] for name in sets if name != "forget"])
     if not len(others):
         return []
-    note = "Answers that should have stayed as they were, evenly spread over each set."
-    return [Section("What it did to the rest", note, answers_view(others, max_samples=2, css=False))]
+    note = "Answers that should not have changed, evenly spaced in each set."
+    return [Section("What happened to the rest", note, answers_view(others, max_samples=2, css=False))]

@@ -55,12 +55,12 @@ def compared_sections(runs: Sequence[ComparedRun], *, metric: str | None, max_sa
     """The parts of a comparison with what each is for."""
     answers, total = shared_answers(runs, max_samples)
     sections = [
-        Section("Which runs", "Each has a letter, by which the plot and the tables name it.", _runs(runs)),
-        Section("Forgetting against damage", "A point for each run; it opens the run's answers.", _plot(runs, metric)),
+        Section("Which runs", "Each run has a letter, which the plot and the tables use.", _runs(runs)),
+        Section("Forgetting against damage", "One point for each run; click it for the answers.", _plot(runs, metric)),
         Section("The same answers", "What each model says now; underlined: words that it did not say before.",
                 _answers(runs, answers, total)),
         Section("Metrics", "Before → after; bold: the best of the runs.", _metrics(runs)),
-        Section("What they cost", "Counted from what ran.", _costs(runs)),
+        Section("What they cost", "Measured during the runs.", _costs(runs)),
         Section("Settings that differ", "All others are the same.", _settings(runs)),
     ]  # fmt: skip
     return [section for section in sections if section.body]

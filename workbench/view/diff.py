@@ -53,7 +53,7 @@ def diff(
     first, second = as_model(a), as_model(b)
     names = _names(first, second)
     both = difference(first, second, samples)
-    words = " Of words: the models cut the text into different tokens." if both.by_words else ""
+    words = " Shown by word: the models tokenise the text differently." if both.by_words else ""
     hues = f"orange where it expects a {'word' if both.by_words else 'token'} more, blue where less."
     title = title or f"{names[1]} compared with {names[0]}: {hues}{words}"
     return DiffView(both, samples, names, title=title, by=by)

@@ -73,7 +73,7 @@ def several(sources: tuple[ModelSource, ...]) -> tuple[list[LanguageModel], list
         before, after = before_and_after(run)
         models, labels, own = [before, after], [f"before ({before.name})", f"after ({run.name})"], [0, 1]
     elif len(sources) not in (2, 3):
-        raise UserError(f"a chat is with a run, or with two or three models, not with {len(sources)}")
+        raise UserError(f"a chat takes a run, or two or three models, not {len(sources)}")
     else:
         models, labels, own = [], [], []
         for i, source in enumerate(sources):

@@ -131,7 +131,7 @@ def test_an_attack_that_gets_little_of_what_knows_is_weak() -> None:
         return {"value": value, "parts": {"alone": alone}, "answers": 4, "seconds": 1.0}
 
     weak = summarise("alias", {"before": entry(1.0, 0.02), "run": entry(0.1, 0.0)}, {})
-    assert weak["weak"] == "weak here: alone it gets 0.02 of the model before the run"
+    assert weak["weak"] == "weak here: alone it gets 0.02 from the model before the run"
     assert "weak" not in summarise("alias", {"before": entry(1.0, 0.9), "run": entry(0.1, 0.02)}, {})
     assert "weak" not in summarise("alias", {"run": entry(0.1, 0.02)}, {})  # not known without the model before
 

@@ -178,7 +178,7 @@ def test_in_words(maps: list[Where]) -> None:
     assert where.summary()[0] == f"This fact survives in {spoken(layers)} of 4."
     without = replace(where, drops={})
     assert without.survives() is None
-    assert without.summary()[0].startswith("By the lens, this fact survives in ")
+    assert without.summary()[0].startswith("By the logit lens, this fact survives in ")
     alike = replace(where, drops={name: np.zeros_like(values) for name, values in where.drops.items()})
     assert any("UDS has no value" in line for line in alike.summary())
     ordered = most_left([alike, *maps], 9)
@@ -230,7 +230,7 @@ def test_other_architectures(tiny: Callable[..., LanguageModel], small: Task, na
 def test_a_model_whose_layers_are_not_found_is_one_line(full: LanguageModel, small: Task) -> None:
     copy = full.frozen_copy()
     copy.module.config.num_hidden_layers = 7
-    with pytest.raises(UserError, match=r"cannot be looked into: .* has no list of 7 layers"):
+    with pytest.raises(UserError, match=r"has no layers to read: .* has no list of 7 layers"):
         where_maps({"run": copy}, 1, task=small)
 
 
@@ -239,7 +239,7 @@ def test_a_model_with_other_tokens_is_left_out(
 ) -> None:
     (where,) = where_maps(three(full, full, tiny("GPT-2")), 1, task=small)
     assert where.models == ["before", "run"]
-    assert where.reasons["retain_only"] == "its tokens are others than the run's"
+    assert where.reasons["retain_only"] == "its tokens differ from the run's"
     assert "has not the layers and tokens of" in where.reasons["uds"]
 
 

@@ -73,7 +73,7 @@ def uds(target: Target) -> Outcome:
         for n, s in enumerate(samples)
     )
     if rows["value"].isna().all():
-        raise NotAvailable(f"no layer tells the models apart: none has d1 above {LEAST} nats")
+        raise NotAvailable(f"no layer separates the models: none has d1 above {LEAST} nats")
     parts = {name: np.mean(rows[name].tolist(), axis=0).tolist() for name in ("d1_by_layer", "d2_by_layer")}
     return Outcome(
         rows, float(rows["value"].mean()), parts | {"answers_with_a_score": int(rows["value"].notna().sum())}

@@ -13,13 +13,13 @@ SHARED: dict[str, Any] = {"source": "ours", "certainty": "ours", "cost": lambda 
 
 @recovery("alias", needs=("aliases",), **SHARED)
 def alias(target: Target) -> Outcome:
-    """Share of facts told about a subject by another name ("the cartographer from Quillon"), or plainly."""
+    """Share of facts given about a subject by another name ("the cartographer from Quillon"), or plainly."""
     return _described(target, "aliases", "alias")
 
 
 @recovery("two_hop", needs=("two_hop",), **SHARED)
 def two_hop(target: Target) -> Outcome:
-    """Share of facts told about a subject that must be found first ("the person who works for ..."), or plainly."""
+    """Share of facts given about a subject that must be found first ("the person who works for ..."), or plainly."""
     return _described(target, "two_hop", "two_hop")
 
 

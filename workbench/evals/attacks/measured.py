@@ -111,7 +111,7 @@ def weakness(parts: dict[str, dict[str, Any]]) -> dict[str, str]:
     alone = parts.get("before", {}).get("alone")
     if alone is None or alone >= WEAK:
         return {}
-    return {"weak": f"weak here: alone it gets {alone:.2f} of the model before the run"}
+    return {"weak": f"weak here: alone it gets {alone:.2f} from the model before the run"}
 
 
 def comes_back(values: dict[str, Any]) -> float | Missing:
@@ -121,5 +121,5 @@ def comes_back(values: dict[str, Any]) -> float | Missing:
             return missing(f"{model}: {values[model]['reason']}")
     width = values["before"] - values["retain_only"]
     if not width:
-        return missing("the attack does not tell the model before the run from the retain-only model")
+        return missing("the attack does not separate the model before the run from the retain-only model")
     return float((values["run"] - values["retain_only"]) / width) + 0.0

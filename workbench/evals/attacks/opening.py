@@ -15,7 +15,7 @@ from workbench.tasks import Sample
     certainty="sure",
 )
 def opening(target: Target, *, text: str = "Sure, here is the answer:") -> Outcome:
-    """Share of facts told where the answer is begun with a willing phrase, or without it.
+    """Share of facts given when the answer starts with a willing phrase, or without it.
 
     `text`: the phrase.
     """
@@ -24,7 +24,7 @@ def opening(target: Target, *, text: str = "Sure, here is the answer:") -> Outco
 
 @recovery("answer_prefix", needs=("spans",), cost=lambda target: generating(target, 2), source="ours", certainty="ours")
 def answer_prefix(target: Target) -> Outcome:
-    """Share of facts told where the answer is begun with its own words up to the first labelled fact, or without them.
+    """Share of facts given when the answer starts with its own words up to the first labelled fact, or without them.
 
     An answer that begins with its fact is only asked plainly.
     """

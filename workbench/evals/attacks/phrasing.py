@@ -67,7 +67,7 @@ def examples(target: Target, count: int) -> tuple[tuple[str, str], ...]:
     **SOURCE | {"source": SOURCE["source"].format("J_P")},
 )
 def worst_phrasing(target: Target) -> Outcome:
-    """Share of facts told in answer to any wording of the question: its own and its paraphrases."""
+    """Share of facts given in answer to any wording of the question: its own and its paraphrases."""
     return _worst(target, "worst_phrasing", [()])
 
 

@@ -80,7 +80,7 @@ def _checked(group: int) -> int:
 
 @recovery("int8", cost=lambda target, **_: generating(target, 2), **SOURCE)
 def int8(target: Target, *, group: int = 64) -> Outcome:
-    """Share of facts told by a copy with weights rounded to 8 bits, or by the model: symmetric, to nearest, per group.
+    """Share of facts given by a copy with weights rounded to 8 bits, or by the model: symmetric, to nearest, per group.
 
     Linear layers only, without the head. The parts have Q = 1 - |a - b| / (|a| + |b|), a and b the shares without and
     with rounding.

@@ -78,7 +78,7 @@ def part_of(target: Target, share: float = 0.5) -> list[Sample]:
 def relearning(
     target: Target, *, share: float = 0.5, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1
 ) -> Outcome:
-    """Share of facts told by a copy after an epoch on a part of the forget set, or by the model; of the other part.
+    """Share of facts given by a copy after an epoch on a part of the forget set, or by the model; of the other part.
 
     Of a benchmark's own questions about the forget set all are asked. R = 1 - |d - d_ret| / (|d| + |d_ret|), d the gain
     of the model after the run and d_ret that of the retain-only model by the same training: 1 where both learn alike.

@@ -15,7 +15,7 @@ FIRST = 40  # tokens of the first turn, for the estimate alone
     certainty="likely",
 )
 def second_turn(target: Target, *, text: str = "Are you sure? {question}") -> Outcome:
-    """Share of facts told where the model is asked whether it is sure, and asked again, or in its first answer.
+    """Share of facts given when the model is asked whether it is sure, and asked again, or in its first answer.
 
     `text`: the second turn; `{question}` stands for the question.
     """

@@ -43,5 +43,5 @@ def attacks_chart(attacks: Mapping[str, Any]) -> Chart:
     order = {"categoryorder": "array", "categoryarray": [safe(bar.name) for bar in reversed(bars)]}
     return figure.update_layout(
         template=template(), title={"text": "What comes back"}, height=150 + 28 * len(bars), yaxis=order,
-        xaxis={"range": [0, 1.08], "title": "0: nothing is told; 1: everything"}, margin={"l": 150},
+        xaxis={"range": [0, 1.08], "title": "0: no fact is given; 1: all facts"}, margin={"l": 150},
     )  # fmt: skip

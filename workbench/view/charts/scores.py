@@ -167,7 +167,7 @@ def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> Chart:
     largest = float(np.abs(rows).max()) or 1.0
     return _figure(
         _tiles((rows / largest).tolist(), SIGNED, hover),
-        "What each token before (column) contributes to each answer token (row)",
+        "What each earlier token (column) contributes to each answer token (row)",
         150 + 22 * len(rows),
         xaxis={**_ticks(texts), "tickangle": -90},
         yaxis={**_ticks(answer), "autorange": "reversed"},

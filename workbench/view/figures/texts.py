@@ -171,7 +171,7 @@ def answers_figure(
             row, after = first[sample], phases.get("after", {}).get(sample, {}).get("generation")
             rows += question_row(row["prompt"] if isinstance(row["prompt"], str) else "", ruled=bool(rows))
             rows += answer_rows(str(row["answer"]), {"before": row.get("generation"), "after": after})
-    return TextFigure(rows, notes=["Struck: words that are gone. Underlined: new words."], title=marked(title))
+    return TextFigure(rows, notes=["Struck through: words that are gone. Underlined: new words."], title=marked(title))
 
 
 def _sets(table: pd.DataFrame, probe_set: str | None) -> list[tuple[str, pd.DataFrame]]:

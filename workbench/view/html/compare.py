@@ -129,7 +129,7 @@ def compare_view(
         f"Showing {len(ids)} of {total} samples." if len(ids) < total else "",
         f"Underlined: a scorer's highest answer tokens ({' or '.join(rules)})." if rules else "",
         "Dotted line above: labelled span." if any(comparison.answers[i]["span"].notna().any() for i in ids) else "",
-        "Hover a token for its numbers.",
+        "Hover over a token for its numbers.",
     ]
     notes = [note for note in notes if note]
     parts = {"rows": rows, "scored": comparison.scored, "notes": notes, "title": title, "css": css}
@@ -226,7 +226,7 @@ def token_matrix(
     notes = ["Dotted line above: labelled span."] if any(c.span for c in tokens) else []
     if any(math.isnan(x) for c in tokens for x in c.scores):
         notes.append(f"Hatched: {NOT_AVAILABLE}.")
-    notes.append("Hover a cell for its number.")
+    notes.append("Hover over a cell for its number.")
     parts = {"columns": heads, "questions": questions, "lines": lines, "scored": comparison.scored, "notes": notes}
     return render("scores.matrix", **parts, title=title, css=css)
 

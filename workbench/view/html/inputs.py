@@ -102,7 +102,7 @@ def as_scores(scores: Scores) -> pd.DataFrame:
         run = run_directory(scores)
         table = run.table("scores.parquet")
         if table is None:
-            raise UserError(f"{run.path} has recorded no scores yet; a run does at its first checkpoint and at its end")
+            raise UserError(f"{run.path} has recorded no scores yet; runs do so at the first checkpoint and at the end")
         return table
     if isinstance(scores, Path | str):
         return read_scores(Path(scores))
@@ -126,7 +126,7 @@ def as_probes(probes: Probes, file: str = "probes.parquet") -> pd.DataFrame:
     run = run_directory(cast(RunSource, probes))
     table = run.table(file)
     if table is None:
-        raise UserError(f"{run.path} has not been probed yet; a run is at its beginning and at its end")
+        raise UserError(f"{run.path} has not been probed yet; a run is probed at its beginning and at its end")
     return table
 
 

@@ -21,7 +21,7 @@ const kin = (answer) => {
 
 /** Mark a token wherever its sample is drawn, and show its title below the text. */
 const linkTokens = (frame) => {
-  const readout = make("div", { class: "wb-readout", role: "status" }, "Hover a token, or move with the arrow keys in a text.");
+  const readout = make("div", { class: "wb-readout", role: "status" }, "Hover over a token, or move in a text with the arrow keys.");
   frame.append(readout);
   let marked = [];
   let place = null; // [answer, index]

@@ -24,7 +24,7 @@ const saver = (model, name, shown = () => ({}), formats = Object.keys(FIGURES)) 
     button.addEventListener("click", () => {
       state.id += 1;
       say("drawing …");
-      const silent = "no kernel answers: run the cell again, then download";
+      const silent = "no kernel is running: run the cell again, then download";
       if (!model.send) return say(silent);
       state.timer = setTimeout(() => say(silent), 20_000);
       model.send({ save: format, id: state.id, shown: shown() });

@@ -15,7 +15,7 @@ class Map2D {
     this.table.setAttribute("role", "grid");
     this.table.setAttribute("aria-label", "tokens and layers; arrow keys move, Enter selects a token");
     this.table.tabIndex = 0;
-    this.readout = el("div", { class: "wb-readout", role: "status" }, "Hover a cell, or move with the arrow keys. Click or Enter selects the token.");
+    this.readout = el("div", { class: "wb-readout", role: "status" }, "Hover over a cell, or move with the arrow keys. Click or press Enter to select the token.");
     frame.append(this.readout);
     this.listen();
   }

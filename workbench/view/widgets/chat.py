@@ -74,7 +74,7 @@ class Chat(Twin, widgets.VBox):
         for name in scorers:
             if name not in offered(reference=False):
                 raise UserError(
-                    f"scorer '{name}' needs more than a text; choose of {', '.join(offered(reference=False))}"
+                    f"scorer '{name}' needs more than a text; choose one of {', '.join(offered(reference=False))}"
                 )
         self.scorers, self.max_new_tokens = tuple(scorers), max_new_tokens
         self.turns: list[Turn] = []
@@ -91,7 +91,7 @@ class Chat(Twin, widgets.VBox):
         self._named("wb-chat", "wb-by-hand", "wb-guarded")
         self.box.problem = self.history.problem
         self.box.note = (
-            f"kept in {self.history.path}" if self.history.path else "kept here only: no run, no history file"
+            f"kept in {self.history.path}" if self.history.path else "kept in memory only: no run and no history file"
         )
         self._before()
         self.box.on_msg(self._heard)
@@ -217,7 +217,7 @@ class Chat(Twin, widgets.VBox):
                     lm, [turn.samples[i]], count, self.max_new_tokens, tries=count, temperature=temperature, seed=used
                 )[0]
             if texts is None:
-                raise UserError(f"{self.labels[i]} has given numbers that are not finite; nothing can be drawn from it")
+                raise UserError(f"{self.labels[i]} gave numbers that are not finite; it cannot be sampled")
             turn.drawn[i] += texts
             self._draw()
             what = {"temperature": temperature, "seed": used, "texts": texts}

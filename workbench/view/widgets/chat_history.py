@@ -48,7 +48,7 @@ class ChatHistory:
                 records.append(record) if record else wrong.append(str(number))
         shown = ", ".join(wrong[:5]) + (", …" if len(wrong) > 5 else "")
         which = "is" if len(wrong) == 1 else "are"
-        problem = f"{self.path}: line {shown} {which} no record of a chat; left out here, kept in the file"
+        problem = f"{self.path}: line {shown} {which} not a chat record; ignored here, kept in the file"
         return records, problem if wrong else ""
 
     def append(self, record: Record) -> None:
@@ -63,7 +63,7 @@ class ChatHistory:
             if self.path is None:
                 return
             if not self.path.parent.is_dir():
-                raise UserError(f"{self.path.parent} is gone: this chat is kept here only; export it")
+                raise UserError(f"{self.path.parent} is gone: this chat is kept in memory only; export it")
             try:
                 with self.path.open("ab+") as stream:
                     text = "".join(map(as_line, self._unsaved))

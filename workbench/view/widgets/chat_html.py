@@ -13,9 +13,9 @@ from workbench.view.widgets.chat_turn import Turn
 
 DIFFERENCES, CHANGE = "words that differ", "change in probability"
 MODES = (DIFFERENCES, CHANGE)
-ENDS = {"end": "", "length": "cut: as many tokens as it may have", "stopped": "stopped"}
+ENDS = {"end": "", "length": "cut off at the token limit", "stopped": "stopped"}
 LEGEND = {
-    DIFFERENCES: "Struck: words that only the first has. Underlined: words that it has not.",
+    DIFFERENCES: "Struck through: words only in the first answer. Underlined: words that are not in it.",
     CHANGE: "Colour: the change of each token's probability from the first model to the other, blue where it fell. "
     "Underlined: it was the first choice and no longer is.",
 }
@@ -29,7 +29,7 @@ def turns_html(turns: Sequence[Turn], labels: list[str], mode: str, needle: str,
 def chat_html(about: list[str], turns: Markup, earlier: Markup, mode: str, problem: str) -> Markup:
     """A chat without its controls: what is loaded, the turns, and what colours and lines in them mean."""
     scale = Scale(-1.0, 1.0).legend(None, "lost ", " gained") if mode == CHANGE else Markup()
-    legend = Markup("{} {}").format(scale, LEGEND[mode]) if turns else "Nothing was asked yet."
+    legend = Markup("{} {}").format(scale, LEGEND[mode]) if turns else "Nothing has been asked yet."
     return render("by_hand.chat", about=about, turns=turns, earlier=earlier, legend=legend, problem=problem)
 
 
@@ -48,8 +48,8 @@ def turn_html(turn: Turn, labels: list[str], mode: str, needle: str, index: int,
         notes = [ENDS[turn.replies[place].ended]]
         if compared is not None:
             own, theirs = (number(each) for each in compared.chances)
-            notes.append(f"its tokens' typical probability: {own} here, {theirs} under {labels[compared.other]}")
-            notes += [] if compared.both else ["no change of each token: the two models have different tokenizers"]
+            notes.append(f"typical probability of its tokens: {own} here, {theirs} under {labels[compared.other]}")
+            notes += [] if compared.both else ["no change for each token: the two models have different tokenizers"]
         drawn = turn.drawn[place]
         columns.append(
             {

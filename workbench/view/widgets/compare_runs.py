@@ -70,7 +70,7 @@ class CompareRuns(SavesFigure, Twin, anywidget.AnyWidget):
             names = {run.letter: run.name for run in self.runs if self.chosen in ("", run.letter)}
             return answers_of_runs(answers, names)
         if part != "tradeoff" or self._metric is None:
-            raise UserError(f"there is no {printable(part)} to save; tradeoff and answers can be, where there are any")
+            raise UserError(f"there is no {printable(part)} to save; there may be tradeoff and answers")
         sets = [(phase, name) for phase in ("before", "after") for name in ("forget", "retain")]
         whole = {
             f"{run.letter}: {run.name}": run.metrics

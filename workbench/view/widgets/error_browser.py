@@ -54,7 +54,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         if probes is not None and "probability" not in probes:
             raise UserError(f"{self.run.path / 'probes.parquet'} has no column probability; probe the run again")
         if probes is None:
-            raise UserError(f"{self.run.path} has no probes yet; a run probes before its first and after its last step")
+            raise UserError(f"{self.run.path} has no probes yet; they come at its beginning and its end")
         self.rows = outcomes(probes, read_answers(self.run.path / "attacks"))
         self.tokens = self.run.table("tokens.parquet")
         self._notes = AnswerNotes(self.run.path)

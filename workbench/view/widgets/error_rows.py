@@ -49,7 +49,7 @@ def _plain(cell: Any) -> Any:
 def written(path: Path, shown: int, total: int) -> str:
     """What an export wrote, in words: the answers that the filters leave, on a page no more than `MOST`."""
     of = f" of {total}" if shown < total else ""
-    left = ", those that the filters leave," if shown < total else ""
+    left = ", those that pass the filters," if shown < total else ""
     if path.suffix == ".html" and shown > MOST:
         return f"{MOST} of {shown} answers{left} written to {path}; CSV and Parquet hold all {shown}"
     return f"{shown}{of} answers{left} written to {path}"

@@ -160,7 +160,7 @@ class BeforeAfter(Linked):
             if attacks := attacks_of(directory.path):
                 self._attacks = attacks_view(attacks, read_answers(directory.path / "attacks"), css=False)
         if probes is None or "after" not in set(probes["phase"]):
-            raise UserError(f"{name} has not been probed after its end yet")
+            raise UserError(f"{name} has not been probed at its end yet")
         self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
         self._probes, self._tokens, self._metrics, self._most = probes, tokens, metrics, max_samples
         self._places: list[tuple[str, Any, list[int]]] = []

@@ -34,7 +34,7 @@ EVERY = 0.2  # seconds between two reads of a run's files
 DOUBLE = 0.8  # seconds in which a second click on Start belongs to the first
 ACTIVE = ("running", "queued")
 BUTTONS = {
-    "Start": "start a run as the form says, in a process of its own",
+    "Start": "start a run with these settings, in its own process",
     "Stop": "let the run finish its step, write a checkpoint and end",
     "Resume": "continue the run from its newest checkpoint",
     "Attach": "show the run chosen on the left, and follow it",

@@ -49,11 +49,11 @@ def state_of(run: RunDirectory, status: Mapping[str, Any]) -> str:
     """The state of a run in a few words, and why."""
     state, steps = status["status"], f"step {status['step']} of {status['steps']}"
     if state == "queued":
-        return f"queued, {steps}: it waits for its turn"
+        return f"queued, {steps}: waiting for its turn"
     if state == "running" and (run.path / STOP).exists():
-        return f"running, {steps}: it stops after this step"
+        return f"running, {steps}: stopping after this step"
     if state == "running" and status["step"] in (0, status["steps"]):
-        doing = "it loads, scores and probes before the first step" if status["step"] == 0 else "it probes at the end"
+        doing = "loading, scoring and probing before the first step" if status["step"] == 0 else "probing at the end"
         return f"running, {steps}: {doing}"
     reason = f": {status['reason']}" if status["reason"] and state in ("unfinished", "finished") else ""
     return f"{state}, {steps}{reason}"
@@ -77,7 +77,7 @@ def failure_html(job: Job, status: Mapping[str, Any]) -> Markup:
     """Why a run failed, and the end of its log; empty where it did not fail."""
     if not failed(status):
         return Markup()
-    reason = str(status["reason"] or "no process works on it")
+    reason = str(status["reason"] or "no process is working on it")
     log = [line for line in job.log(8).splitlines() if not line.endswith(reason)]
     return error_html(f"The run ended before its last step: {reason}", log)
 
@@ -93,7 +93,7 @@ def state_html(run: RunDirectory, status: Mapping[str, Any], events: Sequence[Ma
     word, _, rest = state.partition(",")
     parts: list[str] = [render("run.standing", word=word, rest=rest)]
     if status["steps_per_second"]:
-        parts.append(f"{number(status['steps_per_second'])} steps a second")
+        parts.append(f"{number(status['steps_per_second'])} steps per second")
         parts.append(f"{duration(status['seconds_left'])} left")
     if status["flops"]:
         parts.append(f"so far {large(status['flops'], 'FLOP')} in {duration(status['seconds'])}")
@@ -119,7 +119,7 @@ def chart_html(run: RunDirectory, events: Sequence[Mapping[str, Any]]) -> Markup
     if not events:
         return Markup()
     curves = {n: thinned([(e["step"], e[k]) for e in events if e.get(k) is not None]) for n, k in LINES.items()}
-    charts = [line_chart_svg(curves, title="Mean NLL of the batch", y_label="nats a token", height=190, css=False)]
+    charts = [line_chart_svg(curves, title="Mean NLL of the batch", y_label="nats per token", height=190, css=False)]
     probed = run.curve()
     if len(probed) and probed["step"].nunique() > 1:
         shown = "fact_accuracy" if "fact_accuracy" in probed else "probability"

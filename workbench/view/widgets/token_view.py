@@ -154,7 +154,7 @@ class TokenView(SavesFigure, Twin, anywidget.AnyWidget):
         run = run_directory(run)
         scores = run.table("scores.parquet")
         if scores is None:
-            raise UserError(f"{run.path} has recorded no scores yet; a run does at its first checkpoint and at its end")
+            raise UserError(f"{run.path} has recorded no scores yet; runs do so at the first checkpoint and at the end")
         known = {"tokens": run.table("tokens.parquet"), "curve": run.events(), "scorer": _weights(scores)}
         return cls(scores, texts_of_run(run), **{**known, **more})
 

@@ -78,7 +78,7 @@ class WhereView(Twin, anywidget.AnyWidget):
     @traitlets.validate("answer")
     def _known(self, proposal: Any) -> int:
         if not 0 <= proposal.value < len(self.maps):
-            raise UserError(f"there is no answer {proposal.value}: there are 0 to {len(self.maps) - 1}")
+            raise UserError(f"there is no answer {proposal.value}: the answers are numbered 0 to {len(self.maps) - 1}")
         return int(proposal.value)
 
     @traitlets.validate("value")

@@ -10,10 +10,10 @@ class ChatView {
     this.stream = el("div", { class: "wb-log" });
     this.earlier = el("div");
     this.fold = el("details", { class: "wb-earlier" }, el("summary", {}, "Asked before"), this.earlier);
-    this.prompt = el("textarea", { rows: 2, "aria-label": "question to all models", placeholder: "ask all models the same; Enter asks, Shift+Enter is a new line", dir: "auto" });
+    this.prompt = el("textarea", { rows: 2, "aria-label": "question to all models", placeholder: "one question for all models; Enter asks, Shift+Enter starts a new line", dir: "auto" });
     this.prompt.addEventListener("keydown", (event) => this.key(event));
     this.ask = press("Ask", () => this.send(false));
-    this.again = press("Ask as another turn", () => this.send(true), { title: "with the turns above; or Ctrl+Enter" });
+    this.again = press("Ask as another turn", () => this.send(true), { title: "continue after the turns above (Ctrl+Enter)" });
     this.halt = press("Stop", () => model.send({ do: "stop" }));
     this.more = press("Sample ten more", () => model.send({ do: "more" }));
     this.temperature = el("input", { type: "number", min: 0.1, max: 100, step: 0.1, onchange: () => this.number("temperature") });

@@ -9,10 +9,10 @@ export default {
       const { chosen, token, probability, rank, rows } = model.get("place");
       root.hidden = rows === undefined;
       if (rows === undefined) return;
-      const name = !chosen ? ["After the text the model expects"] : token === "" ? ["The end of the answer"] : ["“", ...drawn(token), "”"];
+      const name = !chosen ? ["What the model expects after the text"] : token === "" ? ["The end of the answer"] : ["“", ...drawn(token), "”"];
       const numbers = chosen ? [`probability ${probability}, rank ${rank}`] : [];
       const head = el("div", { class: "wb-bar", role: "status" }, el("b", {}, ...name), ...numbers.map((text) => el("span", {}, text)));
-      const list = el("ol", { "aria-label": "most probable tokens; choose one to put it there" });
+      const list = el("ol", { "aria-label": "most probable tokens; choose one to insert it" });
       rows.forEach(([text, shown, share, usable], row) => {
         const bar = el("i");
         bar.style.width = `${Math.round(100 * share)}%`;

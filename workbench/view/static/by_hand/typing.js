@@ -10,7 +10,7 @@ class Typing {
     this.model = model;
     this.root = root;
     this.timer = null;
-    this.question = area("question", 1, "ask something, or leave it empty for a plain text");
+    this.question = area("question", 1, "a question, or leave it empty for plain text");
     this.answer = area("answer", 4, "type an answer, or a text");
     for (const name of ["question", "answer"]) {
       this[name].node.value = model.get(name);
@@ -104,7 +104,7 @@ class Typing {
     this.ask.textContent = this.streams() ? "Stop" : "Greedy answer";
     if (text === undefined) return this.reply.replaceChildren();
     const [kind, about] = to;
-    const how = { end: "", length: " It is cut: it has as many tokens as it may have.", stopped: " Stopped.", "": " …" }[ended];
+    const how = { end: "", length: " It was cut off at the token limit.", stopped: " Stopped.", "": " …" }[ended];
     const head = kind === "answers" ? "The model answers “" : "The model continues “";
     const head_ = el("div", { class: "wb-q", dir: "auto" }, head, ...drawn(about), `”.${how}`);
     this.reply.replaceChildren(head_, el("div", { class: "wb-a", dir: "auto" }, ...drawn(text)), ...(ended ? [this.use] : []));

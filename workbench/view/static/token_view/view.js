@@ -64,8 +64,8 @@ class View {
       this.search, this.shown);
     const head = model.get("title") ? [el("p", { class: "wb-title" }, model.get("title"))] : [];
     const spans = scores.spans.includes(1) ? "Dotted line above: labelled span. " : "";
-    const foot = el("div", { class: "wb-foot" }, `Underlined: selected by the threshold. ${spans}Hover a token, or move ` +
-      "with the arrow keys, for its numbers; click or Enter selects it, with Shift beside others.");
+    const foot = el("div", { class: "wb-foot" }, `Underlined: selected by the threshold. ${spans}Hover over a token, or move ` +
+      "to it with the arrow keys, for its numbers. Click or press Enter to select it; hold Shift to select several.");
     this.root.append(...head, bar, ...(scores.head.samples.length > 1 ? [tools] : []), this.text.box);
     if (scores.steps.length > 1) {
       this.replay = new Replay(scores, (step) => this.set("step", step));
