@@ -175,7 +175,8 @@ def test_a_long_attack_goes_on_where_it_was(run: Path, monkeypatch: pytest.Monke
     again = wb.attack(run, **shared)
     assert drawn == [3, 3, 2, 2, 3, 3, 2]  # eight answers of two models: only what was not finished is done again
     assert numbers(again) == numbers(whole)
-    assert sorted(file.name for file in (run / "attacks").iterdir()) == [".lock", "answers.parquet", "summary.json"]
+    left = sorted(file.name for file in (run / "attacks").iterdir())
+    assert left == [".lock", "answers.parquet", "manifest.json", "summary.json"]
 
 
 def test_results_of_something_else_are_not_mixed(run: Path) -> None:
@@ -264,8 +265,10 @@ def test_a_list_of_runs_says_which_attacks_cannot_be_read(capsys: pytest.Capture
     lines, table = told(capsys, "runs", "list", "--root", str(run.parent))
     assert table["runs"][0]["most_comes_back"] is None
     (run / "attacks").mkdir()
-    wrong = dict.fromkeys(("before", "run", "retain_only", "comes_back"), "most") | {"parts": {}, "options": {}}
-    (run / "attacks" / "summary.json").write_text(json.dumps({"made_from": {"models": {}}, "attacks": {"int4": wrong}}))
+    wrong = dict.fromkeys(("before", "run", "retain_only", "comes_back"), "most") | {"better": "lower"}
+    wrong |= {key: {} for key in ("parts", "options", "answers", "seconds")}
+    made_from = {"task": "biographies", "data_sha256": "", "limit": None, "seed": 0, "models": {}}
+    (run / "attacks" / "summary.json").write_text(json.dumps({"made_from": made_from, "attacks": {"int4": wrong}}))
     lines, table = told(capsys, "runs", "list", "--root", str(run.parent))
     assert table["runs"][0]["most_comes_back"] is None
-    assert any("summary.json is damaged: attacks.int4.before is no number" in line for line in lines)
+    assert any("summary.json is damaged: attacks.int4.before" in line for line in lines)

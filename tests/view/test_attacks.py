@@ -89,8 +89,10 @@ def test_the_report_has_them(tmp_path: Path) -> None:
     config = {"task": {"name": "biographies"}, "model": "m", "objective": "npo", "weights": "atwu"}
     (tmp_path / "config.json").write_text(json.dumps(config | {"settings": {"steps": 1}}))
     (tmp_path / "attacks").mkdir()
-    whole = {name: entry | {"options": {}} for name, entry in ATTACKS.items()}
-    (tmp_path / "attacks" / "summary.json").write_text(json.dumps({"made_from": {"models": {}}, "attacks": whole}))
+    more = {"options": {}, "parts": {}, "answers": {}, "seconds": {}, "better": "lower"}
+    whole = {name: more | entry for name, entry in ATTACKS.items()}
+    made_from = {"task": "biographies", "data_sha256": "", "limit": None, "seed": 0, "models": {}}
+    (tmp_path / "attacks" / "summary.json").write_text(json.dumps({"made_from": made_from, "attacks": whole}))
     ROWS.to_parquet(tmp_path / "attacks" / "answers.parquet")
     page = run_report(tmp_path).read_text()
     assert "<h2>What comes back</h2>" in page

@@ -249,8 +249,10 @@ def test_what_came_back_stands_with_the_answer(run: Path) -> None:
     (run / "attacks").mkdir()
     try:
         pd.DataFrame([row]).to_parquet(run / "attacks" / "answers.parquet")
-        entry = {"retain_only": 0.0, "run": 0.5, "before": 1.0, "comes_back": 0.5, "parts": {}, "options": {}}
-        summary = {"made_from": {"models": {}}, "attacks": {"int4": entry}}
+        entry = {"retain_only": 0.0, "run": 0.5, "before": 1.0, "comes_back": 0.5, "better": "lower"}
+        entry |= {key: {} for key in ("parts", "options", "answers", "seconds")}
+        made_from = {"task": "biographies", "data_sha256": "", "limit": None, "seed": 0, "models": {}}
+        summary = {"made_from": made_from, "attacks": {"int4": entry}}
         (run / "attacks" / "summary.json").write_text(json.dumps(summary))
         browser = ErrorBrowser(run)
         assert "comes back (1)" in dict(browser.outcome.options)
