@@ -153,7 +153,7 @@ def _spawn(lock: Lock, config: Config, at_once: int) -> None:
     try:
         child = start_detached(*words, at_once=at_once, log=path / LOG, keep_open=lock.file)
     except OSError as error:  # no room for the log, or for a process
-        raise cannot_write(path / LOG, error) from error
+        raise UserError(f"{path} was not started: {error.strerror or error}; make room, and start it again") from error
     _children.append(child)
     started_by(child.pid, path, facts)
 
