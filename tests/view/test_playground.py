@@ -33,6 +33,13 @@ def expected(full: Any, question: str, answer: str) -> Any:
     return score_samples(full, [Sample("x", question, answer)], ["surprisal"])["score"].to_numpy()
 
 
+def test_many_passes_take_any_text(made: Playground) -> None:
+    made.type(question="?", answer="!", scorer="saliency")
+    assert made.wait()
+    assert made.box.problem == ""
+    assert set(made.view.scores["scorer"]) == {"saliency"}
+
+
 def test_what_is_typed_is_scored(full: Any, made: Playground) -> None:
     scores = made.view.scores["score"].to_numpy()
     np.testing.assert_allclose(scores, expected(full, "Where was Basil born?", "In Kuwait City."))
@@ -195,7 +202,7 @@ def test_what_it_takes(full: Any, retained: Any, tmp_path: Path) -> None:
     for more in ({"scorer": "gap"}, {"scorer": "atwu"}, {"unit": "letter"}, {"learned": tmp_path / "none"}):
         with pytest.raises(UserError):
             Playground(full, **more)
-    with pytest.raises(UserError, match="a model is given by its name"):
+    with pytest.raises(UserError, match="a model is a name"):
         Playground(3)  # type: ignore[arg-type]
 
 

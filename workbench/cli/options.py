@@ -85,6 +85,7 @@ def settings(help: str) -> Any:
 Json = Annotated[bool, flag("--json", "one JSON object on the last line of standard output")]
 ProbeLimit = Annotated[int | None, count("probe at most N samples a set")]
 Reference = Annotated[str | None, option("MODEL", "for scorers and losses that compare with it")]
+ColourBy = Annotated[Literal["value", "rank", "logarithm"], typer.Option("--by", help="what colour goes by")]
 Background = Annotated[bool, flag("--background", "in a process of its own; returns at once")]
 AtOnce = Annotated[int | None, count("with --background: wait while N runs go on in the same directory")]
 

@@ -27,8 +27,6 @@ from workbench.scorers import (
 )
 from workbench.tasks import Sample, Task
 
-OTHER = Sample("other", "?", "!")  # a task needs a retain set; no scorer that is offered reads it
-
 
 @dataclass(frozen=True)
 class Scored:
@@ -102,7 +100,7 @@ def _tokens(lm: LanguageModel, encoding: Any, stats: TokenStats) -> pd.DataFrame
 
 
 def _of_many_passes(lm: LanguageModel, sample: Sample, name: str) -> pd.DataFrame:
-    context = TaskContext(lm, Task("typed", {"forget": [sample], "retain": [OTHER]}))
+    context = TaskContext(lm, Task("typed", {"forget": [sample]}))
     with exclusive(lm), torch.enable_grad():  # it changes the module for a while
         table = score_fixed(context, [name])
     for reason in context.notes.get(name, {}).get("not_available", {}).values():

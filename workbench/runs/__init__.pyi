@@ -13,12 +13,14 @@ from .directory import RunDirectory as RunDirectory
 from .directory import cost_to_reach as cost_to_reach
 from .directory import is_run as is_run
 from .directory import list_runs as list_runs
+from .directory import run_at as run_at
 from .events import notes_of as notes_of
 from .execution import resume as resume
 from .execution import start as start
 from .jobs import Job as Job
 from .loading import load_original as load_original
 from .loading import load_result as load_result
+from .loading import loaded_model as loaded_model
 from .lock import job_of as job_of
 from .options import presets_of as presets_of
 from .options import scorer_options as scorer_options

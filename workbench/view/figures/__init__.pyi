@@ -6,5 +6,6 @@ from .texts import answers_figure as answers_figure
 from .texts import answers_of_runs as answers_of_runs
 from .texts import change_figure as change_figure
 from .texts import compare_figure as compare_figure
+from .tokens import UNITS as UNITS
 from .tokens import tokens_figure as tokens_figure
 from .tokens import visible as visible

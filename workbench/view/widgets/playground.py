@@ -20,11 +20,13 @@ from workbench.files import parse_json
 from workbench.models import UNPREDICTED, encode
 from workbench.scorers import check_reference, load_scorer
 from workbench.tasks import Sample
+from workbench.view.figures import UNITS
 from workbench.view.html import number, parts, render, shortened, style_sheet
-from workbench.view.model_source import ModelSource, described, model_of, run_of
+from workbench.view.model_source import ModelSource, described, model_of
+from workbench.view.run_source import run_of
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
 from workbench.view.widgets.static_twin import Twin
-from workbench.view.widgets.token_view import UNITS, TokenView
+from workbench.view.widgets.token_view import TokenView
 from workbench.view.widgets.typing_box import EMPTY, EVERY, PAUSES, NextTokens, TypingBox, whole
 from workbench.view.widgets.worker import Worker
 
@@ -78,7 +80,7 @@ class Playground(Twin, widgets.VBox):
             raise unknown("unit", unit, list(UNITS))
         run = run_of(model)
         self.lm = model_of(model)
-        self.reference = None if reference is None else model_of(reference)
+        self.reference = None if reference is None else model_of(reference, self.lm)
         if learned is None and run is not None and (run.path / "scorer.safetensors").exists():
             learned = run.path / "scorer.safetensors"
         self.learned = None if learned is None else load_scorer(Path(learned), str(self.lm.device))

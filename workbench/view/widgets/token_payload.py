@@ -56,29 +56,29 @@ class Payload:
     index: list[tuple[Any, int]]
     tokens: list[str]
 
+    def row(self, name: str, step: int | None = None) -> tuple[int, int]:
+        """The row of a scorer's scores that are shown at `step` (by default the last), and the step that they are of.
+
+        They are the newest up to it, or the first.
+        """
+        before = 0
+        for layer in self.head["layers"]:
+            steps = layer["steps"]
+            if layer["name"] == name:
+                newest = max((i for i, s in enumerate(steps) if step is None or s <= step), default=0)
+                return before + newest, steps[newest]
+            before += len(steps)
+        raise unknown("scorer", name, [layer["name"] for layer in self.head["layers"]])
+
     def scores_at(self, name: str, step: int) -> np.ndarray:
         """(T,) scores of a scorer at its newest step up to `step`."""
-        row = 0
-        for layer in self.head["layers"]:
-            if layer["name"] == name:
-                return self.scores[row + _newest(layer, step)]
-            row += len(layer["steps"])
-        raise unknown("scorer", name, [layer["name"] for layer in self.head["layers"]])
+        return self.scores[self.row(name, step)[0]]
 
     def at(self, step: int, token: int) -> tuple[dict[str, float | None], dict[str, int]]:
         """A token's score by each scorer at its newest step up to `step`, None where it has none; and those steps."""
-        scores, steps, row = {}, {}, 0
-        for layer in self.head["layers"]:
-            newest = _newest(layer, step)
-            scores[layer["name"]] = _finite(self.scores[row + newest, token])
-            steps[layer["name"]] = layer["steps"][newest]
-            row += len(layer["steps"])
-        return scores, steps
-
-
-def _newest(layer: Mapping[str, Any], step: int) -> int:
-    """Which of a scorer's steps is shown at `step`: the newest up to it, or its first."""
-    return max((i for i, s in enumerate(layer["steps"]) if s <= step), default=0)
+        rows = {layer["name"]: self.row(layer["name"], step) for layer in self.head["layers"]}
+        scores = {name: _finite(self.scores[row, token]) for name, (row, _) in rows.items()}
+        return scores, {name: own for name, (_, own) in rows.items()}
 
 
 def payload(

@@ -9,8 +9,8 @@ import anywidget
 import pandas as pd
 import traitlets
 
+from workbench.view.figures import UNITS
 from workbench.view.widgets.static_twin import script, styles
-from workbench.view.widgets.token_view import UNITS
 
 PAUSES = (10, 150)  # milliseconds without a key before a text is sent, at least and at most
 EVERY = 0.1  # seconds between two looks at an answer that streams
