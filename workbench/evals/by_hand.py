@@ -14,8 +14,7 @@ from workbench.cost import Phase
 from workbench.errors import UserError
 from workbench.evals.answers import alternatives_of
 from workbench.evals.streaming import interruptible
-from workbench.models import LanguageModel, TokenStats, collate, encode, split, token_columns, token_stats
-from workbench.models.decoding import exclusive
+from workbench.models import LanguageModel, TokenStats, collate, encode, exclusive, split, token_columns, token_stats
 from workbench.scorers import (
     BatchContext,
     TaskContext,

@@ -11,8 +11,7 @@ import torch
 
 from workbench.errors import NOT_FINITE, UserError
 from workbench.evals.generation import cleaned
-from workbench.models import LanguageModel, encode, end_of_turn
-from workbench.models.decoding import Noise, exclusive, until
+from workbench.models import LanguageModel, Noise, encode, end_of_turn, exclusive, until
 from workbench.tasks import Sample
 
 NEXT_QUESTION = ("\nQuestion:",)  # what a model with plain prompts may write after its answer

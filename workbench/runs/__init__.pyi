@@ -26,6 +26,7 @@ from .options import presets_of as presets_of
 from .options import scorer_options as scorer_options
 from .options import settings_for as settings_for
 from .options import settings_from as settings_from
+from .records import wrong as wrong
 from .stopping import STOP as STOP
 from .stopping import Stopped as Stopped
 from .stopping import level as level

@@ -1,7 +1,6 @@
 from .saving import Savable as Savable
 from .saving import check_format as check_format
 from .text_figure import TextFigure as TextFigure
-from .texts import answer_rows as answer_rows
 from .texts import answers_figure as answers_figure
 from .texts import answers_of_runs as answers_of_runs
 from .texts import change_figure as change_figure

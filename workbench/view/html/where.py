@@ -16,7 +16,7 @@ from markupsafe import Markup
 from workbench.evals import NAMES, Where
 from workbench.view.html.render import render
 from workbench.view.html.scale import HATCH, LEVELS, colour, letter, ramp
-from workbench.view.html.text import number, plain, visible
+from workbench.view.html.text import number, plain, quoted, visible
 
 VALUES = {"logp": "log p", "rank": "rank", "uds": "UDS"}
 ENDS = {"logp": ("−10 or less", "0"), "rank": ("1000 or more", "1"), "uds": ("1, gone", "0, untouched")}  # noqa: RUF001
@@ -152,7 +152,7 @@ def _cell(where: Where, column: Column, i: int, text: str, values: list[str], fi
     title.append(" · ".join(parts))
     if model in where.lenses:
         best = where.lenses[model].alternatives(layer, i)
-        title.append("most probable: " + " ".join(f"“{token}” {number(p)}" for token, p in best))
+        title.append(f"most probable: {quoted(best)}")
     classes = ' class="wb-cut"' if layer == 0 else ""
     marks = f' data-w="{" ".join(words)}"' if words else ""
     style = f' style="background-color:{colour(shown)}"' if shown else ""

@@ -16,12 +16,11 @@ import traitlets
 
 from workbench.errors import UserError, printable, unknown
 from workbench.evals import Scored, offered, score_typed, streamed
-from workbench.files import parse_json
 from workbench.models import UNPREDICTED, encode
 from workbench.scorers import check_reference, load_scorer
 from workbench.tasks import Sample
 from workbench.view.figures import UNITS
-from workbench.view.html import number, parts, render, shortened, style_sheet
+from workbench.view.html import alternatives, number, parts, render, shortened, style_sheet
 from workbench.view.model_source import ModelSource, described, model_of
 from workbench.view.run_source import run_of
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
@@ -204,14 +203,14 @@ class Playground(Twin, widgets.VBox):
                 return
             row = rows.iloc[at]
             specials = set(self.lm.tokenizer.all_special_tokens)
-            pairs = parse_json(row["alternatives"])
+            pairs = alternatives(row["alternatives"])
             known = math.isfinite(row["logp"])
             self.next.place = {
                 "chosen": bool(chosen),
                 "token": parts(row["token"].strip() or row["token"]) if row["end"] > row["start"] else "",
                 "probability": number(math.exp(row["logp"])) if known else number(None),
                 "rank": int(row["rank"]) + 1,
-                "rows": [[parts(text), number(p), float(p), text not in specials] for text, p in pairs],
+                "rows": [[parts(text), number(p), p, text not in specials] for text, p in pairs],
                 "texts": [text for text, _ in pairs],
                 "range": [int(row["start"]), int(row["end"])],
             }

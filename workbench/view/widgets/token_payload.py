@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from workbench.view.html import (
     LEVELS,
     Samples,
     Scale,
+    alternatives,
     as_scores,
     as_texts,
     changes,
@@ -276,15 +276,14 @@ def _details(changed: pd.DataFrame) -> tuple[bytes, list[Any]]:
     """Probabilities, ranks and alternatives before and after, and the texts of the alternatives."""
     vocabulary: dict[str, int] = {}
     out = np.full((2, 2 + 2 * ALTERNATIVES, len(changed)), NONE, dtype="<u2")
-    for phase, (name, alternatives) in enumerate((("before", "alternatives_before"), ("after", "alternatives"))):
+    for phase, (name, column) in enumerate((("before", "alternatives_before"), ("after", "alternatives"))):
         chance, rank = (changed[f"{c}_{name}"].to_numpy(dtype=float) for c in ("p", "rank"))
         known = np.isfinite(chance)
         out[phase, 0, known] = np.rint(chance[known] * TOP)
         out[phase, 1, known] = np.minimum(rank[known] + 1, TOP)
-        for i, text in enumerate(changed[alternatives]):
-            pairs = json.loads(text) if isinstance(text, str) and text else []
-            for j, (word, p) in enumerate(pairs[:ALTERNATIVES]):
-                place = vocabulary.setdefault(str(word), len(vocabulary))
+        for i, text in enumerate(changed[column]):
+            for j, (word, p) in enumerate(alternatives(text)[:ALTERNATIVES]):
+                place = vocabulary.setdefault(word, len(vocabulary))
                 if place < NONE:
                     out[phase, 2 + j, i], out[phase, 2 + ALTERNATIVES + j, i] = place, round(p * TOP)
     return out.tobytes(), [parts(word) for word in list(vocabulary)[:NONE]]
