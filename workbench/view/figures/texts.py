@@ -217,8 +217,7 @@ def answers_of_runs(answers: Sequence[Any], names: Mapping[str, str]) -> TextFig
         rows += question_row(answer.question, ruled=bool(rows))
         bare = not answer.question.strip() and bool(rows)
         rows.append(Row([Piece(marked(answer.reference), ink=MUTED)], "reference", ruled=bare))
-        befores = {text for text in answer.before.values() if text is not None}
-        rows += [Row([Piece(marked(text))], "before") for text in befores] if len(befores) == 1 else []
+        rows += [Row([Piece(marked(shared))], "before")] if (shared := answer.shared_before) is not None else []
         for letter in names:
             before, after = answer.before.get(letter), answer.after.get(letter)
             if after is not None:
