@@ -33,6 +33,13 @@ def expected(full: Any, question: str, answer: str) -> Any:
     return score_samples(full, [Sample("x", question, answer)], ["surprisal"])["score"].to_numpy()
 
 
+def test_what_is_no_text_is_one_line(made: Playground) -> None:
+    for what in ({"question": 3}, {"answer": b"a"}):
+        with pytest.raises(UserError, match="type a text, not"):
+            made.type(**what)  # type: ignore[arg-type]
+    assert made.question == "Where was Basil born?"
+
+
 def test_many_passes_take_any_text(made: Playground) -> None:
     made.type(question="?", answer="!", scorer="saliency")
     assert made.wait()

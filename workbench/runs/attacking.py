@@ -139,8 +139,10 @@ def task_of(target: Any, task: Any) -> Task:
         return task
     if isinstance(task, str):
         return TaskSpec(task).load()
-    if task is not None:
+    if isinstance(task, TaskSpec):
         return task.load()
+    if task is not None:
+        raise UserError(f"a task is its name, a TaskSpec or a Task, not {task!r:.40}")
     if (run := run_at(target)) is None:
         raise UserError("name the task whose forget set is attacked (--task); only a run has its own")
     return run.read_config().task.load()

@@ -119,7 +119,7 @@ class Playground(Twin, widgets.VBox):
         """Put texts into the boxes as if they were typed; None leaves what is there.
 
         Raises:
-            UserError: no such scorer here.
+            UserError: no such scorer here, or no text.
         """
         names = [name for name, _ in self.box.scorers]
         if scorer is not None and scorer not in names:
@@ -128,7 +128,7 @@ class Playground(Twin, widgets.VBox):
         with self.box.hold_sync(), self.box.hold_trait_notifications():
             for name, value in changes.items():
                 if value is not None:
-                    setattr(self.box, name, value)
+                    setattr(self.box, name, whole(value))
             self.box.typed += 1
 
     question = property(lambda self: self.box.question, lambda self, text: self.type(question=text))
