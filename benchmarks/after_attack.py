@@ -24,7 +24,7 @@ def attacked(lm: Any, ends: dict[str, Any], task: Any, args: Any) -> dict[str, A
 
     target = Target(lm, task, ends["before"], ends["retain_only"], args.attack_limit)
     out: dict[str, Any] = {}
-    for name in chosen_attacks(args.attacks, args.options):
+    for name in dict.fromkeys([LEVEL, *chosen_attacks(args.attacks, args.options)]):
         since = time.perf_counter()
         outcome = attack_model(name, target, args.options.get(name, {}))
         if not is_missing(outcome):
@@ -73,7 +73,7 @@ def beyond_level(rows: list[Row], ends: dict[str, Row]) -> dict[str, dict[str, d
     runs = [(r, comes_back(r, ends)) for r in rows if "attacks" in r]
     out: dict[str, dict[str, dict[str, float]]] = {}
     for name in runs[0][1]:
-        points = [(r, back[LEVEL], back[name]) for r, back in runs if not np.isnan(back[name])]
+        points = [(r, back[LEVEL], back[name]) for r, back in runs if not np.isnan([back[LEVEL], back[name]]).any()]
         if name == LEVEL or len(points) < 3:
             continue
         objectives = np.array([r["objective"] for r, *_ in points])
@@ -95,7 +95,7 @@ def answer(beyond: dict[str, dict[str, dict[str, float]]]) -> list[str]:
     for weights in dict.fromkeys(w for by in beyond.values() for w in by if w != "uniform"):
         words: dict[str, list[str]] = {"more": [], "less": []}
         for name, by in beyond.items():
-            if apart(by[weights], by["uniform"]):
+            if {weights, "uniform"} <= set(by) and apart(by[weights], by["uniform"]):
                 more = by[weights]["mean"] - by["uniform"]["mean"]
                 words["more" if more > 0 else "less"].append(f"{name} by {abs(more):.2f}")
         told = "; ".join(f"{side} behind under {', '.join(names)}" for side, names in words.items() if names)
@@ -114,7 +114,7 @@ def alike(cells: list[Row]) -> list[str]:
     lines = []
     for (objective, weights), after in by.items():
         base = by.get((objective, "uniform"))
-        if weights == "uniform" or not after or not base:
+        if weights == "uniform" or LEVEL not in (after or {}) or LEVEL not in (base or {}):
             continue
         if apart(after[LEVEL], base[LEVEL]):
             levels = f"{after[LEVEL]['mean']:.2f} against {base[LEVEL]['mean']:.2f}"

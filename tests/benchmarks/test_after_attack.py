@@ -82,3 +82,16 @@ def test_settings_are_taken_from_an_earlier_record(tmp_path: Any) -> None:
     assert leaderboard.chosen(str(record), [("npo", "atwu")])[0]["gamma"] == 3.0
     with pytest.raises(SystemExit, match="no settings of wga"):
         leaderboard.chosen(str(record), [("wga", "atwu")])
+
+
+def test_a_run_without_a_level_is_left_out_and_ends_nothing() -> None:
+    rows = [*runs("uniform", [(0.1, 0.3), (0.2, 0.4)]), *runs("atwu", [(0.1, 0.6), (0.2, 0.7)])]
+    lost = runs("spans", [(0.1, 0.3)])
+    lost[0]["attacks"]["greedy"] = missing("its logits are not finite")
+    beyond = after_attack.beyond_level([*rows, *lost], ENDS)
+    assert beyond == after_attack.beyond_level(rows, ENDS)
+    cells = leaderboard.cells([*rows, *lost])
+    after_attack.add_columns(cells, [*rows, *lost], ENDS)
+    assert len(after_attack.alike(cells)) == 1
+    without_uniform = {"int4": {"atwu": beyond["int4"]["atwu"]}}
+    assert after_attack.answer(without_uniform) == ["- atwu: all attacks within the noise"]

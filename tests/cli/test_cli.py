@@ -15,7 +15,7 @@ from commandline import refused, run
 
 from workbench.cli.app import main
 from workbench.cli.console import Progress
-from workbench.runs.interrupts import uninterrupted
+from workbench.runs.ctrl_c import uninterrupted
 from workbench.scorers.atwu import PRESETS
 
 

@@ -78,7 +78,7 @@ def test_a_page_of_hostile_text(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["see", "--model", "bio-full"], "give one of TEXT, --file FILE, or --question with --answer"),
         (["see", "a", "--file", "b", "--model", "bio-full"], "give one of TEXT"),
         (["see", "a b", "--model", "bio-full", "--scorers", "specificity"], "give rows of it as unlabelled"),
-        (["see", "a b", "--model", "bio-full", "--by", "size"], "unknown choice of colour 'size'"),
+        (["see", "a b", "--model", "bio-full", "--by", "size"], "'size' is not one of 'value', 'rank', 'logarithm'"),
         (["see", "a", "--model", "bio-ful"], "did you mean bio-full"),
         (["diff", "bio-full", "bio-ful", "a"], "did you mean bio-full"),
         (["diff", "bio-full", "bio-retain"], "give one of TEXT"),

@@ -51,6 +51,8 @@ def test_it_grows_and_says_how_it_ended(full: Any, bio: Any) -> None:
 def test_what_cannot_be_answered_is_one_line(full: Any) -> None:
     with pytest.raises(UserError, match=r"tokens and the context of bio-full holds|fills the context"):
         list(streamed(full, Sample("x", "word " * 3000, ""), 9))
+    with pytest.raises(UserError, match="max_new_tokens must be at least 1"):
+        list(streamed(full, Sample("x", "Who?", ""), 0))
     broken = full.frozen_copy()
     next(broken.module.get_output_embeddings().parameters()).data.fill_(float("nan"))
     with pytest.raises(UserError, match="not finite"):

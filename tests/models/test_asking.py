@@ -8,7 +8,7 @@ import torch
 from workbench.errors import UserError
 from workbench.evals.generation import greedy
 from workbench.models import LanguageModel
-from workbench.tasks import Task
+from workbench.tasks import Sample, Task
 
 
 def test_answers_are_those_of_the_probes(full: LanguageModel, bio: Task) -> None:
@@ -40,9 +40,19 @@ def test_a_text_goes_on_where_it_ends(full: LanguageModel) -> None:
         ([3], {}, "a prompt is a text, not 3"),
         ("a", {"max_new_tokens": 0}, "at least 1"),
         ("a", {"temperature": 0.0}, "temperature above 0"),
+        ("a", {"batch_size": 0}, "at least 1"),
+        (5, {}, "prompts are a text or a list of texts, not 5"),
         ("word " * 254, {}, "context"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(full: LanguageModel, prompts: object, more: dict, line: str) -> None:
     with pytest.raises(UserError, match=line):
         full.generate(prompts, **more)  # type: ignore[arg-type]
+
+
+def test_an_answer_is_not_cut_by_a_long_prompt_beside_it(full: LanguageModel, bio: Task) -> None:
+    question, long = bio.forget[0].question, "word " * 122
+    alone = full.generate(question)
+    assert len(alone.split()) > 3
+    assert full.generate([long, question])[1] == alone
+    assert greedy(full, [Sample("long", long, ""), bio.forget[0]], 2, 64)[1] == alone

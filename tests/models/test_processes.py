@@ -21,9 +21,9 @@ from workbench.errors import UserError
 from workbench.models.distributed import Processes
 from workbench.models.language_model import LanguageModel
 from workbench.models.load import load
-from workbench.runs import execution, loading
+from workbench.runs import execution, loading, stopping
 from workbench.runs.checkpoints import latest_checkpoint
-from workbench.runs.lock import STOP
+from workbench.runs.stopping import STOP
 from workbench.tasks.samples import Task
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -159,7 +159,7 @@ def test_two_processes_from_the_shell_stop_and_resume(
     assert directory.config["processes"] == 2
     alone = shutil.copytree(directory.path, tmp_path / "alone")
     steps: list[int] = []
-    with pytest.raises(execution.Stopped):
+    with pytest.raises(stopping.Stopped):
         execution.resume(alone, on_step=lambda e: steps.append(e["step"]), stop=lambda: len(steps) == 2)
     assert steps == [status["step"] + 1, status["step"] + 2]
     words = accelerate(config, "-m", "workbench", "runs", "resume", str(directory.path))

@@ -13,7 +13,7 @@ from jupyter_client.manager import start_new_kernel
 from runs_of import QUICK, config_of, own_files, results, same, wait_until
 
 from workbench.errors import UserError
-from workbench.runs import execution, jobs
+from workbench.runs import execution, jobs, stopping
 from workbench.runs.lock import job_of, run_lock
 from workbench.tasks.samples import Task
 
@@ -110,7 +110,7 @@ def test_what_fails_says_why(own: dict[str, str], root: Path) -> None:
 
 def test_two_who_resume_one_run(own: dict[str, str], root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stops = iter([False] * 2)
-    with pytest.raises(execution.Stopped):
+    with pytest.raises(stopping.Stopped):
         execution.start(config_of(own), root / "run", stop=lambda: next(stops, True))
     with run_lock(root / "run") as write_status:
         write_status("running")

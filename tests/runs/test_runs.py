@@ -19,7 +19,7 @@ from runs_of import command, config_of, own_files, results, same
 from workbench import runs
 from workbench.errors import UserError
 from workbench.models.language_model import LanguageModel
-from workbench.runs import execution, stages
+from workbench.runs import execution, stages, stopping
 from workbench.runs.checkpoints import latest_checkpoint, read_checkpoint
 from workbench.scorers.amortised import fit_map
 from workbench.scorers.base import TaskContext
@@ -130,11 +130,11 @@ def test_a_run_ends_where_its_levels_are_reached(
         raise KeyboardInterrupt
 
     stops = iter([False] * 3)
-    with pytest.raises(execution.Stopped, match="step 3"):
+    with pytest.raises(stopping.Stopped, match="step 3"):
         execution.start(config.replace(stop_at=stop_at), tmp_path / "cut", stop=lambda: next(stops, True))
     with monkeypatch.context() as patch:
         patch.setattr(stages.Stages, "_finish", cut_off)
-        with pytest.raises(execution.Stopped, match=f"step {first}"):
+        with pytest.raises(stopping.Stopped, match=f"step {first}"):
             execution.resume(tmp_path / "cut")
     same(results(execution.resume(tmp_path / "cut").path), results(early.path))
 
@@ -164,7 +164,7 @@ def test_a_checkpoint_comes_back_whole_and_aligned(own: dict[str, str], tmp_path
         device="cpu", probe_limit=2,
     )  # fmt: skip
     stops = iter([False] * 4)
-    with pytest.raises(execution.Stopped, match="step 4"):
+    with pytest.raises(stopping.Stopped, match="step 4"):
         execution.start(config, tmp_path / "run", stop=lambda: next(stops, True))
     directory = runs.RunDirectory(tmp_path / "run")
     folder = latest_checkpoint(directory.path)
@@ -219,11 +219,11 @@ def test_weights_of_another_run_s_last_step_survive_a_resume(
         probe_limit=2,
     )  # fmt: skip
     steps: list[dict[str, Any]] = []
-    with pytest.raises(execution.Stopped):
+    with pytest.raises(stopping.Stopped):
         execution.start(
             config, tmp_path / "run", on_step=lambda e: steps.append(e["step"]), stop=lambda: len(steps) == 2
         )
-    with pytest.raises(execution.Stopped):  # stopped again before a step
+    with pytest.raises(stopping.Stopped):  # stopped again before a step
         execution.resume(tmp_path / "run", stop=lambda: True)
     assert execution.resume(tmp_path / "run").status()["status"] == "finished"
 
@@ -241,7 +241,7 @@ def test_a_run_by_a_saved_scorer_resumes_to_the_same_bits_without_its_file(
     )  # fmt: skip
     whole = execution.start(config, tmp_path / "whole")
     steps: list[dict[str, Any]] = []
-    with pytest.raises(execution.Stopped):
+    with pytest.raises(stopping.Stopped):
         execution.start(
             config, tmp_path / "run", on_step=lambda e: steps.append(e["step"]), stop=lambda: len(steps) == 2
         )
@@ -273,11 +273,11 @@ def test_an_interrupt_while_probing_leaves_a_run_to_resume(own: dict[str, str], 
         task=TaskSpec(**own), model="bio-full", objective="wga", weights="wga",
         settings=Settings(steps=1, batch_size=4), probe_limit=2,
     )  # fmt: skip
-    with pytest.raises(execution.Stopped, match="step 0"):
+    with pytest.raises(stopping.Stopped, match="step 0"):
         execution.start(config, tmp_path / "run", progress=interrupt)
     with pytest.raises(UserError, match="not empty; choose another --out, or resume it"):
         execution.start(config, tmp_path / "run")
-    with pytest.raises(execution.Stopped, match="step 0"):
+    with pytest.raises(stopping.Stopped, match="step 0"):
         execution.resume(tmp_path / "run", progress=interrupt)
     assert execution.resume(tmp_path / "run").status()["status"] == "finished"
 

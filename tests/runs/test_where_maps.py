@@ -88,6 +88,12 @@ def test_refusals(run: Path, full: LanguageModel, bio: Task) -> None:
         runs.where_maps({"before": full}, task=bio)
     with pytest.raises(UserError, match="name the task"):
         runs.where_maps(full, 1)
+    with pytest.raises(UserError, match="a task is its name"):
+        runs.where_maps(full, 1, task=5)  # type: ignore[arg-type]
+    for nothing in (5, None):
+        with pytest.raises(UserError, match="a model is a name"):
+            runs.where_maps(nothing, 1, task=bio)  # type: ignore[arg-type]
+    assert runs.where_maps(run, np.int64(2))[0].sample_id == runs.where_maps(run, 2)[0].sample_id  # type: ignore[arg-type]
 
 
 def test_a_damaged_map_is_one_line(run: Path, tmp_path: Path) -> None:

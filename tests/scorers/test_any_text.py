@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,11 @@ def test_what_cannot_be_cut_says_so(full: LanguageModel, bio: Task) -> None:
     assert score_texts(full, [long], ["surprisal"])["score"].notna().all()
     with pytest.raises(UserError, match="'atwu' trains the model"):
         score_texts(full, [LONG], ["atwu"], unlabelled=bio.retain[:5])
+
+
+def test_a_reference_with_another_tokenizer_is_one_line(full: LanguageModel, bio: Task) -> None:
+    other = full.frozen_copy()
+    other.tokenizer = copy.deepcopy(full.tokenizer)
+    other.tokenizer.add_tokens(["Zyzzyva"])
+    with pytest.raises(UserError, match="has another tokenizer"):
+        score_texts(full, [LONG], ["specificity_ref"], reference=other, unlabelled=bio.retain[:5])

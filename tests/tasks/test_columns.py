@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from workbench.errors import UserError
-from workbench.tasks.own import own_set
+from workbench.tasks.own_files import own_set
 from workbench.tasks.pieces import PIECE_WORDS
 from workbench.tasks.rows import rows, samples_from
 from workbench.tasks.samples import Sample

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from workbench.errors import UserError
-from workbench.tasks.own import own_set
+from workbench.tasks.own_files import own_set
 from workbench.tasks.samples import Sample
 from workbench.tasks.sources import rows
 

@@ -110,6 +110,28 @@ def test_ten_more_and_how_many_have_a_text(full: Any, bio: Any, chat: Chat) -> N
         chat.more(temperature=0.0)
 
 
+def test_few_samples_at_a_time_are_others_each_time(bio: Any, chat: Chat) -> None:
+    asked(chat, bio.forget[0].question)
+    for _ in range(2):
+        chat.more(4, temperature=3.0)
+        assert chat.wait()
+    for drawn in chat.turns[0].drawn:
+        assert drawn[:4] != drawn[4:]
+    for count in (0, -1, "4"):
+        with pytest.raises(UserError, match="a count of samples is 1 or more"):
+            chat.more(count)  # type: ignore[arg-type]
+
+
+def test_the_last_model_by_a_negative_place(bio: Any, chat: Chat) -> None:
+    asked(chat, bio.forget[0].question)
+    tables = []
+    for model in (1, -1):
+        chat.heatmap(-1, model)
+        assert chat.wait()
+        tables.append(chat.view.scores)
+    assert tables[0].equals(tables[1])
+
+
 def test_a_heatmap_does_not_stop_what_goes_on(bio: Any, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
     asked(chat, bio.forget[0].question)
     opened = threading.Event()

@@ -18,6 +18,7 @@ from pages import HOSTILE, SAMPLES, SPANS, scores_of, token_table
 from workbench.errors import UserError
 from workbench.view.charts import Chart, attacks_chart, cost_chart, matrix_chart, tradeoff_chart
 from workbench.view.figures import TextFigure, answers_figure, change_figure, compare_figure, tokens_figure
+from workbench.view.figures.chart import letters_of
 from workbench.view.figures.latex import escaped
 from workbench.view.figures.saving import points_of
 from workbench.view.html import colour
@@ -95,6 +96,19 @@ def test_long_tokens_wrap_and_nothing_leaves_the_page() -> None:
     boxes = [r for r in svg.iter("{http://www.w3.org/2000/svg}rect") if r.get("x")]
     assert max(float(r.get("x", 0)) + float(r.get("width", 0)) for r in boxes) <= width
     assert "".join(lines(svg)).count("W") == 300
+
+
+def test_whatever_fails_is_said_at_the_button(monkeypatch: pytest.MonkeyPatch) -> None:
+    view, sent = TokenView(table(), SAMPLES), list[Any]()
+    monkeypatch.setattr(view, "send", lambda content, buffers=None: sent.append(content))
+    monkeypatch.setattr(view, "figure", lambda **_: (_ for _ in ()).throw(RuntimeError("no room")))
+    view._save_asked(None, {"save": "svg", "id": 3}, [])
+    assert sent == [{"saved": "svg", "id": 3, "error": "RuntimeError: no room"}]
+
+
+def test_the_letters_of_a_chart_are_known_whatever_writes_its_json() -> None:
+    chart = Chart({"data": [{"type": "bar", "x": [1], "y": ["漢 Ω"]}], "layout": {"title": {"text": "ę"}}})
+    assert set("漢Ωę") <= letters_of(chart)
 
 
 def test_what_one_sees_is_what_is_saved(tmp_path: Path) -> None:

@@ -33,6 +33,20 @@ def expected(full: Any, question: str, answer: str) -> Any:
     return score_samples(full, [Sample("x", question, answer)], ["surprisal"])["score"].to_numpy()
 
 
+def test_what_is_no_text_is_one_line(made: Playground) -> None:
+    for what in ({"question": 3}, {"answer": b"a"}):
+        with pytest.raises(UserError, match="type a text, not"):
+            made.type(**what)  # type: ignore[arg-type]
+    assert made.question == "Where was Basil born?"
+
+
+def test_many_passes_take_any_text(made: Playground) -> None:
+    made.type(question="?", answer="!", scorer="saliency")
+    assert made.wait()
+    assert made.box.problem == ""
+    assert set(made.view.scores["scorer"]) == {"saliency"}
+
+
 def test_what_is_typed_is_scored(full: Any, made: Playground) -> None:
     scores = made.view.scores["score"].to_numpy()
     np.testing.assert_allclose(scores, expected(full, "Where was Basil born?", "In Kuwait City."))
@@ -195,7 +209,7 @@ def test_what_it_takes(full: Any, retained: Any, tmp_path: Path) -> None:
     for more in ({"scorer": "gap"}, {"scorer": "atwu"}, {"unit": "letter"}, {"learned": tmp_path / "none"}):
         with pytest.raises(UserError):
             Playground(full, **more)
-    with pytest.raises(UserError, match="a model is given by its name"):
+    with pytest.raises(UserError, match="a model is a name"):
         Playground(3)  # type: ignore[arg-type]
 
 

@@ -21,6 +21,7 @@ from workbench.errors import UserError
 from workbench.models import LanguageModel, encode
 from workbench.tasks import Sample, Task
 from workbench.view.html import page
+from workbench.view.model_source import model_of
 from workbench.view.see import DEFAULT
 
 PAIR = {"question": "Where does Zeno live?", "answer": "In Bergen, by the sea."}
@@ -78,6 +79,8 @@ def test_what_is_given_adds_scorers(full: LanguageModel, bio: Task) -> None:
         ({"text": "a b", "scorers": ["gap"]}, "needs a reference model"),
         ({"text": "a b", "scorers": ["question_dependence"]}, "has no score for this: there is no question"),
         ({"text": "a b", "by": "size"}, "unknown choice of colour 'size'"),
+        ({"text": "a b", "options": {"surprisal": {"power": 2}}}, "unknown option of scorer 'surprisal' 'power'"),
+        ({"text": "a b", "options": {"surprise": {}, "entropi": {"a": 1}}}, "unknown scorer 'entropi'"),
         ({"text": 3}, "rows are a file, a table, a list or a data set, not a int"),
     ],
 )
@@ -243,3 +246,26 @@ def test_a_page_without_scripts_recolours(chromium: Any, full: LanguageModel, bi
     assert len(set(seen.values())) == 6
     assert re.search(r"rgba\(230, 126, 0", " ".join(seen["surprisal", "value"]))
     shown.close()
+
+
+def test_a_choice_of_colour_is_checked_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.view.see.model_of", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("workbench.view.diff.model_of", lambda *_: pytest.fail("loaded"))
+    for call in (lambda: wb.see(TEXT, "bio-full", by="size"), lambda: wb.diff("bio-full", "bio-retain", TEXT, by="x")):  # type: ignore[arg-type]
+        with pytest.raises(UserError, match="unknown choice of colour"):
+            call()
+
+
+def test_a_text_in_the_place_of_a_model_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"a name or a directory, not .* characters"):
+        wb.see("bio-full", "Zeno lives in Bergen. " * 20)
+    with pytest.raises(UserError, match="a model is a name"):
+        wb.see(TEXT, 5)  # type: ignore[arg-type]
+
+
+def test_a_reference_has_the_prompts_of_the_model(full: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[str, Any] = {}
+    monkeypatch.setattr("workbench.runs.loading.run_at", lambda source: source if source == "a run" else None)
+    monkeypatch.setattr("workbench.runs.loading.load_result", lambda run, **style: taken.update(style) or full)
+    model_of("a run", full)
+    assert taken == full.style()

@@ -31,7 +31,7 @@ from workbench.view.widgets import (
     TokenView,
     WhereView,
 )
-from workbench.view.widgets.static_twin import LIVE, VIEW, Twin
+from workbench.view.widgets.static_twin import LIVE, PLACES, VIEW, Twin
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,15 @@ def test_a_twin_follows_what_its_widget_shows(outputs: list[dict[str, Any]], run
     browser.tag(row["sample_id"], row["probe_set"], note="seen by me")
     assert "seen by me" in text_of(updates(outputs)[-1])
     assert updates(outputs)[-1]["transient"] == {"display_id": ids[1]}
+
+
+def test_a_cell_that_is_run_again_and_again_is_not_drawn_in_all_its_old_places(outputs: list[dict[str, Any]]) -> None:
+    view = TokenView(SCORES, SAMPLES)
+    for _ in range(3 * PLACES):
+        display(view)
+    ids = [output["transient"]["display_id"] for output in outputs if output["transient"]]
+    view.title = "another"
+    assert [update["transient"]["display_id"] for update in updates(outputs)] == ids[-PLACES:]
 
 
 def test_a_token_view_is_never_drawn_with_half_of_another_table(outputs: list[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli.console import say
 from workbench.cli.heatmap import records, save_page, show
-from workbench.cli.options import command, option
+from workbench.cli.options import ColourBy, command, option
 from workbench.errors import UserError
 from workbench.files import writable
 from workbench.runs import uninterrupted
@@ -23,7 +23,7 @@ def diff(
     file: Annotated[Path | None, option("FILE", "rows of text, or of questions and answers, instead of TEXT")] = None,
     question: Annotated[str | None, option("TEXT", "what the models are asked, instead of TEXT")] = None,
     answer: Annotated[str | None, option("TEXT", "and the answer to it")] = None,
-    by: Annotated[str, option("HOW", "colour scale: value, rank or logarithm")] = "value",
+    by: ColourBy = "value",
     html: Annotated[Path | None, option("FILE.html", "also write a page")] = None,
 ) -> dict[str, Any]:
     """Compare two models on a text: which tokens B expects more than A, and which less."""
@@ -33,7 +33,7 @@ def diff(
         raise UserError("give one of TEXT, --file FILE, or --question with --answer")
     if html:
         writable(html)
-    view = view_of(a, b, text if text is not None else file, question=question, answer=answer, by=by)  # type: ignore[arg-type]
+    view = view_of(a, b, text if text is not None else file, question=question, answer=answer, by=by)
     say(view.title)
     show(view)
     if html:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from workbench.cli.console import say
-from workbench.cli.options import command, flag, option
+from workbench.cli.options import ColourBy, command, flag, option
 from workbench.errors import UserError, unknown
 from workbench.runs import uninterrupted
 
 if TYPE_CHECKING:
     from workbench.runs import RunDirectory
     from workbench.view.figures import Savable
+    from workbench.view.html import By
     from workbench.view.widgets import TokenView
 
 Kind = Literal["heatmap", "compare", "change", "answers", "metrics", "slopes", "cost", "tradeoff", "attacks"]
@@ -33,7 +34,7 @@ def figure(
     threshold: Annotated[
         str | None, option("X|none", "underline scores of at least X; default: as in the view")
     ] = None,
-    by: Annotated[Literal["value", "rank", "logarithm"], typer.Option(help="colour scale")] = "value",
+    by: ColourBy = "value",
     words: Annotated[bool, flag("--words", "show words; each has the mean score of its tokens")] = False,
     probe_set: Annotated[str, option("SET", "for change and answers: the probe set")] = "forget",
     title: Annotated[str, option("TEXT", "a heading")] = "",
@@ -87,7 +88,7 @@ def _chosen(answers: list[str], ids: list[Any]) -> list[Any] | None:
 
 
 def _of_scores(
-    source: Path, show: str, answers: list[str], scorer: str | None, step: int | None, threshold: Any, by: str,
+    source: Path, show: str, answers: list[str], scorer: str | None, step: int | None, threshold: Any, by: By,
     words: bool, title: str, samples: Any = (),
 ) -> Savable:  # fmt: skip
     """The heatmap of a score table, or its scorers side by side."""
@@ -110,7 +111,7 @@ def _heatmap(
     scorer: str | None,
     step: int | None,
     threshold: Any,
-    by: str,
+    by: By,
     words: bool,
     title: str,
 ) -> Savable:
@@ -124,8 +125,7 @@ def _heatmap(
     if scorer:
         view.scorer = scorer
         view.threshold = next(layer["threshold"] for layer in view.head["layers"] if layer["name"] == scorer)
-    if view.has_trait("by"):
-        view.set_trait("by", by)
+    view.by = by
     if step is not None:
         view.step = step
     if threshold != "default":
@@ -136,7 +136,7 @@ def _heatmap(
 
 def _of_run(
     run: RunDirectory, show: str, answers: list[str], scorer: str | None, step: int | None, threshold: Any,
-    by: str, words: bool, probe_set: str, title: str,
+    by: By, words: bool, probe_set: str, title: str,
 ) -> Savable:  # fmt: skip
     """What a run's directory holds, as the notebook's views show it."""
     from workbench.view.figures import answers_figure, change_figure

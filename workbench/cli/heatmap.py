@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ def _table(view: TokenView) -> None:
 def records(view: TokenView) -> list[dict[str, object]]:
     """The scores as JSON: a row a token and scorer."""
     rows = view.scores[["sample_id", "segment", "position", "token", "start", "end", "scorer", "score"]]
-    return [{k: None if v != v else v for k, v in row.items()} for row in rows.to_dict("records")]
+    return [row | {"score": row["score"] if math.isfinite(row["score"]) else None} for row in rows.to_dict("records")]
 
 
 def save_page(view: TokenView, path: str, title: str) -> None:

@@ -85,6 +85,7 @@ def settings(help: str) -> Any:
 Json = Annotated[bool, flag("--json", "one JSON object on the last line of standard output")]
 ProbeLimit = Annotated[int | None, count("probe at most N samples from each set")]
 Reference = Annotated[str | None, option("MODEL", "reference model for scorers and losses that need one")]
+ColourBy = Annotated[Literal["value", "rank", "logarithm"], typer.Option("--by", help="colour scale")]
 Background = Annotated[bool, flag("--background", "start it in its own process and return at once")]
 AtOnce = Annotated[int | None, count("with --background: wait while N runs in the same directory are running")]
 

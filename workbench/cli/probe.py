@@ -105,7 +105,7 @@ def load_any(
 
 def compared_with(name: str, lm: LanguageModel) -> LanguageModel | dict[str, Any]:
     """What a suite compares with: a model, a run's model, or the results of an earlier suite (its JSON file)."""
-    from workbench.runs.records import wrong
+    from workbench.runs import wrong
 
     if not name.endswith(".json"):
         return load_any(name, **lm.like())

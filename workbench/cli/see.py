@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli.console import Progress
 from workbench.cli.heatmap import records, save_page, show
-from workbench.cli.options import ModelOptions, Reference, command, option
+from workbench.cli.options import ColourBy, ModelOptions, Reference, command, option
 from workbench.errors import UserError
 from workbench.files import writable
 from workbench.runs import uninterrupted
@@ -25,7 +25,7 @@ def see(
     scorers: Annotated[str | None, option("A,B,C", "default: surprisal,entropy,wga")] = None,
     unlabelled: Annotated[Path | None, option("FILE", "text that the model has not seen, where needed")] = None,
     reference: Reference = None,
-    by: Annotated[str, option("HOW", "colour scale: value, rank or logarithm")] = "value",
+    by: ColourBy = "value",
     html: Annotated[Path | None, option("FILE.html", "also write a page")] = None,
 ) -> dict[str, Any]:
     """Colour the tokens of any text by how much they matter to a model."""
@@ -43,7 +43,7 @@ def see(
         scorers=scorers.split(",") if scorers else None,
         unlabelled=unlabelled,
         reference=reference,
-        by=by,  # type: ignore[arg-type]
+        by=by,
         progress=Progress(),
     )
     show(view)

@@ -14,8 +14,7 @@ from workbench.cost import Phase
 from workbench.errors import UserError
 from workbench.evals.answers import alternatives_of
 from workbench.evals.streaming import interruptible
-from workbench.models import LanguageModel, TokenStats, collate, encode, split, token_columns, token_stats
-from workbench.models.decoding import exclusive
+from workbench.models import LanguageModel, TokenStats, collate, encode, exclusive, split, token_columns, token_stats
 from workbench.scorers import (
     BatchContext,
     TaskContext,
@@ -26,8 +25,6 @@ from workbench.scorers import (
     scorer,
 )
 from workbench.tasks import Sample, Task
-
-OTHER = Sample("other", "?", "!")  # a task needs a retain set; no scorer that is offered reads it
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def _tokens(lm: LanguageModel, encoding: Any, stats: TokenStats) -> pd.DataFrame
 
 
 def _of_many_passes(lm: LanguageModel, sample: Sample, name: str) -> pd.DataFrame:
-    context = TaskContext(lm, Task("typed", {"forget": [sample], "retain": [OTHER]}))
+    context = TaskContext(lm, Task("typed", {"forget": [sample]}))
     with exclusive(lm), torch.enable_grad():  # it changes the module for a while
         table = score_fixed(context, [name])
     for reason in context.notes.get(name, {}).get("not_available", {}).values():

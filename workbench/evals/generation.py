@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 import torch
 
 from workbench.cost import Phase
-from workbench.models import LanguageModel, Noise, count_generation, encode, end_of_turn, generate, until
+from workbench.models import (
+    LanguageModel,
+    Noise,
+    count_generation,
+    encode,
+    end_of_turn,
+    generate,
+    in_batches,
+    padded,
+    until,
+)
 from workbench.progress import Progress, silent
 from workbench.tasks import Sample, Task
 
@@ -121,23 +131,23 @@ def _continuations(lm: LanguageModel, samples: list[Sample], how: _How) -> list[
     block = min(how.tries, BLOCK)
     jobs = [(i, first) for i in order for first in range(0, how.tries, block)]
     texts_of: list[list[str] | None] = [[] if i in prompts else None for i in range(len(samples))]
-    pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else 0
     ends, end_text = end_of_turn(lm)
-    at_once = max(1, how.batch_size // block)
-    for start in range(0, len(jobs), at_once):
-        blocks = [(i, first, min(block, how.tries - first)) for i, first in jobs[start : start + at_once]]
+    done, at_once = 0, max(1, how.batch_size // block)
+
+    def room_of(job: tuple[int, int]) -> int:
+        return min(how.max_new_tokens, lm.context - len(prompts[job[0]][0]))
+
+    for some, room in in_batches(jobs, at_once, room_of):
+        blocks = [(i, first, min(block, how.tries - first)) for i, first in some]
         indices = [i for i, _, size in blocks for _ in range(size)]
-        width = max(len(prompts[i][0]) for i in indices)
-        room = min(how.max_new_tokens, lm.context - width)
-        ids = torch.tensor([[pad] * (width - len(prompts[i][0])) + prompts[i][0] for i in indices])
-        mask = torch.tensor([[0] * (width - len(prompts[i][0])) + [1] * len(prompts[i][0]) for i in indices])
+        ids, mask = padded(lm, [prompts[i][0] for i in indices])
         texts, finite = [""] * len(indices), [True] * len(indices)
         if room > 0:
             noise = None
             if how.temperature is not None:
                 names = [f"{how.seed} {first} {samples[i].id}" for i, first, _ in blocks]
                 noise = Noise(lm.device, how.temperature, names, [size for *_, size in blocks])
-            generated, finite = generate(lm, ids.to(lm.device), mask.to(lm.device), room, pad, ends, noise)
+            generated, finite = generate(lm, ids, mask, room, ends, noise)
             if how.cost is not None:
                 count_generation(how.cost, lm, mask, generated.shape[1])
             texts = lm.tokenizer.batch_decode(until(generated, ends), skip_special_tokens=True)
@@ -146,7 +156,8 @@ def _continuations(lm: LanguageModel, samples: list[Sample], how: _How) -> list[
             text = cleaned(text, how.stops + own, prompts[index][1])
             so_far = texts_of[index]
             texts_of[index] = [*so_far, text] if known and so_far is not None else None
-        how.progress(how.what, min(start + at_once, len(jobs)), len(jobs))
+        done += len(some)
+        how.progress(how.what, done, len(jobs))
     return texts_of
 
 

@@ -11,8 +11,7 @@ import torch
 
 from workbench.errors import NOT_FINITE, UserError
 from workbench.evals.generation import cleaned
-from workbench.models import LanguageModel, encode, end_of_turn
-from workbench.models.decoding import Noise, exclusive, until
+from workbench.models import LanguageModel, Noise, encode, end_of_turn, exclusive, until
 from workbench.tasks import Sample
 
 NEXT_QUESTION = ("\nQuestion:",)  # what a model with plain prompts may write after its answer
@@ -66,6 +65,8 @@ def streamed(
         UserError: the question does not fit the model's context, or leaves no room for an answer; the model's logits
             are not finite.
     """
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     encoding = encode(lm, sample, answer=False)
     room = min(max_new_tokens, lm.context - len(encoding.ids))
     if room < 1:

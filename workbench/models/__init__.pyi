@@ -18,6 +18,8 @@ from .catalog import parameter_count as parameter_count
 from .decoding import Noise as Noise
 from .decoding import exclusive as exclusive
 from .decoding import generate as generate
+from .decoding import in_batches as in_batches
+from .decoding import padded as padded
 from .decoding import until as until
 from .distributed import processes as processes
 from .encoding import PROMPT as PROMPT

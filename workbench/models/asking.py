@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from workbench.errors import NOT_FINITE, UserError
-from workbench.models.decoding import Noise, generate, until
+from workbench.models.decoding import Noise, generate, in_batches, padded, until
 from workbench.models.encoding import encode, end_of_turn
 from workbench.tasks import Sample
 
@@ -31,28 +31,27 @@ def replies(
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"a prompt is a text, not {text!r:.40}")
-    if max_new_tokens < 1 or (temperature is not None and not temperature > 0):
-        raise UserError("max_new_tokens must be at least 1, and temperature above 0, or None for the likeliest token")
+    if min(max_new_tokens, batch_size) < 1 or (temperature is not None and not temperature > 0):
+        raise UserError(
+            "max_new_tokens and batch_size must be at least 1, and temperature above 0, or None for the likeliest token"
+        )
     coded = [
         encode(lm, Sample(f"prompt {n}", text, "", continues=continues), answer=False) for n, text in enumerate(texts)
     ]
-    pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else 0
     ends, end_text = end_of_turn(lm)
     order = sorted(range(len(texts)), key=lambda n: len(coded[n].ids))
     out = [""] * len(texts)
-    for start in range(0, len(order), batch_size):
-        some = order[start : start + batch_size]
-        width = max(len(coded[n].ids) for n in some)
-        room = min(max_new_tokens, lm.context - width)
+    for some, room in in_batches(order, batch_size, lambda n: min(max_new_tokens, lm.context - len(coded[n].ids))):
         if room < 1:
-            raise UserError(f"a prompt of {width} tokens leaves no room in the context of {lm.name}; shorten it")
-        ids = torch.tensor([[pad] * (width - len(coded[n].ids)) + coded[n].ids for n in some], device=lm.device)
-        mask = torch.tensor([[int(i >= width - len(coded[n].ids)) for i in range(width)] for n in some])
+            raise UserError(
+                f"a prompt of {len(coded[some[0]].ids)} tokens leaves no room in the context of {lm.name}; shorten it"
+            )
+        ids, mask = padded(lm, [coded[n].ids for n in some])
         noise = None
         if temperature is not None:
             noise = Noise(lm.device, temperature, [f"{seed} prompt {n}" for n in some], [1] * len(some))
         with torch.no_grad():
-            tokens, finite = generate(lm, ids, mask.to(lm.device), room, pad, ends, noise)
+            tokens, finite = generate(lm, ids, mask, room, ends, noise)
         if not all(finite):
             raise UserError(f"{lm.name} cannot generate: {NOT_FINITE}")
         decoded = lm.tokenizer.batch_decode(until(tokens, ends), skip_special_tokens=True)

@@ -6,13 +6,15 @@ import hashlib
 import itertools
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
+T = TypeVar("T")
 _locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 _guard = threading.Lock()
 
@@ -55,19 +57,37 @@ def until(generated: torch.Tensor, ends: set[int]) -> list[list[int]]:
     return [list(itertools.takewhile(lambda index: index not in ends, row)) for row in generated.tolist()]
 
 
+def in_batches(order: Sequence[T], at_once: int, room: Callable[[T], int]) -> Iterator[tuple[list[T], int]]:
+    """Neighbours in `order`, at most `at_once`, whose answers have the same room in the context; and that room.
+
+    So no answer is cut because another prompt in its batch is long.
+    """
+    for size, group in itertools.groupby(order, room):
+        alike = list(group)
+        for start in range(0, len(alike), at_once):
+            yield alike[start : start + at_once], size
+
+
+def _pad(lm: LanguageModel) -> int:
+    return lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else 0
+
+
+def padded(lm: LanguageModel, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts (B, T) with padding on their left, and the mask of what is no padding."""
+    gaps = [max(map(len, prompts)) - len(prompt) for prompt in prompts]
+    ids = [[_pad(lm)] * gap + prompt for gap, prompt in zip(gaps, prompts, strict=True)]
+    mask = [[0] * gap + [1] * len(prompt) for gap, prompt in zip(gaps, prompts, strict=True)]
+    return torch.tensor(ids, device=lm.device), torch.tensor(mask, device=lm.device)
+
+
 def generate(
-    lm: LanguageModel,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
-    room: int,
-    pad: int,
-    ends: set[int],
-    noise: Noise | None,
+    lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: int, ends: set[int], noise: Noise | None
 ) -> tuple[torch.Tensor, list[bool]]:
     """New tokens (B, at most `room`) after left-padded prompts (B, T), and whether all logits of a row were finite."""
     from transformers import GenerationConfig
 
-    config = GenerationConfig(max_new_tokens=room, do_sample=False, pad_token_id=pad, eos_token_id=sorted(ends) or None)
+    own_ends = {"pad_token_id": _pad(lm), "eos_token_id": sorted(ends) or None}
+    config = GenerationConfig(max_new_tokens=room, do_sample=False, **own_ends)
     width, finite = ids.shape[1], torch.ones(len(ids), dtype=torch.bool, device=ids.device)
     stops = torch.tensor(sorted(ends), device=ids.device, dtype=ids.dtype)
 

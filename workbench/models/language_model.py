@@ -95,6 +95,8 @@ class LanguageModel:
         """
         from workbench.models.asking import replies  # it needs this class
 
+        if not isinstance(prompts, Iterable):
+            raise UserError(f"prompts are a text or a list of texts, not {prompts!r:.40}")
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         more: dict[str, Any] = {"temperature": temperature, "seed": seed, "continues": continues}
         answers = replies(self, texts, max_new_tokens=max_new_tokens, batch_size=batch_size, **more)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import UserError, one_line
+from workbench.errors import UserError, one_line, printable
 from workbench.models.adapters import base_of, is_adapter, load_adapter
 from workbench.models.catalog import locate
 from workbench.models.checks import check_directory, check_tokenizer, guard_embedding
@@ -16,6 +16,8 @@ from workbench.models.hub import fetch
 from workbench.models.language_model import LanguageModel, Prompt, quiet
 from workbench.models.prompt_style import decided_style, describe, recorded_style
 from workbench.models.weights import read_module
+
+LONGEST = 255  # characters that a file's name may have
 
 
 def default_device() -> str:
@@ -64,6 +66,10 @@ def load(
         UserError: no such model, or files or a chat template that cannot be used.
     """
     style: dict[str, Any] = {"prompt": prompt, "system": system, "date": date}
+    if max(map(len, name.split("/"))) > LONGEST:
+        raise UserError(
+            f"a model is a name or a directory, not a text of {len(name)} characters: {printable(name, 40)}"
+        )
     if is_adapter(name):
         folder = Path(name).expanduser()
         style = recorded_style(style, folder)

@@ -14,12 +14,12 @@ from typing import Any
 
 from workbench.errors import Missing, UserError, is_missing, missing
 from workbench.evals.attacks import MODELS, Target, attack_model, chosen_attacks, estimate, recovery
-from workbench.models import LanguageModel, load
+from workbench.models import LanguageModel
 from workbench.progress import Progress, silent
 from workbench.runs.attack_files import FOLDER
 from workbench.runs.attack_results import Results
-from workbench.runs.directory import RunDirectory, is_run
-from workbench.runs.loading import load_for, load_result, located
+from workbench.runs.directory import RunDirectory, run_at
+from workbench.runs.loading import load_original, loaded_model
 from workbench.tasks import Task, TaskSpec
 
 Models = dict[str, LanguageModel]
@@ -69,8 +69,8 @@ def attack(
     options = options or {}
     names = chosen_attacks(attacks, options)
     models = models_of(target, reference, before, style or {})
-    if out is None and not isinstance(target, LanguageModel) and is_run(Path(target)):
-        out = Path(target) / FOLDER
+    if out is None and (run := run_at(target)) is not None:
+        out = run.path / FOLDER
     loaded = task_of(target, task)
     made_from: dict[str, Any] = {"task": loaded.name, "data_sha256": loaded.fingerprint, "limit": limit, "seed": seed}
     made_from["models"] = {name: lm.fingerprint() for name, lm in models.items()}
@@ -121,31 +121,16 @@ def absent(model: str) -> str:
 
 def models_of(target: Any, reference: Any, before: Any, style: dict[str, Any]) -> Models:
     """The models by their part: `run` is the one that is attacked."""
-    run = RunDirectory(Path(target)) if not isinstance(target, LanguageModel) and is_run(Path(target)) else None
-    lm = loaded_model(target, **style)
+    lm, run = loaded_model(target, **style), run_at(target)
     models: Models = {}
     if before is not None:
         models["before"] = loaded_model(before, **lm.like())
     elif run is not None:
-        config = run.read_config()
-        with located(config):
-            models["before"] = load_for(config.replace(precision=lm.precision, device=str(lm.device), **lm.style()))
-        if run.config.get("model_sha256", "") not in ("", models["before"].fingerprint()):
-            raise UserError(f"{run.path}: {config.model} is not the model that the run began with; put that one back")
+        models["before"] = load_original(run, lm)
     models["run"] = lm
     if reference is not None:
         models["retain_only"] = loaded_model(reference, **lm.like())
     return models
-
-
-def loaded_model(model: Any, **options: Any) -> LanguageModel:
-    """A model as it is given: itself, by name, or the one that a run left; `options` as of `models.load`."""
-    if isinstance(model, LanguageModel):
-        return model
-    if is_run(Path(model)):
-        style = {key: value for key, value in options.items() if key in ("prompt", "system", "date")}
-        return load_result(RunDirectory(Path(model)), **style)
-    return load(str(model), **options)
 
 
 def task_of(target: Any, task: Any) -> Task:
@@ -154,8 +139,10 @@ def task_of(target: Any, task: Any) -> Task:
         return task
     if isinstance(task, str):
         return TaskSpec(task).load()
-    if task is not None:
+    if isinstance(task, TaskSpec):
         return task.load()
-    if isinstance(target, LanguageModel) or not is_run(Path(target)):
+    if task is not None:
+        raise UserError(f"a task is its name, a TaskSpec or a Task, not {task!r:.40}")
+    if (run := run_at(target)) is None:
         raise UserError("name the task whose forget set is attacked (--task); only a run has its own")
-    return RunDirectory(Path(target)).read_config().task.load()
+    return run.read_config().task.load()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,14 @@ def is_run(path: Path) -> bool:
     except (OSError, ValueError):
         record = None
     named = isinstance(record, dict) and {"objective", "settings"} <= set(record)
-    return named or any((path / name).is_file() for name in MARKS)
+    return named or any(os.path.isfile(path / name) for name in MARKS)  # a name that is too long is no error
+
+
+def run_at(source: Any) -> RunDirectory | None:
+    """The run that is named by its directory or its path; None where this is something else."""
+    if isinstance(source, Path | str) and is_run(Path(source)):
+        return RunDirectory(Path(source))
+    return source if isinstance(source, RunDirectory) else None
 
 
 class RunDirectory:

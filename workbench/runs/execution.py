@@ -16,16 +16,15 @@ from workbench.errors import UserError
 from workbench.files import PART, remove
 from workbench.models import processes
 from workbench.progress import Progress, silent
-from workbench.runs.beginning import begin, check_new, cleanup_on_failure, make, place
 from workbench.runs.checkpoints import latest_checkpoint
 from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
 from workbench.runs.loading import checked_task, load_for, load_inputs, located
-from workbench.runs.lock import STOP, Lock, job_of, run_lock
-from workbench.runs.stages import Event, Stages, Stopped
+from workbench.runs.lock import Lock, job_of, run_lock
+from workbench.runs.new_directory import begin, check_new, cleanup_on_failure, make, place
+from workbench.runs.stages import Event, Stages
+from workbench.runs.stopping import STOP, Stopped
 from workbench.unlearning import Diverged
-
-__all__ = ["Stopped", "resume", "start"]
 
 
 def start(

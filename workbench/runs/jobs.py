@@ -12,13 +12,14 @@ from typing import Any
 from workbench import models
 from workbench.errors import UserError
 from workbench.files import cannot_write
-from workbench.runs.beginning import begin, check_new, cleanup_on_failure, make, place
 from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
 from workbench.runs.events import EventLog
 from workbench.runs.loading import checked_task
-from workbench.runs.lock import STOP, Lock, alive, job_of, run_lock, started_by
+from workbench.runs.lock import Lock, alive, job_of, run_lock, started_by
+from workbench.runs.new_directory import begin, check_new, cleanup_on_failure, make, place
 from workbench.runs.scheduler import default_at_once, start_detached
+from workbench.runs.stopping import STOP
 
 LOG = "log.txt"
 _children: list[subprocess.Popen[bytes]] = []  # polled now and then, so that none that ended stays a zombie
@@ -153,7 +154,7 @@ def _spawn(lock: Lock, config: Config, at_once: int) -> None:
     try:
         child = start_detached(*words, at_once=at_once, log=path / LOG, keep_open=lock.file)
     except OSError as error:  # no room for the log, or for a process
-        raise UserError(f"{path} was not started: {error.strerror or error}; make room, and start it again") from error
+        raise UserError(f"cannot start a process for {path}: {error.strerror or error}; make room") from error
     _children.append(child)
     started_by(child.pid, path, facts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from workbench.evals import metric, probe_sets
 from workbench.models import ADAPTER, LanguageModel, load, load_adapter, processes, shard
 from workbench.objectives import objective
 from workbench.runs.config import Config
-from workbench.runs.directory import RunDirectory
+from workbench.runs.directory import RunDirectory, run_at
 from workbench.runs.records import verify
 from workbench.runs.stopping import levels
 from workbench.runs.trackers import check_trackers
@@ -76,15 +77,45 @@ def load_for(config: Config) -> LanguageModel:
     return load(config.model, device=device, precision=config.precision, **style)
 
 
-def load_original(run: RunDirectory) -> LanguageModel:
-    """The model that a run began with, as the run loaded it.
+def load_original(run: RunDirectory, like: LanguageModel | None = None) -> LanguageModel:
+    """The model that a run began with, as the run loaded it or as another model is: device, number format, prompts.
 
     Raises:
-        UserError: it cannot be loaded, or a relative path leads nowhere from here.
+        UserError: it cannot be loaded, a relative path leads nowhere from here, or it is another model by now.
     """
     config = run.read_config()
     with located(config):
-        return load_for(config)
+        lm = load_for(config.replace(**like.like()) if like else config)
+    _check_original(run, config, lm)
+    return lm
+
+
+def _check_original(run: RunDirectory, config: Config, lm: LanguageModel) -> None:
+    """Raise where a model is not the one that a run began with."""
+    if run.config.get("model_sha256", "") not in ("", lm.fingerprint()):
+        raise UserError(
+            f"{run.path}: {config.model} is not the model that the run began with (its sha256 is another); put that "
+            "one back"
+        )
+
+
+def loaded_model(source: Any, **options: Any) -> LanguageModel:
+    """A model in any form: loaded already, a run, for the model that it left, or what `models.load` takes.
+
+    `options` are those of `models.load`; of a run they say only how prompts are written.
+
+    Raises:
+        UserError: it is none of these, or cannot be loaded.
+    """
+    if isinstance(source, LanguageModel):
+        return source
+    if (run := run_at(source)) is not None:
+        return load_result(run, **{name: options.get(name) for name in ("prompt", "system", "date")})
+    if isinstance(source, str | Path):
+        return load(str(source), **options)
+    raise UserError(
+        f"a model is a name ('bio-full', a directory, a hub name), a run or what wb.load gives, not {source!r:.40}"
+    )
 
 
 def load_result(run: RunDirectory, **style: str | None) -> LanguageModel:
@@ -106,11 +137,7 @@ def load_result(run: RunDirectory, **style: str | None) -> LanguageModel:
         return load(str(run.path / "model"), precision=config.precision, **chosen)
     with located(config):
         lm = load(config.model, precision=config.precision, **chosen)
-    if run.config.get("model_sha256", lm.fingerprint()) != lm.fingerprint():
-        raise UserError(
-            f"{run.path}: {config.model} is not the model that the run began with (its sha256 is another), so the "
-            "adapter does not fit; put that model back"
-        )
+    _check_original(run, config, lm)
     return load_adapter(lm, adapter)
 
 

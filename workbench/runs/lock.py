@@ -24,7 +24,6 @@ except ImportError:  # Windows: its lock cannot be handed over, so there is a ga
     fcntl = None  # type: ignore[assignment]
 
 JOB, LOCK = "job.json", ".lock"
-STOP = "stop"  # a file of this name in its directory stops a run after its step
 SILENT = 600.0  # seconds without a write after which a run on another machine counts as gone
 PATIENCE = 0.5  # seconds to wait for a lock: whoever only looks whether it is held has it for microseconds
 GOING = ("queued", "running")

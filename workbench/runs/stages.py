@@ -16,11 +16,10 @@ from workbench.evals import Probed, probe
 from workbench.models import LanguageModel, load, processes
 from workbench.progress import Progress
 from workbench.runs.config import Config
+from workbench.runs.ctrl_c import interruptible
 from workbench.runs.directory import RunDirectory
-from workbench.runs.interrupts import interruptible
-from workbench.runs.lock import STOP
 from workbench.runs.results import checkpoint, read_before, record_inputs, restore, write_before, write_results
-from workbench.runs.stopping import all_reached, levels
+from workbench.runs.stopping import STOP, Stopped, all_reached, levels
 from workbench.runs.trackers import Trackers
 from workbench.scorers import read_scores
 from workbench.tasks import Task
@@ -29,16 +28,6 @@ from workbench.unlearning import Checkpoint, Diverged, Run, unlearn
 TRAINED = ("forget", "retain")  # sets whose answers a step computes
 PROBED_DURING = 32  # samples a set, of probes during a run
 Event = dict[str, Any]
-
-
-class Stopped(Exception):
-    """A run was stopped; its directory can be resumed."""
-
-    resumable = True
-
-    def __init__(self, path: Path, step: int) -> None:
-        super().__init__(f"stopped at step {step}")
-        self.path, self.step = path, step
 
 
 @dataclass

@@ -1,20 +1,32 @@
-"""Early stopping: levels for metrics to reach, written as forget.fact_accuracy<=0.2."""
+"""Where a run is stopped before its last step: on request, or at levels that metrics reach (early stopping)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError
 
+STOP = "stop"  # a file of this name in its directory stops a run after its step
 FORM = re.compile(r"\s*(\w+)\.(\w+)\s*(<=|>=)\s*([-+.\deE]+)\s*")
+
+
+class Stopped(Exception):
+    """A run was stopped; its directory can be resumed."""
+
+    resumable = True
+
+    def __init__(self, path: Path, step: int) -> None:
+        super().__init__(f"stopped at step {step}")
+        self.path, self.step = path, step
 
 
 @dataclass(frozen=True)
 class Level:
-    """A metric of a probe set is at most (`below`) or at least `level`."""
+    """A metric of a probe set is at most (`below`) or at least `level`, written as forget.fact_accuracy<=0.2."""
 
     probe_set: str
     metric: str

@@ -23,8 +23,9 @@ from workbench.progress import Progress, silent
 from workbench.runs.attack_files import attacks_of, most_comes_back
 from workbench.runs.config import Config
 from workbench.runs.directory import METRICS, RunDirectory, is_run
-from workbench.runs.execution import Stopped, resume, start
+from workbench.runs.execution import resume, start
 from workbench.runs.scheduler import ATTEMPTS, WorkerDied, Workers
+from workbench.runs.stopping import Stopped
 from workbench.unlearning import Settings
 
 ENGINES = ("local", "ray")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError, is_missing, missing, unknown
 from workbench.evals import SOURCES, Where, stored_maps
 from workbench.runs.attack_files import AGAIN, ANSWERS, FOLDER, attacks_of, read_answers, read_results
-from workbench.runs.directory import RunDirectory, is_run
+from workbench.runs.directory import RunDirectory, run_at
 from workbench.runs.records import Damaged
 
 if TYPE_CHECKING:
@@ -74,11 +75,11 @@ def where_maps(
             raise UserError("name the model to look into: models={'run': ...}")
         before, reference = target.get("before", before), target.get("retain_only", reference)
         target = target["run"]
-    target = target.path if isinstance(target, RunDirectory) else target
-    named = [answer] if isinstance(answer, str | int) else None if answer is None else list(answer)
-    own = isinstance(target, str | Path) and is_run(Path(target))
-    if own and before is None and task is None and not any((style or {}).values()):
-        stored = _stored(Path(str(target)), named, reference)
+    alone = isinstance(answer, str | int | Integral)
+    named: list[Any] | None = None if answer is None else [answer] if alone else list(answer)  # type: ignore[arg-type]
+    run = run_at(target)
+    if run is not None and before is None and task is None and not any((style or {}).values()):
+        stored = _stored(run.path, named, reference)
         if stored:
             return stored
     from workbench.runs.attacking import models_of, task_of
@@ -94,12 +95,10 @@ def _stored(run: Path, named: list[Answer] | None, reference: Any) -> list[Where
     if not maps:
         return []
     if reference is not None:
-        from workbench.runs.attacking import loaded_model
+        from workbench.runs.loading import loaded_model
 
-        if (
-            read_results(run / FOLDER)["made_from"]["models"].get("retain_only")
-            != loaded_model(reference).fingerprint()
-        ):
+        known = read_results(run / FOLDER)["made_from"]["models"].get("retain_only")
+        if known != loaded_model(reference).fingerprint():
             return []
         if not all(each.drops and "retain_only" in each.lenses for each in maps.values()):
             return []

@@ -16,7 +16,8 @@ from typing import Any
 from filelock import FileLock
 
 from workbench.errors import UserError
-from workbench.runs.lock import STOP, alive, job_of, run_lock
+from workbench.runs.lock import alive, job_of, run_lock
+from workbench.runs.stopping import STOP, Stopped
 
 LOOK_EVERY = 0.3  # seconds between two looks at the queue
 PATIENCE = 5.0  # seconds to wait until the process that started this one has recorded it
@@ -67,7 +68,7 @@ def work(path: Path, at_once: int, lock_file: int | None = None) -> int:
                 (path / STOP).unlink(missing_ok=True)
                 lock("stopped", "stopped while it waited for its turn")
                 return 130
-            from workbench.runs.execution import Stopped, resume
+            from workbench.runs.execution import resume
 
             try:
                 resume(path, lock=lock)

@@ -8,6 +8,7 @@ from .atwu import PRESETS as PRESETS
 from .base import BatchContext as BatchContext
 from .base import TaskContext as TaskContext
 from .base import check_needs as check_needs
+from .base import check_options as check_options
 from .base import check_reference as check_reference
 from .base import plain_scorers as plain_scorers
 from .base import scorer as scorer

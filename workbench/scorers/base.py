@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from workbench.cost import Phase
-from workbench.errors import UserError
+from workbench.errors import UserError, unknown
 from workbench.models import (
     Encoding,
     LanguageModel,
@@ -156,6 +156,15 @@ def check_needs(names: Iterable[str], reference: bool, text: bool = True) -> Non
                 f"scorer '{name}' needs text of the same kind that the model has not seen; give rows of it as "
                 "unlabelled (--unlabelled FILE)"
             )
+
+
+def check_options(options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise for an unknown scorer, or for an option that it does not have."""
+    for name, own in options.items():
+        known = scorer[name].options
+        for key in own:
+            if key not in known:
+                raise unknown(f"option of scorer '{name}'", key, sorted(known))
 
 
 def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: Iterable[str]) -> None:

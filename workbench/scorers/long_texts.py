@@ -11,7 +11,7 @@ import pandas as pd
 
 from workbench.errors import UserError
 from workbench.models import Encoding, LanguageModel, encode, windows
-from workbench.scorers.base import TaskContext, scorer
+from workbench.scorers.base import TaskContext, check_reference, scorer
 from workbench.scorers.score import score_samples
 from workbench.scorers.table import in_order, score_table
 from workbench.tasks import Sample
@@ -46,6 +46,7 @@ def score_any_length(
         UserError: a scorer that trains the model, or a question with a long answer where pieces are needed.
     """
     names, options = list(names), options or {}
+    check_reference(context.lm, context.reference, names)
     lm, samples = context.lm, context.task.forget
     if live := [name for name in names if scorer[name].kind == "live"]:
         raise UserError(f"scorer '{live[0]}' trains the model, and a text is longer than its context; shorten the text")
@@ -55,8 +56,7 @@ def score_any_length(
         shared = {"seed": context.seed, "batch_size": context.batch_size, "cost": context.cost}
         more: dict[str, Any] = shared | {"options": options, "progress": context.progress, "any_length": True}
         tables.append(score_samples(lm, samples, plain, task=context.task.name, reference=context.reference, **more))
-    others = [name for name in names if name not in plain]
-    if not others:
+    if not (others := [name for name in names if name not in plain]):
         return in_order(tables, names)
     encodings = [encode(lm, sample, any_length=True) for sample in samples]
     whole = [pieces(lm, encoding) for encoding in encodings]

@@ -9,7 +9,7 @@ from typing import Literal
 
 from workbench.errors import UserError, printable
 from workbench.tasks.columns import Reading
-from workbench.tasks.own import check_named, own_set, shown
+from workbench.tasks.own_files import check_named, own_set, shown
 from workbench.tasks.pieces import PIECE_WORDS
 from workbench.tasks.readers import task
 from workbench.tasks.rows import with_spans

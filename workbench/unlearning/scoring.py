@@ -11,7 +11,7 @@ from workbench.errors import UserError
 from workbench.models import LanguageModel, encode
 from workbench.objectives import objective
 from workbench.progress import Progress, silent
-from workbench.scorers import TaskContext, check_needs, in_order, score_any_length, score_each, scorer
+from workbench.scorers import TaskContext, check_needs, check_options, in_order, score_any_length, score_each, scorer
 from workbench.tasks import Sample, Task
 from workbench.unlearning.settings import Settings, epochs
 from workbench.unlearning.unlearn import forget_then_relearn, unlearn
@@ -50,6 +50,7 @@ def score_parts(
     """
     check_needs(names, reference is not None)  # for live scorers too, before any scoring
     options = options or {}
+    check_options(options)
     context = TaskContext(
         lm,
         task,
@@ -125,6 +126,7 @@ def score_texts(
         UserError: a scorer lacks what it needs; the line says what.
     """
     options = options or {}
+    check_options(options)
     own_text = [name for name in names if options.get(name, {}).get("text") == "forget"]
     check_needs([name for name in names if name not in own_text], reference is not None, bool(unlabelled))
     sets = {"forget": samples} | ({"retain": unlabelled, "unlabelled": unlabelled} if unlabelled else {})

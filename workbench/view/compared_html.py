@@ -177,8 +177,7 @@ def _answers(runs: Sequence[ComparedRun], answers: Sequence[SharedAnswer], total
         return render("compared.no_answers", target=_anchor(runs))
     rows = []
     for answer in answers:
-        befores = {text for text in answer.before.values() if text is not None}
-        shared = befores.pop() if len(befores) == 1 else None
+        shared = answer.shared_before
         lines: list[tuple[str, str | None, Markup | None]] = [("", "reference", visible(answer.reference))]
         lines += [("", "before", visible(shared))] if shared is not None else []
         for run in runs:

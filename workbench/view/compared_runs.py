@@ -167,6 +167,12 @@ class SharedAnswer:
     before: dict[str, str | None]
     after: dict[str, str | None]
 
+    @property
+    def shared_before(self) -> str | None:
+        """The answer before, where it is the same for all runs."""
+        texts = {text for text in self.before.values() if text is not None}
+        return texts.pop() if len(texts) == 1 else None
+
 
 def shared_answers(runs: Sequence[ComparedRun], max_samples: int = 8) -> tuple[list[SharedAnswer], int]:
     """At most `max_samples` answers of each set that all readable runs have, and how many there are."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from workbench.evals import difference
 from workbench.models import LanguageModel
-from workbench.view.html import By
-from workbench.view.see import Model, as_model, as_samples
+from workbench.view.html import By, check_by
+from workbench.view.model_source import ModelSource, model_of
+from workbench.view.see import as_samples
 from workbench.view.widgets.diff_view import DiffView
 
 
@@ -20,8 +21,8 @@ def _names(a: LanguageModel, b: LanguageModel) -> tuple[str, str]:
 
 
 def diff(
-    a: Model,
-    b: Model,
+    a: ModelSource,
+    b: ModelSource,
     text: Any = None,
     *,
     question: str | None = None,
@@ -49,8 +50,8 @@ def diff(
     Raises:
         UserError: no text, or something that is no model.
     """
-    samples = as_samples(text, question, answer, columns)
-    first, second = as_model(a), as_model(b)
+    samples, by = as_samples(text, question, answer, columns), check_by(by)
+    first, second = model_of(a), model_of(b)
     names = _names(first, second)
     both = difference(first, second, samples)
     words = " Shown by word: the models tokenise the text differently." if both.by_words else ""

@@ -4,53 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from workbench.errors import UserError
-from workbench.models import LanguageModel, load, memory_of, share_weights
-from workbench.runs import Job, RunDirectory, is_run, load_original, load_result
+from workbench.models import LanguageModel, memory_of, share_weights
+from workbench.runs import Job, load_original, load_result, loaded_model
+from workbench.view.run_source import RunSource, run_of
 
-ModelSource = LanguageModel | RunDirectory | Job | Path | str
-
-
-def run_of(source: Any) -> RunDirectory | None:
-    """The run that a model is named by; None where it is named otherwise."""
-    if isinstance(source, Job):
-        return source.directory
-    if isinstance(source, Path | str) and is_run(Path(source)):
-        return RunDirectory(Path(source))
-    return source if isinstance(source, RunDirectory) else None
+ModelSource: TypeAlias = LanguageModel | RunSource
 
 
-def model_of(source: ModelSource) -> LanguageModel:
+def model_of(source: ModelSource, like: LanguageModel | None = None) -> LanguageModel:
     """The model itself.
 
     Args:
         source: a loaded model; a run (its directory, its path or a `Job`), for the model that it left; else what
             `wb.load` takes.
+        like: a model to compare with: the same device, number format and prompts.
 
     Raises:
         UserError: it is none of these, or cannot be loaded.
     """
-    if isinstance(source, LanguageModel):
-        return source
-    if (run := run_of(source)) is not None:
-        return load_result(run)
-    if isinstance(source, Path | str):
-        return load(str(source))
-    raise UserError(
-        f"a model is given by its name, its directory, a run, or what wb.load gives, not by a {type(source).__name__}"
-    )
-
-
-def before_and_after(run: RunDirectory) -> tuple[LanguageModel, LanguageModel]:
-    """The model that a run began with, and the one that it left.
-
-    Raises:
-        UserError: the run is not finished, or one of the two cannot be loaded.
-    """
-    after = load_result(run)
-    return load_original(run), after
+    run = source.directory if isinstance(source, Job) else source
+    return loaded_model(run, **(like.like() if like else {}))
 
 
 def described(lm: LanguageModel, others: Iterable[LanguageModel] = (), name: str = "") -> str:
@@ -70,7 +46,8 @@ def several(sources: tuple[ModelSource, ...]) -> tuple[list[LanguageModel], list
     """
     run = run_of(sources[0]) if len(sources) == 1 else None
     if run is not None:
-        before, after = before_and_after(run)
+        after = load_result(run)
+        before = load_original(run)
         models, labels, own = [before, after], [f"before ({before.name})", f"after ({run.name})"], [0, 1]
     elif len(sources) not in (2, 3):
         raise UserError(f"a chat takes a run, or two or three models, not {len(sources)}")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 from workbench.errors import UserError
-from workbench.runs import Job, RunDirectory, is_run
+from workbench.runs import Job, RunDirectory, run_at
 
 RunSource: TypeAlias = RunDirectory | Job | Path | str
 
 
-def is_run_source(source: Any) -> TypeGuard[RunSource]:
-    """Whether this is a run in one of these forms."""
-    return isinstance(source, RunDirectory | Job) or (isinstance(source, Path | str) and is_run(Path(source)))
+def run_of(source: Any) -> RunDirectory | None:
+    """The run that something names in one of these forms; None where it is something else."""
+    return source.directory if isinstance(source, Job) else run_at(source)
 
 
 def run_directory(run: RunSource) -> RunDirectory:

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from workbench.errors import UserError
-from workbench.models import LanguageModel, load
 from workbench.progress import Progress, silent
-from workbench.runs import load_result
 from workbench.scorers import scorer
 from workbench.tasks import Sample, read_rows
 from workbench.unlearning import score_texts
-from workbench.view.html import By
-from workbench.view.run_source import RunSource, is_run_source, run_directory
+from workbench.view.html import By, check_by
+from workbench.view.model_source import ModelSource, model_of
 from workbench.view.widgets.token_view import TokenView
 
-Model: TypeAlias = LanguageModel | RunSource
 DEFAULT = ("surprisal", "entropy", "wga")  # need nothing but the model
 WITH_TEXT, WITH_REFERENCE = ("specificity",), ("gap",)  # shown too where what they need is there
-
-
-def as_model(model: Model, like: LanguageModel | None = None) -> LanguageModel:
-    """A model, loaded if it is not.
-
-    Args:
-        model: a loaded model, what `wb.load` takes, or a run, whose result it then is.
-        like: a model to compare with: the same device, number format and prompts.
-
-    Raises:
-        UserError: it is none of these, or cannot be loaded.
-    """
-    if isinstance(model, LanguageModel):
-        return model
-    if is_run_source(model):
-        return load_result(run_directory(model))
-    if isinstance(model, str | Path):
-        return load(str(model), **(like.like() if like else {}))
-    raise UserError(
-        f"a model is a name ('bio-full', a directory, a hub name), a run or what wb.load gives, not {model!r:.40}"
-    )
 
 
 def as_samples(text: Any, question: str | None, answer: str | None, columns: Mapping[str, str] | None) -> list[Sample]:
@@ -62,13 +37,13 @@ def as_samples(text: Any, question: str | None, answer: str | None, columns: Map
 
 def see(
     text: Any = None,
-    model: Model | None = None,
+    model: ModelSource | None = None,
     *,
     question: str | None = None,
     answer: str | None = None,
     scorers: Sequence[str] | str | None = None,
     unlabelled: Any = None,
-    reference: Model | None = None,
+    reference: ModelSource | None = None,
     options: dict[str, dict[str, Any]] | None = None,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -106,14 +81,14 @@ def see(
     """
     if model is None:
         raise UserError("name a model: see('...', model='bio-full'), a directory, a hub name, or what wb.load gives")
-    samples = as_samples(text, question, answer, columns)
+    samples, by = as_samples(text, question, answer, columns), check_by(by)
     more = WITH_TEXT * (unlabelled is not None) + WITH_REFERENCE * (reference is not None)
     names = [scorers] if isinstance(scorers, str) else list(dict.fromkeys(scorers or (*DEFAULT, *more)))
     for name in names:
         scorer[name]  # raises for an unknown one before a model is loaded
     other = None if unlabelled is None else read_rows(unlabelled, columns, prefix="unlabelled")
-    lm = as_model(model)
-    second = None if reference is None else as_model(reference, like=lm)
+    lm = model_of(model)
+    second = None if reference is None else model_of(reference, like=lm)
     table = score_texts(
         lm, samples, names, unlabelled=other, reference=second, seed=seed, options=options, progress=progress
     )

@@ -67,7 +67,7 @@ recovery = Registry(
     tuple(
         f"workbench.evals.attacks.{name}"
         for name in (
-            "plain",
+            "greedy",
             "phrasing",
             "described",
             "opening",

@@ -1,10 +1,10 @@
 from .saving import Savable as Savable
 from .saving import check_format as check_format
 from .text_figure import TextFigure as TextFigure
-from .texts import answer_rows as answer_rows
 from .texts import answers_figure as answers_figure
 from .texts import answers_of_runs as answers_of_runs
 from .texts import change_figure as change_figure
 from .texts import compare_figure as compare_figure
+from .tokens import UNITS as UNITS
 from .tokens import tokens_figure as tokens_figure
 from .tokens import visible as visible

@@ -6,6 +6,7 @@ Of plotly it knows what the charts of `workbench.view.charts` use; the marks of 
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
 import textwrap
@@ -46,8 +47,7 @@ def chart_bytes(figure: go.Figure, suffix: str, width: str | float = "16cm") -> 
         import matplotlib
 
         matplotlib.rcParams.update(SIZES)
-        texts = re.findall(r'"(?:[^"\\]|\\.)*"', figure.to_json())
-        matplotlib.rcParams["font.family"] = Measure().families("".join(map(plainly, set("".join(texts)))))
+        matplotlib.rcParams["font.family"] = Measure().families("".join(map(plainly, letters_of(figure))))
         height = (figure.layout.height or 360) / PAGE * max(points, 340)
         drawn = Figure((points / 72, height / 72), facecolor="white", layout="constrained")
         for panel in _panels(figure, drawn):
@@ -57,6 +57,11 @@ def chart_bytes(figure: go.Figure, suffix: str, width: str | float = "16cm") -> 
         _legend(figure, drawn, points)
         _underline(drawn)
         return written(drawn, suffix)
+
+
+def letters_of(figure: go.Figure) -> set[str]:
+    """The characters of a figure's texts, of which plotly writes some by their numbers."""
+    return set(json.dumps(json.loads(figure.to_json()), ensure_ascii=False))
 
 
 def plainly(text: str, points: float = math.inf, size: float = 7.0) -> str:

@@ -125,15 +125,8 @@ def scale_key(name: str, scale: Scale | None, threshold: float | None = None, lo
     if scale is None or scale.flat:
         return Key(name, note="scores not available" if scale is None else f"all scores are {number(scale.low)}")
     levels = range(-LEVELS if scale.signed else 0, LEVELS + 1)
-    by = getattr(scale, "by", "rank" if scale.quantiles else "value")
-    low_end, high_end = scale.low, scale.high
-    if by == "rank":
-        low_end, high_end = (-scale.quantiles[-1] if scale.signed else scale.quantiles[0]), scale.quantiles[-1]
-    elif by == "logarithm":
-        floor, top = (getattr(scale, name, scale.high) for name in ("floor", "top"))
-        low_end, high_end = (-top if scale.signed else floor), top
-    ends = [number(end, 0 if end == int(end) else 2) for end in (low_end, high_end)]
-    by_words = "" if by == "value" else f" (colour by {by})"
+    ends = [number(end, 0 if end == int(end) else 2) for end in scale.ends]
+    by_words = "" if scale.by == "value" else f" (colour by {scale.by})"
     place = None if threshold is None else scale.place(threshold)
     if place is not None and scale.signed:
         place = (place + 1) / 2

@@ -23,6 +23,7 @@ from workbench.view.figures.text_figure import (
     scale_key,
 )
 from workbench.view.html import (
+    By,
     Comparison,
     Samples,
     Scale,
@@ -76,15 +77,14 @@ def compare_figure(
     scorers: Sequence[str] | None = None,
     order: Sequence[Any] | None = None,
     max_samples: int = 6,
-    by: str = "value",
+    by: By = "value",
     title: str = "",
 ) -> TextFigure:
     """The same answers under each scorer, as `compare_view` shows them; its arguments and errors.
 
     A scorer's question tokens are left out.
     """
-    choice: dict[str, Any] = {} if by == "value" else {"by": by}
-    comparison, texts = Comparison.of(as_scores(scores), scorers, **choice), as_texts(samples)
+    comparison, texts = Comparison.of(as_scores(scores), scorers, by), as_texts(samples)
     ids = spread(list(comparison.answers), max_samples) if order is None else list(order)[:max_samples]
     rows, gaps, labelled = list[Row](), False, False
     for sample in ids:
@@ -217,8 +217,7 @@ def answers_of_runs(answers: Sequence[Any], names: Mapping[str, str]) -> TextFig
         rows += question_row(answer.question, ruled=bool(rows))
         bare = not answer.question.strip() and bool(rows)
         rows.append(Row([Piece(marked(answer.reference), ink=MUTED)], "reference", ruled=bare))
-        befores = {text for text in answer.before.values() if text is not None}
-        rows += [Row([Piece(marked(text))], "before") for text in befores] if len(befores) == 1 else []
+        rows += [Row([Piece(marked(shared))], "before")] if (shared := answer.shared_before) is not None else []
         for letter in names:
             before, after = answer.before.get(letter), answer.after.get(letter)
             if after is not None:

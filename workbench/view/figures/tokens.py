@@ -10,7 +10,7 @@ import numpy as np
 from workbench.errors import UserError, unknown
 from workbench.view.figures.text_figure import Piece, Row, TextFigure, scale_key
 from workbench.view.figures.texts import END, NOT_SCORED, SPANNED, highlighted, question_row, threshold_note
-from workbench.view.html import Scale, marked
+from workbench.view.html import By, Scale, check_by, marked, plain_text
 
 if TYPE_CHECKING:
     from workbench.view.widgets.token_payload import Payload
@@ -25,7 +25,7 @@ def tokens_figure(
     step: int | None = None,
     threshold: float | str | None = "default",
     unit: str = "token",
-    by: str = "value",
+    by: By = "value",
     sample_ids: Sequence[Any] | None = None,
     max_samples: int = 6,
     title: str = "",
@@ -52,44 +52,29 @@ def tokens_figure(
     if unit not in UNITS:
         raise unknown("unit", unit, list(UNITS))
     layer = layers[scorer] if scorer is not None else next(iter(layers.values()))
-    row, own_step = _row(data, layer, step)
+    row, own_step = data.row(layer["name"], step)
     limit = layer["threshold"] if isinstance(threshold, str) else threshold
     values = _values(data, row, unit)
-    scale = None if layer["scale"] is None else Scale(**layer["scale"] | ({} if by == "value" else {"by": by}))
+    scale = None if layer["scale"] is None else Scale(**layer["scale"], by=check_by(by))
     levels = [None if np.isnan(v) else scale.level(float(v)) if scale else 0 for v in values]
     under = [limit is not None and bool(v <= limit if layer["falls"] else v >= limit) for v in values]
     rows, spanned = list[Row](), False
     for sample in _samples(data, sample_ids, max_samples):
-        question, pieces = question_row(_text(sample["ask"]), ruled=bool(rows)), list[Piece]()
+        question, pieces = question_row(plain_text(sample["ask"]), ruled=bool(rows)), list[Piece]()
         for i, text in enumerate(sample["texts"]):
             token = sample["first"] + i
-            pieces.append(Piece(_text(sample["gaps"].get(str(i), ""))))
+            pieces.append(Piece(plain_text(sample["gaps"].get(str(i), ""))))
             if text is not None:
                 span = data.head["spans"][token] == "1"
                 spanned |= span
-                pieces += highlighted(_text(text) or f" {END}", levels[token], under=under[token], span=span)
-        pieces.append(Piece(_text(sample["gaps"].get("-1", ""))))
+                pieces += highlighted(plain_text(text) or f" {END}", levels[token], under=under[token], span=span)
+        pieces.append(Piece(plain_text(sample["gaps"].get("-1", ""))))
         rows += [*question, Row([p for p in pieces if p.text], ruled=not question and bool(rows))]
     notes = threshold_note(limit, layer["falls"]) + [SPANNED] * spanned
     notes += [NOT_SCORED] if None in levels else []
     notes += ["A word has the mean score of its tokens."] if unit == "word" else []
     name = f"{layer['name']}, step {own_step}" if len(layer["steps"]) > 1 else layer["name"]
     return TextFigure(rows, [scale_key(marked(name), scale, limit)], [" ".join(notes)] if notes else [], title)
-
-
-def _text(parts: str | list[str]) -> str:
-    return parts if isinstance(parts, str) else "".join(parts)
-
-
-def _row(data: Payload, layer: dict[str, Any], step: int | None) -> tuple[int, int]:
-    """The row of a scorer's scores that are shown at a step, and the step that they are of."""
-    before = 0
-    for other in data.head["layers"]:
-        if other is layer:
-            break
-        before += len(other["steps"])
-    newest = max((i for i, s in enumerate(layer["steps"]) if step is None or s <= step), default=0)
-    return before + newest, layer["steps"][newest]
 
 
 def _values(data: Payload, row: int, unit: str) -> np.ndarray:
@@ -119,14 +104,15 @@ def _samples(data: Payload, ids: Sequence[Any] | None, count: int) -> list[dict[
 def visible(data: Payload, search: str, sort: str, scorer: str, step: int) -> list[str]:
     """The ids of the samples that a token view shows, in its order."""
     words, samples = search.strip().lower(), list(data.head["samples"])
-    layer = next(each for each in data.head["layers"] if each["name"] == scorer)
-    values = np.asarray(data.scores[_row(data, layer, step)[0]], dtype=float)
+    values = np.asarray(data.scores_at(scorer, step), dtype=float)
     means: dict[str, float] = {}
     kept = []
     for sample in samples:
-        texts = [_text(sample["gaps"].get(str(i), "")) + _text(t or "") for i, t in enumerate(sample["texts"])]
+        texts = [
+            plain_text(sample["gaps"].get(str(i), "")) + plain_text(t or "") for i, t in enumerate(sample["texts"])
+        ]
         own = values[sample["first"] : sample["first"] + len(texts)]
-        if words in f"{_text(sample['ask'])}\n{''.join(texts)}".lower() and np.isfinite(own).any():
+        if words in f"{plain_text(sample['ask'])}\n{''.join(texts)}".lower() and np.isfinite(own).any():
             kept.append(sample["id"])
             means[sample["id"]] = float(np.nanmean(own))
     if sort == "order":

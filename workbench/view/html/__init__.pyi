@@ -26,10 +26,8 @@ from .definitions import definitions as definitions
 from .definitions import lines as lines
 from .highlight import cuts as cuts
 from .highlight import token_view as token_view
-from .inputs import Probes as Probes
 from .inputs import Samples as Samples
 from .inputs import Scores as Scores
-from .inputs import as_cost as as_cost
 from .inputs import as_metrics as as_metrics
 from .inputs import as_probes as as_probes
 from .inputs import as_scores as as_scores
@@ -44,7 +42,6 @@ from .line_chart import line_chart_svg as line_chart_svg
 from .line_chart import ticks as ticks
 from .render import NO_FORMULAS as NO_FORMULAS
 from .render import STATIC as STATIC
-from .render import Html as Html
 from .render import page as page
 from .render import render as render
 from .render import style_sheet as style_sheet
@@ -63,6 +60,7 @@ from .tables import cost_table as cost_table
 from .tables import metrics_view as metrics_view
 from .tables import summary_view as summary_view
 from .text import NOT_AVAILABLE as NOT_AVAILABLE
+from .text import alternatives as alternatives
 from .text import label as label
 from .text import large as large
 from .text import marked as marked
@@ -70,10 +68,10 @@ from .text import number as number
 from .text import parts as parts
 from .text import plain as plain
 from .text import plain_text as plain_text
+from .text import quoted as quoted
 from .text import shortened as shortened
 from .text import value_of as value_of
 from .text import visible as visible
 from .text import weights_source as weights_source
 from .where import VALUES as VALUES
-from .where import token_text as token_text
 from .where import where_view as where_view

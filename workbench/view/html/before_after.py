@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from workbench.view.html.inputs import Probes, Samples, as_probes, as_texts
 from workbench.view.html.layers import bool_spans
 from workbench.view.html.render import Html, render
 from workbench.view.html.scale import Scale
-from workbench.view.html.text import number, visible
+from workbench.view.html.text import alternatives, number, quoted, visible
 
 
 def changes(tokens: pd.DataFrame) -> pd.DataFrame:
@@ -57,8 +56,9 @@ def _changed_row(tokens: pd.DataFrame, answer: str | None) -> Markup:
         title = [
             token_title(raw, i, len(rows), r["span"]),
             f"probability {number(r['p_before'])} → {number(r['p_after'])} · {ranks}",
-            *_alternatives(r["alternatives"]),
         ]
+        if pairs := alternatives(r["alternatives"]):
+            title.append(f"now: {quoted(pairs)}")
         missing = not math.isfinite(r["change"])
         level, switched = scale.level(r["change"]), bool(r["switched"])
         out.append(token_mark(text, title, level, switched, r["span"] is True, missing=missing))
@@ -68,11 +68,6 @@ def _changed_row(tokens: pd.DataFrame, answer: str | None) -> Markup:
 def changed_answer(tokens: pd.DataFrame, answer: str) -> Markup:
     """One answer's tokens coloured by their change in probability; `tokens` has the phases "before" and "after"."""
     return _changed_row(bool_spans(changes(tokens)), answer)
-
-
-def _alternatives(text: Any) -> list[str]:
-    pairs = json.loads(text) if isinstance(text, str) and text else []
-    return ["now: " + " ".join(f"“{token}” {number(float(p))}" for token, p in pairs)] if pairs else []
 
 
 def drawn_changes(tokens: pd.DataFrame, samples: Samples, *, max_samples: int = 12) -> list[tuple[str, Any, list[int]]]:

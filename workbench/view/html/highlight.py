@@ -21,13 +21,12 @@ from workbench.tasks import spread
 from workbench.view.html.inputs import Samples, as_scores, as_texts
 from workbench.view.html.layers import Layer, by_sample, layers_of
 from workbench.view.html.render import Html, render
-from workbench.view.html.scale import BY, LEVELS, By, Scale, check_by, colour
+from workbench.view.html.scale import BY, HATCH, LEVELS, By, Scale, check_by, colour, letter
 from workbench.view.html.text import number, plain, visible
 
 END = Markup('<i class="wb-x"> ∎</i>')
 SPACES = " \u00a0\u2002\u2003\u2009\u202f\u3000"  # that show as nothing, unlike a line break's mark
 ATTRIBUTES = ("data-w", "data-r", "data-l")  # a token's colours by each of `BY`
-HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparent 2px 6px)"
 
 
 @dataclass
@@ -48,14 +47,14 @@ class Choices:
     def words(self, scorer: int, scales: Sequence[Scale], value: float) -> list[str]:
         """The word of a score by value, by rank and by logarithm; empty where it has no colour."""
         levels = [scale.level(value) for scale in scales] or [0] * len(BY)
-        words = [f"{scorer}{chr((96 if level > 0 else 64) + abs(level))}" if level else "" for level in levels]
+        words = [f"{scorer}{letter(level)}" if level else "" for level in levels]
         self.used |= {(name, word) for name, word in zip(ATTRIBUTES, words, strict=True) if word}
         return words
 
     def css(self, count: int) -> Markup:
         """Rules that recolour the text by the checked inputs, for `count` scorers."""
         on = [f":has(.wb-r{i}:checked)" if self.several else "" for i in range(count)]
-        palette = (f"--wb-{chr((96 if n > 0 else 64) + abs(n))}:{colour(n)}" for n in range(-LEVELS, LEVELS + 1) if n)
+        palette = (f"--wb-{letter(n)}:{colour(n)}" for n in range(-LEVELS, LEVELS + 1) if n)
         rules = [f".wb-m{{{';'.join(palette)}}}"]
         for by, name in enumerate(ATTRIBUTES):
             rules.append(f".wb-m:has(.wb-by{by}:checked) .wb-leg.wb-by{by}{{display:flex}}")

@@ -12,7 +12,7 @@ from workbench.errors import UserError
 from workbench.runs import Job, RunDirectory
 from workbench.scorers import checked_scores, read_scores
 from workbench.tasks import Sample, Task, TaskSpec
-from workbench.view.run_source import RunSource, is_run_source, run_directory
+from workbench.view.run_source import RunSource, run_directory, run_of
 
 if TYPE_CHECKING:
     from workbench.evals import Probed
@@ -35,8 +35,8 @@ def as_texts(samples: Samples) -> dict[Any, tuple[str, str]]:
     Raises:
         UserError: it is something else.
     """
-    if is_run_source(samples):
-        return texts_of_run(run_directory(samples))
+    if (run := run_of(samples)) is not None:
+        return texts_of_run(run)
     if isinstance(samples, TaskSpec):
         samples = samples.load()
     if isinstance(samples, Task):
@@ -98,8 +98,7 @@ def as_scores(scores: Scores) -> pd.DataFrame:
     Raises:
         UserError: it is none of these, lacks a column that views need, or one is of another kind.
     """
-    if is_run_source(scores):
-        run = run_directory(scores)
+    if (run := run_of(scores)) is not None:
         table = run.table("scores.parquet")
         if table is None:
             raise UserError(f"{run.path} has recorded no scores yet; runs do so at the first checkpoint and at the end")

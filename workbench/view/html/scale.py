@@ -17,6 +17,7 @@ from workbench.view.html.text import number
 
 LEVELS = 12
 ORANGE, BLUE = "230,126,0", "31,111,220"
+HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparent 2px 6px)"  # of no score
 NEAR = 0.1  # greatest score from which a scale ends at 1
 DECADES = 3  # of a logarithmic scale, at most; what is below has no colour
 By = Literal["value", "rank", "logarithm"]
@@ -40,6 +41,17 @@ def alpha(level: int) -> float:
 def colour(level: int) -> str:
     """The rgba of a step: orange above zero, blue below."""
     return f"rgba({BLUE if level < 0 else ORANGE},{alpha(level):.2f})"
+
+
+def letter(level: int) -> str:
+    """The letter of a step, a for 1; a capital below zero."""
+    return chr((96 if level > 0 else 64) + abs(level))
+
+
+def ramp(width: int, left: int = 0) -> str:
+    """The style of a bar with the colours from strength `left` (-1 or 0) to one more."""
+    colours = ",".join(colour(round(LEVELS * (left + i / 6))) for i in range(7))
+    return f"width:{width}px;background-image:linear-gradient(90deg,{colours})"
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,16 @@ class Scale:
         """Whether zero is in the middle and two hues are used."""
         return self.low < 0
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The numbers at the ends of the legend, by what colour goes by."""
+        low, high = self.low, self.high
+        if self.by == "rank" and self.quantiles:
+            low, high = self.quantiles[0], self.quantiles[-1]
+        elif self.by == "logarithm":
+            low, high = self.floor, self.top
+        return (-high if self.signed else low), high
+
     def place(self, score: float) -> float:
         """Strength of colour, 0..1, or -1..1 where two hues are used."""
         if self.by == "value":
@@ -124,18 +146,13 @@ class Scale:
 
     def legend(self, threshold: float | None = None, before: str = "", after: str = "") -> Markup:
         """The ramp as drawn, with its numbers (zero in the middle of two hues), what colour goes by, and a tick."""
-        low, high = {
-            "value": (self.low, self.high),
-            "rank": (self.quantiles or (self.low,))[:1] + (self.quantiles or (self.high,))[-1:],
-            "logarithm": (self.floor, self.top),
-        }[self.by]
-        ends = [-high, 0.0, high] if self.signed else [low, high]
+        low, high = self.ends
+        ends = [low, 0.0, high] if self.signed else [low, high]
         texts = [number(e, 0 if e == int(e) else 2) for e in ends]
         texts[0], texts[-1] = before + texts[0], texts[-1] + after
         ramps = []
         for text, (left, right) in zip(texts[1:], pairwise([-1, 0, 1] if self.signed else [0, 1]), strict=True):
-            colours = ",".join(colour(round(LEVELS * (left + i / 6))) for i in range(7))
             at = math.nan if threshold is None else self.place(threshold) - left
-            style = f"width:{120 // (len(ends) - 1)}px;background-image:linear-gradient(90deg,{colours})"
+            style = ramp(120 // (len(ends) - 1), left)
             ramps.append({"style": style, "tick": 100 * at if 0 <= at <= right - left else None, "text": text})
         return render("scores.legend", first=texts[0], ramps=ramps, by=self.by)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,16 @@ def number(value: float | None, digits: int = 2) -> str:
     if 0 < size < 10**-digits:
         text = f"{value:.1g}".replace("e-0", "e-")
     return text.replace("-", "−")  # noqa: RUF001
+
+
+def alternatives(text: Any) -> list[tuple[str, float]]:
+    """The most probable tokens and their probabilities, out of the column `alternatives` of a token table."""
+    return [(str(token), float(p)) for token, p in json.loads(text)] if isinstance(text, str) and text else []
+
+
+def quoted(pairs: Iterable[tuple[str, float]]) -> str:
+    """Tokens and their probabilities in a line; not yet escaped."""
+    return " ".join(f"“{token}” {number(p)}" for token, p in pairs)
 
 
 def large(value: float | None, unit: str = "") -> str:

@@ -15,13 +15,12 @@ from markupsafe import Markup
 
 from workbench.evals import NAMES, Where
 from workbench.view.html.render import render
-from workbench.view.html.scale import LEVELS, colour
-from workbench.view.html.text import number, plain, visible
+from workbench.view.html.scale import HATCH, LEVELS, colour, letter, ramp
+from workbench.view.html.text import number, plain, quoted, visible
 
 VALUES = {"logp": "log p", "rank": "rank", "uds": "UDS"}
 ENDS = {"logp": ("−10 or less", "0"), "rank": ("1000 or more", "1"), "uds": ("1, gone", "0, untouched")}  # noqa: RUF001
 LOWEST, LAST = -10.0, 1000  # log p and rank that have no colour any more
-HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparent 2px 6px)"
 ROOM = 24  # columns up to which a cell has its number
 
 
@@ -68,7 +67,7 @@ def token_text(where: Where, i: int) -> str:
 
 def _word(place: int, level: int) -> str:
     """What `data-w` of a cell says of its colour by one of the values."""
-    return f"{place}{chr(96 + level)}"
+    return f"{place}{letter(level)}"
 
 
 def _switch(count: int) -> Markup:
@@ -102,11 +101,10 @@ def where_view(
     values = known_values(maps)
     first = values.index(value) if value in values else 0
     answers = [_answer(each, values, first, chosen) for each in maps]
-    ramp = f"width:120px;background-image:linear-gradient(90deg,{','.join(colour(2 * i) for i in range(7))})"
     missing = [f"{NAMES.get(n, 'UDS')}: {reason}" for each in maps for n, reason in each.reasons.items()]
     return render(
         "where.maps",
-        answers=answers, names={name: VALUES[name] for name in values}, first=first, ramp=ramp, ends=ENDS,
+        answers=answers, names={name: VALUES[name] for name in values}, first=first, ramp=ramp(120), ends=ENDS,
         switch=_switch(len(values)), reasons=list(dict.fromkeys(missing)), title=title, css=css,
     )  # fmt: skip
 
@@ -154,7 +152,7 @@ def _cell(where: Where, column: Column, i: int, text: str, values: list[str], fi
     title.append(" · ".join(parts))
     if model in where.lenses:
         best = where.lenses[model].alternatives(layer, i)
-        title.append("most probable: " + " ".join(f"“{token}” {number(p)}" for token, p in best))
+        title.append(f"most probable: {quoted(best)}")
     classes = ' class="wb-cut"' if layer == 0 else ""
     marks = f' data-w="{" ".join(words)}"' if words else ""
     style = f' style="background-color:{colour(shown)}"' if shown else ""

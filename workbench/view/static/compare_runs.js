@@ -2,14 +2,8 @@
 // The HTML is the static twin from the templates of `workbench.view`, which escape every text.
 
 export default {
-  render({ model, el }) {
+  render({ model, el: host }) {
     const root = document.createElement("div");
-    const make = (tag, props, ...children) => {
-      const node = document.createElement(tag);
-      for (const [name, value] of Object.entries(props)) node.setAttribute(name, value);
-      node.append(...children);
-      return node;
-    };
     root.className = "wb-runs-compared";
     root.innerHTML = model.get("html");
     const same = root.querySelector(".wb-same");
@@ -30,15 +24,15 @@ export default {
     const download = (frame, name, part, formats) => {
       const saving = saver(model, name, () => ({ part }), formats);
       savers.push(saving);
-      frame?.append(make("div", { class: "wb-foot" }, saving.node));
+      frame?.append(el("div", { class: "wb-foot" }, saving.node));
     };
     if (same) {
       for (const letter of ["", ...letters]) {
-        const chip = make("button", { type: "button", class: "wb-chip" }, letter || "all runs");
+        const chip = el("button", { type: "button", class: "wb-chip" }, letter || "all runs");
         chip.addEventListener("click", () => choose(letter));
         chips.set(letter, chip);
       }
-      same.before(make("div", { class: "wb-chips", role: "group", "aria-label": "whose answers" }, ...chips.values()));
+      same.before(el("div", { class: "wb-chips", role: "group", "aria-label": "whose answers" }, ...chips.values()));
       same.tabIndex = 0;
       same.setAttribute("role", "region");
       same.setAttribute("aria-label", "the same answers, scrolls");
@@ -56,7 +50,7 @@ export default {
     model.on("change:chosen", show);
     show();
     const release = guardKeys(root);
-    el.append(root);
+    host.append(root);
     return () => {
       release();
       for (const saving of savers) saving.remove();

@@ -1,18 +1,6 @@
 // Makes static views interactive: hovering over a token marks it under every scorer, buttons choose what is shown.
 // The HTML is the static twin from the templates of `workbench.view`, which escape every text.
 
-const make = (tag, props = {}, ...children) => {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-};
-
-const BY = ["value", "rank", "logarithm"]; // what colour may go by, in the order of the choices
-
 const tokensOf = (answer) => [...answer.querySelectorAll(":scope > :is(span,u)")];
 const kin = (answer) => {
   const kind = answer.classList.contains("wb-ask") ? ".wb-ask" : ".wb-a:not(.wb-ask)";
@@ -21,7 +9,7 @@ const kin = (answer) => {
 
 /** Mark a token wherever its sample is drawn, and show its title below the text. */
 const linkTokens = (frame) => {
-  const readout = make("div", { class: "wb-readout", role: "status" }, "Hover over a token, or move in a text with the arrow keys.");
+  const readout = el("div", { class: "wb-readout", role: "status" }, "Hover over a token, or move in a text with the arrow keys.");
   frame.append(readout);
   let marked = [];
   let place = null; // [answer, index]
@@ -31,7 +19,7 @@ const linkTokens = (frame) => {
     for (const node of marked) node.classList.add("wb-cur");
     place = [answer, index];
     const lines = (tokensOf(answer)[index]?.title ?? "").split("\n");
-    readout.replaceChildren(make("b", {}, lines[0]), " ", lines.slice(1).join(" · "));
+    readout.replaceChildren(el("b", {}, lines[0]), " ", lines.slice(1).join(" · "));
   };
   frame.addEventListener("mouseover", (event) => {
     const answer = event.target.closest(".wb-a");
@@ -116,10 +104,10 @@ const chooseScorers = (root, frame, shown) => {
     update();
   };
   for (const name of names) {
-    buttons.set(name, make("button", { type: "button", class: "wb-chip", onclick: () => toggle(name) }, name));
+    buttons.set(name, el("button", { type: "button", class: "wb-chip", onclick: () => toggle(name) }, name));
   }
-  const all = make("button", { type: "button", class: "wb-chip", onclick: () => (names.forEach((n) => shown.add(n)), update()) }, "all");
-  frame.prepend(make("div", { class: "wb-chips", role: "group", "aria-label": "scorers shown" }, ...buttons.values(), all));
+  const all = el("button", { type: "button", class: "wb-chip", onclick: () => (names.forEach((n) => shown.add(n)), update()) }, "all");
+  frame.prepend(el("div", { class: "wb-chips", role: "group", "aria-label": "scorers shown" }, ...buttons.values(), all));
   const heads = [...root.querySelectorAll(".wb-agr thead th")].slice(1).map((th) => th.textContent);
   for (const row of root.querySelectorAll(".wb-agr tbody tr")) {
     const first = row.querySelector("th").textContent;
@@ -130,7 +118,7 @@ const chooseScorers = (root, frame, shown) => {
         if (!shown.size) names.forEach((n) => shown.add(n));
         update();
       };
-      const button = make("button", { type: "button", class: "wb-cell", "aria-label": `${cell.textContent}: show ${first} and ${heads[i]}`, onclick: show });
+      const button = el("button", { type: "button", class: "wb-cell", "aria-label": `${cell.textContent}: show ${first} and ${heads[i]}`, onclick: show });
       button.append(...cell.childNodes);
       cell.append(button);
     });
@@ -143,7 +131,7 @@ class Tabs {
   constructor(model) {
     this.model = model;
     this.chosen = 0;
-    this.list = make("div", { role: "tablist", "aria-label": "what is shown", class: "wb-tabs" });
+    this.list = el("div", { role: "tablist", "aria-label": "what is shown", class: "wb-tabs" });
     this.list.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
@@ -152,7 +140,7 @@ class Tabs {
       this.buttons[next].focus();
       event.preventDefault();
     });
-    this.search = make("input", { type: "search", placeholder: "find a text", "aria-label": "search all answers" });
+    this.search = el("input", { type: "search", placeholder: "find a text", "aria-label": "search all answers" });
     this.search.value = model.get("search");
     this.search.addEventListener("input", () => {
       this.filter();
@@ -162,8 +150,8 @@ class Tabs {
         model.save_changes();
       }, 200);
     });
-    this.note = make("span", { class: "wb-note", "aria-live": "polite" });
-    this.head = make("div", { class: "wb wb-head" }, this.list, make("span", {}, this.note, " ", this.search));
+    this.note = el("span", { class: "wb-note", "aria-live": "polite" });
+    this.head = el("div", { class: "wb wb-head" }, this.list, el("span", {}, this.note, " ", this.search));
   }
 
   update(sections) {
@@ -173,7 +161,7 @@ class Tabs {
       section.setAttribute("role", "tabpanel");
       section.setAttribute("aria-label", section.dataset.name);
       section.tabIndex = 0;
-      return make("button", { type: "button", role: "tab", class: "wb-tab", "aria-controls": section.id, onclick: () => this.open(i) }, section.dataset.name);
+      return el("button", { type: "button", role: "tab", class: "wb-tab", "aria-controls": section.id, onclick: () => this.open(i) }, section.dataset.name);
     });
     this.list.replaceChildren(...this.buttons);
     this.open(Math.min(this.chosen, sections.length - 1));
@@ -203,9 +191,9 @@ class Tabs {
 }
 
 export default {
-  render({ model, el }) {
-    const root = make("div", { class: "wb-linked" });
-    const body = make("div");
+  render({ model, el: host }) {
+    const root = el("div", { class: "wb-linked" });
+    const body = el("div");
     let tabs = null;
     let choice = null;
     const scorers = new Set();
@@ -229,13 +217,13 @@ export default {
     };
     const mark = () => choice?.mark();
     const filter = () => tabs?.filter();
-    root.append(body, make("div", { class: "wb wb-saving" }, make("div", { class: "wb-foot" }, saving.node)));
+    root.append(body, el("div", { class: "wb wb-saving" }, el("div", { class: "wb-foot" }, saving.node)));
     model.on("change:html", draw);
     model.on("change:searched", filter);
     model.on("change:chosen", mark);
     draw();
     const release = guardKeys(root);
-    el.append(root);
+    host.append(root);
     return () => {
       release();
       saving.remove();

@@ -16,7 +16,8 @@ from workbench.evals import Stopped, interruptible, offered, sampled
 from workbench.files import write_text
 from workbench.tasks import Sample
 from workbench.view.html import page, parts, style_sheet
-from workbench.view.model_source import ModelSource, described, run_of, several
+from workbench.view.model_source import ModelSource, described, several
+from workbench.view.run_source import run_of
 from workbench.view.widgets.chat_box import ChatBox
 from workbench.view.widgets.chat_history import FILE, ChatHistory
 from workbench.view.widgets.chat_html import DIFFERENCES, LEGEND, chat_html, records_html, turns_html
@@ -80,10 +81,7 @@ class Chat(Twin, widgets.VBox):
         self.turns: list[Turn] = []
         self.name = ""  # of this chat in the history
         self.history = ChatHistory(None if history is None else Path(history).absolute())
-        about = [
-            described(lm, self.models[:i], label)
-            for i, (lm, label) in enumerate(zip(self.models, self.labels, strict=True))
-        ]
+        about = [described(lm, self.models[:i], self.labels[i]) for i, lm in enumerate(self.models)]
         self.box = ChatBox(about=about, labels=[parts(label) for label in self.labels], legend=LEGEND[DIFFERENCES])
         self.view = TokenView(EMPTY, {})
         self.view.layout.display = "none"
@@ -119,15 +117,17 @@ class Chat(Twin, widgets.VBox):
         Args:
             count: so many from each.
             temperature: of the draws; None for the one in the box.
-            seed: of the first ten; each further ten have the next one. None for the one in the box.
+            seed: of the first draw; each further one has the next. None for the one in the box.
 
         Raises:
-            UserError: nothing was asked yet, or the temperature is not above 0.
+            UserError: nothing was asked yet, `count` is no count, or the temperature is not above 0.
         """
         temperature = self.box.temperature if temperature is None else temperature
         seed = self.box.seed if seed is None else seed
         if not self.turns:
             raise UserError("ask something first")
+        if not (isinstance(count, int) and count > 0):
+            raise UserError(f"a count of samples is 1 or more, not {count!r:.40}")
         if not 0 < temperature <= 100:
             raise UserError(f"the temperature must be above 0 and at most 100, not {temperature}")
         turn = self.turns[-1]
@@ -140,13 +140,13 @@ class Chat(Twin, widgets.VBox):
             UserError: there is no such answer.
         """
         try:
-            text = self.turns[turn].text(model, which)
+            opened, place = self.turns[turn], range(len(self.models))[model]
+            text = opened.text(place, which)
         except IndexError:
             raise UserError(f"there is no answer {which} of model {model} in turn {turn}") from None
         if not text:
             raise UserError("the answer is empty, so it has no heatmap")
-        opened = self.turns[turn]
-        self._heatmaps.submit(lambda stopped: self._color(opened, model, which, stopped))
+        self._heatmaps.submit(lambda stopped: self._color(opened, place, which, stopped))
 
     def stop(self) -> None:
         """Stop what goes on; answers are kept as far as they have come."""
@@ -195,7 +195,7 @@ class Chat(Twin, widgets.VBox):
             self.box.problem = f"the answers are not compared: {error}"
         if not turns:
             self.name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        self.turns = [*turns, Turn(samples, replies, compared, [[] for _ in replies])]
+        self.turns = [*turns, Turn(samples, replies, compared)]
         with self.box.hold_sync():
             self._draw()
             self._before()
@@ -211,14 +211,14 @@ class Chat(Twin, widgets.VBox):
         index = self.turns.index(turn)
         for i, lm in enumerate(self.models):
             self.box.busy = f"sampling {self.labels[i]}"
-            used = seed + len(turn.drawn[i]) // MORE
+            used = seed + turn.draws[i]
             with interruptible(lm, stopped):
                 texts = sampled(
                     lm, [turn.samples[i]], count, self.max_new_tokens, tries=count, temperature=temperature, seed=used
                 )[0]
             if texts is None:
                 raise UserError(f"{self.labels[i]} gave numbers that are not finite; it cannot be sampled")
-            turn.drawn[i] += texts
+            turn.drawn[i], turn.draws[i] = turn.drawn[i] + texts, turn.draws[i] + 1
             self._draw()
             what = {"temperature": temperature, "seed": used, "texts": texts}
             self.history.append({"kind": "samples", "chat": self.name, "turn": index, "model": self.labels[i]} | what)

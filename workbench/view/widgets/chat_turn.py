@@ -46,12 +46,17 @@ class Turn:
         replies: the answers.
         compared: of each answer; None where it was not compared, since it is empty or was stopped.
         drawn: further answers of each, drawn at a temperature.
+        draws: how often each was asked for some.
     """
 
     samples: list[Sample]
     replies: list[Reply]
     compared: list[Compared | None]
-    drawn: list[list[str]] = field(default_factory=list)
+    drawn: list[list[str]] = field(init=False)
+    draws: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.drawn, self.draws = [[] for _ in self.replies], [0] * len(self.replies)
 
     @property
     def question(self) -> str:

@@ -37,7 +37,7 @@ class CompareRuns(SavesFigure, Twin, anywidget.AnyWidget):
         UserError: fewer than two runs, one twice, something that is no run, or a metric that no run has.
     """
 
-    _esm = script("keys", "save", "compare_runs")
+    _esm = script("keys", "save", "token_view/elements", "compare_runs")
     _css = styles("view", "compared")
     html = traitlets.Unicode().tag(sync=True)
     chosen = traitlets.Unicode("").tag(sync=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 from workbench.errors import printable
 from workbench.evals import Difference
 from workbench.tasks import Sample
-from workbench.view.html import By, number, token_view
+from workbench.view.html import By, alternatives, quoted, token_view
 from workbench.view.widgets.token_payload import CHANGE
 from workbench.view.widgets.token_view import TokenView
 
@@ -56,7 +55,5 @@ def _notes(tokens: pd.DataFrame, names: tuple[str, str]) -> dict[tuple[Any, int]
     for phase, name in zip(("before", "after"), names, strict=True):
         part = tokens[tokens["phase"] == phase]
         for sample, position, text in zip(part["sample_id"], part["position"], part["alternatives"], strict=True):
-            pairs = json.loads(text) if isinstance(text, str) and text else []
-            line = f"{name}: " + " ".join(f"“{token}” {number(float(p))}" for token, p in pairs)
-            notes.setdefault((sample, position), []).append(line)
+            notes.setdefault((sample, position), []).append(f"{name}: {quoted(alternatives(text))}")
     return notes

@@ -44,7 +44,7 @@ class Linked(SavesFigure, Twin, anywidget.AnyWidget):
     """A static view whose tokens are linked and whose parts can be chosen; it needs no kernel once it is shown."""
 
     twin_shows = ("html",)
-    _esm = script("keys", "save", "linked")
+    _esm = script("keys", "save", "token_view/elements", "linked")
     _css = styles("view", "linked")
     html = traitlets.Unicode().tag(sync=True)
 

@@ -16,15 +16,16 @@ import traitlets
 
 from workbench.errors import UserError, printable, unknown
 from workbench.evals import Scored, offered, score_typed, streamed
-from workbench.files import parse_json
 from workbench.models import UNPREDICTED, encode
 from workbench.scorers import check_reference, load_scorer
 from workbench.tasks import Sample
-from workbench.view.html import number, parts, render, shortened, style_sheet
-from workbench.view.model_source import ModelSource, described, model_of, run_of
+from workbench.view.figures import UNITS
+from workbench.view.html import alternatives, number, parts, render, shortened, style_sheet
+from workbench.view.model_source import ModelSource, described, model_of
+from workbench.view.run_source import run_of
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
 from workbench.view.widgets.static_twin import Twin
-from workbench.view.widgets.token_view import UNITS, TokenView
+from workbench.view.widgets.token_view import TokenView
 from workbench.view.widgets.typing_box import EMPTY, EVERY, PAUSES, NextTokens, TypingBox, whole
 from workbench.view.widgets.worker import Worker
 
@@ -78,7 +79,7 @@ class Playground(Twin, widgets.VBox):
             raise unknown("unit", unit, list(UNITS))
         run = run_of(model)
         self.lm = model_of(model)
-        self.reference = None if reference is None else model_of(reference)
+        self.reference = None if reference is None else model_of(reference, self.lm)
         if learned is None and run is not None and (run.path / "scorer.safetensors").exists():
             learned = run.path / "scorer.safetensors"
         self.learned = None if learned is None else load_scorer(Path(learned), str(self.lm.device))
@@ -118,7 +119,7 @@ class Playground(Twin, widgets.VBox):
         """Put texts into the boxes as if they were typed; None leaves what is there.
 
         Raises:
-            UserError: no such scorer here.
+            UserError: no such scorer here, or no text.
         """
         names = [name for name, _ in self.box.scorers]
         if scorer is not None and scorer not in names:
@@ -127,7 +128,7 @@ class Playground(Twin, widgets.VBox):
         with self.box.hold_sync(), self.box.hold_trait_notifications():
             for name, value in changes.items():
                 if value is not None:
-                    setattr(self.box, name, value)
+                    setattr(self.box, name, whole(value))
             self.box.typed += 1
 
     question = property(lambda self: self.box.question, lambda self, text: self.type(question=text))
@@ -202,14 +203,14 @@ class Playground(Twin, widgets.VBox):
                 return
             row = rows.iloc[at]
             specials = set(self.lm.tokenizer.all_special_tokens)
-            pairs = parse_json(row["alternatives"])
+            pairs = alternatives(row["alternatives"])
             known = math.isfinite(row["logp"])
             self.next.place = {
                 "chosen": bool(chosen),
                 "token": parts(row["token"].strip() or row["token"]) if row["end"] > row["start"] else "",
                 "probability": number(math.exp(row["logp"])) if known else number(None),
                 "rank": int(row["rank"]) + 1,
-                "rows": [[parts(text), number(p), float(p), text not in specials] for text, p in pairs],
+                "rows": [[parts(text), number(p), p, text not in specials] for text, p in pairs],
                 "texts": [text for text, _ in pairs],
                 "range": [int(row["start"]), int(row["end"])],
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.errors import UserError
+from workbench.errors import UserError, one_line
 from workbench.view.figures import Savable
 
 SHOWN = 24  # answers in a figure, at most
@@ -32,7 +32,8 @@ class SavesFigure(Savable):
         answer: dict[str, Any] = {"saved": content["save"], "id": content.get("id")}
         try:
             data = self.figure(**content.get("shown", {})).to_bytes(str(content["save"]))
-        except UserError as error:
-            self.send(answer | {"error": str(error)})  # type: ignore[attr-defined]
+        except Exception as error:  # whatever a library raises: the button must not wait for an answer in vain
+            line = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"
+            self.send(answer | {"error": line})  # type: ignore[attr-defined]
         else:
             self.send(answer, [data])  # type: ignore[attr-defined]

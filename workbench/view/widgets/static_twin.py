@@ -13,6 +13,7 @@ from workbench.view.html import NO_FORMULAS, STATIC, render
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 LIVE = "wb-live"  # class of a widget that runs
+PLACES = 8  # that keep up with the widget: a cell that is run again and again leaves more, which nobody sees
 FEW = {"max_samples": 12}  # answers in the copy that a saved notebook keeps of a long view
 
 
@@ -67,12 +68,13 @@ class Twin:
         """Display the twin, and then the widget."""
         bundle = super()._repr_mimebundle_()  # type: ignore[misc]
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        self._displayed += (uuid4().hex,)
+        self._displayed = (*self._displayed, uuid4().hex)[-PLACES:]
         display(self._twin(), raw=True, display_id=self._displayed[-1])
         # Nothing in other formats: where the widget is not drawn, the twin above says it all.
         display({VIEW: data[VIEW], "text/html": ""}, metadata=metadata, raw=True)
 
     def redraw_twin(self) -> None:
-        """Draw the twin anew in every place where the widget was displayed; from any thread."""
+        """Draw the twin anew in the places where the widget was displayed last; from any thread."""
+        twin = self._twin() if self._displayed else {}
         for place in self._displayed:
-            update_display(self._twin(), raw=True, display_id=place)
+            update_display(twin, raw=True, display_id=place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from workbench.view.html import (
     LEVELS,
     Samples,
     Scale,
+    alternatives,
     as_scores,
     as_texts,
     changes,
@@ -56,29 +56,29 @@ class Payload:
     index: list[tuple[Any, int]]
     tokens: list[str]
 
+    def row(self, name: str, step: int | None = None) -> tuple[int, int]:
+        """The row of a scorer's scores that are shown at `step` (by default the last), and the step that they are of.
+
+        They are the newest up to it, or the first.
+        """
+        before = 0
+        for layer in self.head["layers"]:
+            steps = layer["steps"]
+            if layer["name"] == name:
+                newest = max((i for i, s in enumerate(steps) if step is None or s <= step), default=0)
+                return before + newest, steps[newest]
+            before += len(steps)
+        raise unknown("scorer", name, [layer["name"] for layer in self.head["layers"]])
+
     def scores_at(self, name: str, step: int) -> np.ndarray:
         """(T,) scores of a scorer at its newest step up to `step`."""
-        row = 0
-        for layer in self.head["layers"]:
-            if layer["name"] == name:
-                return self.scores[row + _newest(layer, step)]
-            row += len(layer["steps"])
-        raise unknown("scorer", name, [layer["name"] for layer in self.head["layers"]])
+        return self.scores[self.row(name, step)[0]]
 
     def at(self, step: int, token: int) -> tuple[dict[str, float | None], dict[str, int]]:
         """A token's score by each scorer at its newest step up to `step`, None where it has none; and those steps."""
-        scores, steps, row = {}, {}, 0
-        for layer in self.head["layers"]:
-            newest = _newest(layer, step)
-            scores[layer["name"]] = _finite(self.scores[row + newest, token])
-            steps[layer["name"]] = layer["steps"][newest]
-            row += len(layer["steps"])
-        return scores, steps
-
-
-def _newest(layer: Mapping[str, Any], step: int) -> int:
-    """Which of a scorer's steps is shown at `step`: the newest up to it, or its first."""
-    return max((i for i, s in enumerate(layer["steps"]) if s <= step), default=0)
+        rows = {layer["name"]: self.row(layer["name"], step) for layer in self.head["layers"]}
+        scores = {name: _finite(self.scores[row, token]) for name, (row, _) in rows.items()}
+        return scores, {name: own for name, (_, own) in rows.items()}
 
 
 def payload(
@@ -276,15 +276,14 @@ def _details(changed: pd.DataFrame) -> tuple[bytes, list[Any]]:
     """Probabilities, ranks and alternatives before and after, and the texts of the alternatives."""
     vocabulary: dict[str, int] = {}
     out = np.full((2, 2 + 2 * ALTERNATIVES, len(changed)), NONE, dtype="<u2")
-    for phase, (name, alternatives) in enumerate((("before", "alternatives_before"), ("after", "alternatives"))):
+    for phase, (name, column) in enumerate((("before", "alternatives_before"), ("after", "alternatives"))):
         chance, rank = (changed[f"{c}_{name}"].to_numpy(dtype=float) for c in ("p", "rank"))
         known = np.isfinite(chance)
         out[phase, 0, known] = np.rint(chance[known] * TOP)
         out[phase, 1, known] = np.minimum(rank[known] + 1, TOP)
-        for i, text in enumerate(changed[alternatives]):
-            pairs = json.loads(text) if isinstance(text, str) and text else []
-            for j, (word, p) in enumerate(pairs[:ALTERNATIVES]):
-                place = vocabulary.setdefault(str(word), len(vocabulary))
+        for i, text in enumerate(changed[column]):
+            for j, (word, p) in enumerate(alternatives(text)[:ALTERNATIVES]):
+                place = vocabulary.setdefault(word, len(vocabulary))
                 if place < NONE:
                     out[phase, 2 + j, i], out[phase, 2 + ALTERNATIVES + j, i] = place, round(p * TOP)
     return out.tobytes(), [parts(word) for word in list(vocabulary)[:NONE]]

@@ -11,7 +11,7 @@ import pandas as pd
 import traitlets
 
 from workbench.errors import UserError, printable, unknown
-from workbench.view.figures import TextFigure, tokens_figure, visible
+from workbench.view.figures import UNITS, TextFigure, tokens_figure, visible
 from workbench.view.html import (
     BY,
     By,
@@ -29,7 +29,6 @@ from workbench.view.widgets.saving import SHOWN, SavesFigure
 from workbench.view.widgets.static_twin import FEW, Twin, script, styles
 from workbench.view.widgets.token_payload import CHANGE, payload
 
-UNITS = ("token", "word")
 LOOKS = ("scorer", "step", "threshold", "unit", "by", "title")  # what a figure has of the view
 SCRIPTS = ("elements", "scores", "card", "text", "controls", "view")  # one module; each uses those before it
 
@@ -229,7 +228,7 @@ class TokenView(SavesFigure, Twin, anywidget.AnyWidget):
         """
         if sample_ids is None:
             sample_ids = visible(self._data, self.search, self.sort, self.scorer, self.step)[:SHOWN]
-        choice: dict[str, Any] = {name: getattr(self, name) for name in LOOKS if self.has_trait(name)}
+        choice: dict[str, Any] = {name: getattr(self, name) for name in LOOKS}
         return tokens_figure(self._data, **choice, sample_ids=sample_ids)
 
     def __repr__(self) -> str:

@@ -9,8 +9,9 @@ import anywidget
 import pandas as pd
 import traitlets
 
+from workbench.errors import UserError
+from workbench.view.figures import UNITS
 from workbench.view.widgets.static_twin import script, styles
-from workbench.view.widgets.token_view import UNITS
 
 PAUSES = (10, 150)  # milliseconds without a key before a text is sent, at least and at most
 EVERY = 0.1  # seconds between two looks at an answer that streams
@@ -49,5 +50,11 @@ class NextTokens(anywidget.AnyWidget):
 
 
 def whole(text: str) -> str:
-    """A text as a tokenizer takes it: a lone surrogate, as a browser may send one, becomes a question mark."""
+    """A text as a tokenizer takes it: a lone surrogate, as a browser may send one, becomes a question mark.
+
+    Raises:
+        UserError: it is no text.
+    """
+    if not isinstance(text, str):
+        raise UserError(f"type a text, not {text!r:.40}")
     return text.encode("utf-8", "replace").decode("utf-8")
