@@ -78,14 +78,14 @@ def main() -> None:
                 notebook.run_all(400)
                 notebook.page.set_viewport_size({"width": 1500, "height": 1400})
                 for name in cells:
-                    widget = notebook.page.locator(f".wb-{name}").first
+                    widget = notebook.page.locator(f".wb-{name}:visible").first
                     widget.evaluate("node => node.scrollIntoView({ block: 'start' })")
                     hover(notebook.page, name)
                     notebook.page.wait_for_timeout(500)
                     path = out / f"{name}-{theme}.png"
                     box = widget.bounding_box()
-                    assert box is not None
-                    clip = box | {"height": min(box["height"], 760, 1400 - box["y"])}
+                    assert box is not None, f"{name} is not to be seen"
+                    clip = box | {"height": min(box["height"], 900, 1400 - box["y"])}
                     notebook.page.screenshot(path=path, clip=clip)
                     assert path.stat().st_size <= LIMIT, f"{path} has {path.stat().st_size} bytes"
                 notebook.close()

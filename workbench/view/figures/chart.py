@@ -115,6 +115,7 @@ class Panel:
             get.set_ticks(ticks, [plainly(t, room) for t in labels])
             for label, text in zip(get.get_ticklabels(), labels, strict=False):
                 label.set_gid("underlined" if str(text).startswith("<u>") else None)
+                label.set_fontweight("bold" if str(text).startswith("<b>") else "normal")
         if axis.tickangle:
             get.set_tick_params(rotation=-axis.tickangle)
         if axis.type == "log":
@@ -167,7 +168,7 @@ def _panels(figure: go.Figure, drawn: Figure) -> Iterator[Panel]:
     axes = {pair: tuple(layout[f"{ref[0]}axis{ref[1:]}"] for ref in pair) for pair in pairs}
     columns = sorted({tuple(x.domain or (0, 1)) for x, _ in axes.values()})
     lines = sorted({tuple(y.domain or (0, 1)) for _, y in axes.values()}, reverse=True)
-    grid = drawn.add_gridspec(len(lines), len(columns))
+    grid = drawn.add_gridspec(len(lines), len(columns), width_ratios=[right - left for left, right in columns])
     first: dict[str, Axes] = {}
     for pair, (x, y) in axes.items():
         cell = grid[lines.index(tuple(y.domain or (0, 1))), columns.index(tuple(x.domain or (0, 1)))]
