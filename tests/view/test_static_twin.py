@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from workbench.unlearning.settings import Settings
 from workbench.view.widgets import (
     BeforeAfter,
     Chat,
+    CompareRuns,
     CompareView,
     ErrorBrowser,
     Playground,
@@ -55,6 +57,10 @@ def attached(run: Path) -> RunPanel:
     return panel
 
 
+def copied(run: Path) -> Path:
+    return Path(shutil.copytree(run, run.parents[1] / "copy", dirs_exist_ok=True))
+
+
 SCORES = scores_of(SAMPLES, SPANS)
 WIDGETS = {
     "TokenView": lambda run: TokenView(SCORES, SAMPLES),
@@ -64,6 +70,7 @@ WIDGETS = {
     "RunPanel": attached,
     "DiffView": lambda run: wb.diff("bio-full", "bio-retain", "Celia Nash was born in Quillon."),
     "Playground": lambda run: Playground("bio-full"),
+    "CompareRuns": lambda run: CompareRuns([run, copied(run)]),
     "WhereView": lambda run: WhereView(made()),
     "Chat": lambda run: Chat("bio-full", "bio-retain"),
 }
@@ -87,7 +94,7 @@ def test_two_outputs_of_which_one_is_seen(outputs: list[dict[str, Any]], run: Pa
 def test_a_twin_needs_no_script_and_nothing_from_elsewhere(run: Path, name: str) -> None:
     data, _ = WIDGETS[name](run)._repr_mimebundle_()
     assert VIEW in data  # with the widget, in one, for marimo
-    assert not re.search(r"<script|<link|<iframe|@import|\ssrc=|\shref=|url\(|\son\w+=", data["text/html"])
+    assert not re.search(r"<script|<link|<iframe|@import|\ssrc=|\shref=.(?!#)|url\(|\son\w+=", data["text/html"])
 
 
 def test_every_widget_is_tried_here() -> None:

@@ -35,7 +35,6 @@ def bundle(figure: go.Figure) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("jupyter")
 def test_a_chart_is_kept_with_its_picture() -> None:
-    pytest.importorskip("workbench.view.figures", reason="charts cannot be drawn without plotly's own script yet")
     shown = bundle(distribution_chart(scores_of(SAMPLES, SPANS)))
     assert set(shown) == {PLOTLY, SVG}
     assert "Scores of answer tokens" in shown[SVG]

@@ -120,6 +120,8 @@ class Panel:
             get.set_tick_params(rotation=-axis.tickangle)
         if axis.type == "log":
             (self.axes.set_xscale if name == "x" else self.axes.set_yscale)("log")
+            get.set_major_formatter(lambda value, _: f"{value:g}")  # its own are formulas
+            get.set_minor_formatter(lambda value, _: "")
         if axis.range is not None:
             limits([10**end for end in axis.range] if axis.type == "log" else axis.range)
         elif axis.rangemode == "tozero" and axis.type != "log":

@@ -20,6 +20,7 @@ MARKERS = {
 }  # fmt: skip
 POINTS = 0.62  # of a pixel on the page
 BESIDE = 120  # points that labels and legend take beside tiles
+BAR = 0.7  # of a place, that its bars take
 Places = Mapping[str, int]
 
 
@@ -39,13 +40,15 @@ def draw(axes: Axes, traces: Sequence[Any], across: Places, up: Places, stacked:
         UserError: a trace of a kind that no chart of the workbench has.
     """
     ends: dict[float, float] = {}  # of the bars so far, where they are stacked
+    beside = [trace for trace in traces if trace.type == "bar"] if not stacked else []
     for trace in traces:
         if trace.type not in KINDS:
             raise UserError(
                 f"a chart of kind {trace.type} cannot be saved; see workbench.view.charts for those that can"
             )
         if trace.type == "bar":
-            _bars(axes, trace, across, up, ends if stacked else None)
+            slot = (beside.index(trace), len(beside)) if beside else (0, 1)
+            _bars(axes, trace, across, up, ends if stacked else None, slot)
         else:
             KINDS[trace.type](axes, trace, across, up)
 
@@ -77,24 +80,36 @@ def _scatter(axes: Axes, trace: Any, across: Places, up: Places) -> None:
     if any(bar is not None for bar in bars):
         axes.errorbar(x, y, bars[1], bars[0], fmt="none", ecolor=colour(marker.color), capsize=2, linewidth=0.9)
     if "text" in mode:
+        above = str(trace.textposition or "").startswith("top")
+        look = {"xytext": (0, 5), "ha": "center"} if above else {"xytext": (6, 0), "va": "center"}
         for a, b, text in zip(x, y, trace.text, strict=True):
-            axes.annotate(str(text), (a, b), (6, 0), textcoords="offset points", va="center", annotation_clip=False)
+            axes.annotate(str(text), (a, b), textcoords="offset points", annotation_clip=False, **look)
 
 
 def _error(bar: Any) -> np.ndarray | None:
-    return None if bar.array is None else np.array([bar.arrayminus, bar.array], dtype=float)
+    below = bar.array if bar.arrayminus is None else bar.arrayminus
+    return None if bar.array is None else np.array([below, bar.array], dtype=float)
 
 
-def _bars(axes: Axes, trace: Any, across: Places, up: Places, ends: dict[float, float] | None) -> None:
-    lengths, places = _at(trace.x, across), _at(trace.y, up)
+def _bars(
+    axes: Axes, trace: Any, across: Places, up: Places, ends: dict[float, float] | None, slot: tuple[int, int]
+) -> None:
+    """Bars to the right, or upwards; `slot` says which of how many stand beside each other at a place."""
+    lies = trace.orientation == "h"
+    lengths, places = (_at(trace.x, across), _at(trace.y, up)) if lies else (_at(trace.y, up), _at(trace.x, across))
+    which, many = slot
+    places = places + (which - (many - 1) / 2) * BAR / many
     starts = (
         np.zeros(len(lengths)) if trace.base is None else np.broadcast_to(np.asarray(trace.base, float), lengths.shape)
     )
     if ends is not None:
         starts = np.array([ends.get(place, 0.0) for place in places])
         ends.update(zip(places, starts + lengths, strict=True))
-    look = {"color": colour(trace.marker.color), "alpha": trace.marker.opacity, "height": 0.7}
-    axes.barh(places, lengths, left=starts, **look)
+    look = {"color": colour(trace.marker.color), "alpha": trace.marker.opacity}
+    if lies:
+        axes.barh(places, lengths, left=starts, height=BAR / many, **look)
+    else:
+        axes.bar(places, lengths, bottom=starts, width=BAR / many, **look)
     if trace.textposition == "outside":
         for start, length, place, text in zip(starts, lengths, places, trace.text, strict=True):
             axes.annotate(str(text), (start + length, place), (3, 0), textcoords="offset points", va="center")
