@@ -273,7 +273,8 @@ def test_a_map_of_layers_is_saved_as_it_is_shown(tmp_path: Path) -> None:
     where = made(["\\input{x}", " in", f" {EVIL}", "$k$", ""])
     view = WhereView([where, made(sample="b")])
     text = lines(svg_of(view))
-    assert {"before", "run", "retain-only", "layer", "log p of each token by layer"} <= set(text)
+    assert {"before", "run", "retain-only", "layer"} <= set(text)
+    assert "log p of each token by layer" in text[-1]  # in a line of its own below one with marks
     assert {r"\input{x}", "$k$", "∎"} <= set(text)  # the place of a token is an axis label
     shown = [c for trace in where_chart(where).data for row in trace.text or () for c in row]
     plain = [re.sub("<[^<>]*>", "", each) for each in shown]

@@ -45,7 +45,7 @@ CLEAR = "rgba(0,0,0,0)"
 DIVERGING = [[0.0, "#6aa5ee"], [0.5, "#d3d8de"], [1.0, "#f0983a"]]
 
 SIGNED = [[(i / STEPS + 1) / 2, f"rgba({BLUE if i < 0 else ORANGE},{alpha(i)})"] for i in range(-STEPS, STEPS + 1)]
-ABOVE = [[2 * place - 1, shade] for place, shade in SIGNED[STEPS:]]  # of what is never below zero
+ABOVE = [[i / STEPS, SIGNED[STEPS + i][1]] for i in range(STEPS + 1)]  # of what is never below zero
 
 
 def template() -> go.layout.Template:

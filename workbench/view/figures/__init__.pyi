@@ -5,6 +5,8 @@ from .texts import answer_rows as answer_rows
 from .texts import answers_figure as answers_figure
 from .texts import answers_of_runs as answers_of_runs
 from .texts import change_figure as change_figure
+from .texts import chat_figure as chat_figure
 from .texts import compare_figure as compare_figure
+from .texts import question_row as question_row
 from .tokens import tokens_figure as tokens_figure
 from .tokens import visible as visible

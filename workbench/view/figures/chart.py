@@ -65,7 +65,7 @@ def plainly(text: str, points: float = math.inf, size: float = 7.0) -> str:
     if points < math.inf:
         most = max(8, int(points / (0.56 * size)))
         lines = [part for line in lines for part in textwrap.wrap(line, most, max_lines=2, placeholder=" …")]
-    return Measure().having("\n".join(lines))
+    return "\n".join(map(Measure().having, lines))
 
 
 @dataclass

@@ -22,17 +22,18 @@ class SavesFigure(Savable):
         """The content of a file; arguments and errors as of `save`."""
         return self.figure().to_bytes(suffix, width)
 
-    def _answer_saves(self) -> None:
-        """Answer the buttons' messages from now on."""
-        self.on_msg(self._save_asked)  # type: ignore[attr-defined]
+    def _answer_saves(self, part: Any = None) -> None:
+        """Answer the messages of the buttons from now on, those of the widget itself or of a part of it."""
+        sender: Any = self if part is None else part
+        sender.on_msg(self._save_asked)
 
-    def _save_asked(self, _: Any, content: Mapping[str, Any], buffers: Any) -> None:
+    def _save_asked(self, sender: Any, content: Mapping[str, Any], buffers: Any) -> None:
         if "save" not in content:
             return
         answer: dict[str, Any] = {"saved": content["save"], "id": content.get("id")}
         try:
             data = self.figure(**content.get("shown", {})).to_bytes(str(content["save"]))
         except UserError as error:
-            self.send(answer | {"error": str(error)})  # type: ignore[attr-defined]
+            sender.send(answer | {"error": str(error)})
         else:
-            self.send(answer, [data])  # type: ignore[attr-defined]
+            sender.send(answer, [data])
