@@ -21,10 +21,9 @@ from matplotlib.lines import Line2D
 from workbench.view.figures.drawing import style, written
 from workbench.view.figures.layout import Measure
 from workbench.view.figures.marks import DASHES, MARKERS, colour, draw
-from workbench.view.figures.saving import known_format, points_of
+from workbench.view.figures.saving import DRAWN, known_format, points_of
 
 PAGE = 760  # pixels that a chart is wide on a page; its height there is in relation to them
-FORMATS = (".svg", ".pdf", ".png")
 INK, GREY, FAINT = "#1f2328", "#59636e", "#d0d7de"
 SIZES = {"font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5, "xtick.labelsize": 7, "ytick.labelsize": 7,
          "legend.fontsize": 7, "figure.titlesize": 9}  # fmt: skip
@@ -41,7 +40,7 @@ def chart_bytes(figure: go.Figure, suffix: str, width: str | float = "16cm") -> 
     Raises:
         UserError: another format or width.
     """
-    suffix, points = known_format(suffix, FORMATS), points_of(width)
+    suffix, points = known_format(suffix, DRAWN), points_of(width)
     with style():
         import matplotlib
 
