@@ -21,7 +21,7 @@ from workbench.view.charts import Chart, attacks_chart, cost_chart, matrix_chart
 from workbench.view.figures import TextFigure, answers_figure, change_figure, compare_figure, tokens_figure
 from workbench.view.figures.latex import escaped
 from workbench.view.figures.saving import points_of
-from workbench.view.html import colour
+from workbench.view.html import colour, token_view
 from workbench.view.html.where import brief
 from workbench.view.widgets import CompareView, TokenView, WhereView
 from workbench.view.widgets.token_payload import payload
@@ -86,6 +86,12 @@ def test_other_formats_are_one_line(tmp_path: Path) -> None:
             figure.save(tmp_path / name)
     with pytest.raises(UserError, match=r"saved as \.svg, \.pdf, \.png, not"):
         cost_chart({"a": {"phases": {"forget": {"seconds": 1.0, "flops": 1.0}}}}).save(tmp_path / "f.tex")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_static_view_says_what_to_save(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"TokenView\(...\).save"):
+        token_view(table(), SAMPLES).save(tmp_path / "f.svg")
     assert list(tmp_path.iterdir()) == []
 
 
