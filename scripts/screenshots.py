@@ -1,6 +1,6 @@
 """Pictures of the widgets in JupyterLab, in both themes: python scripts/screenshots.py [NAME ...].
 
-They are written to docs/images; names are those of `CELLS`, by default all.
+They are written to docs/images; names are those of `CELLS`, and heatmap (a static view, light); by default all.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "browser")]
+HEATMAP = "heatmap"
 LIMIT = 300_000  # bytes a picture
 CELLS = {
     "token-view": """import workbench as wb
@@ -60,16 +61,35 @@ def hover(page: Any, name: str) -> None:
         page.locator(".wb-compare .wb-a > .wb-s").first.hover()
 
 
+def heatmap(chromium: Any, path: Path) -> None:
+    """The first picture of the README: answers of the embedded task."""
+    import workbench as wb
+    from workbench.view.html import page, token_view
+
+    task, model = wb.TaskSpec("biographies").load(), wb.load("bio-full")
+    scores = wb.score_task(
+        model, task, ["specificity", "surprisal", "entropy", "gap", "spans"], reference=wb.load("bio-retain")
+    )
+    sheet = chromium.new_page(viewport={"width": 940, "height": 900}, device_scale_factor=1.5)
+    sheet.set_content(page("", token_view(scores, task, max_samples=5, css=False)))
+    sheet.add_style_tag(content=".wb-theme { display: none }")
+    sheet.locator(".wb").first.screenshot(path=path)
+    sheet.close()
+
+
 def main() -> None:
     """One notebook a theme, one picture a widget."""
     from lab import Notebook, jupyter, write_notebook  # type: ignore[import-not-found]
     from widget_page import browser  # type: ignore[import-not-found]
 
-    cells = {name: CELLS[name] for name in sys.argv[1:] or CELLS}
+    names = sys.argv[1:] or [*CELLS, HEATMAP]
+    cells = {name: CELLS[name] for name in names if name != HEATMAP}
     out = ROOT / "docs" / "images"
     out.mkdir(exist_ok=True)
     with browser() as chromium, tempfile.TemporaryDirectory() as place:
-        for theme in ("light", "dark"):
+        if HEATMAP in names:
+            heatmap(chromium, out / f"{HEATMAP}.png")
+        for theme in ("light", "dark") if cells else ():
             folder = Path(place) / theme
             folder.mkdir()
             write_notebook(folder / "shots.ipynb", list(cells.values()))
@@ -78,14 +98,14 @@ def main() -> None:
                 notebook.run_all(400)
                 notebook.page.set_viewport_size({"width": 1500, "height": 1400})
                 for name in cells:
-                    widget = notebook.page.locator(f".wb-{name}").first
+                    widget = notebook.page.locator(f".wb-{name}:visible").first
                     widget.evaluate("node => node.scrollIntoView({ block: 'start' })")
                     hover(notebook.page, name)
                     notebook.page.wait_for_timeout(500)
                     path = out / f"{name}-{theme}.png"
                     box = widget.bounding_box()
-                    assert box is not None
-                    clip = box | {"height": min(box["height"], 760, 1400 - box["y"])}
+                    assert box is not None, f"{name} is not to be seen"
+                    clip = box | {"height": min(box["height"], 900, 1400 - box["y"])}
                     notebook.page.screenshot(path=path, clip=clip)
                     assert path.stat().st_size <= LIMIT, f"{path} has {path.stat().st_size} bytes"
                 notebook.close()

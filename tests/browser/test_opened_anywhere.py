@@ -41,7 +41,7 @@ CHARTS = {
 SEEN = """() => [...document.querySelectorAll(".jp-CodeCell")].map((cell) => {
     const seen = [...cell.querySelectorAll(".jp-OutputArea-child")].filter((n) => n.checkVisibility());
     const part = (name) => seen.some((n) => n.querySelector(name));
-    return { text: seen.map((n) => n.innerText).join(" "), live: part(".wb-live"), still: part(".wb-still"),
+    return { text: seen.map((n) => n.innerText).join(" "), live: part(".wb-widget"), still: part(".wb-still"),
              chart: part(".js-plotly-plot .main-svg, svg, img") };
 })"""
 BROKEN = ("Error displaying widget", "Loading widget", "run the notebook")
@@ -55,7 +55,7 @@ def check(page: Any, *, live: bool) -> None:
     """Every view is seen once, as the widget or as its twin; every chart; and no error."""
     page.wait_for_function("n => document.querySelectorAll('.jp-CodeCell').length >= n", arg=len(cells()))
     if live:
-        page.wait_for_function("n => document.querySelectorAll('.wb-live').length >= n", arg=len(VIEWS))
+        page.wait_for_function("n => document.querySelectorAll('.wb-widget').length >= n", arg=len(VIEWS))
     page.wait_for_timeout(2000)
     shown = page.evaluate(SEEN)[1 : len(cells())]
     for cell, words in zip(shown, [*VIEWS.values(), *CHARTS.values()], strict=True):

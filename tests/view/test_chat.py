@@ -192,6 +192,27 @@ def test_an_answer_that_fills_the_context_is_kept(full: Any, retained: Any, chat
     assert (None in chat.turns[0].compared) == ("are not compared: " in chat.box.problem)
 
 
+def test_a_chat_is_saved_as_it_is_shown(bio: Any, chat: Chat, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="ask something first"):
+        chat.save(tmp_path / "chat.svg")
+    chat.ask(bio.forget[0].question)
+    assert chat.wait()
+    rows = chat.figure().rows
+    assert [row.label for row in rows] == ["", *chat.labels]
+    answers = ["".join(piece.text for piece in row.pieces) for row in rows[1:]]
+    assert answers == [reply.text for reply in chat.turns[0].replies]
+    assert any(piece.struck for piece in rows[1].pieces)
+    chat.box.mode = "change in probability"
+    (key,) = chat.figure().keys
+    assert key.name == "change in probability"
+    assert chat.save(tmp_path / "chat.tex").stat().st_size > 1000
+    sent: list[Any] = []
+    chat.box.send = lambda content, buffers=None: sent.append((content, buffers))  # type: ignore[method-assign]
+    chat.box._handle_custom_msg({"save": "svg", "id": 7}, [])
+    assert sent[0][0] == {"saved": "svg", "id": 7}
+    assert sent[0][1][0] == chat.to_bytes(".svg")
+
+
 def test_errors_are_a_line(chat: Chat) -> None:
     chat._heard(None, {"do": "ask", "question": " "}, [])
     assert chat.box.problem == "type a question"

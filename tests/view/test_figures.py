@@ -14,15 +14,17 @@ import pandas as pd
 import pytest
 from hostile import EVIL, SCRIPT
 from pages import HOSTILE, SAMPLES, SPANS, scores_of, token_table
+from test_where_view import made
 
 from workbench.errors import UserError
-from workbench.view.charts import Chart, attacks_chart, cost_chart, matrix_chart, tradeoff_chart
+from workbench.view.charts import Chart, attacks_chart, cost_chart, matrix_chart, tradeoff_chart, where_chart
 from workbench.view.figures import TextFigure, answers_figure, change_figure, compare_figure, tokens_figure
 from workbench.view.figures.chart import letters_of
 from workbench.view.figures.latex import escaped
 from workbench.view.figures.saving import points_of
-from workbench.view.html import colour
-from workbench.view.widgets import CompareView, TokenView
+from workbench.view.html import colour, token_view
+from workbench.view.html.where import brief
+from workbench.view.widgets import CompareView, TokenView, WhereView
 from workbench.view.widgets.token_payload import payload
 
 TEX = [
@@ -85,6 +87,12 @@ def test_other_formats_are_one_line(tmp_path: Path) -> None:
             figure.save(tmp_path / name)
     with pytest.raises(UserError, match=r"saved as \.svg, \.pdf, \.png, not"):
         cost_chart({"a": {"phases": {"forget": {"seconds": 1.0, "flops": 1.0}}}}).save(tmp_path / "f.tex")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_static_view_says_what_to_save(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"TokenView\(...\).save"):
+        token_view(table(), SAMPLES).save(tmp_path / "f.svg")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -279,3 +287,25 @@ def test_charts_are_drawn_with_their_texts(name: str) -> None:
     assert not any("zz" in element.tag for element in svg.iter())
     assert chart.to_bytes(".pdf", "8cm").startswith(b"%PDF")
     assert svg_of(chart, "6cm") is not None
+
+
+def test_a_map_of_layers_is_saved_as_it_is_shown(tmp_path: Path) -> None:
+    where = made(["\\input{x}", " in", f" {EVIL}", "$k$", ""])
+    view = WhereView([where, made(sample="b")])
+    text = lines(svg_of(view))
+    assert {"before", "run", "retain-only", "layer"} <= set(text)
+    assert "log p of each token by layer" in text[-1]  # in a line of its own below one with marks
+    assert {r"\input{x}", "$k$", "∎"} <= set(text)  # the place of a token is an axis label
+    shown = [c for trace in where_chart(where).data for row in trace.text or () for c in row]
+    plain = [re.sub("<[^<>]*>", "", each) for each in shown]
+    values = [[brief("logp", x) for row in where.lenses[m].logp.T for x in row] for m in where.models]
+    assert sorted(plain) == sorted(each for one in values for each in one)
+    first = [x == 0 for m in where.models for row in where.lenses[m].rank.T for x in row]
+    assert ["<b>" in each for each in shown] == first
+    view.value, view.answer = "uds", 1
+    assert "UDS of each token by layer" in " ".join(lines(svg_of(view, "8cm")))
+    assert view.save(tmp_path / "where.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(UserError, match=r"saved as \.svg, \.pdf, \.png, not '\.tex'"):
+        view.save(tmp_path / "where.tex")
+    with pytest.raises(UserError, match="the maps have logp, rank, uds; not 'colour'"):
+        where_chart(where, "colour")

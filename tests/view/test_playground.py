@@ -201,6 +201,19 @@ def test_two_at_once_do_not_mix_and_a_closed_one_leaves_no_thread(full: Any) -> 
     assert not both[0]._scoring.busy
 
 
+def test_a_figure_has_the_question_and_the_colours(made: Playground, tmp_path: Path) -> None:
+    made.type(question="", answer="")
+    assert made.wait()
+    with pytest.raises(UserError, match="nothing to save yet"):
+        made.save(tmp_path / "typed.svg")
+    made.type(question="Who is it?", answer="Celia Nash.")
+    assert made.wait()
+    rows = made.figure().rows
+    assert ["".join(piece.text for piece in row.pieces) for row in rows] == ["Who is it?", "Celia Nash. ∎"]
+    assert rows[1] == made.view.figure().rows[0]
+    assert made.save(tmp_path / "typed.pdf").read_bytes().startswith(b"%PDF")
+
+
 def test_what_it_takes(full: Any, retained: Any, tmp_path: Path) -> None:
     widget = Playground(full, reference=retained, scorer="gap", answer="A text.", unit="word")
     assert widget.wait()

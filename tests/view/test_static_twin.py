@@ -16,10 +16,12 @@ from IPython.display import display
 from pages import SAMPLES, SPANS, scores_of
 from runs_of import config_of, own_files
 from test_where_view import made
+from widget_page import browser, open_widget
 
 import workbench as wb
 from workbench.runs import execution
 from workbench.unlearning.settings import Settings
+from workbench.view.html import STATIC
 from workbench.view.widgets import (
     BeforeAfter,
     Chat,
@@ -166,3 +168,16 @@ def test_a_panel_that_is_shown_before_its_run_is_kept_with_it(outputs: list[dict
     assert "no run yet" in text_of(outputs[0])
     panel.attach(run)
     assert "finished, step 2 of 2" in text_of(updates(outputs)[-1])
+
+
+def test_a_widget_keeps_its_looks_beside_another(run: Path, tmp_path: Path) -> None:
+    """Each widget brings its own style sheets, and those of a later one come after its own."""
+    sheets = {path.name: path.read_text(encoding="utf-8") for path in STATIC.glob("*.css")}
+    assert [name for name, text in sheets.items() if LIVE in text] == ["twin.css"]  # a mark, and not a look
+    looks = "n => [...document.querySelectorAll('main *')].map(n => [n.offsetWidth, n.offsetHeight].join()).join(' ')"
+    with browser() as chromium:
+        for name in ("TokenView", "WhereView", "CompareView"):
+            page = open_widget(chromium, WIDGETS[name](run), tmp_path)
+            alone = page.evaluate(looks)
+            page.add_style_tag(content=sheets["view.css"])
+            assert page.evaluate(looks) == alone, name

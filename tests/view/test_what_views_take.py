@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -19,7 +21,8 @@ from workbench.runs import Job, jobs
 from workbench.tasks.samples import Sample, Task
 from workbench.unlearning import Run, unlearn
 from workbench.unlearning.settings import Settings
-from workbench.view import comparison_page, html, run_report, scores_page
+from workbench.view import charts, comparison_page, html, run_report, scores_page
+from workbench.view.charts.scores import disagreement_chart
 from workbench.view.html import compare_view, disagreement_view, token_matrix, token_view
 from workbench.view.widgets import BeforeAfter, CompareView, ErrorBrowser, RunPanel, TokenView
 
@@ -112,6 +115,71 @@ def test_tables_of_a_run(run: wb.RunDirectory) -> None:
     for view in (html.answers_view, html.cost_table, html.metrics_view, html.change_view):
         with pytest.raises(UserError, match="a run is given by its directory"):
             view(3)
+
+
+CHARTS: dict[str, Callable[[Any], Any]] = {
+    "metrics_chart": charts.metrics_chart,
+    "slope_chart": charts.slope_chart,
+    "tradeoff_chart": lambda run: charts.tradeoff_chart(run, "probability"),
+    "cost_chart": charts.cost_chart,
+    "reach_chart": lambda run: charts.reach_chart(run, "probability"),
+    "matrix_chart": lambda run: charts.matrix_chart(
+        run, wb.RunDirectory(path_of(run)).table("scores.parquet")["sample_id"][0]
+    ),
+    "distribution_chart": charts.distribution_chart,
+    "agreement_chart": charts.agreement_chart,
+}
+
+
+def path_of(run: Any) -> Path:
+    return Path(run) if isinstance(run, str) else getattr(run, "path", run)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_charts_of_a_run_in_any_form(run: wb.RunDirectory, name: str) -> None:
+    drawn = {CHARTS[name](form).to_json() for form in (run, run.path, str(run.path), Job(run.path))}
+    assert len(drawn) == 1
+    with pytest.raises(UserError, match=r"a run is given by its directory|must be a score table"):
+        CHARTS[name](3) if name != "matrix_chart" else charts.matrix_chart(3, "a")  # type: ignore[arg-type]
+
+
+def test_charts_of_what_is_in_memory(run: wb.RunDirectory, full: Any, bio: Task, tmp_path: Path) -> None:
+    few = replace(bio, sets={n: bio.sets[n][:2] for n in ("forget", "retain")})
+    both = [wb.probe(full, few, phase=phase) for phase in ("before", "after")]
+    rows = pd.concat([each.rows for each in both])
+    assert charts.slope_chart(both).to_json() == charts.slope_chart(rows).to_json()
+    metrics = {"before": both[0].metrics, "after": both[1].metrics}
+    known = charts.tradeoff_chart({"run": metrics}).to_json()
+    assert charts.tradeoff_chart(both).to_json() == known == charts.tradeoff_chart(metrics).to_json()
+    seeds = charts.tradeoff_chart({"run": [run, run.path]}, "probability")
+    assert seeds.to_json() == charts.tradeoff_chart({"run": [run.json("metrics.json")] * 2}, "probability").to_json()
+    made: Any = SimpleNamespace(ledger=SimpleNamespace(as_dict=lambda: run.json("cost.json")))
+    assert charts.cost_chart(run).to_json() == charts.cost_chart({run.name: made}).to_json()
+    scores = run.table("scores.parquet")
+    scores.to_parquet(tmp_path / "scores.parquet")
+    for form in (scores, tmp_path / "scores.parquet", str(tmp_path / "scores.parquet")):
+        assert charts.distribution_chart(form).to_json() == charts.distribution_chart(run).to_json()
+        assert charts.agreement_chart(form).to_json() == charts.agreement_chart(evals.agreement(scores)).to_json()
+        assert disagreement_chart(form).to_json() == disagreement_chart(evals.disagreement(scores)).to_json()
+
+
+def test_several_runs_have_their_names(run: wb.RunDirectory, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run.path, other)
+    (same := tmp_path / "b" / run.name).parent.mkdir()
+    shutil.copytree(run.path, same)
+    assert {bar.y for bar in charts.cost_chart([run, other]).data} == {("run", "other")}
+    assert {bar.y for bar in charts.cost_chart([run, same]).data} == {(str(run.path), str(same))}
+    assert "other: forget" in {line.name for line in charts.reach_chart([run, str(other)], "probability").data}
+
+
+def test_attacks_in_any_form(run: wb.RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="has not been attacked yet"):
+        charts.attacks_chart(run)
+    attacks = {"nf4": {"retain_only": 0.1, "run": 0.3, "before": 0.9, "comes_back": 0.2}}
+    monkeypatch.setattr("workbench.view.charts.sources.attacks_of", lambda path: attacks)
+    for form in (run, run.path, str(run.path), {"attacks": attacks, "made_from": {}}):
+        assert charts.attacks_chart(form).to_json() == charts.attacks_chart(attacks).to_json()
 
 
 def test_a_view_as_a_table_is_what_it_shows() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.console import say
+from workbench.cli.figure import FigureFile, check_figure
 from workbench.cli.heatmap import records, save_page, show
 from workbench.cli.options import ColourBy, command, option
 from workbench.errors import UserError
@@ -25,6 +26,7 @@ def diff(
     answer: Annotated[str | None, option("TEXT", "and the answer to it")] = None,
     by: ColourBy = "value",
     html: Annotated[Path | None, option("FILE.html", "also write a page")] = None,
+    figure: FigureFile = None,
 ) -> dict[str, Any]:
     """Compare two models on a text: which tokens B expects more than A, and which less."""
     with uninterrupted():
@@ -33,9 +35,12 @@ def diff(
         raise UserError("give one of TEXT, --file FILE, or --question with --answer")
     if html:
         writable(html)
+    check_figure(figure)
     view = view_of(a, b, text if text is not None else file, question=question, answer=answer, by=by)
     say(view.title)
     show(view)
     if html:
         save_page(view, str(html), f"{view.names[1]} compared with {view.names[0]}")
+    if figure:
+        say(view.save(figure))
     return {"a": a, "b": b, "by_words": view.by_words, "tokens": records(view)}

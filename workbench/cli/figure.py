@@ -20,7 +20,22 @@ if TYPE_CHECKING:
 
 Kind = Literal["heatmap", "compare", "change", "answers", "metrics", "slopes", "cost", "tradeoff", "attacks"]
 FEW = 6  # answers, where none is named
-OF_RUNS = ("change", "answers", "metrics", "slopes", "cost", "tradeoff", "attacks")
+CHARTS = ("metrics", "slopes", "cost", "tradeoff", "attacks")
+OF_RUNS = ("change", "answers", *CHARTS)
+
+
+FigureFile = Annotated[Path | None, option("FILE.svg", "the same as a figure: .svg, .pdf, .png or, of text, .tex")]
+
+
+def check_figure(file: Path | None, *, text: bool = True) -> None:
+    """Raise UserError where a figure cannot have this name or be written there, before anything is computed."""
+    if file is None:
+        return
+    from workbench.files import writable
+    from workbench.view.figures import check_format
+
+    check_format(file.suffix, text=text)
+    writable(file)
 
 
 @command
@@ -45,11 +60,10 @@ def figure(
     The figure shows what the view in a notebook shows, with real text.
     """
     with uninterrupted():
-        from workbench.files import writable
         from workbench.runs import is_run
         from workbench.view.figures import check_format
+    check_figure(out, text=show not in CHARTS)
     check_format(out.suffix, width)
-    writable(out)
     limit = _threshold(threshold)
     if is_run(source):
         from workbench.runs import RunDirectory

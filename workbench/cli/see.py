@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.console import Progress
+from workbench.cli.console import Progress, say
+from workbench.cli.figure import FigureFile, check_figure
 from workbench.cli.heatmap import records, save_page, show
 from workbench.cli.options import ColourBy, ModelOptions, Reference, command, option
 from workbench.errors import UserError
@@ -27,6 +28,7 @@ def see(
     reference: Reference = None,
     by: ColourBy = "value",
     html: Annotated[Path | None, option("FILE.html", "also write a page")] = None,
+    figure: FigureFile = None,
 ) -> dict[str, Any]:
     """Colour the tokens of any text by how much they matter to a model."""
     with uninterrupted():
@@ -35,6 +37,7 @@ def see(
         raise UserError("give one of TEXT, --file FILE, or --question with --answer")
     if html:
         writable(html)
+    check_figure(figure)
     view = view_of(
         text if text is not None else file,
         model.load(),
@@ -49,4 +52,6 @@ def see(
     show(view)
     if html:
         save_page(view, str(html), "Token importance")
+    if figure:
+        say(view.save(figure))
     return {"model": model.model, "tokens": records(view)}

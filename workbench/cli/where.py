@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.console import say, table_line
+from workbench.cli.figure import check_figure
 from workbench.cli.options import PromptOptions, command, option
 from workbench.cli.probe import ProbedTask
 from workbench.files import writable, write_text
@@ -32,10 +33,12 @@ def where(
     reference: Annotated[str | None, option("RUN_OR_MODEL", "a retain-only model, which UDS needs")] = None,
     before: Annotated[str | None, option("RUN_OR_MODEL", "default: the model the run started from")] = None,
     html: Annotated[Path | None, option("FILE.html", "also write the maps of layers and tokens")] = None,
+    figure: Annotated[Path | None, option("FILE.svg", "save the first map as a figure: .svg, .pdf or .png")] = None,
 ) -> dict[str, Any]:
     """Show in which layers a fact survives, token by token, next to the model before and a retain-only model."""
     if html:
         writable(html)
+    check_figure(figure, text=False)
     with uninterrupted():
         from workbench.runs import where_maps
         from workbench.view.html import page, where_view
@@ -49,6 +52,10 @@ def where(
     if html:
         write_text(html, page("Where it still is", where_view(maps, css=False), subtitle=model))
         say(html)
+    if figure:
+        from workbench.view.charts import where_chart
+
+        say(where_chart(maps[0]).save(figure))
     return {"answers": [as_json(each) for each in maps]}
 
 

@@ -45,7 +45,7 @@ def check_tokenizer(name: str, tokenizer: Any) -> None:
 def _no_tokenizer(name: str) -> UserError:
     return UserError(
         f"model '{name}' cannot be loaded: it has no tokenizer files (tokenizer.json); copy those of the model that it "
-        "was made from"
+        "was made from, or save its tokenizer there: tokenizer.save_pretrained(directory)"
     )
 
 

@@ -11,3 +11,4 @@ from .scores import distribution_chart as distribution_chart
 from .scores import matrix_chart as matrix_chart
 from .scores import targets_chart as targets_chart
 from .scores import template as template
+from .where import where_chart as where_chart

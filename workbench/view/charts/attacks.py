@@ -8,21 +8,23 @@ from typing import Any
 from workbench.errors import UserError
 from workbench.view.charts.chart import Chart
 from workbench.view.charts.scores import GREY, INKS, safe, template
+from workbench.view.charts.sources import as_attacks
 from workbench.view.html import attack_bars, number
+from workbench.view.run_source import RunSource
 
 
-def attacks_chart(attacks: Mapping[str, Any]) -> Chart:
+def attacks_chart(attacks: Mapping[str, Any] | RunSource) -> Chart:
     """A bar an attack from the retain-only model to the model before, with the run on it; most comes back on top.
 
     A depth (`uds`) is drawn as 1 less itself, so that right always means "there".
 
     Args:
-        attacks: `attacks` of a run's `attacks/summary.json`, or of what `wb.attack` returns.
+        attacks: a run, what `wb.attack` returns, or its `attacks`.
 
     Raises:
         UserError: no attack has a value of the run.
     """
-    bars = [bar for bar in attack_bars(attacks) if bar.run is not None]
+    bars = [bar for bar in attack_bars(as_attacks(attacks)) if bar.run is not None]
     if not bars:
         raise UserError("a chart of attacks needs at least one with a value of the run")
     figure = Chart()

@@ -14,7 +14,9 @@ from workbench.errors import UserError, unknown
 from workbench.view.charts.chart import Chart
 from workbench.view.charts.runs import COLOURS, DASHES
 from workbench.view.charts.scores import GREY, INKS, safe, template
-from workbench.view.html import ANY_SET, definitions, number, shortened, value_of
+from workbench.view.charts.sources import as_curve, metrics_by_name
+from workbench.view.html import ANY_SET, Probes, as_probes, definitions, number, shortened, value_of
+from workbench.view.run_source import RunSource
 
 Metrics = Mapping[str, Any]  # the content of a `metrics.json`
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "triangle-down")
@@ -40,7 +42,7 @@ def _title(metric: str, probe_set: str) -> str:
 
 
 def tradeoff_chart(
-    runs: Mapping[str, Metrics | Sequence[Metrics]],
+    runs: Any,
     metric: str = "fact_accuracy",
     *,
     kept: str = "retain",
@@ -52,7 +54,8 @@ def tradeoff_chart(
     highest.
 
     Args:
-        runs: name -> content of its `metrics.json`, or a list of them, one a seed.
+        runs: a run, a list of runs, or name -> run; a run is its directory, a path, a `Job`, what `probe` returned
+            before and after, or the content of `metrics.json`. By name it may be a list of runs, one a seed.
         metric: of the forget set.
         kept: the set to keep.
         kept_metric: of that set; the same metric by default.
@@ -60,12 +63,12 @@ def tradeoff_chart(
     Raises:
         UserError: no run, or one without that metric before and after.
     """
-    if not runs:
+    named = metrics_by_name(runs)
+    if not named:
         raise UserError("a trade-off chart needs the metrics of at least one finished run")
     axes = (("forget", metric), (kept, kept_metric or metric))
     figure = Chart()
-    for place, (name, metrics) in enumerate(runs.items()):
-        seeds = [metrics] if isinstance(metrics, Mapping) else list(metrics)
+    for place, (name, seeds) in enumerate(named.items()):
         ends = {p: np.array([[_value(name, m, p, *axis) for axis in axes] for m in seeds]) for p in ("before", "after")}
         _arrow(figure, _short(name), ends["before"].mean(0), ends["after"], place)
     figure.add_annotation(text="○ before", x=1, y=1.01, xref="paper", yref="paper", showarrow=False, yanchor="bottom")
@@ -116,16 +119,17 @@ def _pair(point: np.ndarray) -> str:
 # Metrics over the steps ---------------------------------------------------------------------------------------------
 
 
-def metrics_chart(curve: pd.DataFrame, metrics: Sequence[str] = ("fact_accuracy", "probability")) -> Chart:
+def metrics_chart(curve: pd.DataFrame | RunSource, metrics: Sequence[str] = ("fact_accuracy", "probability")) -> Chart:
     """Metrics of a run's probe sets over its steps, a panel a metric.
 
     Args:
-        curve: `RunDirectory.curve()`; runs with `probe_every` have points between the first and the last.
+        curve: a run, or its `RunDirectory.curve()`; runs with `probe_every` have points between the first and the last.
         metrics: names of the metrics; those that no set has are left out.
 
     Raises:
         UserError: the run has none of the metrics.
     """
+    curve = as_curve(curve)
     shown = [m for m in metrics if m in curve and curve[m].notna().any()]
     if not shown:
         raise UserError(f"the run has none of the metrics {', '.join(metrics)}")
@@ -152,21 +156,21 @@ def metrics_chart(curve: pd.DataFrame, metrics: Sequence[str] = ("fact_accuracy"
 # Each answer --------------------------------------------------------------------------------------------------------
 
 
-def slope_chart(probes: pd.DataFrame, metric: str = "probability", *, sets: Sequence[str] | None = None) -> Chart:
+def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[str] | None = None) -> Chart:
     """Each answer's metric before and after as a line, a panel a probe set; hovering gives its id and question.
 
     Answers with the same two values are one line, wider for more of them. A change below 0.01 counts as none. Where all
     values are positive and some beyond 100, the axis is logarithmic.
 
     Args:
-        probes: a run's `probes.parquet`.
+        probes: a run, its `probes.parquet` as a table, or what `probe` returned before and after.
         metric: a column of it.
         sets: probe sets; all that have the metric by default.
 
     Raises:
         UserError: an unknown set or metric, or no answer with the metric before and after.
     """
-    pairs = _pairs(probes, metric)
+    pairs = _pairs(as_probes(probes), metric)
     known = list(dict.fromkeys(pairs["probe_set"]))
     for name in sets or ():
         if name not in known:

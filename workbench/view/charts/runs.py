@@ -12,6 +12,8 @@ import plotly.graph_objects as go
 from workbench.errors import UserError
 from workbench.view.charts.chart import Chart
 from workbench.view.charts.scores import GREY, INKS, safe, template
+from workbench.view.charts.sources import as_curve, by_name
+from workbench.view.html import as_cost
 
 COLOURS = (*INKS, "#7fb2f0", "#b35900", "#a8b0b9", "#ffb454", "#1f5ea8", GREY, "#d9a066", "#5b6470")
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -19,17 +21,19 @@ UNITS, REST = {"seconds": " s", "flops": "FLOP"}, "the rest"
 AXES = {"flops": "floating-point operations spent", "seconds": "seconds spent", "step": "step"}
 
 
-def cost_chart(costs: Mapping[str, Mapping[str, Any]]) -> Chart:
+def cost_chart(costs: Any) -> Chart:
     """Runs below each other: seconds by phase on the left, operations by phase on the right.
 
     Phases that take less than a hundredth of both are one bar, "the rest".
 
     Args:
-        costs: run's name -> content of its `cost.json`.
+        costs: a run, a list of runs, or name -> run; a run is its directory, a path, a `Job`, what `unlearn` returned,
+            or the content of `cost.json`.
 
     Raises:
         UserError: no run, or one without phases.
     """
+    costs = by_name([costs] if isinstance(costs, Mapping) and "phases" in costs else costs, as_cost)
     if not costs or not all(cost.get("phases") for cost in costs.values()):
         raise UserError("a cost chart needs the costs of at least one finished run")
     names = list(costs)
@@ -68,13 +72,11 @@ def _parts(costs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     return parts.loc[sorted(order, key=lambda phase: phase == REST)]
 
 
-def reach_chart(
-    curves: Mapping[str, pd.DataFrame], metric: str, *, against: str = "flops", level: float | None = None
-) -> Chart:
+def reach_chart(curves: Any, metric: str, *, against: str = "flops", level: float | None = None) -> Chart:
     """What runs had reached at each cost: a metric of the forget set (lines) and the retain set (dashes).
 
     Args:
-        curves: run's name -> `RunDirectory.curve()`.
+        curves: a run, a list of runs, or name -> run or its `RunDirectory.curve()`.
         metric: the metric's name.
         against: "flops", "seconds" or "step".
         level: a level to be reached, as a line across.
@@ -85,7 +87,7 @@ def reach_chart(
     if against not in AXES:
         raise UserError(f"against is {', '.join(AXES)}, not '{against}'")
     figure = Chart()
-    for place, (name, curve) in enumerate(curves.items()):
+    for place, (name, curve) in enumerate(by_name(curves, as_curve).items()):
         if not len(curve) or metric not in curve:
             continue
         for dash, probe_set in zip(DASHES, ("forget", "retain"), strict=False):

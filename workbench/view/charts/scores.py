@@ -6,7 +6,7 @@ Imported only when a chart is drawn. plotly reads labels as a subset of HTML, so
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.view.charts.chart import Chart
+from workbench.view.charts.sources import Agreement, as_agreement, as_disagreement
 from workbench.view.charts.still import show_stills
 from workbench.view.html import (
     BLUE,
@@ -23,8 +24,10 @@ from workbench.view.html import (
     ORANGE,
     POOLING,
     Comparison,
+    Scores,
     agreement_of,
     alpha,
+    as_scores,
     columns,
     number,
     plain,
@@ -42,6 +45,7 @@ CLEAR = "rgba(0,0,0,0)"
 DIVERGING = [[0.0, "#6aa5ee"], [0.5, "#d3d8de"], [1.0, "#f0983a"]]
 
 SIGNED = [[(i / STEPS + 1) / 2, f"rgba({BLUE if i < 0 else ORANGE},{alpha(i)})"] for i in range(-STEPS, STEPS + 1)]
+ABOVE = [[i / STEPS, SIGNED[STEPS + i][1]] for i in range(STEPS + 1)]  # of what is never below zero
 
 
 def template() -> go.layout.Template:
@@ -73,12 +77,18 @@ def _figure(data: Any, title: str, height: int, **layout: Any) -> Chart:
     return figure.update_layout(**layout)
 
 
-def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", level: str = "pooled") -> Chart:
+def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: str = "pooled") -> Chart:
     """The scorer x scorer matrix of one measure, blue below zero; hovering over a gap shows its reason.
+
+    Args:
+        agreement: what `evals.agreement` gives, or a score table, its file or a run.
+        measure: "spearman", "kendall" or "top_k_overlap".
+        level: "pooled" or "per_sample".
 
     Raises:
         UserError: for an unknown measure or level.
     """
+    agreement = as_agreement(agreement)
     values, names = agreement_of(agreement, measure, level), [str(n) for n in agreement["scorers"]]
     cells = [[value_of(values[a][b]) for b in names] for a in names]
     hover = []
@@ -86,7 +96,7 @@ def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", 
         texts = [number(value, 4) if why == "" else f"{NOT_AVAILABLE}, {safe(why)}" for value, why in row]
         hover.append([f"{safe(a)} / {safe(b)}: {text}" for b, text in zip(names, texts, strict=True)])
     shown = [["–" if value is None else number(value) for value, _ in row] for row in cells]  # noqa: RUF001
-    heat = _tiles(
+    heat = tiles(
         [[value for value, _ in row] for row in cells],
         DIVERGING,
         hover,
@@ -103,24 +113,24 @@ def agreement_chart(agreement: Mapping[str, Any], *, measure: str = "spearman", 
         for j, (value, _) in enumerate(row)
         if value is None
     ]
-    ticks = _ticks([safe(n) for n in names])
+    axis = ticks([safe(n) for n in names])
     return _figure(
         heat,
         f"{MEASURES[measure][0]}, {POOLING[level]}",
         110 + 44 * len(names),
         annotations=gaps,
-        xaxis=ticks,
-        yaxis={**ticks, "autorange": "reversed"},
+        xaxis=axis,
+        yaxis={**axis, "autorange": "reversed"},
     )
 
 
-def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str] | None = None) -> Chart:
+def matrix_chart(scores: Scores, sample_id: Any, *, scorers: Sequence[str] | None = None) -> Chart:
     """One sample as a heatmap: a row for each scorer on its own scale, a column for each token; raw scores on hover.
 
     Raises:
         UserError: for a table without answers, an unknown scorer or an unknown sample.
     """
-    comparison = Comparison.of(scores, scorers)
+    comparison = Comparison.of(as_scores(scores), scorers)
     tokens = columns(comparison, comparison.sample(sample_id))
     places, hover = [], []
     for i, scored in enumerate(comparison.scored):
@@ -128,12 +138,12 @@ def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str]
         places.append([scale.level(x) / STEPS if scale and math.isfinite(x) else None for x in row])
         hover.append([f"{safe(c.title)}<br>{name} {number(x, 4)}" for c, x in zip(tokens, row, strict=True)])
     absent = [[1 if x is None else None for x in row] for row in places]
-    maps = [_tiles(places, SIGNED, hover)]
+    maps = [tiles(places, SIGNED, hover)]
     notes = ["each scorer on its own scale"]
     if any(c.span for c in tokens):
         notes.append("labelled tokens underlined")
     if any(x for row in absent for x in row):
-        maps.append(_tiles(absent, [[0, ABSENT], [1, ABSENT]], hover))
+        maps.append(tiles(absent, [[0, ABSENT], [1, ABSENT]], hover))
         notes.append(f"grey: {NOT_AVAILABLE}")
     first = sum(c.segment == "question" for c in tokens)
     texts = [(safe(shortened(c.text, 20)), c.span) for c in tokens]
@@ -143,8 +153,8 @@ def matrix_chart(scores: pd.DataFrame, sample_id: Any, *, scorers: Sequence[str]
         f"{sample_id} · {', '.join(notes)}",
         130 + 32 * len(places),
         shapes=[{**cut, "line": {"color": GREY, "width": 2}}] if first else [],
-        xaxis={**_ticks([f"<u>{text}</u>" if span else text for text, span in texts]), "tickangle": -90},
-        yaxis={**_ticks([safe(s.answer.name) for s in comparison.scored]), "autorange": "reversed"},
+        xaxis={**ticks([f"<u>{text}</u>" if span else text for text, span in texts]), "tickangle": -90},
+        yaxis={**ticks([safe(s.answer.name) for s in comparison.scored]), "autorange": "reversed"},
     )
 
 
@@ -166,36 +176,32 @@ def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> Chart:
     ]
     largest = float(np.abs(rows).max()) or 1.0
     return _figure(
-        _tiles((rows / largest).tolist(), SIGNED, hover),
+        tiles((rows / largest).tolist(), SIGNED, hover),
         "What each earlier token (column) contributes to each answer token (row)",
         150 + 22 * len(rows),
-        xaxis={**_ticks(texts), "tickangle": -90},
-        yaxis={**_ticks(answer), "autorange": "reversed"},
+        xaxis={**ticks(texts), "tickangle": -90},
+        yaxis={**ticks(answer), "autorange": "reversed"},
     )
 
 
-def _tiles(values: list[list[Any]], colours: list[list[Any]], hover: list[list[str]], **more: Any) -> go.Heatmap:
-    """A heatmap of -1..1 in `colours`, with a gap where there is no value, and the texts `hover`."""
+def tiles(values: list[list[Any]], colours: list[list[Any]], hover: list[list[str]], **more: Any) -> go.Heatmap:
+    """A heatmap of -1..1 (or what `more` says) in `colours`, with gaps where there is no value, and texts `hover`."""
     return go.Heatmap(
         z=values,
-        zmin=-1,
-        zmax=1,
         colorscale=colours,
         customdata=hover,
         hovertemplate="%{customdata}<extra></extra>",
-        xgap=2,
-        ygap=2,
-        **{"showscale": False, "hoverongaps": False, **more},
+        **{"zmin": -1, "zmax": 1, "xgap": 2, "ygap": 2, "showscale": False, "hoverongaps": False, **more},
     )
 
 
-def _ticks(labels: list[str]) -> dict[str, Any]:
+def ticks(labels: list[str]) -> dict[str, Any]:
     """An axis with a label at each place; places are numbers, so that equal labels stay apart."""
     places = list(range(len(labels)))
     return {"tickvals": places, "ticktext": labels, "showgrid": False, "zeroline": False, "ticklabelstandoff": 6}
 
 
-def distribution_chart(scores: pd.DataFrame) -> Chart:
+def distribution_chart(scores: Scores) -> Chart:
     """Answer scores of each scorer as boxes (quartiles, whiskers from 5 to 95 %) on an axis of its own.
 
     With labels, tokens inside and outside labelled spans are separate boxes.
@@ -203,7 +209,7 @@ def distribution_chart(scores: pd.DataFrame) -> Chart:
     Raises:
         UserError: for a table without answers.
     """
-    comparison = Comparison.of(scores, None)
+    comparison = Comparison.of(as_scores(scores), None)
     tokens = pd.concat(comparison.answers.values())
     spans = tokens["span"] if "span" in tokens else pd.Series(None, tokens.index, dtype=object)
     parts = {"in labelled spans": spans.eq(True), "elsewhere": spans.eq(False)}
@@ -241,8 +247,14 @@ def _box(values: np.ndarray, name: str, place: int, legend: bool) -> go.Box:
     )
 
 
-def disagreement_chart(table: pd.DataFrame, *, limit: int = 20) -> Chart:
-    """The samples on which the scorers disagree most, as bars; on hover the two that are furthest apart."""
+def disagreement_chart(table: Scores, *, limit: int = 20) -> Chart:
+    """The samples on which the scorers disagree most, as bars; on hover the two that are furthest apart.
+
+    Args:
+        table: what `evals.disagreement` gives, or a score table, its file or a run.
+        limit: at most so many samples.
+    """
+    table = as_disagreement(table)
     shown = table[np.isfinite(table["disagreement"].astype(float))].head(limit)
     values = [float(v) for v in shown["disagreement"]]
     apart = [safe(str(a)) for a in shown["most_apart"]]
@@ -262,5 +274,5 @@ def disagreement_chart(table: pd.DataFrame, *, limit: int = 20) -> Chart:
         "Disagreement of the scorers (0: alike, 1: unrelated)",
         90 + 24 * len(values),
         xaxis={"rangemode": "tozero"},
-        yaxis={**_ticks([safe(str(i)) for i in shown["sample_id"]]), "autorange": "reversed"},
+        yaxis={**ticks([safe(str(i)) for i in shown["sample_id"]]), "autorange": "reversed"},
     )

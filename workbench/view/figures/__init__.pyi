@@ -4,7 +4,9 @@ from .text_figure import TextFigure as TextFigure
 from .texts import answers_figure as answers_figure
 from .texts import answers_of_runs as answers_of_runs
 from .texts import change_figure as change_figure
+from .texts import chat_figure as chat_figure
 from .texts import compare_figure as compare_figure
+from .texts import question_row as question_row
 from .tokens import UNITS as UNITS
 from .tokens import tokens_figure as tokens_figure
 from .tokens import visible as visible

@@ -22,10 +22,9 @@ from matplotlib.lines import Line2D
 from workbench.view.figures.drawing import style, written
 from workbench.view.figures.layout import Measure
 from workbench.view.figures.marks import DASHES, MARKERS, colour, draw
-from workbench.view.figures.saving import known_format, points_of
+from workbench.view.figures.saving import DRAWN, known_format, points_of
 
 PAGE = 760  # pixels that a chart is wide on a page; its height there is in relation to them
-FORMATS = (".svg", ".pdf", ".png")
 INK, GREY, FAINT = "#1f2328", "#59636e", "#d0d7de"
 SIZES = {"font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5, "xtick.labelsize": 7, "ytick.labelsize": 7,
          "legend.fontsize": 7, "figure.titlesize": 9}  # fmt: skip
@@ -42,7 +41,7 @@ def chart_bytes(figure: go.Figure, suffix: str, width: str | float = "16cm") -> 
     Raises:
         UserError: another format or width.
     """
-    suffix, points = known_format(suffix, FORMATS), points_of(width)
+    suffix, points = known_format(suffix, DRAWN), points_of(width)
     with style():
         import matplotlib
 
@@ -70,7 +69,7 @@ def plainly(text: str, points: float = math.inf, size: float = 7.0) -> str:
     if points < math.inf:
         most = max(8, int(points / (0.56 * size)))
         lines = [part for line in lines for part in textwrap.wrap(line, most, max_lines=2, placeholder=" …")]
-    return Measure().having("\n".join(lines))
+    return "\n".join(map(Measure().having, lines))
 
 
 @dataclass
@@ -120,6 +119,7 @@ class Panel:
             get.set_ticks(ticks, [plainly(t, room) for t in labels])
             for label, text in zip(get.get_ticklabels(), labels, strict=False):
                 label.set_gid("underlined" if str(text).startswith("<u>") else None)
+                label.set_fontweight("bold" if str(text).startswith("<b>") else "normal")
         if axis.tickangle:
             get.set_tick_params(rotation=-axis.tickangle)
         if axis.type == "log":
@@ -174,7 +174,7 @@ def _panels(figure: go.Figure, drawn: Figure) -> Iterator[Panel]:
     axes = {pair: tuple(layout[f"{ref[0]}axis{ref[1:]}"] for ref in pair) for pair in pairs}
     columns = sorted({tuple(x.domain or (0, 1)) for x, _ in axes.values()})
     lines = sorted({tuple(y.domain or (0, 1)) for _, y in axes.values()}, reverse=True)
-    grid = drawn.add_gridspec(len(lines), len(columns))
+    grid = drawn.add_gridspec(len(lines), len(columns), width_ratios=[right - left for left, right in columns])
     first: dict[str, Axes] = {}
     for pair, (x, y) in axes.items():
         cell = grid[lines.index(tuple(y.domain or (0, 1))), columns.index(tuple(x.domain or (0, 1)))]

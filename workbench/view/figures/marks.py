@@ -19,6 +19,7 @@ MARKERS = {
     "pentagon": "p",
 }  # fmt: skip
 POINTS = 0.62  # of a pixel on the page
+BESIDE = 120  # points that labels and legend take beside tiles
 BAR = 0.7  # of a place, that its bars take
 Places = Mapping[str, int]
 
@@ -122,14 +123,27 @@ def _tiles(axes: Axes, trace: Any, across: Places, up: Places) -> None:
     edges = [np.arange(count + 1) - 0.5 for count in values.shape[::-1]]
     mesh = axes.pcolormesh(*edges, np.ma.masked_invalid(values), edgecolors="white", linewidth=1, **look)
     if trace.text is not None:
+        size = _fitting(axes, trace.text, values.shape[1])
         for i, row in enumerate(trace.text):
             for j, text in enumerate(row):
                 if np.isfinite(values[i, j]):
-                    axes.text(j, i, str(text), ha="center", va="center", fontsize=6.5)
+                    look = {"weight": "bold" if str(text).startswith("<b>") else "normal", "fontsize": size}
+                    axes.text(j, i, re.sub("<[^<>]*>", "", str(text)), ha="center", va="center", **look)
     if trace.showscale is not False:
         bar = axes.figure.colorbar(mesh, ax=axes, ticks=trace.colorbar.tickvals, aspect=30)
+        if trace.colorbar.ticktext is not None:
+            bar.ax.set_yticklabels(trace.colorbar.ticktext)
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=0)
+
+
+def _fitting(axes: Axes, texts: Sequence[Sequence[Any]], columns: int) -> float:
+    """A size of letters at which the longest text of so many tiles fits into one."""
+    spec, wide = axes.get_subplotspec(), 72 * axes.figure.get_figwidth() - BESIDE
+    ratios = spec.get_gridspec().get_width_ratios() if spec else [1]
+    own = ratios[spec.colspan.start] / sum(ratios) if spec else 1.0
+    longest = max((len(re.sub("<[^<>]*>", "", str(text))) for row in texts for text in row), default=1)
+    return float(np.clip(wide * own / columns / (0.7 * max(longest, 1)), 3.0, 6.5))
 
 
 def _box(axes: Axes, trace: Any, across: Places, up: Places) -> None:

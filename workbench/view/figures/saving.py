@@ -10,6 +10,7 @@ from workbench.errors import UserError, printable
 from workbench.files import writing
 
 FORMATS = (".svg", ".pdf", ".png", ".tex")
+DRAWN = FORMATS[:3]  # of a chart
 UNITS = {"cm": 72 / 2.54, "mm": 7.2 / 2.54, "in": 72.0, "pt": 1.0}
 WIDTHS = (2.0, 100.0)  # cm
 
@@ -41,9 +42,9 @@ def points_of(width: str | float) -> float:
     return points
 
 
-def check_format(suffix: str, width: str | float) -> None:
-    """Raise UserError for a format or width that a figure cannot have, before anything is drawn."""
-    known_format(suffix)
+def check_format(suffix: str, width: str | float = "16cm", *, text: bool = True) -> None:
+    """Raise UserError for a format or width that a figure (of text, or a chart) cannot have, before it is drawn."""
+    known_format(suffix, FORMATS if text else DRAWN)
     points_of(width)
 
 

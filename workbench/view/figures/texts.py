@@ -16,6 +16,7 @@ from workbench.view.figures.text_figure import (
     ACCENT,
     DEEP,
     MUTED,
+    Key,
     Piece,
     Row,
     TextFigure,
@@ -41,6 +42,8 @@ from workbench.view.html import (
 END = "∎"
 SPANNED = "Dotted line above: labelled span."
 NOT_SCORED = "Grey: no score."
+SWITCHED = "Underlined: the model's first choice before, and no longer."
+CHANGE = Scale(-1.0, 1.0)  # of probabilities
 
 
 def question_row(question: str, *, ruled: bool = False) -> list[Row]:
@@ -128,7 +131,7 @@ def change_figure(
     Raises:
         UserError: a table without both phases, or a set or sample that it does not have.
     """
-    table, scale, rows = bool_spans(changes(tokens)), Scale(-1.0, 1.0), list[Row]()
+    table, rows = bool_spans(changes(tokens)), list[Row]()
     for name, part in _sets(table, probe_set):
         texts = texts_of(samples, name) if isinstance(samples, pd.DataFrame) else as_texts(samples)
         by_id = dict(list(part.sort_values("position", kind="stable").groupby("sample_id", sort=False)))
@@ -136,15 +139,22 @@ def change_figure(
         for sample in spread(list(by_id), max_samples) if sample_ids is None else sample_ids:
             if sample not in by_id:
                 raise unknown("sample", str(sample), [str(known) for known in by_id])
-            own, (question, answer) = by_id[sample], texts.get(sample, ("", None))
-            levels = [scale.level(v) if math.isfinite(v) else None for v in own["change"]]
+            question, answer = texts.get(sample, ("", None))
             rows += question_row(question, ruled=bool(rows))
-            pieces = _tokens(own, answer, levels, own["switched"].tolist())
-            pieces = [piece._replace(under=DEEP) if piece.under else piece for piece in pieces]
-            rows.append(Row(pieces, ruled=bool(rows) and not question.strip()))
-    key = scale_key("change in probability", scale, None, "lost ", " gained")
-    note = "Underlined: the model's first choice before, and no longer."
-    return TextFigure(rows, [key], [f"{note} {SPANNED}" if table["span"].eq(True).any() else note], marked(title))
+            rows.append(Row(_changed(by_id[sample], answer), ruled=bool(rows) and not question.strip()))
+    note = f"{SWITCHED} {SPANNED}" if table["span"].eq(True).any() else SWITCHED
+    return TextFigure(rows, [_change_key()], [note], marked(title))
+
+
+def _changed(own: pd.DataFrame, answer: str | None) -> list[Piece]:
+    """An answer's tokens, each by its probability under the second model minus that under the first."""
+    levels = [CHANGE.level(v) if math.isfinite(v) else None for v in own["change"]]
+    pieces = _tokens(own, answer, levels, own["switched"].tolist())
+    return [piece._replace(under=DEEP) if piece.under else piece for piece in pieces]
+
+
+def _change_key() -> Key:
+    return scale_key("change in probability", CHANGE, None, "lost ", " gained")
 
 
 def answers_figure(
@@ -184,8 +194,13 @@ def _sets(table: pd.DataFrame, probe_set: str | None) -> list[tuple[str, pd.Data
 
 def answer_rows(reference: str, answers: Mapping[str, Any]) -> list[Row]:
     """The reference, and each answer with its words that differ from those of the first."""
+    return [Row([Piece(marked(reference), ink=MUTED)], "reference"), *differing_rows(answers)]
+
+
+def differing_rows(answers: Mapping[str, Any]) -> list[Row]:
+    """Answers below each other, each with its words that differ from those of the first."""
     texts = {name: text if isinstance(text, str) else None for name, text in answers.items()}
-    rows, first = [Row([Piece(marked(reference), ink=MUTED)], "reference")], next(iter(texts.values()))
+    rows, first = list[Row](), next(iter(texts.values()))
     for place, (name, text) in enumerate(texts.items()):
         if text is None:
             pieces = [Piece("not available", ink=MUTED)]
@@ -203,6 +218,26 @@ def _differing(kind: str, text: str) -> Piece:
     if kind == "del":
         return Piece(marked(text), on_white(-5), struck=True, ink=DEEP)
     return Piece(marked(text), on_white(6), ACCENT) if kind == "ins" else Piece(marked(text))
+
+
+def chat_figure(turns: Sequence[tuple[str, Mapping[str, str], Mapping[str, pd.DataFrame]]]) -> TextFigure:
+    """What several models answered.
+
+    Args:
+        turns: the question, each model's answer, and the token tables of those answers whose tokens' change is shown.
+    """
+    rows, changed = list[Row](), False
+    for question, answers, tables in turns:
+        rows += question_row(question, ruled=bool(rows))
+        for row in differing_rows(answers):
+            name = next(name for name in answers if marked(name) == row.label)
+            if name in tables:
+                row = Row(_changed(bool_spans(changes(tables[name])), answers[name]), row.label)
+                changed = True
+            rows.append(row)
+    if changed:
+        return TextFigure(rows, [_change_key()], [SWITCHED])
+    return TextFigure(rows, notes=["Struck: words that only the first has. Underlined: words that it has not."])
 
 
 def threshold_note(threshold: float | None, falls: bool = False) -> list[str]:

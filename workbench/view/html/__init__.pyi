@@ -73,5 +73,11 @@ from .text import shortened as shortened
 from .text import value_of as value_of
 from .text import visible as visible
 from .text import weights_source as weights_source
+from .where import ENDS as ENDS
+from .where import ROOM as ROOM
 from .where import VALUES as VALUES
+from .where import cell as cell
+from .where import columns_of as columns_of
+from .where import known_values as known_values
+from .where import token_text as token_text
 from .where import where_view as where_view

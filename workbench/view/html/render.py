@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.ext import Extension
 from markupsafe import Markup
 
+from workbench.errors import UserError
 from workbench.evals import TRUST_SHORT
 from workbench.view.html.definitions import arrow, lines, reach
 from workbench.view.html.text import NOT_AVAILABLE, label, large, marked, number, value_of, visible, wrapping
@@ -25,6 +26,13 @@ class Html(Markup):
 
     def _repr_html_(self) -> str:
         return str.__str__(self)
+
+    def save(self, *_: Any, **__: Any) -> None:
+        """Raise UserError: a static view is no figure; the message says what is."""
+        raise UserError(
+            "this is HTML, which no figure is made of: TokenView(...).save(...) and CompareView(...).save(...) make "
+            "them; page(title, view) gives a whole page as text"
+        )
 
     def __repr__(self) -> str:
         return f"<HTML of {len(self)} characters>"

@@ -41,6 +41,25 @@ class Column(NamedTuple):
     values: dict[str, np.ndarray]
 
 
+class Cell(NamedTuple):
+    """A value in a map: how much is there by it (0 to 1, NaN for none), whether the token is there, what is drawn."""
+
+    strength: float
+    there: bool
+    text: str
+    shown: str
+
+
+def cell(column: Column, i: int, name: str, *, narrow: bool) -> Cell:
+    """The value `name` of token `i` in a layer; in narrow columns a dot stands where a number has no room."""
+    x = float(column.values[name][i]) if name in column.values else math.nan
+    known = math.isfinite(x)
+    there = known and bool(x < 0.5 if name == "uds" else column.values["rank"][i] == 0)
+    text = ("•" if there else "" if known else "·") if narrow else brief(name, x)
+    shown = number(x + 1 if name == "rank" else x, 0 if name == "rank" else 2)
+    return Cell(strength(name, x) if known else math.nan, there, text, shown)
+
+
 def columns_of(where: Where) -> list[Column]:
     """The layers of all models, one after the other."""
     columns = []
@@ -139,16 +158,13 @@ def _cell(where: Where, column: Column, i: int, text: str, values: list[str], fi
     )
     parts = []
     for place, name in enumerate(values):
-        x = float(column.values[name][i]) if name in column.values else math.nan
-        parts.append(_written(name, x, where, model, layer, i))
-        known = math.isfinite(x)
-        level = round(LEVELS * strength(name, x)) if known else 0
+        known = cell(column, i, name, narrow=narrow)
+        parts.append(_written(name, known, where, model, layer, i))
+        level = 0 if math.isnan(known.strength) else round(LEVELS * known.strength)
         words += [_word(place, level)] if level else [f"{place}?"] * (name not in column.values)
         shown = level if place == first else shown
-        there = known and (x < 0.5 if name == "uds" else column.values["rank"][i] == 0)
-        mark = ("•" if there else "·") if narrow else brief(name, x)
-        if there or not (narrow and known):
-            inside.append(f'<{"b" if there else "i"} class="wb-v{place}">{mark}</{"b" if there else "i"}>')
+        tag = "b" if known.there else "i"
+        inside += [f'<{tag} class="wb-v{place}">{known.text}</{tag}>'] if known.text else []
     title.append(" · ".join(parts))
     if model in where.lenses:
         best = where.lenses[model].alternatives(layer, i)
@@ -160,15 +176,12 @@ def _cell(where: Where, column: Column, i: int, text: str, values: list[str], fi
     return Markup(f'<td{classes}{marks}{style} title="{joined}">{"".join(inside)}</td>')
 
 
-def _written(name: str, x: float, where: Where, model: str, layer: int, i: int) -> str:
+def _written(name: str, known: Cell, where: Where, model: str, layer: int, i: int) -> str:
     """A value in full; for UDS also what it is made of."""
-    if name != "uds":
-        shown = x + 1 if name == "rank" else x
-        return f"{VALUES[name]} {number(shown, 0 if name == 'rank' else 2)}"
-    if model not in where.drops:
-        return f"UDS {number(None)}"
+    if name != "uds" or model not in where.drops:
+        return f"{VALUES[name]} {known.shown}"
     d1, d2 = (where.drops[each][layer, i] for each in ("retain_only", model))
-    told = number(x) if math.isfinite(x) else "none"
+    told = "none" if math.isnan(known.strength) else known.shown
     return f"UDS {told} (d1 {number(d1)}, d2 {number(d2)})"
 
 

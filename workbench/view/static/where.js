@@ -96,6 +96,9 @@ export default {
       model.save_changes();
     };
     const choices = () => [...root.querySelectorAll(".wb-pick input")];
+    const saving = saver(model, "where", () => ({}), ["svg", "pdf", "png"]);
+    const foot = el("div", { class: "wb-foot" });
+    foot.append(saving.node);
     const draw = () => {
       root.innerHTML = model.get("html");
       const frame = root.querySelector(".wb-where");
@@ -111,6 +114,7 @@ export default {
       pick();
       map.mark(model.get("chosen"));
       map.toFact();
+      frame.append(foot);
     };
     const pick = () => {
       for (const input of choices()) input.checked = input.value === model.get("value");
@@ -123,6 +127,7 @@ export default {
     const release = guardKeys(root);
     return () => {
       release();
+      saving.remove();
       for (const [name, call] of listeners) model.off(name, call);
     };
   },

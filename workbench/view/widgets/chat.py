@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import ipywidgets as widgets
 from markupsafe import Markup
@@ -15,13 +15,15 @@ from workbench.errors import UserError, printable
 from workbench.evals import Stopped, interruptible, offered, sampled
 from workbench.files import write_text
 from workbench.tasks import Sample
+from workbench.view.figures import TextFigure
 from workbench.view.html import page, parts, style_sheet
 from workbench.view.model_source import ModelSource, described, several
 from workbench.view.run_source import run_of
 from workbench.view.widgets.chat_box import ChatBox
 from workbench.view.widgets.chat_history import FILE, ChatHistory
-from workbench.view.widgets.chat_html import DIFFERENCES, LEGEND, chat_html, records_html, turns_html
+from workbench.view.widgets.chat_html import DIFFERENCES, LEGEND, chat_html, records_html, turns_figure, turns_html
 from workbench.view.widgets.chat_turn import Compared, Turn, answer_scores, answered, compare, record_of, side_by_side
+from workbench.view.widgets.saving import SavesFigure
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
 from workbench.view.widgets.static_twin import FEW, Twin
 from workbench.view.widgets.token_payload import CHANGE
@@ -29,11 +31,12 @@ from workbench.view.widgets.token_view import TokenView
 from workbench.view.widgets.typing_box import EMPTY, whole
 from workbench.view.widgets.worker import Worker
 
+Names: TypeAlias = Sequence[str]
 MORE = 10  # samples that a click draws
 EARLIER = 20  # turns of the history that are shown
 
 
-class Chat(Twin, widgets.VBox):
+class Chat(SavesFigure, Twin, widgets.VBox):
     """Ask two or three models the same by hand: answers side by side as they come, what differs, samples, heatmaps.
 
     Answers are greedy; `more` draws samples. The kernel stays free meanwhile. What was asked is kept with the run, in
@@ -60,11 +63,7 @@ class Chat(Twin, widgets.VBox):
     twin_of = FEW
 
     def __init__(
-        self,
-        *models: ModelSource,
-        history: Path | str | None = None,
-        max_new_tokens: int = 64,
-        scorers: tuple[str, ...] = (),
+        self, *models: ModelSource, history: Path | str | None = None, max_new_tokens: int = 64, scorers: Names = ()
     ) -> None:
         # First, as `close` needs them. A heatmap is opened while answers go on.
         self._worker, self._heatmaps = (Worker(lambda line: setattr(self.box, "problem", line)) for _ in range(2))
@@ -72,27 +71,26 @@ class Chat(Twin, widgets.VBox):
         if history is None and runs:
             history = runs[-1].path / FILE
         self.models, self.labels = several(models)
-        for name in scorers:
-            if name not in offered(reference=False):
-                raise UserError(
-                    f"scorer '{name}' needs more than a text; choose one of {', '.join(offered(reference=False))}"
-                )
+        alone = offered(reference=False)
+        if names := [name for name in scorers if name not in alone]:
+            raise UserError(f"scorer '{names[0]}' needs more than a text; choose one of {', '.join(alone)}")
         self.scorers, self.max_new_tokens = tuple(scorers), max_new_tokens
         self.turns: list[Turn] = []
         self.name = ""  # of this chat in the history
         self.history = ChatHistory(None if history is None else Path(history).absolute())
-        about = [described(lm, self.models[:i], self.labels[i]) for i, lm in enumerate(self.models)]
+        named = zip(self.models, self.labels, strict=True)
+        about = [described(lm, self.models[:i], label) for i, (lm, label) in enumerate(named)]
         self.box = ChatBox(about=about, labels=[parts(label) for label in self.labels], legend=LEGEND[DIFFERENCES])
         self.view = TokenView(EMPTY, {})
         self.view.layout.display = "none"
         super().__init__([ShortcutGuard(), self.box, self.view])
         self._named("wb-chat", "wb-by-hand", "wb-guarded")
         self.box.problem = self.history.problem
-        self.box.note = (
-            f"kept in {self.history.path}" if self.history.path else "kept in memory only: no run and no history file"
-        )
+        path = self.history.path
+        self.box.note = f"kept in {path}" if path else "kept in memory only: no run and no history file"
         self._before()
         self.box.on_msg(self._heard)
+        self._answer_saves(self.box)
         self.box.observe(lambda _: self._draw(), ["mode", "needle"])
 
     # What can be asked --------------------------------------------------------------------------------------------
@@ -284,6 +282,10 @@ class Chat(Twin, widgets.VBox):
         path = Path(path or self._place("chat-export.html"))
         write_text(path, page("Chat", self._body(Markup(self.box.earlier)), subtitle=" · ".join(self.labels)))
         return path
+
+    def figure(self, **shown: Any) -> TextFigure:
+        """The turns of this chat (UserError where there are none); `chat.view.save` saves the heatmap that is open."""
+        return turns_figure(self.turns, self.labels, self.box.mode)
 
     def to_html(self, *, max_samples: int = EARLIER) -> str:
         """The static twin: the turns of this chat, and the heatmap that is open."""

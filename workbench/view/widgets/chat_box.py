@@ -15,7 +15,7 @@ from workbench.view.widgets.typing_box import STYLES
 class ChatBox(anywidget.AnyWidget):
     """The turns, the box for the next question, and all buttons. `asked` counts the turns that have ended."""
 
-    _esm = script("token_view/elements", "by_hand/chat")
+    _esm = script("save", "token_view/elements", "by_hand/chat")
     _css = styles(*STYLES)
     about: Any = traitlets.List().tag(sync=True)
     labels: Any = traitlets.List().tag(sync=True)

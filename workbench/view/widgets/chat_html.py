@@ -7,6 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from workbench.errors import UserError
+from workbench.view.figures import TextFigure, chat_figure
 from workbench.view.html import Scale, changed_answer, number, render, visible, word_diff
 from workbench.view.widgets.chat_history import Record
 from workbench.view.widgets.chat_turn import Turn
@@ -24,6 +26,19 @@ LEGEND = {
 def turns_html(turns: Sequence[Turn], labels: list[str], mode: str, needle: str, *, live: bool) -> Markup:
     """A chat's turns; see `turn_html`."""
     return Markup().join(turn_html(turn, labels, mode, needle, i, live=live) for i, turn in enumerate(turns))
+
+
+def turns_figure(turns: Sequence[Turn], labels: list[str], mode: str) -> TextFigure:
+    """A chat's turns as a figure; raises UserError where there are none."""
+    if not turns:
+        raise UserError("there is nothing to save yet: ask something first")
+    drawn = []
+    for turn in turns:
+        texts = {label: reply.text for label, reply in zip(labels, turn.replies, strict=True)}
+        known = zip(labels, turn.compared, strict=True)
+        tables = {name: c.tokens for name, c in known if c is not None and c.both and mode == CHANGE}
+        drawn.append((turn.question, texts, tables))
+    return chat_figure(drawn)
 
 
 def chat_html(about: list[str], turns: Markup, earlier: Markup, mode: str, problem: str) -> Markup:

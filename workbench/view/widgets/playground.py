@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from workbench.evals import Scored, offered, score_typed, streamed
 from workbench.models import UNPREDICTED, encode
 from workbench.scorers import check_reference, load_scorer
 from workbench.tasks import Sample
-from workbench.view.figures import UNITS
+from workbench.view.figures import UNITS, TextFigure, question_row
 from workbench.view.html import alternatives, number, parts, render, shortened, style_sheet
 from workbench.view.model_source import ModelSource, described, model_of
 from workbench.view.run_source import run_of
+from workbench.view.widgets.saving import SavesFigure
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
 from workbench.view.widgets.static_twin import Twin
 from workbench.view.widgets.token_view import TokenView
@@ -32,7 +34,7 @@ from workbench.view.widgets.worker import Worker
 SHARE = 0.3  # of the time that a text took: so long a pause is waited for before the next is sent
 
 
-class Playground(Twin, widgets.VBox):
+class Playground(SavesFigure, Twin, widgets.VBox):
     """Type a question and an answer, or a text alone: its tokens are coloured while you type.
 
     The newest text wins: the scores of an older one are not shown after it. Click a token (or choose it by keyboard)
@@ -264,6 +266,17 @@ class Playground(Twin, widgets.VBox):
             calls.get(message.get("do", ""), lambda: None)()
         except UserError as error:
             self.box.problem = str(error)
+
+    def figure(self, **shown: Any) -> TextFigure:
+        """The coloured text with its question, as the view shows it.
+
+        Raises:
+            UserError: there is no text.
+        """
+        if self.view.layout.display == "none":
+            raise UserError("there is nothing to save yet: type an answer, or a text alone")
+        drawn = self.view.figure()
+        return replace(drawn, rows=[*question_row(self._showing[0]), *drawn.rows])
 
     def to_html(self) -> str:
         """The static twin: the texts, the coloured answer, what the model expected at the chosen place, its answer."""

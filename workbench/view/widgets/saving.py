@@ -22,11 +22,12 @@ class SavesFigure(Savable):
         """The content of a file; arguments and errors as of `save`."""
         return self.figure().to_bytes(suffix, width)
 
-    def _answer_saves(self) -> None:
-        """Answer the buttons' messages from now on."""
-        self.on_msg(self._save_asked)  # type: ignore[attr-defined]
+    def _answer_saves(self, part: Any = None) -> None:
+        """Answer the messages of the buttons from now on, those of the widget itself or of a part of it."""
+        sender: Any = self if part is None else part
+        sender.on_msg(self._save_asked)
 
-    def _save_asked(self, _: Any, content: Mapping[str, Any], buffers: Any) -> None:
+    def _save_asked(self, sender: Any, content: Mapping[str, Any], buffers: Any) -> None:
         if "save" not in content:
             return
         answer: dict[str, Any] = {"saved": content["save"], "id": content.get("id")}
@@ -34,6 +35,6 @@ class SavesFigure(Savable):
             data = self.figure(**content.get("shown", {})).to_bytes(str(content["save"]))
         except Exception as error:  # whatever a library raises: the button must not wait for an answer in vain
             line = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"
-            self.send(answer | {"error": line})  # type: ignore[attr-defined]
+            sender.send(answer | {"error": line})
         else:
-            self.send(answer, [data])  # type: ignore[attr-defined]
+            sender.send(answer, [data])

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from workbench.view.html import NO_FORMULAS, STATIC, render
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-LIVE = "wb-live"  # class of a widget that runs
+LIVE = "wb-widget"  # class of a widget that runs
 PLACES = 8  # that keep up with the widget: a cell that is run again and again leaves more, which nobody sees
 FEW = {"max_samples": 12}  # answers in the copy that a saved notebook keeps of a long view
 

@@ -13,7 +13,9 @@ import traitlets
 from workbench.errors import UserError, printable
 from workbench.evals import Where, most_left
 from workbench.runs import Job, where_maps
+from workbench.view.charts import Chart, where_chart
 from workbench.view.html import VALUES, shortened, style_sheet, where_view
+from workbench.view.widgets.saving import SavesFigure
 from workbench.view.widgets.static_twin import Twin, script, styles
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ SHOWN = {"max_samples": 3}  # in the copy that a saved notebook keeps
 LABEL = 90  # characters of an answer in the list of answers
 
 
-class WhereView(Twin, anywidget.AnyWidget):
+class WhereView(SavesFigure, Twin, anywidget.AnyWidget):
     """In which layers a fact survives: a row a token, a column a layer, for the models before, run and retain-only.
 
     Hovering, switching the value and moving by keyboard need no kernel; another answer does.
@@ -47,7 +49,7 @@ class WhereView(Twin, anywidget.AnyWidget):
 
     twin_of: Mapping[str, Any] = SHOWN
     twin_shows = ("html", "value", "chosen")
-    _esm = script("keys", "token_view/elements", "where")
+    _esm = script("keys", "save", "token_view/elements", "where")
     _css = styles("view", "linked", "where")
 
     html = traitlets.Unicode().tag(sync=True)
@@ -66,6 +68,7 @@ class WhereView(Twin, anywidget.AnyWidget):
         lens = any(m.lenses for m in self.maps)
         super().__init__(answers=labels, value="logp" if lens else "uds", html=self._drawn(0))
         self._named("wb-where-view")
+        self._answer_saves()
 
     @property
     def where(self) -> Where:
@@ -128,6 +131,10 @@ class WhereView(Twin, anywidget.AnyWidget):
     def to_frame(self) -> pd.DataFrame:
         """All maps as a table, a row an answer, model, layer (from 1) and token; see `Where.to_frame`."""
         return pd.concat([each.to_frame() for each in self.maps], ignore_index=True)
+
+    def figure(self, **shown: Any) -> Chart:
+        """The map that is shown, by the value that is shown, as a chart: for `.svg`, `.pdf` and `.png`."""
+        return where_chart(self.where, self.value)
 
     def to_html(self, *, max_samples: int | None = None) -> str:
         """The static twin: the same maps without scripts; the answer that is shown, then those of which most is left.

@@ -25,6 +25,7 @@ class ChatView {
     this.note = el("span", { class: "wb-note" });
     this.problem = el("div", { class: "wb-problem", role: "alert" });
     this.legend = el("div", { class: "wb-foot" });
+    this.saver = saver(model, "chat");
     const control = (name, node) => el("label", { class: "wb-control" }, `${name} `, node);
     const bar = (...nodes) => el("div", { class: "wb-bar" }, ...nodes);
     root.append(
@@ -33,7 +34,7 @@ class ChatView {
       el("div", { class: "wb-boxes" }, this.prompt),
       bar(this.ask, this.again, this.halt, control("show", this.mode), this.state),
       bar(this.more, control("temperature", this.temperature), control("seed", this.seed), control("count answers with", this.needle)),
-      bar(press("Export JSONL", () => model.send({ do: "jsonl" })), press("Export HTML", () => model.send({ do: "html" })), this.note),
+      bar(press("Export JSONL", () => model.send({ do: "jsonl" })), press("Export HTML", () => model.send({ do: "html" })), this.saver.node, this.note),
     );
     this.log.addEventListener("click", (event) => this.open(event));
     const names = ["html", "earlier", "legend", "live", "busy", "problem", "note", "asked", "turns", "mode", "needle", "temperature", "seed"];
@@ -122,6 +123,7 @@ class ChatView {
 
   remove() {
     clearTimeout(this.timer);
+    this.saver.remove();
     for (const [name, call] of this.listeners) this.model.off(name, call);
   }
 }
