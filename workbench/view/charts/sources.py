@@ -11,7 +11,7 @@ import pandas as pd
 from workbench.errors import UserError
 from workbench.runs import attacks_of
 from workbench.view.html import Scores, as_metrics, as_scores
-from workbench.view.run_source import RunSource, is_run_source, run_directory
+from workbench.view.run_source import RunSource, run_directory, run_of
 
 Agreement: TypeAlias = Mapping[str, Any] | Scores
 
@@ -24,7 +24,7 @@ def by_name(sources: Any, read: Callable[[Any], Any]) -> dict[str, Any]:
     if isinstance(sources, Mapping):
         return {str(name): read(source) for name, source in sources.items()}
     each = list(sources) if isinstance(sources, list | tuple) else [sources]
-    runs = [run_directory(source) if is_run_source(source) else None for source in each]
+    runs = [run_of(source) for source in each]
     names = [f"run {place + 1}" if run is None else run.name for place, run in enumerate(runs)]
     names = [n if names.count(n) == 1 else str(run.path) if run else n for n, run in zip(names, runs, strict=True)]
     return {name: read(source) for name, source in zip(names, each, strict=True)}

@@ -26,8 +26,10 @@ from .definitions import definitions as definitions
 from .definitions import lines as lines
 from .highlight import cuts as cuts
 from .highlight import token_view as token_view
+from .inputs import Probes as Probes
 from .inputs import Samples as Samples
 from .inputs import Scores as Scores
+from .inputs import as_cost as as_cost
 from .inputs import as_metrics as as_metrics
 from .inputs import as_probes as as_probes
 from .inputs import as_scores as as_scores

@@ -86,8 +86,7 @@ class Chat(SavesFigure, Twin, widgets.VBox):
         super().__init__([ShortcutGuard(), self.box, self.view])
         self._named("wb-chat", "wb-by-hand", "wb-guarded")
         self.box.problem = self.history.problem
-        path = self.history.path
-        self.box.note = f"kept in {path}" if path else "kept in memory only: no run and no history file"
+        self.box.note = f"kept in {self.history.path or 'memory only: no run and no history file'}"
         self._before()
         self.box.on_msg(self._heard)
         self._answer_saves(self.box)
