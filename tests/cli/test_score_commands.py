@@ -134,7 +134,7 @@ def test_an_interruption_loses_no_finished_scorer(
     assert kept in (["uniform", "wga"], ["uniform", "wga", "feature_ablation"]), said  # the machine says how far
     if how is signal.SIGINT:
         assert process.returncode == 130
-        assert f"kept in {out}: {', '.join(kept)}; --resume goes on" in said
+        assert f"kept in {out}: {', '.join(kept)}; --resume continues from there" in said
     marked = pd.read_parquet(out)
     marked.loc[marked["scorer"] == "wga", "score"] = 7.0  # would be lost if it were computed again
     marked.to_parquet(out)

@@ -110,7 +110,7 @@ def test_whatever_fails_is_said_at_the_button(monkeypatch: pytest.MonkeyPatch) -
     view, sent = TokenView(table(), SAMPLES), list[Any]()
     monkeypatch.setattr(view, "send", lambda content, buffers=None: sent.append(content))
     monkeypatch.setattr(view, "figure", lambda **_: (_ for _ in ()).throw(RuntimeError("no room")))
-    view._save_asked(None, {"save": "svg", "id": 3}, [])
+    view._save_asked(view, {"save": "svg", "id": 3}, [])
     assert sent == [{"saved": "svg", "id": 3, "error": "RuntimeError: no room"}]
 
 

@@ -80,7 +80,7 @@ def test_what_is_given_adds_scorers(full: LanguageModel, bio: Task) -> None:
         ({"text": "a b", "scorers": ["question_dependence"]}, "has no score for this: there is no question"),
         ({"text": "a b", "by": "size"}, "unknown choice of colour 'size'"),
         ({"text": "a b", "options": {"surprisal": {"power": 2}}}, "unknown option of scorer 'surprisal' 'power'"),
-        ({"text": "a b", "options": {"surprise": {}, "entropi": {"a": 1}}}, "unknown scorer 'entropi'"),
+        ({"text": "a b", "options": {"surprise": {}, "entropi": {"a": 1}}}, "unknown scorer 'surprise'"),
         ({"text": 3}, "rows are a file, a table, a list or a data set, not a int"),
     ],
 )
