@@ -45,7 +45,7 @@ def test_the_demos(chromium: Any, tmp_path: Path, theme: str) -> None:
         page.goto(address.replace("NAME", "voila/render/03_unlearn_and_probe.ipynb"))
         panel = page.locator(".wb-run-panel")
         page.locator(".js-plotly-plot").first.wait_for()
-        panel.get_by_label("steps").first.fill("many")
+        panel.get_by_label("steps", exact=True).first.fill("many")
         panel.get_by_role("button", name="Start").click()  # a kernel is behind the page, and answers
         panel.get_by_text("steps: 'many' is not a whole number").wait_for()
         page.close()
