@@ -32,6 +32,7 @@ from .stopping import Stopped as Stopped
 from .stopping import level as level
 from .sweep import grid as grid
 from .sweep import sweep as sweep
+from .tables import wrong_table as wrong_table
 from .trackers import check_trackers as check_trackers
 from .where import maps_of as maps_of
 from .where import where_maps as where_maps

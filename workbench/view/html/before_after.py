@@ -35,11 +35,16 @@ def changes(tokens: pd.DataFrame) -> pd.DataFrame:
     if not {"before", "after"} <= set(phases):
         raise UserError(f"the token table has phases {sorted(map(str, phases))}; give one with 'before' and 'after'")
     key = ["probe_set", "sample_id", "position"]
-    after = phases["after"][[*key, "logp", "rank", "alternatives"]]
-    table = phases["before"].drop(columns=["alternatives"]).merge(after, on=key, suffixes=("_before", "_after"))
+    after = phases["after"].reindex(columns=[*key, "logp", "rank", "alternatives"])
+    table = (
+        phases["before"]
+        .drop(columns=["alternatives"], errors="ignore")
+        .merge(after, on=key, suffixes=("_before", "_after"))
+    )
     p_before, p_after = np.exp(table["logp_before"].astype(float)), np.exp(table["logp_after"].astype(float))
-    switched = (table["rank_before"] == 0) & (table["rank_after"] > 0)
-    return table.assign(p_before=p_before, p_after=p_after, change=p_after - p_before, switched=switched)
+    ranks = {name: table[name].astype(float) for name in ("rank_before", "rank_after")}
+    switched = (ranks["rank_before"] == 0) & (ranks["rank_after"] > 0)
+    return table.assign(**ranks, p_before=p_before, p_after=p_after, change=p_after - p_before, switched=switched)
 
 
 def _changed_row(tokens: pd.DataFrame, answer: str | None) -> Markup:
@@ -52,7 +57,7 @@ def _changed_row(tokens: pd.DataFrame, answer: str | None) -> Markup:
             continue
         r = rows[i]
         places = (r["rank_before"], r["rank_after"])
-        ranks = "rank " + " → ".join("not available" if rank < 0 else f"{rank + 1:.0f}" for rank in places)
+        ranks = "rank " + " → ".join(f"{rank + 1:.0f}" if rank >= 0 else "not available" for rank in places)
         title = [
             token_title(raw, i, len(rows), r["span"]),
             f"probability {number(r['p_before'])} → {number(r['p_after'])} · {ranks}",
