@@ -133,7 +133,7 @@ def test_a_process_that_ends_at_any_write_leaves_what_is_done(
 
 def test_killed_by_the_system(run: Path) -> None:
     words = [str(run), "--reference", "bio-retain", "--attacks", "greedy,leak_at_k,int8"]
-    words += ["--set", "leak_at_k.tries=150", "leak_at_k.k=64"]
+    words += ["--set", "leak_at_k.tries=40", "leak_at_k.k=16"]
     command = [sys.executable, "-m", "workbench", "attack", *words]
     summary = run / "attacks" / "summary.json"
     process = subprocess.Popen(command, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -149,7 +149,7 @@ def test_killed_by_the_system(run: Path) -> None:
     process.wait()
     kept = json.loads(summary.read_text())["attacks"]
     assert "int8" not in kept
-    options = {"leak_at_k": {"tries": 150, "k": 64}}
+    options = {"leak_at_k": {"tries": 40, "k": 16}}
     shared: dict[str, Any] = {"reference": "bio-retain", "attacks": ["greedy", "leak_at_k", "int8"], "options": options}
     again = wb.attack(run, **shared)
     assert again["attacks"]["greedy"] == kept["greedy"]
