@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pandas as pd
 import pytest
 from commandline import refused, told
@@ -136,7 +136,7 @@ def test_killed_by_the_system(run: Path) -> None:
     words += ["--set", "leak_at_k.tries=40", "leak_at_k.k=16"]
     command = [sys.executable, "-m", "workbench", "attack", *words]
     summary = run / "attacks" / "summary.json"
-    process = subprocess.Popen(command, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forked.Popen(command, env=ONE_THREAD)
 
     def within_an_attack() -> bool:
         if not summary.exists():
@@ -145,7 +145,7 @@ def test_killed_by_the_system(run: Path) -> None:
         return "before" in entry.get("parts", {})
 
     wait_until(within_an_attack)
-    process.send_signal(signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
     process.wait()
     kept = json.loads(summary.read_text())["attacks"]
     assert "int8" not in kept
