@@ -1,5 +1,6 @@
 from .errors import UserError as UserError
 from .evals.alignment import alignment as alignment
+from .evals.labels import kappa as kappa
 from .evals.metrics import metric as metric
 from .evals.probes import probe as probe
 from .evals.relearning import relearn as relearn
@@ -28,6 +29,7 @@ from .view.see import see as see
 from .view.widgets.chat import Chat as Chat
 from .view.widgets.compare_runs import CompareRuns as CompareRuns
 from .view.widgets.error_browser import ErrorBrowser as ErrorBrowser
+from .view.widgets.label_spans import LabelSpans as LabelSpans
 from .view.widgets.linked import BeforeAfter as BeforeAfter
 from .view.widgets.linked import CompareView as CompareView
 from .view.widgets.playground import Playground as Playground

@@ -36,6 +36,7 @@ def widgets(bio: Any, full: Any, tmp_path_factory: pytest.TempPathFactory) -> di
         "BeforeAfter": BeforeAfter(folder / "run"),
         "WhereView": where(folder / "run"),
         "DiffView": wb.diff("bio-retain", full, bio.forget[:6]),
+        "LabelSpans": wb.LabelSpans(bio.forget[:3], None),
         "CompareRuns": CompareRuns([folder / "run", folder / "other"]),
     }
 
@@ -50,7 +51,9 @@ def check(page: Any, axe: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter", "WhereView", "DiffView", "CompareRuns"])
+@pytest.mark.parametrize(
+    "name", ["TokenView", "CompareView", "BeforeAfter", "WhereView", "DiffView", "CompareRuns", "LabelSpans"]
+)
 def test_no_serious_violation(
     axe: Path, chromium: Any, widgets: dict[str, Any], tmp_path: Path, name: str, theme: str
 ) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import KernelManager, start_new_kernel
 from nbclient import NotebookClient
-from sizes import SMALL, few_rows
+from runs_of import few_rows
+from sizes import SMALL
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -29,9 +32,21 @@ def assigned(source: str) -> set[str]:
     }
 
 
-def check_runs(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Run all cells: none fails, and some show more than text."""
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[KernelManager]:
+    """One kernel for all notebooks, one after the other: to load the libraries takes as long as a notebook."""
+    manager, client = start_new_kernel(kernel_name="python3")
+    client.stop_channels()
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
+def check_runs(notebook: nbformat.NotebookNode, folder: Path, kernel: KernelManager | None = None) -> None:
+    """Run all cells: none fails, and some show more than text. A kernel that has run others forgets their names."""
+    if kernel is not None:
+        fresh = f"%reset -f\n__import__('os').chdir({str(folder)!r})"
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(fresh))
+    NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error"]
     assert any("text/html" in o.get("data", {}) for o in outputs)
@@ -46,13 +61,13 @@ def test_committed_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
+def test_runs_from_top_to_bottom(path: Path, tmp_path: Path, kernel: KernelManager) -> None:
     """With few rows and steps in the settings cell; the whole of the cell is run before them."""
     notebook = nbformat.read(path, as_version=4)
     cell = settings_of(notebook)
     assert assigned(SMALL[path.stem]) <= assigned(cell.source)
     cell.source += f"\n{SMALL[path.stem]}\nTASK = wb.TaskSpec('biographies', data_dir={str(few_rows(tmp_path))!r})"
-    check_runs(notebook, tmp_path)
+    check_runs(notebook, tmp_path, kernel)
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ from workbench.view.widgets import (
     CompareRuns,
     CompareView,
     ErrorBrowser,
+    LabelSpans,
     RunPanel,
     TokenView,
     WhereView,
@@ -188,9 +189,16 @@ def views(run: Path) -> dict[str, Callable[[], Any]]:
         "where_view": lambda: where_view(maps(), title=EVIL),
         "WhereView": lambda: WhereView([maps(), maps()], title=EVIL).to_html(),
         "WhereView: live": lambda: WhereView(maps(), title=EVIL).html,
+        "LabelSpans": lambda: _labelled(run.parent).to_html(),
         "CompareRuns": lambda: CompareRuns([run, run.with_name(f"failed {run.name}")]).to_html(),
         "compared_page": lambda: compared_page(read_runs([run, run.with_name(f"failed {run.name}")])),
     }
+
+
+def _labelled(folder: Path) -> LabelSpans:
+    labels = LabelSpans([{"question": EVIL, "answer": f"{EVIL} {EVIL}"}], folder / f"{EVIL[:9]}.jsonl".replace("/", ""))
+    labels.label(0, [(3, len(EVIL))])
+    return labels
 
 
 def _shown(browser: ErrorBrowser) -> str:

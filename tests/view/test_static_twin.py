@@ -28,6 +28,7 @@ from workbench.view.widgets import (
     CompareRuns,
     CompareView,
     ErrorBrowser,
+    LabelSpans,
     Playground,
     RunPanel,
     TokenView,
@@ -74,6 +75,7 @@ WIDGETS = {
     "Playground": lambda run: Playground("bio-full"),
     "CompareRuns": lambda run: CompareRuns([run, copied(run)]),
     "WhereView": lambda run: WhereView(made()),
+    "LabelSpans": lambda run: LabelSpans([{"question": "Where?", "answer": "In Quillon."}], None),
     "Chat": lambda run: Chat("bio-full", "bio-retain"),
 }
 

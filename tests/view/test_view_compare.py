@@ -101,7 +101,7 @@ def test_colour_follows_each_scorers_own_scale(scores, samples):
     assert [name for name, _ in blocks] == SCORERS
     for name, block in blocks:
         part = scores[scores["scorer"] == name]
-        scale = Scale.of(part["score"].to_numpy())
+        scale = Scale.of(part["score"].to_numpy(), scorer=name)
         own = part[part["sample_id"] == first]
         levels = [bool(scale.level(x)) for x in own["score"]]
         assert [("style=" in tag) for tag in re.findall(r"<(?:span|u) [^>]*title=[^>]*>", block)] == levels

@@ -14,6 +14,9 @@ from .faithfulness import RUN as RUN
 from .faithfulness import faithfulness as faithfulness
 from .faithfulness import faithfulness_by_unlearning as faithfulness_by_unlearning
 from .generation import sampled as sampled
+from .labels import kappa as kappa
+from .labels import label_words as label_words
+from .labels import labels_of as labels_of
 from .lm_eval import check_tasks as check_tasks
 from .lm_eval import general as general
 from .metrics import metric as metric

@@ -4,6 +4,7 @@ from .results import metrics_chart as metrics_chart
 from .results import slope_chart as slope_chart
 from .results import tradeoff_chart as tradeoff_chart
 from .runs import cost_chart as cost_chart
+from .runs import progress_chart as progress_chart
 from .runs import reach_chart as reach_chart
 from .scores import INKS as INKS
 from .scores import agreement_chart as agreement_chart

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from workbench.errors import UserError
 from workbench.view.charts.chart import Chart
@@ -108,3 +109,31 @@ def reach_chart(curves: Any, metric: str, *, against: str = "flops", level: floa
         template=template(), title={"text": safe(f"{metric.replace('_', ' ')}, and what it cost")}, height=340,
         xaxis={"title": AXES[against]}, yaxis={"rangemode": "tozero"}, margin={"t": 76},
     )  # fmt: skip
+
+
+def progress_chart(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], title: str = "") -> Chart:
+    """Lines over the steps of a run, one panel above the other: its losses, and what its probes found.
+
+    Args:
+        curves: the panel's title -> the line's name -> points (step, value).
+        title: a heading.
+
+    Raises:
+        UserError: there is nothing to draw yet.
+    """
+    panels = {name: lines for name, lines in curves.items() if any(lines.values())}
+    if not panels:
+        raise UserError("the run has no steps yet: there is nothing to draw")
+    figure = make_subplots(len(panels), 1, figure=Chart(), subplot_titles=list(map(safe, panels)), vertical_spacing=0.2)
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    for row, lines in enumerate(panels.values(), 1):
+        for name, points in lines.items():
+            place = names.index(name)
+            first = not any(name in each for each in list(panels.values())[: row - 1])
+            line = {"color": COLOURS[place % len(COLOURS)], "dash": DASHES[place % len(DASHES)], "width": 2}
+            xy = {"x": [x for x, _ in points], "y": [y for _, y in points]}
+            figure.add_scatter(
+                **xy, mode="lines", name=safe(name), legendgroup=name, showlegend=first, line=line, row=row, col=1
+            )
+    figure.update_yaxes(rangemode="tozero").update_xaxes(title="step", row=len(panels))
+    return figure.update_layout(template=template(), title={"text": safe(title)}, height=120 + 220 * len(panels))
