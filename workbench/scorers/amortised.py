@@ -45,7 +45,6 @@ class LinearMap:
     layer: int = -1
     ridge: float = 1.0
     name: ClassVar[str] = "amortised"
-    every: ClassVar[int] = 0
     relative: ClassVar[bool] = True  # as weights, its scores are divided by the batch's mean
     pretrain: ClassVar[int] = 0
     products: ClassVar[int] = 0
@@ -53,6 +52,10 @@ class LinearMap:
     def to(self, device: Any) -> LinearMap:
         """The same map on another device."""
         return replace(self, state={name: tensor.to(device) for name, tensor in self.state.items()}, device=str(device))
+
+    def learns_at(self, step: int) -> bool:
+        """Never: as a run's live scorer it is applied to the states as they change."""
+        return False
 
     def scores(self, stats: TokenStats) -> Tensor:
         """(N,) expected signal of a batch's answer tokens, in the signal's unit."""

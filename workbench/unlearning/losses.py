@@ -155,7 +155,7 @@ class ForgetLoss:
         if self.skipping is not None:
             self.skipping.begin()
         self._mean = None
-        self._learns = learner is not None and learner.every > 0 and (step - 1) % learner.every == 0
+        self._learns = learner is not None and learner.learns_at(step)
         split = len(self.batches.micro_batches(step)) > 1 or processes().world > 1
         if split and (self._learns or (learner is not None and learner.relative)):
             stats = whole_stats(step)

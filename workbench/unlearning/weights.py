@@ -120,7 +120,7 @@ def prepare_weights(
     if entry.kind == "live":
         drawn = {} if options.get("seed", -1) >= 0 else {"seed": seed}
         learner = entry.function(lm.config.hidden_size, str(lm.device), **options | drawn)
-        learner.steps = learner.pretrain + (math.ceil(steps / learner.every) if learner.every else 0)
+        learner.steps = learner.pretrain + learner.turns(steps)
         return Weights(weights, None, learner, encodings)
     context = TaskContext(lm, task, reference, seed, cost=cost, trained=trained)
     table = score_fixed(context, [weights], options={weights: options})
