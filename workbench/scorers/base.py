@@ -57,6 +57,7 @@ FAMILIES = (
     "atwu",
     "conflict",
     "masked",
+    "ngram",
     "perturbation",
     "signals",
     "specificity",
