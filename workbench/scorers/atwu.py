@@ -16,7 +16,7 @@ from torch import Tensor
 from workbench.errors import UserError
 from workbench.models import TokenStats
 from workbench.objectives import saturation_factor
-from workbench.scorers.base import scorer
+from workbench.scorers.base import TaskContext, scorer
 
 AUTHORS = {
     "loss": "B", "unit": "nats", "beta": 5.0, "lam_ent": 1.0, "lam_pop": 1.0, "budget": 0.2, "lam_l2": 0.01,
@@ -31,7 +31,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@scorer("atwu", range=(0, 1), kind="live", presets=PRESETS,
+# How the authors train the model, whatever the preset.
+@scorer("atwu", range=(0, 1), kind="live", presets=PRESETS, run={"objective": "atwu", "lr": 1e-5},
         needs=("text",), source="after arXiv 2606.06320", certainty="sure for the authors' code")  # fmt: skip
 @dataclass
 class AtwuScorer:
@@ -108,6 +109,7 @@ class AtwuScorer:
     name: ClassVar[str] = "atwu"
     layer: ClassVar[int] = -1
     relative: ClassVar[bool] = False
+    factor: ClassVar[float] = 1.0
 
     def to(self, device: Any) -> AtwuScorer:
         """The same scorer on another device."""
@@ -139,10 +141,13 @@ class AtwuScorer:
         frame = {"shift": torch.zeros(self.width), "scale": torch.ones(self.width), "step": torch.zeros(1)}
         return {**parts, **moments, **frame}
 
-    @property
-    def products(self) -> int:
-        """Multiply-adds of one token's score, for the cost ledger."""
-        return self.width * max(1, self.units) + self.units
+    def begin(self, context: TaskContext, steps: int, *, resumed: bool) -> None:
+        """Get ready for a run of so many model steps; nothing is learned yet."""
+        self.steps = self.pretrain + self.turns(steps)
+
+    def flops(self, tokens: int) -> float:
+        """Of one scorer step on a batch of so many tokens: three products, of the score and of its gradient."""
+        return 6.0 * tokens * (self.width * max(1, self.units) + self.units)
 
     def learns_at(self, step: int) -> bool:
         """Whether it learns at a model step, counted from 1."""

@@ -127,10 +127,11 @@ def span_gradient(context: TaskContext, *, rows: int = 64, k: float = 1.0, k_spa
 
 
 def _spans(values: np.ndarray, k: float, k_span: float) -> np.ndarray:
-    """1 on each run of values above mean + k_span std that has one above mean + k std, else 0."""
+    """1 on each run of values above mean + k_span std that has one above mean + k std, else 0; NaN if one is NaN."""
     anchors, wide = (values > values.mean() + each * values.std() for each in (k, k_span))
     run = np.cumsum(np.diff(wide, prepend=False) != 0)  # numbers the runs, those between them too
-    return (wide & np.isin(run, run[anchors])).astype(float)
+    marked = (wide & np.isin(run, run[anchors])).astype(float)
+    return marked if np.isfinite(values).all() else np.full(len(values), np.nan)
 
 
 @scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, needs=("text",), source="ours", certainty="ours")

@@ -141,7 +141,7 @@ class ForgetLoss:
         with self.ledger.phase("scorer") as phase, torch.enable_grad():
             self.weights.learner.learn(stats)
             phase.tokens += len(stats.labels)
-            phase.flops += 6.0 * len(stats.labels) * self.weights.learner.products
+            phase.flops += self.weights.learner.flops(len(stats.labels))
 
     def micro_batches(self, step: int, whole_stats: Callable[[int], TokenStats]) -> list[MicroBatch]:
         """A step's micro-batches.
