@@ -206,7 +206,7 @@ def palu(tokens: ForgetTokens, *, first: int = 1, k: int = 1) -> Tensor:
     stats, marked, logits = tokens.stats, tokens.marked > 0, needed(tokens.stats.logits)
     target, now = _log_distributions(stats, tokens.reference)
     within = F.pad((stats.rows[1:] == stats.rows[:-1]) & marked[:-1], (1, 0))  # the token before is marked too
-    begun = marked & ~within
+    begun = marked & ~within & (first > 0)
     for _ in range(first - 1):
         begun |= marked & within & begun.roll(1)
     top = logits.gather(-1, target.topk(min(k, target.shape[-1]), -1).indices)
