@@ -18,11 +18,13 @@ from workbench.models.batch import collate
 from workbench.models.encoding import encode
 from workbench.models.language_model import LanguageModel
 from workbench.models.token_stats import TokenStats, token_stats
+from workbench.runs.checkpoints import read_checkpoint, save_checkpoint
 from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.learned import WHERE, LearnedScorer
 from workbench.scorers.saved import apply_scorer, load_scorer, save_scorer
 from workbench.scorers.specificity import copied, rarity
 from workbench.tasks.samples import Task
+from workbench.unlearning.checkpoint import Checkpoint
 from workbench.unlearning.scoring import score_task
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.unlearn import unlearn
@@ -138,6 +140,24 @@ def test_a_file_of_it_scores_alike_and_serves_as_weights(full: LanguageModel, sm
     np.testing.assert_allclose(apply_scorer(again, run.lm, small.forget)["score"], recorded["score"], atol=1e-5)
     fixed = unlearn(full, small, "wga", str(tmp_path / "a.safetensors"), settings=Settings(steps=2, batch_size=6))
     assert all(torch.equal(fixed.scorer.state[name], again.state[name]) for name in again.state)
+
+
+def test_a_run_goes_on_from_its_files_to_the_same_bits(full: LanguageModel, small: Task, tmp_path: Path) -> None:
+    """From before its first step of learning, and from between two."""
+    settings = Settings(steps=6, batch_size=6, record_every=6, checkpoint_every=2, options={"weights": {"every": 3}})
+
+    def keep(state: Checkpoint) -> None:
+        save_checkpoint(tmp_path, state, keep=9)
+
+    whole = unlearn(full, small, "wga", "learned", settings=settings, on_checkpoint=keep)
+    for step in (2, 4):
+        state = read_checkpoint(tmp_path / "checkpoints" / f"step-{step:06d}")
+        assert state.step == step
+        rest = unlearn(full, small, "wga", "learned", settings=settings, resume=state)
+        assert rest.scores.equals(whole.scores)
+        assert rest.lm.fingerprint() == whole.lm.fingerprint()
+        assert all(torch.equal(rest.scorer.state[name], tensor) for name, tensor in whole.scorer.state.items())
+        assert rest.ledger.phases["scoring"].flops == whole.ledger.phases["scoring"].flops  # no second start
 
 
 def test_as_weights_its_scores_have_mean_one(full: LanguageModel, bio: Task) -> None:

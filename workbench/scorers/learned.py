@@ -109,7 +109,7 @@ class LearnedScorer:
         self.state = {name: tensor.to(self.device) for name, tensor in self.state.items()}
         mean, states, signal = self._moments(torch.cat(text.states), torch.cat(text.signal))
         self.state |= {"start.states": states, "start.signal": signal}
-        self.state |= {"mean": mean, "states": states, "signal": torch.zeros_like(signal)}
+        self.state |= {"mean": mean, "states": states.clone(), "signal": torch.zeros_like(signal)}
         self._solve(0.0)
         self.state["average"] = self._g(torch.cat(text.states)).mean()[None]
 
