@@ -82,7 +82,7 @@ def test_steps_against_a_slow_loop(
         new = max(1 / step, 1 - math.exp(-every / memory))
         z = (hidden - shift) / scale
         mean, states, signal = (
-            (1 - new) * a + new * b for a, b in zip((mean, states, signal), moments(z, np.sqrt(nll)), strict=True)
+            (1 - new) * a + new * b for a, b in zip((mean, states, signal), moments(z, np.log(nll)), strict=True)
         )
         level = share * min(1.0, nll.mean())
         w = np.linalg.solve(

@@ -21,14 +21,12 @@ from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.specificity import COPIED, copied, rarity
 from workbench.tasks import Sample
 
-DEPTH = 0.75  # of the layers: the other state that is read
-
-
 WHERE = ("token", "predicting", "token", "predicting")  # two states of the last layer and two of an inner one
 DEPTH = 0.75  # of the layers: the inner one
+FLOOR = 1e-6  # nats: below it l_t is rounding
 
 
-@scorer("learned", range=(0, 1), kind="live", needs=("text",), run={"objective": "wga", "lr": 1e-4},
+@scorer("learned", range=(0, 1), kind="live", needs=("text",), run={"objective": "wga", "lr": 3e-5},
         source="ours", certainty="ours")  # fmt: skip
 @dataclass
 class LearnedScorer:
@@ -38,7 +36,7 @@ class LearnedScorer:
     at the one that predicts it. w solves ((1 - a) C0 + a C + ridge I) w = (1 - a) c0 + a c. C0 is the covariance of
     z, and c0 that of z and (1 + u) r c, on other text before the run: where is the model unsure (u, the signal above
     its least, in units of its deviation), of what is rare there and not copied (r and c as in `specificity`)? C and c
-    are the same on the forget batches of the run with sqrt(l_t) in place of (1 + u) r c: what is lost, and not kept by
+    are the same on the forget batches of the run with log l_t in place of (1 + u) r c: what is lost, and not kept by
     the retain text? a = `share` min(1, mean l_t), so that the run counts as far as it has made something forgotten. No
     label is read, and no pass is made but one over `rows` samples at the start.
 
@@ -67,7 +65,7 @@ class LearnedScorer:
     signal: str = "alternatives"
     rows: int = 100
     ridge: float = 0.0
-    share: float = 0.5
+    share: float = 0.2
     memory: float = 10.0
     every: int = 4
     power: float = 4.0
@@ -134,7 +132,7 @@ class LearnedScorer:
         done = float(self.state["step"]) + 1
         new = max(1 / done, 1 - math.exp(-self.every / self.memory))  # at first the mean over all batches
         for name, value in zip(
-            ("mean", "states", "signal"), self._moments(stats.hidden, nll.clamp(min=0).sqrt()), strict=True
+            ("mean", "states", "signal"), self._moments(stats.hidden, nll.clamp(min=FLOOR).log()), strict=True
         ):
             self.state[name] = (1 - new) * self.state[name] + new * value
         self.state["step"] = self.state["step"] + 1
