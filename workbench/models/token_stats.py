@@ -21,6 +21,8 @@ from workbench.models.batch import TokenBatch
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
+Where = Literal["token", "predicting"]
+
 # Answer tokens whose distributions are computed at once where no gradient is needed: so many, and so many logits.
 ROWS, LOGITS = 512, 1 << 25
 
@@ -39,7 +41,7 @@ class TokenStats:
         rank: (N,) how many tokens are more probable, or as probable and of a lower id; 0 is the argmax, -1 where the
             logits are not finite.
         deviation: (N,) standard deviation of log p under the predictive distribution; its mean is minus the entropy.
-        hidden: (N, d) state at the token itself, or at the position that predicts it.
+        hidden: (N, d) state at the token itself, or at the position that predicts it; of k layers (N, k d).
         logits: (N, V) in float32 at least, with gradient if the model has it.
         states: (N, d) state of one layer at the position that predicts the token, with gradient if the model has it.
         top_ids: (N, k) most probable tokens, with `top_logp` (N, k).
@@ -97,8 +99,8 @@ def token_stats(
     *,
     extras: bool = True,
     deviation: bool = False,
-    hidden: Literal["token", "predicting"] | None = None,
-    layer: int = -1,
+    hidden: Where | tuple[Where, ...] | None = None,
+    layer: int | tuple[int, ...] = -1,
     logits: bool = False,
     states: int | None = None,
     top_k: int = 0,
@@ -115,14 +117,17 @@ def token_stats(
         extras: also entropy and rank (without gradient).
         deviation: also the entropy and the deviation (without gradient).
         hidden: also the states at the token, or at the position that predicts it; float32, detached.
-        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last).
+        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last). With tuples of the
+            same length as `hidden` and `layer`, several states are put side by side.
         logits: also the logits themselves.
         states: also the predicting states of this layer, float32, with gradient.
         top_k: also the k most probable tokens and their log-probabilities.
         recompute: with gradient, too, hold the logits of a few tokens at once, and compute them again for the gradient.
         embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
     """
-    layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
+    several = isinstance(layer, tuple)
+    read = [] if hidden is None else list(zip(hidden, layer, strict=True)) if several else [(hidden, layer)]
+    layers = [*(each for _, each in read), *([states] if states is not None else [])]
     labels = batch.input_ids[batch.rows, batch.columns]
     forward.head_is_plain(lm, batch)  # tested here, since a sharded model cannot be called within its own forward
 
@@ -148,7 +153,8 @@ def token_stats(
         if states is not None:
             values["states"] = layer_states[states][places - 1].float()
         if hidden is not None:
-            values["hidden"] = layer_states[layer].detach()[places - int(hidden == "predicting")].float()
+            parts = [layer_states[each].detach()[places - int(at == "predicting")].float() for at, each in read]
+            values["hidden"] = torch.cat(parts, dim=-1)
         return values
 
     return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))

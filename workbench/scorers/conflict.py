@@ -13,7 +13,7 @@ from torch import Tensor
 from workbench.errors import UserError
 from workbench.models import LanguageModel, batches, count_forward, encode, in_sample_order, split, token_stats
 from workbench.scorers.base import TaskContext, scorer
-from workbench.tasks import spread
+from workbench.tasks import Sample, spread
 
 
 @contextlib.contextmanager
@@ -27,12 +27,14 @@ def differentiable(context: TaskContext) -> Iterator[tuple[LanguageModel, list[T
         yield lm, list(lm.module.parameters())
 
 
-def retain_gradient(context: TaskContext, lm: LanguageModel, parameters: list[Tensor], rows: int) -> list[Tensor]:
-    """Gradient of the mean NLL over the answer tokens of at most `rows` retain samples, one tensor a parameter."""
+def mean_gradient(
+    context: TaskContext, lm: LanguageModel, parameters: list[Tensor], samples: list[Sample], rows: int
+) -> list[Tensor]:
+    """Gradient of the mean NLL over the answer tokens of at most `rows` of some samples, one tensor a parameter."""
     if rows < 1:
         raise UserError(f"rows must be at least 1, not {rows}")
     total, tokens = [torch.zeros_like(p) for p in parameters], 0
-    for _, batch in batches(lm, [encode(lm, s) for s in spread(context.task.retain, rows)], context.batch_size):
+    for _, batch in batches(lm, [encode(lm, s) for s in spread(samples, rows)], context.batch_size):
         stats = token_stats(lm, batch, extras=False)
         count_forward(context.cost, lm, batch, passes=3)
         for sums, part in zip(total, gradient_of(stats.nll.sum(), parameters), strict=True):
@@ -59,34 +61,77 @@ def norm_of(parts: list[Tensor]) -> Tensor:
     return torch.stack([part.norm() for part in parts]).norm().clamp(min=1e-30)
 
 
+def rates_along(
+    context: TaskContext, lm: LanguageModel, parameters: list[Tensor], direction: list[Tensor]
+) -> list[np.ndarray]:
+    """D l_t / d direction of every forget token, one array a sample: in nats per unit of parameter distance.
+
+    One directional derivative gives it exactly for all tokens of a batch: the gradient of sum_t a_t l_t, differentiated
+    by a.
+    """
+    parts = []
+    # Differentiating twice keeps the graphs of both passes in memory, so the batches are small.
+    for indices, batch in batches(lm, [encode(lm, s) for s in context.task.forget], max(1, context.batch_size // 4)):
+        stats = token_stats(lm, batch, extras=False)
+        count_forward(context.cost, lm, batch, passes=6)  # forward, backward, and the backward of both
+        a = torch.ones_like(stats.nll, requires_grad=True)
+        each = gradient_of(stats.nll @ a, parameters, differentiable=True)
+        along = torch.stack([(e * g).sum() for e, g in zip(each, direction, strict=True)]).sum()
+        (rates,) = torch.autograd.grad(along, a)
+        parts.append((indices, split(rates, stats)))
+    return in_sample_order(parts)
+
+
 @scorer("retain_conflict", range=(None, None), kind="task", needs=("text",), source="ours", certainty="ours")
 def retain_conflict(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     """-<grad l_t, u>, u the unit gradient of the retain loss: high where ascent on l_t leaves retain text alone.
 
     To first order, forgetting token t (a step along grad l_t) raises the retain loss by <grad l_t, grad L_retain>. The
-    score is minus the rate at which l_t changes along u, in nats per unit of parameter distance. One directional
-    derivative gives it exactly for all tokens of a batch: the gradient of sum_t a_t l_t, differentiated by a.
+    score is minus the rate at which l_t changes along u, in nats per unit of parameter distance.
 
     Args:
         context: the task.
         rows: retain samples in the gradient, at most, evenly spread.
     """
-    parts = []
     with differentiable(context) as (lm, parameters):
-        gradient = retain_gradient(context, lm, parameters, rows)
+        gradient = mean_gradient(context, lm, parameters, context.task.retain, rows)
         length = norm_of(gradient)
-        # Differentiating twice keeps the graphs of both passes in memory, so the batches are small.
-        for indices, batch in batches(
-            lm, [encode(lm, s) for s in context.task.forget], max(1, context.batch_size // 4)
-        ):
-            stats = token_stats(lm, batch, extras=False)
-            count_forward(context.cost, lm, batch, passes=6)  # forward, backward, and the backward of both
-            a = torch.ones_like(stats.nll, requires_grad=True)
-            each = gradient_of(stats.nll @ a, parameters, differentiable=True)
-            along = torch.stack([(e * g).sum() for e, g in zip(each, gradient, strict=True)]).sum()
-            (rates,) = torch.autograd.grad(along, a)
-            parts.append((indices, split(-rates / length, stats)))
-    return in_sample_order(parts)
+        return rates_along(context, lm, parameters, [-part / length for part in gradient])
+
+
+@scorer("span_gradient", range=(0, 1), kind="task", needs=("text",), source="after ACL 2026 short 35",
+        certainty="ours, from the abstract")  # fmt: skip
+def span_gradient(context: TaskContext, *, rows: int = 64, k: float = 1.0, k_span: float = 0.0) -> list[np.ndarray]:
+    """1 on spans grown around tokens that the forget gradient needs more than the retain gradient does; else 0.
+
+    c_t = <grad l_t, u_forget - u_retain>, u the unit gradient of the mean loss on the forget and on the retain set.
+    Anchors are tokens with c_t > mean + k std of their answer; a span is an anchor and its neighbours, to either side,
+    as long as c_t > mean + k_span std. Only the abstract was seen, which has neither number: both are ours.
+
+    Args:
+        context: the task.
+        rows: samples of each set in its gradient, at most, evenly spread.
+        k: standard deviations above the mean that make an anchor.
+        k_span: standard deviations above the mean that a span goes on over; at most k.
+    """
+    if k_span > k:
+        raise UserError(f"span_gradient: k_span must be at most k ({k:g}), not {k_span:g}")
+    with differentiable(context) as (lm, parameters):
+        forget, retain = (
+            mean_gradient(context, lm, parameters, samples, rows)
+            for samples in (context.task.forget, context.task.retain)
+        )
+        lengths = norm_of(forget), norm_of(retain)
+        direction = [f / lengths[0] - r / lengths[1] for f, r in zip(forget, retain, strict=True)]
+        return [_spans(rates, k, k_span) for rates in rates_along(context, lm, parameters, direction)]
+
+
+def _spans(values: np.ndarray, k: float, k_span: float) -> np.ndarray:
+    """1 on each run of values above mean + k_span std that has one above mean + k std, else 0; NaN if one is NaN."""
+    anchors, wide = (values > values.mean() + each * values.std() for each in (k, k_span))
+    run = np.cumsum(np.diff(wide, prepend=False) != 0)  # numbers the runs, those between them too
+    marked = (wide & np.isin(run, run[anchors])).astype(float)
+    return marked if np.isfinite(values).all() else np.full(len(values), np.nan)
 
 
 @scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, needs=("text",), source="ours", certainty="ours")
@@ -99,7 +144,7 @@ def gradient_cosine(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]
     """
     scores = []
     with differentiable(context) as (lm, parameters):
-        gradient = retain_gradient(context, lm, parameters, rows)
+        gradient = mean_gradient(context, lm, parameters, context.task.retain, rows)
         length = norm_of(gradient)
         for sample in context.task.forget:
             ((_, batch),) = batches(lm, [encode(lm, sample)], 1)

@@ -141,7 +141,7 @@ class ForgetLoss:
         with self.ledger.phase("scorer") as phase, torch.enable_grad():
             self.weights.learner.learn(stats)
             phase.tokens += len(stats.labels)
-            phase.flops += 6.0 * len(stats.labels) * self.weights.learner.products
+            phase.flops += self.weights.learner.flops(len(stats.labels))
 
     def micro_batches(self, step: int, whole_stats: Callable[[int], TokenStats]) -> list[MicroBatch]:
         """A step's micro-batches.
@@ -155,7 +155,7 @@ class ForgetLoss:
         if self.skipping is not None:
             self.skipping.begin()
         self._mean = None
-        self._learns = learner is not None and learner.every > 0 and (step - 1) % learner.every == 0
+        self._learns = learner is not None and learner.learns_at(step)
         split = len(self.batches.micro_batches(step)) > 1 or processes().world > 1
         if split and (self._learns or (learner is not None and learner.relative)):
             stats = whole_stats(step)

@@ -144,6 +144,7 @@ def _weights(
             reference=reference,
             cost=cost,
             trained=forget_then_relearn,
+            resumed=resume is not None,
         )
 
 
