@@ -12,6 +12,7 @@ from .runs.attacking import attack as attack
 from .runs.config import Config as Config
 from .runs.directory import RunDirectory as RunDirectory
 from .runs.execution import start as start
+from .runs.sequence import sequence as sequence
 from .scorers import scorer as scorer
 from .tasks import Sample as Sample
 from .tasks import Task as Task

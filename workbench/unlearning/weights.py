@@ -102,10 +102,12 @@ def prepare_weights(
     reference: LanguageModel | None,
     cost: Phase,
     trained: Callable[..., tuple[LanguageModel, Phase]],
+    start: Path | None = None,
 ) -> Weights:
     """Weights from a scorer by name (it scores now, or learns during the run), a score table, or a saved scorer.
 
-    A saved scorer does not learn; it is applied to the states of the model as it changes.
+    A saved scorer does not learn; it is applied to the states of the model as it changes. One named as `start` is what
+    a live scorer goes on from: its tensors, with the options of this run.
     """
     encodings = [encode(lm, s) for s in task.forget]
     if isinstance(weights, pd.DataFrame):
@@ -120,7 +122,14 @@ def prepare_weights(
     if entry.kind == "live":
         drawn = {} if options.get("seed", -1) >= 0 else {"seed": seed}
         learner = entry.function(lm.config.hidden_size, str(lm.device), **options | drawn)
-        learner.steps = learner.pretrain + (math.ceil(steps / learner.every) if learner.every else 0)
+        done = 0
+        if start is not None:
+            earlier = load_scorer(start, str(lm.device))
+            check_fits(earlier, lm)
+            if {n: t.shape for n, t in earlier.state.items()} != {n: t.shape for n, t in learner.state.items()}:
+                raise UserError(f"{start}: a scorer of another kind than {weights} with these options; begin a new one")
+            learner.state, done = earlier.state, int(earlier.state["step"])
+        learner.steps = done + learner.pretrain + (math.ceil(steps / learner.every) if learner.every else 0)
         return Weights(weights, None, learner, encodings)
     context = TaskContext(lm, task, reference, seed, cost=cost, trained=trained)
     table = score_fixed(context, [weights], options={weights: options})
