@@ -32,6 +32,7 @@ from .view.widgets.error_browser import ErrorBrowser as ErrorBrowser
 from .view.widgets.linked import BeforeAfter as BeforeAfter
 from .view.widgets.linked import CompareView as CompareView
 from .view.widgets.playground import Playground as Playground
+from .view.widgets.retention_view import RetentionView as RetentionView
 from .view.widgets.run_panel import RunPanel as RunPanel
 from .view.widgets.token_view import TokenView as TokenView
 from .view.widgets.where_view import WhereView as WhereView
