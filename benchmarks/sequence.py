@@ -44,6 +44,7 @@ def settings_of(job: dict[str, Any], steps: int, chosen: list[dict[str, Any]]) -
     settings = settings.replace(
         steps=steps, batch_size=16, warmup=2, lr=cell["lr"], gamma=settings.gamma * cell["gamma"]
     )
+    settings = settings.replace(lr=job["args"]["lr"] or settings.lr)
     return settings.replace(seed=job["seed"], record_every=10**6, checkpoint_every=10**6)
 
 
@@ -86,7 +87,7 @@ def row_of(job: dict[str, Any], sequence: Any, at_once: Any) -> dict[str, Any]:
     last, count = retention.mean()[-1], len(retention.requests)
     numbers = retention.numbers()
     runs = [sequence.run(n) for n in range(1, count + 1)]
-    kept = dict(zip(retention.kept, last[count:], strict=True))
+    kept = dict(zip(retention.kept, map(float, last[count:]), strict=True))
     each = {"forget": float(last[:count].mean()), "retain": kept["retain"], "neighbours": kept["neighbours"]}
     each |= {name: numbers[name]["value"] for name in ("reversal", "erosion", "spill_over")} | spent(runs)
     metrics = at_once.json("metrics.json")
@@ -156,6 +157,7 @@ def main() -> None:
     options.add_argument("--level", type=float, default=0.1, help="fact accuracy at which a run ends")
     options.add_argument("--probe-every", type=int, default=4)
     options.add_argument("--limit", type=int, default=24, help="answers probed a set")
+    options.add_argument("--lr", type=float, help="of all runs; default: as chosen")
     options.add_argument("--chosen", default="docs/findings/leaderboard.json")
     options.add_argument("--runs", default="runs/benchmark-sequence")
     options.add_argument("--workers", type=int, default=1)

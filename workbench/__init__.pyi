@@ -13,6 +13,7 @@ from .runs.config import Config as Config
 from .runs.directory import RunDirectory as RunDirectory
 from .runs.execution import start as start
 from .runs.sequence import sequence as sequence
+from .runs.sequence_files import SequenceDirectory as SequenceDirectory
 from .scorers import scorer as scorer
 from .tasks import Sample as Sample
 from .tasks import Task as Task

@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 from pages import SAMPLES, SPANS, scores_of
 from runs_of import config_of, own_files
+from sequences import eight, written
 from test_where_view import made
 from widget_page import browser, open_widget
 
@@ -29,6 +30,7 @@ from workbench.view.widgets import (
     CompareView,
     ErrorBrowser,
     Playground,
+    RetentionView,
     RunPanel,
     TokenView,
     WhereView,
@@ -74,6 +76,7 @@ WIDGETS = {
     "Playground": lambda run: Playground("bio-full"),
     "CompareRuns": lambda run: CompareRuns([run, copied(run)]),
     "WhereView": lambda run: WhereView(made()),
+    "RetentionView": lambda run: RetentionView(written(run.parents[1] / "sequence", [eight()])),
     "Chat": lambda run: Chat("bio-full", "bio-retain"),
 }
 

@@ -36,7 +36,7 @@ def numbered(task: str, kind: str, text: str, count: int, first: int = 0) -> lis
         low, _, high = part.partition("-")
         ends = int(low), int(high or low)
         if not first <= ends[0] <= ends[1] <= last:
-            raise UserError(f"task '{task}' has the {kind}s {first} to {last}, not {part}")
+            raise UserError(f"task '{task}' has {kind}:{first} to {kind}:{last}, not {part}")
         chosen += range(ends[0], ends[1] + 1)
     if len(set(chosen)) < len(chosen):
         raise UserError(f"task '{task}': a {kind} stands twice in '{text}'")
