@@ -28,7 +28,7 @@ def written(
     tasks: Sequence[str] = (),
     text: str = "Celia Nash plays the recorder.",
 ) -> SequenceDirectory:
-    """A finished sequence whose fact accuracies are these matrices (states x sets), one a seed."""
+    """A sequence whose fact accuracies are these matrices (states x sets), one a seed; all its states are there."""
     count = np.asarray(matrices[0]).shape[0] - 1
     names = list(tasks) or [f"biographies/person:{2 * n},{2 * n + 1}" for n in range(count)]
     base = Config(task=TaskSpec(names[0]), model="bio-full", objective="wga", weights="uniform")

@@ -40,9 +40,9 @@ class RequestOptions:
         """The requests that the options name."""
         from workbench.cli.options import TaskOptions
 
-        own = {name: value for name, value in asdict(self).items() if name != "tasks"}
+        own: dict[str, Any] = {name: value for name, value in asdict(self).items() if name != "tasks"}
         key = "forget" if self.retain else "task"
-        return [TaskOptions(**own, **{key: task}).spec() for task in self.tasks]
+        return [TaskOptions(**own | {key: task}).spec() for task in self.tasks]
 
 
 @command

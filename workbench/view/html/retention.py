@@ -28,8 +28,9 @@ def short_names(names: tuple[str, ...]) -> tuple[str, list[str]]:
 
 
 def signed(value: float) -> str:
-    """A change with its sign."""
-    return number(value, 2) if value < 0 or round(value, 2) == 0 else f"+{number(value, 2)}"
+    """A change with its sign, in two digits."""
+    rounded = round(value, 2)
+    return "0.00" if rounded == 0 else f"{rounded:+.2f}".replace("-", "−")  # noqa: RUF001
 
 
 def retention_view(
