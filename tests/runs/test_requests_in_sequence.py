@@ -228,9 +228,8 @@ def test_bad_input_is_one_line_before_any_model_is_loaded(
 
 def test_a_retain_row_that_another_request_asks_for_is_refused(files: dict[str, str]) -> None:
     specs = [TaskSpec(forget=files["a"], retain=files["b"]), TaskSpec(forget=files["b"], retain=files["keep"])]
-    with pytest.raises(
-        UserError, match="request 2 asks to forget 'forget-0000', which is in the retain set of request 1"
-    ):
+    line = r"row 'retain-0000' of the retain set of request 1 \(own\) is what request 2 asks to forget; take it out"
+    with pytest.raises(UserError, match=line):
         joined([spec.load() for spec in specs], "both")
 
 

@@ -79,6 +79,6 @@ def _check_apart(tasks: Sequence[Task]) -> None:
         for sample in task.sets.get("retain", []):
             if sample.key in asked:
                 raise UserError(
-                    f"request {asked[sample.key]} asks to forget '{sample.id}', which is in the retain set of request "
-                    f"{n} ({task.name}): what is practised on is not forgotten; take it out of the retain set"
+                    f"row '{sample.id}' of the retain set of request {n} ({task.name}) is what request "
+                    f"{asked[sample.key]} asks to forget; take it out: what is practised on is not forgotten"
                 )
