@@ -76,7 +76,9 @@ WIDGETS = {
     "Playground": lambda run: Playground("bio-full"),
     "CompareRuns": lambda run: CompareRuns([run, copied(run)]),
     "WhereView": lambda run: WhereView(made()),
-    "RetentionView": lambda run: RetentionView(written(run.parents[1] / "sequence", [eight()])),
+    "RetentionView": lambda run: RetentionView(
+        written(run.parents[1] / "sequence", [eight()], ["retain", "neighbours", "general"])
+    ),
     "Chat": lambda run: Chat("bio-full", "bio-retain"),
 }
 
