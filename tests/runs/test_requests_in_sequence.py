@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from runs_of import results, same
 
 import workbench as wb
 from workbench import runs
+from workbench.cli.app import main
 from workbench.errors import UserError
 from workbench.files import sha256
 from workbench.runs import records
@@ -239,3 +241,16 @@ def test_rows_that_share_an_id_stay_apart(files: dict[str, str]) -> None:
     assert [s.id for s in both.forget] == ["forget-0000", "forget-0000-of-2"]
     assert len(both.retain) == 1
     assert isinstance(both, Task)
+
+
+def test_a_sequence_that_is_stopped_says_how_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise runs.Stopped(tmp_path, 3)
+
+    monkeypatch.setattr(sys.modules["workbench.runs.sequence"], "start", stopped)  # the package hands out a function
+    words = ["sequence", "biographies/person:0", "--model", "bio-full", "--objective", "wga", "--weights", "uniform"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 130
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.endswith("out: request 1, stopped at step 3; run the same command again to go on")

@@ -124,6 +124,6 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         fail(f"{error.filename or 'file'}: {error.strerror or error}")
     except runs.Stopped as stopped:
-        print(f"workbench: {stopped}; resume it with: workbench runs resume {stopped.path}", file=Plain(sys.stderr))
+        print(f"workbench: {stopped}; {stopped.hint}", file=Plain(sys.stderr))
         return 130
     return 0

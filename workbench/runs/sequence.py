@@ -263,8 +263,13 @@ class Interrupted(Stopped):
     """A sequence was stopped; the same command goes on."""
 
     def __init__(self, path: Path, where: str) -> None:
-        Exception.__init__(self, f"stopped at {where}")
+        Exception.__init__(self, f"{path}: {where}")
         self.path, self.step = path, 0
+
+    @property
+    def hint(self) -> str:
+        """How to go on."""
+        return "run the same command again to go on"
 
 
 def kept_sets(tasks: Sequence[Task]) -> dict[str, tuple[int, str]]:
