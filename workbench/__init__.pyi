@@ -13,6 +13,8 @@ from .runs.attacking import attack as attack
 from .runs.config import Config as Config
 from .runs.directory import RunDirectory as RunDirectory
 from .runs.execution import start as start
+from .runs.sequence import sequence as sequence
+from .runs.sequence_files import SequenceDirectory as SequenceDirectory
 from .scorers import scorer as scorer
 from .tasks import Sample as Sample
 from .tasks import Task as Task
@@ -33,6 +35,7 @@ from .view.widgets.label_spans import LabelSpans as LabelSpans
 from .view.widgets.linked import BeforeAfter as BeforeAfter
 from .view.widgets.linked import CompareView as CompareView
 from .view.widgets.playground import Playground as Playground
+from .view.widgets.retention_view import RetentionView as RetentionView
 from .view.widgets.run_panel import RunPanel as RunPanel
 from .view.widgets.token_view import TokenView as TokenView
 from .view.widgets.where_view import WhereView as WhereView

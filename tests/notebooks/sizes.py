@@ -14,4 +14,7 @@ SMALL = {
         "ANSWERS, SETTINGS = 6, wb.Settings(steps=4, batch_size=8, record_every=4)\n"
         "OPTIONS['leak_at_k'] = {'tries': 4, 'k': 2}"
     ),
+    "07_requests_and_neighbours": (
+        "ANSWERS, REQUESTS = 3, REQUESTS[:2]\nSETTINGS = wb.Settings(steps=2, batch_size=4, record_every=2)"
+    ),
 }

@@ -15,10 +15,11 @@ import pytest
 from hostile import EVIL, Typeset, check
 from jinja2 import DictLoader, TemplateSyntaxError, UndefinedError
 from pages import scores_of
+from sequences import written
 
 from workbench.evals.where import Lens, Where
 from workbench.objectives import objective
-from workbench.view import comparison_page, run_report, scores_page
+from workbench.view import comparison_page, run_report, scores_page, sequence_page
 from workbench.view.compared_html import compared_page
 from workbench.view.compared_runs import read_runs
 from workbench.view.html import (
@@ -44,6 +45,7 @@ from workbench.view.widgets import (
     CompareView,
     ErrorBrowser,
     LabelSpans,
+    RetentionView,
     RunPanel,
     TokenView,
     WhereView,
@@ -190,6 +192,9 @@ def views(run: Path) -> dict[str, Callable[[], Any]]:
         "WhereView": lambda: WhereView([maps(), maps()], title=EVIL).to_html(),
         "WhereView: live": lambda: WhereView(maps(), title=EVIL).html,
         "LabelSpans": lambda: _labelled(run.parent).to_html(),
+        "RetentionView": lambda: _opened(run).to_html(),
+        "RetentionView: live": lambda: _opened(run).html + _opened(run).detail,
+        "sequence_page": lambda: sequence_page(_opened(run).sequence),
         "CompareRuns": lambda: CompareRuns([run, run.with_name(f"failed {run.name}")]).to_html(),
         "compared_page": lambda: compared_page(read_runs([run, run.with_name(f"failed {run.name}")])),
     }
@@ -199,6 +204,15 @@ def _labelled(folder: Path) -> LabelSpans:
     labels = LabelSpans([{"question": EVIL, "answer": f"{EVIL} {EVIL}"}], folder / f"{EVIL[:9]}.jsonl".replace("/", ""))
     labels.label(0, [(3, len(EVIL))])
     return labels
+
+
+def _opened(run: Path) -> RetentionView:
+    """A retention matrix with hostile names and answers, one cell of which is open."""
+    names = [f"{EVIL}/1", f"{EVIL}/2"]
+    sequence = written(run.parent / "sequence", [np.ones((3, 3)) / 2], (EVIL,), tasks=names, text=EVIL)
+    view = RetentionView(sequence, title=EVIL)
+    view.chosen = [1, 0]
+    return view
 
 
 def _shown(browser: ErrorBrowser) -> str:

@@ -31,6 +31,7 @@ from workbench.cli.report import report
 from workbench.cli.runs import manage_runs
 from workbench.cli.score import score
 from workbench.cli.see import see
+from workbench.cli.sequence import sequence
 from workbench.cli.sweep import sweep
 from workbench.cli.unlearn import unlearn
 from workbench.cli.where import where
@@ -73,7 +74,7 @@ app = typer.Typer(
 for each in (demo, see, diff, models, finetune, score, align, agree, faithfulness, unlearn, probe, attack, where):
     app.command(cls=Command)(each)
 app.command("runs", cls=Command)(manage_runs)
-for each in (sweep, report, compare, figure):
+for each in (sweep, sequence, report, compare, figure):
     app.command(cls=Command)(each)
 app.command(cls=Command, context_settings={"ignore_unknown_options": True})(lab)
 COMMANDS = typer.main.get_command(app)
@@ -123,6 +124,6 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         fail(f"{error.filename or 'file'}: {error.strerror or error}")
     except runs.Stopped as stopped:
-        print(f"workbench: {stopped}; resume it with: workbench runs resume {stopped.path}", file=Plain(sys.stderr))
+        print(f"workbench: {stopped}; {stopped.hint}", file=Plain(sys.stderr))
         return 130
     return 0

@@ -29,6 +29,8 @@ from .probes import probe as probe
 from .probes import probe_sets as probe_sets
 from .relearning import relearn as relearn
 from .relearning import taught as taught
+from .sequence import NUMBERS as NUMBERS
+from .sequence import Retention as Retention
 from .spec import TRUST_SHORT as TRUST_SHORT
 from .spec import Answer as Answer
 from .spec import MetricSpec as MetricSpec

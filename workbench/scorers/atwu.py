@@ -145,6 +145,11 @@ class AtwuScorer:
         """Get ready for a run of so many model steps; nothing is learned yet."""
         self.steps = self.pretrain + self.turns(steps)
 
+    def go_on_from(self, earlier: AtwuScorer) -> None:
+        """Go on with what another run's scorer had learned at its end."""
+        self.state = earlier.state
+        self.steps += int(earlier.state["step"])
+
     def flops(self, tokens: int) -> float:
         """Of one scorer step on a batch of so many tokens: three products, of the score and of its gradient."""
         return 6.0 * tokens * (self.width * max(1, self.units) + self.units)

@@ -111,6 +111,10 @@ class LearnedScorer:
         self._solve(0.0)
         self.state["average"] = self._g(torch.cat(text.states)).mean()[None]
 
+    def go_on_from(self, earlier: LearnedScorer) -> None:
+        """Go on with what another run's scorer had learned at its end."""
+        self.state = earlier.state
+
     def learns_at(self, step: int) -> bool:
         """Whether it learns at a model step, counted from 1."""
         return self.every > 0 and step % self.every == 0

@@ -102,11 +102,13 @@ def prepare_weights(
     cost: Phase,
     trained: Callable[..., tuple[LanguageModel, Phase]],
     resumed: bool = False,
+    start: Path | None = None,
 ) -> Weights:
     """Weights from a scorer by name (it scores now, or learns during the run), a score table, or a saved scorer.
 
     A saved scorer does not learn; it is applied to the states of the model as it changes. In a `resumed` run a live
-    scorer's state is in the checkpoint.
+    scorer's state is in the checkpoint. One named as `start` is what a live scorer goes on from: its tensors, with the
+    options of this run.
     """
     encodings = [encode(lm, s) for s in task.forget]
     context = TaskContext(lm, task, reference, seed, cost=cost, trained=trained)
@@ -122,7 +124,14 @@ def prepare_weights(
     if entry.kind == "live":
         drawn = {"seed": seed} if "seed" in entry.options and options.get("seed", -1) < 0 else {}
         learner = entry.function(lm.config.hidden_size, str(lm.device), **options | drawn)
-        learner.begin(context, steps, resumed=resumed)
+        learner.begin(context, steps, resumed=resumed or start is not None)
+        if start is not None:
+            earlier = load_scorer(start, str(lm.device))
+            check_fits(earlier, lm)
+            fits = type(earlier) is type(learner) and (not learner.state or _shapes(earlier) == _shapes(learner))
+            if not fits:
+                raise UserError(f"{start}: a scorer of another kind than {weights} with these options; begin a new one")
+            learner.go_on_from(earlier)
         return Weights(weights, None, learner, encodings)
     table = score_fixed(context, [weights], options={weights: options})
     for sample, reason in context.notes.get(weights, {}).get("not_available", {}).items():
@@ -169,3 +178,7 @@ def record_scores(
     elif step == 0 and weights.table is not None:
         parts.append(weights.table)
     return pd.concat(parts, ignore_index=True)
+
+
+def _shapes(learner: Any) -> dict[str, Any]:
+    return {name: tensor.shape for name, tensor in learner.state.items()}

@@ -3,6 +3,7 @@ from .chart import Chart as Chart
 from .results import metrics_chart as metrics_chart
 from .results import slope_chart as slope_chart
 from .results import tradeoff_chart as tradeoff_chart
+from .retention import retention_chart as retention_chart
 from .runs import cost_chart as cost_chart
 from .runs import progress_chart as progress_chart
 from .runs import reach_chart as reach_chart
