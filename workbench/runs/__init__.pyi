@@ -17,6 +17,8 @@ from .directory import run_at as run_at
 from .events import notes_of as notes_of
 from .execution import resume as resume
 from .execution import start as start
+from .interference import interfere as interfere
+from .interference import read_interference as read_interference
 from .jobs import Job as Job
 from .loading import load_original as load_original
 from .loading import load_result as load_result

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.cost import Phase
 from workbench.errors import UserError
-from workbench.models import LanguageModel, batches, count_forward, encode, in_sample_order, split, token_stats
+from workbench.models import (
+    LanguageModel,
+    TokenStats,
+    batches,
+    count_forward,
+    encode,
+    in_sample_order,
+    split,
+    token_stats,
+)
 from workbench.scorers.base import TaskContext, scorer
-from workbench.tasks import spread
+from workbench.tasks import Sample, spread
 
 
 @contextlib.contextmanager
-def differentiable(context: TaskContext) -> Iterator[tuple[LanguageModel, list[Tensor]]]:
+def differentiable(lm: LanguageModel) -> Iterator[tuple[LanguageModel, list[Tensor]]]:
     """A float32 copy of the model and its parameters, with attention that can be differentiated twice."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    lm = replace(context.lm.frozen_copy(), precision="float32")
+    lm = replace(lm.frozen_copy(), precision="float32")
     lm.module.requires_grad_(True)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         yield lm, list(lm.module.parameters())
@@ -72,21 +82,41 @@ def retain_conflict(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]
         rows: retain samples in the gradient, at most, evenly spread.
     """
     parts = []
-    with differentiable(context) as (lm, parameters):
+    with differentiable(context.lm) as (lm, parameters):
         gradient = retain_gradient(context, lm, parameters, rows)
         length = norm_of(gradient)
         # Differentiating twice keeps the graphs of both passes in memory, so the batches are small.
-        for indices, batch in batches(
-            lm, [encode(lm, s) for s in context.task.forget], max(1, context.batch_size // 4)
-        ):
-            stats = token_stats(lm, batch, extras=False)
-            count_forward(context.cost, lm, batch, passes=6)  # forward, backward, and the backward of both
-            a = torch.ones_like(stats.nll, requires_grad=True)
-            each = gradient_of(stats.nll @ a, parameters, differentiable=True)
-            along = torch.stack([(e * g).sum() for e, g in zip(each, gradient, strict=True)]).sum()
-            (rates,) = torch.autograd.grad(along, a)
+        size = max(1, context.batch_size // 4)
+        for indices, rates, stats in rates_along(lm, parameters, context.task.forget, gradient, size, context.cost):
             parts.append((indices, split(-rates / length, stats)))
     return in_sample_order(parts)
+
+
+def rates_along(
+    lm: LanguageModel,
+    parameters: list[Tensor],
+    samples: Sequence[Sample],
+    direction: list[Tensor],
+    batch_size: int,
+    cost: Phase,
+) -> Iterator[tuple[list[int], Tensor, TokenStats]]:
+    """By batch: the places of its samples, (N,) <grad l_t, direction> of their answer tokens, and their statistics.
+
+    Args:
+        lm: the model and its parameters, of `differentiable`.
+        parameters: of the model.
+        samples: whose answer tokens are looked at.
+        direction: one tensor a parameter.
+        batch_size: samples at once.
+        cost: the ledger entry that passes are added to.
+    """
+    for indices, batch in batches(lm, [encode(lm, s) for s in samples], batch_size):
+        stats = token_stats(lm, batch, extras=False)
+        count_forward(cost, lm, batch, passes=6)  # forward, backward, and the backward of both
+        a = torch.ones_like(stats.nll, requires_grad=True)
+        each = gradient_of(stats.nll @ a, parameters, differentiable=True)
+        along = torch.stack([(e * g).sum() for e, g in zip(each, direction, strict=True)]).sum()
+        yield indices, torch.autograd.grad(along, a)[0], stats
 
 
 @scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, needs=("text",), source="ours", certainty="ours")
@@ -98,7 +128,7 @@ def gradient_cosine(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]
         rows: retain samples in the gradient, at most, evenly spread.
     """
     scores = []
-    with differentiable(context) as (lm, parameters):
+    with differentiable(context.lm) as (lm, parameters):
         gradient = retain_gradient(context, lm, parameters, rows)
         length = norm_of(gradient)
         for sample in context.task.forget:

@@ -9,6 +9,7 @@ from .samples import DATA as DATA
 from .samples import PROBE_SETS as PROBE_SETS
 from .samples import Sample as Sample
 from .samples import Task as Task
+from .samples import fields_of as fields_of
 from .samples import spread as spread
 from .spec import TaskSpec as TaskSpec
 from .spec import task as task
