@@ -12,15 +12,16 @@ import pandas as pd
 from workbench.errors import UserError, unknown
 from workbench.tasks import Sample, Task, fields_of
 
-METRICS = {
+DAMAGES = {
     "logp": "drop in log-probability of the fact's tokens, nats",
     "accuracy": "share of the facts that were known before and are not the first choice any more",
 }
 PREDICTORS = {
-    "gradient": "cosine of the gradients",
-    "words": "names and rare words shared",
-    "states": "nearness of hidden states",
-    "syntax": "likeness in syntax",
+    "gradient": "gradients",
+    "names": "shared names",
+    "words": "shared rare words",
+    "states": "hidden states",
+    "syntax": "syntax",
 }
 MEASURED = ("forget", "neighbours")  # sets whose domains are measured
 FIRST = 0.1  # share of the rows that come first, of which a hit rate is
@@ -76,7 +77,7 @@ def row_values(tokens: pd.DataFrame) -> pd.DataFrame:
 
 
 def row_damage(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """What was lost of each answer, `row_values` before less those after; an answer that was not known has NaN accuracy."""
+    """What was lost of each answer: `row_values` before, less those after; accuracy is NaN where it was not known."""
     lost = before - after.loc[before.index]
     return lost.assign(accuracy=lost["accuracy"].clip(lower=0).where(before["accuracy"] == 1))
 
@@ -158,7 +159,7 @@ class Interference:
         return np.array([[i != j for j in self.measured] for i in self.forgotten])
 
     def correlations(self, metric: str = "logp") -> dict[str, dict[str, Any]]:
-        """Predictor -> Spearman's correlation with the damage over all pairs: `mean`, `low`, `high`, `seeds` of the seeds.
+        """Predictor -> Spearman's correlation with the damage over all pairs: `mean`, `low`, `high`, and all `seeds`.
 
         NaN where all pairs are damaged, or predicted, alike.
         """
@@ -206,7 +207,9 @@ class Interference:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the tokens, as JSON takes it; what has no value is null."""
-        plain = {name: getattr(self, name) for name in ("task", "model", "by", "forgotten", "measured", "sets", "seeds")}
+        plain = {
+            name: getattr(self, name) for name in ("task", "model", "by", "forgotten", "measured", "sets", "seeds")
+        }
         plain |= {"reached": self.reached.tolist(), "steps": self.steps.tolist()} | self.about
         plain["damage"] = {name: nulls(values) for name, values in self.damage.items()}
         plain["predicted"] = {name: nulls(values) for name, values in self.predicted.items()}
@@ -225,9 +228,9 @@ class Interference:
             worst = mean[self.forgotten.index(i), self.measured.index(j)]
             lines.append(f"Forgetting {i} hurts {j} most: {written(worst, metric)}.")
         values = {n: v for n, v in self.correlations(metric).items() if not np.isnan(v["mean"])}
-        told = [f"{PREDICTORS[n]} {v['mean']:.2f} ({v['low']:.2f} to {v['high']:.2f})" for n, v in values.items()]
+        told = [f"{PREDICTORS[n]} {in_range(v)}" for n, v in values.items()]
         if told:
-            lines.append(f"Spearman with the damage over {int(self.others().sum())} pairs: {', '.join(told)}.")
+            lines.append(f"Spearman with the damage, {int(self.others().sum())} pairs: {', '.join(told)}.")
         if missed := int((~self.reached).sum()):
             lines.append(f"{missed} of {self.reached.size} runs ended before the level {self.about.get('level', '')}.")
         return lines
@@ -243,6 +246,12 @@ def written(value: float, metric: str) -> str:
     return f"{value:.2f} nats" if metric == "logp" else f"{100 * value:.0f} % of its facts"
 
 
+def in_range(value: Mapping[str, Any]) -> str:
+    """A correlation in words, with its range where there are several seeds."""
+    of_seeds = f" ({value['low']:.2f} to {value['high']:.2f})" if len(value["seeds"]) > 1 else ""
+    return f"{value['mean']:.2f}{of_seeds}" if np.isfinite(value["mean"]) else "no order"
+
+
 def nulls(values: Any) -> Any:
     """Lists of numbers as JSON takes them: null for NaN."""
     if isinstance(values, np.ndarray):
@@ -252,7 +261,7 @@ def nulls(values: Any) -> Any:
     return None if isinstance(values, float) and not np.isfinite(values) else values
 
 
-def from_dict(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Mapping[str, Any]) -> Interference:
+def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Mapping[str, Any]) -> Interference:
     """What `as_dict` wrote, with its tokens and texts.
 
     Raises:

@@ -41,7 +41,7 @@ def rarities(samples: Sequence[Sample]) -> dict[str, float]:
     return {word: math.log(len(samples) / n) for word, n in counts.items() if n <= most}
 
 
-def names(samples: Sequence[Sample]) -> dict[str, float]:
+def names_in(samples: Sequence[Sample]) -> dict[str, float]:
     """Word -> 1, of the names: words that are never written small, and not always first in question or answer."""
     small: set[str] = set()
     inside: set[str] = set()
@@ -61,7 +61,7 @@ def shared_words(forgotten: Sequence[Group], measured: Sequence[Group], weights:
     Args:
         forgotten: I groups of samples.
         measured: J groups.
-        weights: word -> weight; `rarities` or `names` of all rows.
+        weights: word -> weight; `rarities` or `names_in` of all rows.
     """
     left, right = ([_sums(group, weights) for group in groups] for groups in (forgotten, measured))
     return _cosines(left, right, weights)

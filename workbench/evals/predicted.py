@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from workbench.cost import Phase
-from workbench.evals.likeness import Group, alike_in_syntax, rarities, shared_words
+from workbench.evals.interference import PREDICTORS
+from workbench.evals.likeness import Group, alike_in_syntax, names_in, rarities, shared_words
 from workbench.models import (
     LanguageModel,
     batches,
@@ -35,6 +36,7 @@ def predictions(
     measured: Sequence[Group],
     rows: Sequence[Sample],
     *,
+    which: Sequence[str] = tuple(PREDICTORS),
     settings: Settings | None = None,
     cost: Phase | None = None,
     progress: Progress = silent,
@@ -42,7 +44,8 @@ def predictions(
     """By predictor, (I, J) numbers that are the higher the more damage is expected to group j when i is forgotten.
 
     - `gradient`: cos(grad L_i, grad L_j) over the trained parameters, L the mean NLL of the group's answer tokens;
-    - `words`: the rare words (names among them) that both share, see `likeness.shared_words`;
+    - `names`: the names that both share, see `likeness.shared_words`;
+    - `words`: the rare words that both share, the rarer the more;
     - `states`: minus the Euclidean distance between the groups' mean states over answer tokens, in the middle layer;
     - `syntax`: the cosine of the groups' counts of n-grams of word shapes.
 
@@ -51,17 +54,20 @@ def predictions(
         forgotten: I groups of samples.
         measured: J groups; a row of its own is a group of one.
         rows: all rows, among which words are rare or not.
+        which: the predictors that are wanted.
         settings: say what is trained; all parameters by default.
         cost: the ledger entry that passes are added to.
         progress: called with "predict", groups done and their number.
     """
     cost = cost or Phase()
-    return {
-        "gradient": gradient_cosines(lm, forgotten, measured, settings or Settings(), cost, progress),
-        "words": shared_words(forgotten, measured, rarities(rows)),
-        "states": -state_distances(lm, forgotten, measured, cost),
-        "syntax": alike_in_syntax(forgotten, measured),
+    ways = {
+        "gradient": lambda: gradient_cosines(lm, forgotten, measured, settings or Settings(), cost, progress),
+        "names": lambda: shared_words(forgotten, measured, names_in(rows)),
+        "words": lambda: shared_words(forgotten, measured, rarities(rows)),
+        "states": lambda: -state_distances(lm, forgotten, measured, cost),
+        "syntax": lambda: alike_in_syntax(forgotten, measured),
     }
+    return {name: ways[name]() for name in which}
 
 
 def gradient_cosines(

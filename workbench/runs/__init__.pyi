@@ -1,3 +1,5 @@
+from .at_risk import AtRisk as AtRisk
+from .at_risk import at_risk as at_risk
 from .attack_files import attacks_of as attacks_of
 from .attack_files import most_comes_back as most_comes_back
 from .attack_files import most_in_words as most_in_words

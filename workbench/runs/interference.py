@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RESULT, TOKENS, PAIRS, LOST = "interference.json", "tokens.parquet", "pairs.parquet", "lost.parquet"
 LEVEL = "forget.fact_accuracy<=0.2"  # at which the domains are compared
-STEPS, PROBE_EVERY = 240, 4  # of a run at most, and between two looks at the level
+STEPS, PROBE_EVERY, PROBED = 240, 4, 20  # of a run at most; between two looks at the level; answers a set then
 KEPT = ["sample_id", "position", "logp", "rank", "span"]  # of a token table, in a run's `lost.parquet`
 
 
@@ -76,7 +76,7 @@ def interfere(
         UserError: a name or a level is wrong, or there are not two domains; nothing is loaded then.
         Stopped: by Ctrl-C or `stop`.
     """
-    config = task if isinstance(task, Config) else _config(task, model, objective, weights, list(pairs), level)
+    config = task if isinstance(task, Config) else configured(task, model, objective, weights, list(pairs), level)
     config.check()
     out, ledger = Path(out), Ledger()
     if "forget" not in sets:
@@ -105,9 +105,7 @@ def interfere(
     return result
 
 
-def _config(
-    task: str | TaskSpec, model: str, objective: str, weights: str, pairs: list[str], level: str
-) -> Config:
+def configured(task: str | TaskSpec, model: str, objective: str, weights: str, pairs: list[str], level: str) -> Config:
     """The runs' configuration, with at least as many steps as the level needs."""
     if not model:
         raise UserError("name the model: model='bio-full'")
@@ -117,7 +115,7 @@ def _config(
     settings = settings.replace(**{name: value for name, value in never.items() if name not in named})
     spec = task if isinstance(task, TaskSpec) else TaskSpec(task)
     common = {"objective": objective, "weights": weights, "settings": settings, "stop_at": level}
-    return Config(task=spec, model=model, probe_every=PROBE_EVERY if level else 0, probe_limit=32, **common)
+    return Config(task=spec, model=model, probe_every=PROBE_EVERY if level else 0, probe_limit=PROBED, **common)
 
 
 def directory_of(config: Config, domain: str, root: Path) -> Path:
@@ -187,16 +185,14 @@ def _assembled(
     groups, others = [domain.samples for domain in forgotten], [domain.samples for domain in measured]
     rows = [s for name in ("forget", "retain", "neighbours") for s in task.sets.get(name, [])]
     with ledger.phase("predicting") as cost:
-        predicted = predictions(
-            lm, groups, others, rows, settings=config.settings, cost=cost, progress=progress
-        )
+        predicted = predictions(lm, groups, others, rows, settings=config.settings, cost=cost, progress=progress)
         shown = {d.name: spread(d.samples, answers) if answers else [] for d in measured}
         tokens = _carriers(lm, task.name, forgotten, shown, before, lost, cost, progress) if answers else pd.DataFrame()
     ended = [run.events() for run in runs]
     reached = np.array([_reached(run, config.stop_at) for run in runs]).reshape(shape[:2])
     for run in runs:
         ledger.add(Ledger.from_dict(run.json("cost.json") or {"phases": {}}))
-    about = {"objective": config.objective, "weights": config.weights, "level": config.stop_at}
+    about: dict[str, Any] = {"objective": config.objective, "weights": config.weights, "level": config.stop_at}
     about |= {"runs": [run.path.name for run in runs], "cost": ledger.as_dict()}
     return Interference(
         task.name, config.model, by, [d.name for d in forgotten], [d.name for d in measured],
@@ -242,7 +238,7 @@ def _carriers(
         progress("tokens", i, len(forgotten), domain.name)
         rates = conflicts(lm, domain.samples, samples, cost=cost)
         seeds = [table for n, table in enumerate(after) if n % len(forgotten) == i]
-        drops = start - sum(seeds) / len(seeds)  # type: ignore[operator]
+        drops = start - sum(seeds) / len(seeds)
         table = functools.partial(score_table, encodings, task=task, step=0)
         parts.append(table(rates, scorer="conflict").assign(forgotten=domain.name))
         values = [drops.loc[s.id].sort_index().to_numpy() for s in samples]

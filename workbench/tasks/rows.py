@@ -42,7 +42,8 @@ def _name(value: Any) -> str:
 class Row(BaseModel):
     """What a row of one's own may hold: `question` and `answer`, or `text`, and more about them; see `Sample`.
 
-    Other keys only tell groups of rows apart (`Sample.about`). `text` beside question and answer is ignored. Null, NaN and blank are as if absent.
+    Other keys only tell groups of rows apart (`Sample.about`); `text` beside question and answer is ignored. Null, NaN
+    and blank are as if absent.
     A field's description completes the error "'field' must be ...".
     """
 

@@ -18,6 +18,7 @@ from workbench.tasks.samples import Sample, Task, fields_of, spread
 ABOUT_FORGET = ("aliases", "two_hop")  # sets that ask about the forget rows in other ways
 ADDABLE = ("neighbours", "unlabelled", "others")  # sets whose rows can be kept, too
 
+
 @dataclass(frozen=True)
 class TaskSpec:
     """Everything that names a task, as a run's configuration holds it.
