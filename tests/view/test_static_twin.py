@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 from pages import SAMPLES, SPANS, scores_of
 from runs_of import config_of, own_files
+from test_interference_view import made as interference_made
 from test_where_view import made
 from widget_page import browser, open_widget
 
@@ -28,6 +29,7 @@ from workbench.view.widgets import (
     CompareRuns,
     CompareView,
     ErrorBrowser,
+    InterferenceView,
     Playground,
     RunPanel,
     TokenView,
@@ -74,6 +76,7 @@ WIDGETS = {
     "Playground": lambda run: Playground("bio-full"),
     "CompareRuns": lambda run: CompareRuns([run, copied(run)]),
     "WhereView": lambda run: WhereView(made()),
+    "InterferenceView": lambda run: InterferenceView(interference_made()),
     "Chat": lambda run: Chat("bio-full", "bio-retain"),
 }
 

@@ -42,17 +42,13 @@ def rarities(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def names_in(samples: Sequence[Sample]) -> dict[str, float]:
-    """Word -> 1, of the names: words that are never written small, and not always first in question or answer."""
-    small: set[str] = set()
-    inside: set[str] = set()
-    for sample in samples:
-        for text in (sample.question, sample.answer):
-            for place, word in enumerate(WORD.findall(text)):
-                if word[0].isupper():
-                    inside |= {word.casefold()} if place else set()
-                else:
-                    small.add(word.casefold())
-    return dict.fromkeys(inside - small, 1.0)
+    """Word -> 1, of the names that are asked about: words in questions that are not first there, nor small anywhere.
+
+    Of a plain text without a question, its own words.
+    """
+    small = {w.casefold() for s in samples for w in WORD.findall(text_of(s)) if not w[0].isupper()}
+    asked = {w.casefold() for s in samples for w in WORD.findall(s.question or s.answer)[1:] if w[0].isupper()}
+    return dict.fromkeys(sorted(asked - small), 1.0)
 
 
 def shared_words(forgotten: Sequence[Group], measured: Sequence[Group], weights: dict[str, float]) -> np.ndarray:

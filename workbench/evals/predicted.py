@@ -89,7 +89,8 @@ def gradient_cosines(
             units = torch.stack([_unit(lm, parameters, g, cost) for g in forgotten[first : first + at_once]])
             for j, group in enumerate(measured):
                 progress("predict", first // at_once * len(measured) + j, len(measured) * -(-len(forgotten) // at_once))
-                cosines[first : first + len(units), j] = (units @ _unit(lm, parameters, group, cost)).cpu().numpy()
+                other = _unit(lm, parameters, group, cost)
+                cosines[first : first + len(units), j] = [float((u * other).sum(dtype=torch.float64)) for u in units]
     progress("predict", 1, 1)
     return cosines.clip(-1, 1)
 
@@ -105,7 +106,7 @@ def _unit(lm: LanguageModel, parameters: list[Tensor], group: Group, cost: Phase
     """(P,) the gradient of a group's mean NLL, at length 1."""
     gradient = _gradient(lm, parameters, group, cost)
     flat = torch.cat([part.flatten() for part in gradient]).float()
-    return flat / flat.norm().clamp(min=1e-30)
+    return flat / float(torch.linalg.vector_norm(flat, dtype=torch.float64).clamp(min=1e-30))
 
 
 def _gradient(lm: LanguageModel, parameters: list[Tensor], group: Group, cost: Phase) -> list[Tensor]:

@@ -94,7 +94,8 @@ def interfere(
     for n, seed in enumerate(seeds):
         for i, domain in enumerate(forgotten):
             progress("forget", n * len(forgotten) + i, len(seeds) * len(forgotten), domain.name)
-            one = config.replace(task=replace(config.task, only=(by, domain.name)))
+            alone = replace(config.task, only=(by, domain.name), sets=("forget", "retain"))  # no others are probed
+            one = config.replace(task=alone)
             one = one.replace(settings=one.settings.replace(seed=seed))
             path = directory_of(one, domain.name, out)
             runs.append(_run(one, path, stop))

@@ -43,6 +43,7 @@ class TaskSpec:
         only: (field, value): only the forget rows with that value of the field are to be forgotten; the others are the
             set `others`, which is neither trained on nor probed.
         keep: ids of rows of other sets (neighbours, unlabelled text, others) that are retain rows, too.
+        sets: the sets that there are; all by default. A run probes those that there are.
     """
 
     name: str | None = None
@@ -57,6 +58,7 @@ class TaskSpec:
     piece_words: int = PIECE_WORDS
     only: tuple[str, str] | None = None
     keep: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
 
     def load(self, say: Callable[[str], None] = shown) -> Task:
         """Read the task.
@@ -107,6 +109,10 @@ class TaskSpec:
             sets |= only_those(sets, *self.only)
         if self.keep:
             sets |= kept_too(sets, self.keep)
+        if absent := [name for name in self.sets if name not in sets]:
+            raise unknown("set", absent[0], list(sets))
+        if self.sets:
+            sets = {name: samples for name, samples in sets.items() if name in (*self.sets, "forget", "retain")}
         lines[:0] = [reading.line() for reading in readings]
         return replace(loaded, sets=sets)
 
