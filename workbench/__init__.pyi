@@ -9,6 +9,7 @@ from .models.encoding import encode as encode
 from .models.load import load as load
 from .models.token_stats import token_stats as token_stats
 from .objectives import objective as objective
+from .runs.at_risk import at_risk as at_risk
 from .runs.attacking import attack as attack
 from .runs.config import Config as Config
 from .runs.directory import RunDirectory as RunDirectory
@@ -31,6 +32,8 @@ from .view.see import see as see
 from .view.widgets.chat import Chat as Chat
 from .view.widgets.compare_runs import CompareRuns as CompareRuns
 from .view.widgets.error_browser import ErrorBrowser as ErrorBrowser
+from .view.widgets.interference_view import InterferenceView as InterferenceView
+from .view.widgets.interference_view import interference as interference
 from .view.widgets.label_spans import LabelSpans as LabelSpans
 from .view.widgets.linked import BeforeAfter as BeforeAfter
 from .view.widgets.linked import CompareView as CompareView

@@ -16,6 +16,7 @@ from IPython.display import display
 from pages import SAMPLES, SPANS, scores_of
 from runs_of import config_of, own_files
 from sequences import eight, written
+from test_interference_view import made as interference_made
 from test_where_view import made
 from widget_page import browser, open_widget
 
@@ -29,6 +30,7 @@ from workbench.view.widgets import (
     CompareRuns,
     CompareView,
     ErrorBrowser,
+    InterferenceView,
     LabelSpans,
     Playground,
     RetentionView,
@@ -81,6 +83,7 @@ WIDGETS = {
     "RetentionView": lambda run: RetentionView(
         written(run.parents[1] / "sequence", [eight()], ["retain", "neighbours", "general"])
     ),
+    "InterferenceView": lambda run: InterferenceView(interference_made()),
     "Chat": lambda run: Chat("bio-full", "bio-retain"),
 }
 

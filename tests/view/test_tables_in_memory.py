@@ -57,9 +57,11 @@ def read(reader: Callable[[pd.DataFrame], Any], table: pd.DataFrame) -> bool:
         if hasattr(view, "_repr_html_"):
             view._repr_html_()
     except UserError as error:
-        assert len(str(error).splitlines()) == 1
-        return False
-    return True
+        message = str(error)
+    else:
+        return True
+    assert len(message.splitlines()) == 1
+    return False
 
 
 @pytest.mark.parametrize("column", SCORES.columns)

@@ -24,6 +24,7 @@ from workbench.cli.diff import diff
 from workbench.cli.faithfulness import faithfulness
 from workbench.cli.figure import figure
 from workbench.cli.finetune import finetune
+from workbench.cli.interference import at_risk, interference
 from workbench.cli.lab import lab
 from workbench.cli.models import models
 from workbench.cli.probe import probe
@@ -73,6 +74,8 @@ app = typer.Typer(
 )
 for each in (demo, see, diff, models, finetune, score, align, agree, faithfulness, unlearn, probe, attack, where):
     app.command(cls=Command)(each)
+app.command(cls=Command)(interference)
+app.command("at-risk", cls=Command)(at_risk)
 app.command("runs", cls=Command)(manage_runs)
 for each in (sweep, sequence, report, compare, figure):
     app.command(cls=Command)(each)

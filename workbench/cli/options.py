@@ -7,11 +7,12 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from workbench.errors import UserError
+from workbench.errors import UserError, one_line
 from workbench.runs import uninterrupted
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ class TaskOptions:
         None
     )
     piece_words: Annotated[int, count("cut your own longer texts into pieces of at most N words")] = 200
+    keep: Annotated[
+        str | None, option("ID,...|FILE", "rows of other sets to rehearse, too; a file has an id a line")
+    ] = None
 
     def spec(self) -> TaskSpec:
         """The task that the options name."""
@@ -119,7 +123,19 @@ class TaskOptions:
             if not all(key.strip() and column for key, _, column in pairs):
                 raise UserError(f"--columns takes KEY=COLUMN,... such as question=Q,answer=A, not '{self.columns}'")
             options["columns"] = {key.strip(): column for key, _, column in pairs}
+        options["keep"] = _ids(self.keep) if self.keep else ()
         return TaskSpec(name=options.pop("task"), **options)
+
+
+def _ids(text: str) -> tuple[str, ...]:
+    """Ids separated by commas, or those of a file, one a line."""
+    if not Path(text).is_file():
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        lines = Path(text).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--keep: {text} cannot be read: {one_line(error)}") from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,8 +125,8 @@ def token_stats(
         recompute: with gradient, too, hold the logits of a few tokens at once, and compute them again for the gradient.
         embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
     """
-    several = isinstance(layer, tuple)
-    read = [] if hidden is None else list(zip(hidden, layer, strict=True)) if several else [(hidden, layer)]
+    several = (hidden, layer) if isinstance(layer, tuple) else ((hidden,), (layer,))
+    read = [] if hidden is None else list(zip(*several, strict=True))
     layers = [*(each for _, each in read), *([states] if states is not None else [])]
     labels = batch.input_ids[batch.rows, batch.columns]
     forward.head_is_plain(lm, batch)  # tested here, since a sharded model cannot be called within its own forward

@@ -1,3 +1,5 @@
+from .at_risk import AtRisk as AtRisk
+from .at_risk import at_risk as at_risk
 from .attack_files import attacks_of as attacks_of
 from .attack_files import most_comes_back as most_comes_back
 from .attack_files import most_in_words as most_in_words
@@ -17,6 +19,8 @@ from .directory import run_at as run_at
 from .events import notes_of as notes_of
 from .execution import resume as resume
 from .execution import start as start
+from .interference import interfere as interfere
+from .interference import read_interference as read_interference
 from .jobs import Job as Job
 from .loading import load_original as load_original
 from .loading import load_result as load_result

@@ -13,6 +13,10 @@ from .base import check_reference as check_reference
 from .base import plain_scorers as plain_scorers
 from .base import scorer as scorer
 from .columns import read_columns as read_columns
+from .conflict import differentiable as differentiable
+from .conflict import gradient_of as gradient_of
+from .conflict import norm_of as norm_of
+from .conflict import rates_along as rates_along
 from .inputs import Inputs as Inputs
 from .inputs import frozen as frozen
 from .inputs import within_memory as within_memory

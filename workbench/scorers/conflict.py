@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.cost import Phase
 from workbench.errors import UserError
-from workbench.models import LanguageModel, batches, count_forward, encode, in_sample_order, split, token_stats
+from workbench.models import (
+    LanguageModel,
+    TokenStats,
+    batches,
+    count_forward,
+    encode,
+    in_sample_order,
+    split,
+    token_stats,
+)
 from workbench.scorers.base import TaskContext, scorer
 from workbench.tasks import Sample, spread
 
 
 @contextlib.contextmanager
-def differentiable(context: TaskContext) -> Iterator[tuple[LanguageModel, list[Tensor]]]:
+def differentiable(lm: LanguageModel) -> Iterator[tuple[LanguageModel, list[Tensor]]]:
     """A float32 copy of the model and its parameters, with attention that can be differentiated twice."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    lm = replace(context.lm.frozen_copy(), precision="float32")
+    lm = replace(lm.frozen_copy(), precision="float32")
     lm.module.requires_grad_(True)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         yield lm, list(lm.module.parameters())
@@ -62,24 +72,33 @@ def norm_of(parts: list[Tensor]) -> Tensor:
 
 
 def rates_along(
-    context: TaskContext, lm: LanguageModel, parameters: list[Tensor], direction: list[Tensor]
-) -> list[np.ndarray]:
-    """D l_t / d direction of every forget token, one array a sample: in nats per unit of parameter distance.
+    lm: LanguageModel,
+    parameters: list[Tensor],
+    samples: Sequence[Sample],
+    direction: list[Tensor],
+    batch_size: int,
+    cost: Phase,
+) -> Iterator[tuple[list[int], Tensor, TokenStats]]:
+    """By batch: the places of its samples, (N,) <grad l_t, direction> of their answer tokens, and their statistics.
 
     One directional derivative gives it exactly for all tokens of a batch: the gradient of sum_t a_t l_t, differentiated
     by a.
+
+    Args:
+        lm: the model and its parameters, of `differentiable`.
+        parameters: of the model.
+        samples: whose answer tokens are looked at.
+        direction: one tensor a parameter.
+        batch_size: samples at once.
+        cost: the ledger entry that passes are added to.
     """
-    parts = []
-    # Differentiating twice keeps the graphs of both passes in memory, so the batches are small.
-    for indices, batch in batches(lm, [encode(lm, s) for s in context.task.forget], max(1, context.batch_size // 4)):
+    for indices, batch in batches(lm, [encode(lm, s) for s in samples], batch_size):
         stats = token_stats(lm, batch, extras=False)
-        count_forward(context.cost, lm, batch, passes=6)  # forward, backward, and the backward of both
+        count_forward(cost, lm, batch, passes=6)  # forward, backward, and the backward of both
         a = torch.ones_like(stats.nll, requires_grad=True)
         each = gradient_of(stats.nll @ a, parameters, differentiable=True)
         along = torch.stack([(e * g).sum() for e, g in zip(each, direction, strict=True)]).sum()
-        (rates,) = torch.autograd.grad(along, a)
-        parts.append((indices, split(rates, stats)))
-    return in_sample_order(parts)
+        yield indices, torch.autograd.grad(along, a)[0], stats
 
 
 @scorer("retain_conflict", range=(None, None), kind="task", needs=("text",), source="ours", certainty="ours")
@@ -93,10 +112,10 @@ def retain_conflict(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]
         context: the task.
         rows: retain samples in the gradient, at most, evenly spread.
     """
-    with differentiable(context) as (lm, parameters):
+    with differentiable(context.lm) as (lm, parameters):
         gradient = mean_gradient(context, lm, parameters, context.task.retain, rows)
         length = norm_of(gradient)
-        return rates_along(context, lm, parameters, [-part / length for part in gradient])
+        return _of_forget_tokens(context, lm, parameters, [-part / length for part in gradient])
 
 
 @scorer("span_gradient", range=(0, 1), kind="task", needs=("text",), source="after ACL 2026 short 35",
@@ -116,14 +135,14 @@ def span_gradient(context: TaskContext, *, rows: int = 64, k: float = 1.0, k_spa
     """
     if k_span > k:
         raise UserError(f"span_gradient: k_span must be at most k ({k:g}), not {k_span:g}")
-    with differentiable(context) as (lm, parameters):
+    with differentiable(context.lm) as (lm, parameters):
         forget, retain = (
             mean_gradient(context, lm, parameters, samples, rows)
             for samples in (context.task.forget, context.task.retain)
         )
         lengths = norm_of(forget), norm_of(retain)
         direction = [f / lengths[0] - r / lengths[1] for f, r in zip(forget, retain, strict=True)]
-        return [_spans(rates, k, k_span) for rates in rates_along(context, lm, parameters, direction)]
+        return [_spans(rates, k, k_span) for rates in _of_forget_tokens(context, lm, parameters, direction)]
 
 
 def _spans(values: np.ndarray, k: float, k_span: float) -> np.ndarray:
@@ -132,6 +151,16 @@ def _spans(values: np.ndarray, k: float, k_span: float) -> np.ndarray:
     run = np.cumsum(np.diff(wide, prepend=False) != 0)  # numbers the runs, those between them too
     marked = (wide & np.isin(run, run[anchors])).astype(float)
     return marked if np.isfinite(values).all() else np.full(len(values), np.nan)
+
+
+def _of_forget_tokens(
+    context: TaskContext, lm: LanguageModel, parameters: list[Tensor], direction: list[Tensor]
+) -> list[np.ndarray]:
+    """D l_t / d direction of every forget token, one array a sample: in nats per unit of parameter distance."""
+    # Differentiating twice keeps the graphs of both passes in memory, so the batches are small.
+    size = max(1, context.batch_size // 4)
+    rates = rates_along(lm, parameters, context.task.forget, direction, size, context.cost)
+    return in_sample_order([(indices, split(each, stats)) for indices, each, stats in rates])
 
 
 @scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, needs=("text",), source="ours", certainty="ours")
@@ -143,7 +172,7 @@ def gradient_cosine(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]
         rows: retain samples in the gradient, at most, evenly spread.
     """
     scores = []
-    with differentiable(context) as (lm, parameters):
+    with differentiable(context.lm) as (lm, parameters):
         gradient = mean_gradient(context, lm, parameters, context.task.retain, rows)
         length = norm_of(gradient)
         for sample in context.task.forget:

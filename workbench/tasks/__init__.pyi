@@ -1,7 +1,7 @@
 from .own_files import HUB as HUB
 from .own_files import read_rows as read_rows
-from .pieces import UNSPACED as UNSPACED
 from .parts import joined as joined
+from .pieces import UNSPACED as UNSPACED
 from .pieces import words_of as words_of
 from .rows import KEYS as KEYS
 from .rows import rows as rows
@@ -11,6 +11,7 @@ from .samples import DATA as DATA
 from .samples import PROBE_SETS as PROBE_SETS
 from .samples import Sample as Sample
 from .samples import Task as Task
+from .samples import fields_of as fields_of
 from .samples import spread as spread
 from .spec import TaskSpec as TaskSpec
 from .spec import task as task

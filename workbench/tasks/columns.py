@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.errors import UserError, printable
 from workbench.tasks.json_rows import CHATS, decoded
-from workbench.tasks.rows import KEYS, empty
+from workbench.tasks.rows import KEYS, USED, empty
 
 QUESTIONS = ("question", "query", "prompt", "instruction", "input")  # in the order of preference
 ANSWERS = ("answer", "answers", "completion", "response", "output", "chosen")
@@ -83,7 +83,9 @@ class Reading:
         if isinstance(flag := values.get("continues"), str):  # as in CSV
             values["continues"] = {"true": True, "false": False}.get(flag.strip().lower(), flag)
         self.kinds[kind] += 1
-        self.ignored |= dict.fromkeys(name for name in filled if name not in {*used, *about.values()})
+        rest = [name for name in filled if name not in {*used, *about.values()}]
+        self.ignored |= dict.fromkeys(rest)
+        values = {name: filled[name] for name in rest if name not in USED} | values  # by which rows can be grouped
         if columns.get("system") in self.ignored:
             self.notes[SYSTEM] = systems + 1
         return values

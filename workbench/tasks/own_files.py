@@ -109,7 +109,7 @@ def _row(entry: Any, where: str) -> dict[str, Any]:
         about = {key: list(value) if isinstance(value, tuple) else value for key, value in about.items()}
         about["spans"] = None if entry.spans is None else [list(span) for span in entry.spans]
         texts = {"question": entry.question, "answer": entry.answer} if entry.question else {"text": entry.answer}
-        return about | texts
+        return dict(entry.about) | about | texts
     if isinstance(entry, str):
         return {"text": entry}
     if isinstance(entry, tuple | list) and len(entry) == 2 and all(isinstance(text, str) for text in entry):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,7 +42,8 @@ def _name(value: Any) -> str:
 class Row(BaseModel):
     """What a row of one's own may hold: `question` and `answer`, or `text`, and more about them; see `Sample`.
 
-    Other keys are ignored, and so is `text` beside question and answer. Null, NaN and blank are as if absent.
+    Other keys only tell groups of rows apart (`Sample.about`); `text` beside question and answer is ignored. Null, NaN
+    and blank are as if absent.
     A field's description completes the error "'field' must be ...".
     """
 
@@ -90,16 +92,23 @@ class Row(BaseModel):
             raise ValueError(f"'continues' must be {Row.model_fields['continues'].description}")
         return self
 
-    def sample(self) -> Sample:
-        """The row as a sample."""
+    def sample(self, about: tuple[tuple[str, str], ...] = ()) -> Sample:
+        """The row as a sample, with its fields of other names."""
         fields = dict(self) | {"question": self.question or "", "answer": self.text or self.answer}
         fields["spans"] = None if self.spans is None else tuple((start, end) for start, end in self.spans)
         fields |= {"wrong_answers": tuple(self.wrong_answers), "phrasings": tuple(self.phrasings)}
         del fields["text"]
-        return Sample(**fields)
+        return Sample(**fields, about=about)
 
 
 KEYS = tuple(Row.model_fields)
+USED = frozenset((*KEYS, "perturbed_answer"))
+
+
+def others_of(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """(name, value) of the fields of a row that no sample has and that hold one word, line or number."""
+    simple = ((key, value) for key, value in row.items() if key not in USED and isinstance(value, str | int | float))
+    return tuple((str(key), str(value)) for key, value in simple if not empty(value))
 
 
 def problem(error: ValidationError, key: str = "") -> str:
@@ -121,7 +130,7 @@ def samples_from(source: Rows, prefix: str) -> list[Sample]:
     for n, (where, row) in enumerate(source):
         try:
             name = f"{prefix}-{n:04d}" if empty(row.get("id")) else row["id"]
-            sample = Row.model_validate({**row, "id": name}).sample()
+            sample = Row.model_validate({**row, "id": name}).sample(others_of(row))
         except ValidationError as error:
             raise UserError(f"{where}: {problem(error)}") from None
         if sample.id in samples:

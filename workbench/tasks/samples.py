@@ -12,6 +12,8 @@ from workbench.errors import UserError
 from workbench.files import resource
 
 DATA = resource("data")
+KIND = "kind"
+ASKING = ("who", "whom", "whose", "what", "which", "when", "where", "why", "how")
 T = TypeVar("T")
 PROBE_SETS = (
     "forget",
@@ -43,6 +45,8 @@ class Sample:
         continues: the question is the beginning of a text that the answer continues: no template around it.
         history: (question, answer) of the turns before; never of a task's own samples, so not in its fingerprint.
         phrasings: the same question in further words; only asked, so not in the fingerprint either.
+        about: (name, value) of the row's other fields, such as ("person", "Celia Nash"): what rows are grouped by.
+            They change no number of a run, so they are not in the fingerprint, and samples are equal without them.
     """
 
     id: str
@@ -55,6 +59,15 @@ class Sample:
     continues: bool = False
     history: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     phrasings: tuple[str, ...] = field(default=(), repr=False)
+    about: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+
+    def get(self, name: str) -> str | None:
+        """The row's field of that name; `kind` without a field of its own is the question's first question word.
+
+        None where the row has no such field.
+        """
+        own = dict(self.about).get(name)
+        return kind_of(self.question) if own is None and name == KIND and self.question else own
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -114,6 +127,22 @@ class Task:
                 as_hashed = replace(sample, id=re.sub(rf"^{name}-", f"{old}-", sample.id))
                 digest.update(repr((old, as_hashed)).encode())
         return digest.hexdigest()
+
+
+def kind_of(question: str) -> str:
+    """The first question word of a question, small; "yes or no" where it has none."""
+    return next((word for word in re.findall(r"[^\W\d_]+", question.lower()) if word in ASKING), "yes or no")
+
+
+def fields_of(samples: Sequence[Sample]) -> list[str]:
+    """The fields by which samples can be grouped, in the order of their rows."""
+    own = dict.fromkeys(name for sample in samples for name, _ in sample.about)
+    return [*own, *([KIND] if KIND not in own and any(s.question for s in samples) else [])]
+
+
+def _same(sample: Sample) -> tuple[str, str]:
+    """What is equal for two samples that differ only in white space and letter case."""
+    return " ".join(sample.question.split()).casefold(), " ".join(sample.answer.split()).casefold()
 
 
 def spread(items: Sequence[T], limit: int | None) -> list[T]:

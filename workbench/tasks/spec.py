@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from workbench.errors import UserError, printable
+from workbench.errors import UserError, printable, unknown
 from workbench.tasks.columns import Reading
 from workbench.tasks.own_files import check_named, own_set, shown
 from workbench.tasks.parts import joined
 from workbench.tasks.pieces import PIECE_WORDS
 from workbench.tasks.readers import task
 from workbench.tasks.rows import with_spans
-from workbench.tasks.samples import Sample, Task, spread
+from workbench.tasks.samples import Sample, Task, fields_of, spread
+
+ABOUT_FORGET = ("aliases", "two_hop")  # sets that ask about the forget rows in other ways
+ADDABLE = ("neighbours", "unlabelled", "others")  # sets whose rows can be kept, too
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class TaskSpec:
             since the truth ratio needs them; "end" takes the last ones.
         piece_words: a longer plain text of one's own is cut into pieces of at most so many words, as MUSE's are.
         rehearsed: earlier requests, whose forget rows are forgotten again with these.
+        only: (field, value): only the forget rows with that value of the field are to be forgotten; the others are the
+            set `others`, which is neither trained on nor probed.
+        keep: ids of rows of other sets (neighbours, unlabelled text, others) that are retain rows, too.
+        sets: the sets that there are; all by default. A run probes those that there are.
     """
 
     @property
@@ -57,6 +64,9 @@ class TaskSpec:
     retain_from: Literal["all", "end"] = "all"
     piece_words: int = PIECE_WORDS
     rehearsed: tuple[TaskSpec, ...] = ()
+    only: tuple[str, str] | None = None
+    keep: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
 
     def load(self, say: Callable[[str], None] = shown) -> Task:
         """Read the task.
@@ -105,6 +115,14 @@ class TaskSpec:
             sets["forget"] = with_spans(sets["forget"], Path(self.spans), self.piece_words)
         if self.columns and not any(reading.named for reading in readings):
             raise UserError(f"no file has the column '{next(iter(self.columns.values()))}', which --columns names")
+        if self.only:
+            sets |= only_those(sets, *self.only)
+        if self.keep:
+            sets |= kept_too(sets, self.keep)
+        if absent := [name for name in self.sets if name not in sets]:
+            raise unknown("set", absent[0], list(sets))
+        if self.sets:
+            sets = {name: samples for name, samples in sets.items() if name in (*self.sets, "forget", "retain")}
         lines[:0] = [reading.line() for reading in readings]
         return replace(loaded, sets=sets)
 
@@ -134,3 +152,38 @@ class TaskSpec:
             raise UserError(f"no task: name one ({', '.join(task)}) or give files of your own as forget and retain")
         head, _, variant = self.name.partition("/")
         return task[head].function(variant, Path(self.data_dir) if self.data_dir else None)
+
+
+def only_those(sets: Mapping[str, list[Sample]], name: str, value: str) -> dict[str, list[Sample]]:
+    """The forget rows whose field has a value, the others, and what is asked about these rows alone.
+
+    Raises:
+        UserError: no row of the forget set has it.
+    """
+    forget = [s for s in sets["forget"] if s.get(name) == value]
+    if not forget:
+        values = dict.fromkeys(str(s.get(name)) for s in sets["forget"] if s.get(name) is not None)
+        if not values:
+            raise unknown("field of the forget rows", name, fields_of(sets["forget"]))
+        raise unknown(name, value, list(values))
+    asked = {s: [row for row in sets[s] if row.get(name) in (None, value)] for s in ABOUT_FORGET if s in sets}
+    return {"forget": forget, "others": [s for s in sets["forget"] if s.get(name) != value]} | asked
+
+
+def kept_too(sets: Mapping[str, list[Sample]], ids: Collection[str]) -> dict[str, list[Sample]]:
+    """The retain set with rows of the other sets added, and these sets without them.
+
+    Raises:
+        UserError: no set has a row of that id.
+    """
+    wanted, changed = set(ids), {}
+    added: list[Sample] = []
+    for name in ADDABLE:
+        rows = sets.get(name, [])
+        if chosen := [s for s in rows if s.id in wanted]:
+            added += chosen
+            changed[name] = [s for s in rows if s.id not in wanted]
+    if absent := wanted - {s.id for s in (*added, *sets["retain"])}:
+        where = ", ".join(name for name in ADDABLE if sets.get(name)) or "no other set"
+        raise UserError(f"no row '{min(absent)}' to keep in {where}; give ids of such rows")
+    return changed | {"retain": [*sets["retain"], *added]}

@@ -30,6 +30,8 @@ def biographies(variant: str, data_dir: Path | None) -> Task:
         chosen = {people[n] for n in numbered("biographies", "person", variant, len(people))}
         read |= {n: [row for row in read[n] if row[1].get("person", "") in chosen] for n in PERSONAL if n in read}
     sets = {name: samples_from(of_set, name) for name, of_set in read.items()}
+    for name in ("forget", "retain", "neighbours"):  # the last part of an id: in which of three wordings
+        sets[name] = [replace(s, about=(*s.about, ("phrasing", s.id.rpartition("-")[2]))) for s in sets[name]]
     if (file := folder / "phrasings.jsonl").exists():  # a row a fact, of which the forget set has three
         of_fact = {s.id.removesuffix("-phrasings"): s.phrasings for s in samples_from(rows(file), "phrasings")}
         sets["forget"] = [replace(s, phrasings=of_fact.get(s.id.rpartition("-")[0], ())) for s in sets["forget"]]

@@ -35,13 +35,13 @@ def tofu(variant: str, data_dir: Path | None) -> Task:
     # By question and answer: the question for an author's full name is the same for two authors.
     perturbed = {(s.question, s.answer): s for s in split("retain_perturbed")}
     retain = [replace(perturbed.get((s.question, s.answer), s), id=s.id) for s in split(RETAIN[variant])]
-    forget = split(f"{variant}_perturbed")
+    forget = _by_author(split(f"{variant}_perturbed"), len(retain))
     if part:
         chosen = numbered(f"tofu/{variant}", "author", part, len(forget) // QUESTIONS)
         forget = [sample for n in chosen for sample in forget[n * QUESTIONS : (n + 1) * QUESTIONS]]
     sets = {
         "forget": forget,
-        "retain": retain,
+        "retain": _by_author(retain, 0),
         "neighbours": split("real_authors_perturbed"),
         "general": split("world_facts_perturbed"),
     }
@@ -54,3 +54,8 @@ def tofu(variant: str, data_dir: Path | None) -> Task:
                 raise
             print(f"tofu: no {holdout} ({error}); attacks compare with --unlabelled text", file=sys.stderr)
     return Task(f"tofu/{variant}/{part}" if part else f"tofu/{variant}", sets)
+
+
+def _by_author(samples: list[Sample], before: int) -> list[Sample]:
+    """The samples with their author, by number: the data set has `QUESTIONS` an author, one after the other."""
+    return [replace(s, about=(*s.about, ("author", str((before + n) // QUESTIONS + 1)))) for n, s in enumerate(samples)]

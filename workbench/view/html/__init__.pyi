@@ -36,6 +36,8 @@ from .inputs import as_scores as as_scores
 from .inputs import as_texts as as_texts
 from .inputs import texts_of as texts_of
 from .inputs import texts_of_run as texts_of_run
+from .interference import interference_view as interference_view
+from .interference import pair_view as pair_view
 from .layers import bool_spans as bool_spans
 from .layers import by_sample as by_sample
 from .layers import default_threshold as default_threshold

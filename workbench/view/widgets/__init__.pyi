@@ -2,6 +2,8 @@ from .chat import Chat as Chat
 from .compare_runs import CompareRuns as CompareRuns
 from .diff_view import DiffView as DiffView
 from .error_browser import ErrorBrowser as ErrorBrowser
+from .interference_view import InterferenceView as InterferenceView
+from .interference_view import interference as interference
 from .label_spans import LabelSpans as LabelSpans
 from .linked import BeforeAfter as BeforeAfter
 from .linked import CompareView as CompareView
