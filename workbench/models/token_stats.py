@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -104,6 +104,7 @@ def token_stats(
     top_k: int = 0,
     recompute: bool = False,
     embeddings: Tensor | None = None,
+    cache: Any = None,
 ) -> TokenStats:
     """Statistics of the answer tokens: the only label shift and mask in the package.
 
@@ -121,13 +122,14 @@ def token_stats(
         top_k: also the k most probable tokens and their log-probabilities.
         recompute: with gradient, too, hold the logits of a few tokens at once, and compute them again for the gradient.
         embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
+        cache: of transformers, which is told the keys and values.
     """
     layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
     labels = batch.input_ids[batch.rows, batch.columns]
     forward.head_is_plain(lm, batch)  # tested here, since a sharded model cannot be called within its own forward
 
     def compute() -> dict[str, Tensor]:
-        layer_states, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings)
+        layer_states, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings, cache)
         training = predicting.requires_grad and lm.module.training
         if training and not (logits or extras or deviation or top_k) and forward.in_pieces(head, len(labels)):
             values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, predicting, labels), strict=True))
