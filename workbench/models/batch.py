@@ -41,8 +41,8 @@ class TokenBatch:
 
     @property
     def tokens(self) -> int:
-        """Tokens that are not padding."""
-        return sum(len(e.ids) for e in self.encodings)
+        """Tokens that are computed, without padding."""
+        return self.chosen.tokens if self.chosen is not None else sum(len(e.ids) for e in self.encodings)
 
     @functools.cached_property
     def packing(self) -> Packing:

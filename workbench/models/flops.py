@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Embedding
 
 from workbench.cost import Phase
 from workbench.models.adapters import READERS, decoder_layers
@@ -30,9 +31,9 @@ def _multiply_adds(lm: LanguageModel, module: Any, trained_only: bool = False) -
 
 def forward_products(lm: LanguageModel) -> Products:
     """FLOPs of a forward pass."""
-    embeddings = lm.module.get_input_embeddings().weight.numel()
-    head = lm.module.get_output_embeddings().weight.numel()
-    decoder = _multiply_adds(lm, lm.module.get_decoder()) - embeddings
+    head, decoder = lm.module.get_output_embeddings().weight.numel(), lm.module.get_decoder()
+    tables = [m for m in decoder.modules() if isinstance(m, Embedding)]  # of tokens, of learned positions: looked up
+    decoder = _multiply_adds(lm, decoder) - sum(table.weight.numel() for table in tables)
     return 2.0 * decoder, 2.0 * lm.config.num_hidden_layers * _widths(lm.config), 2.0 * head
 
 

@@ -23,7 +23,7 @@ from workbench.models import forward
 from workbench.models.batch import TokenBatch, collate
 from workbench.models.encoding import Encoding
 from workbench.models.language_model import LanguageModel
-from workbench.models.packing import Group, Packing, group_of, packs, windowed
+from workbench.models.packing import Group, group_of, packs, windowed
 from workbench.models.token_stats import TokenStats, token_stats
 
 Keys = dict[int, tuple[Tensor, Tensor]]  # by layer, keys and values (H, tokens, D) of one sample
@@ -112,7 +112,8 @@ class Chosen:
         context: keys and values of the whole batch, by layer.
         index: (B, S) where fresh keys and values go.
         predicting: (N,) for each answer token, the place of its predicting position among the computed ones.
-        positions: how many are computed.
+        tokens: how many are chosen.
+        positions: how many are computed, with padding.
         pairs: query-key pairs that attention computes, in a layer.
     """
 
@@ -120,6 +121,7 @@ class Chosen:
     context: Keys
     index: Tensor
     predicting: Tensor
+    tokens: int
     positions: int
     pairs: int
 
@@ -181,7 +183,7 @@ def _packed(batch: TokenBatch, chosen: list[list[int]], parts: list[Keys]) -> Ch
     }
     index = (packing.starts[at_row] + at_column)[None]
     pairs = sum(len(q.lengths) * q.width * k.width for q, k, _ in groups)
-    return Chosen(inputs, context, index, _places(batch, place), len(rows), pairs)  # type: ignore[arg-type]
+    return Chosen(inputs, context, index, _places(batch, place), len(rows), len(rows), pairs)  # type: ignore[arg-type]
 
 
 def _padded(batch: TokenBatch, chosen: list[list[int]], parts: list[Keys]) -> Chosen:
@@ -203,7 +205,8 @@ def _padded(batch: TokenBatch, chosen: list[list[int]], parts: list[Keys]) -> Ch
     }
     index = columns.where(real, width)
     count = len(chosen) * most
-    return Chosen(inputs, context, index, _places(batch, place), count, count * (width + 1))  # type: ignore[arg-type]
+    where, pairs = _places(batch, place), count * (width + 1)
+    return Chosen(inputs, context, index, where, sum(map(len, chosen)), count, pairs)  # type: ignore[arg-type]
 
 
 def _causal(columns: Tensor, width: int) -> Tensor:
