@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,9 @@ from workbench.models.encoding import Encoding, encode
 from workbench.models.flops import backward_products, context_flops, flops_of, forward_flops
 from workbench.models.language_model import LanguageModel
 from workbench.models.token_stats import token_stats
+from workbench.tasks.samples import Sample, Task
+from workbench.unlearning.settings import Settings
+from workbench.unlearning.unlearn import unlearn
 
 
 def detached(module: Any, query: Any, key: Any, value: Any, mask: Any, **rest: Any) -> Any:
@@ -142,3 +146,22 @@ def test_what_cannot_be_computed_apart_is_refused_in_a_line(
     module = getattr(transformers, f"{family}ForCausalLM")(getattr(transformers, f"{family}Config")(**size, **more))
     with pytest.raises(UserError, match="cannot be computed at chosen positions alone"):
         sparse.check_sparse(LanguageModel(module.eval(), full.tokenizer, family), 12)
+
+
+def test_long_text_with_a_tenth_important_takes_a_third_of_the_flops(full: LanguageModel) -> None:
+    """Passages of 512 tokens; the context is kept for two visits."""
+    own = LanguageModel(made("Llama", len(full.tokenizer), max_position_embeddings=600), full.tokenizer, "long")
+    one = Sample("", "", " ".join(["Oslo", "Lima", "Bern"] * 400))
+    text = encode(own, one, any_length=True)
+    end = text.ranges[511][0]
+    sets = {name: [Sample(f"{name}{i}", "", one.answer[i:end]) for i in (0, 5)] for name in ("forget", "retain")}
+    sets["retain"] = [replace(s, answer=s.answer[10:]) for s in sets["retain"]]
+    task = Task("long", sets)
+    assert 500 < len(encode(own, task.forget[0]).ids) < 520
+    plain = Settings(steps=4, batch_size=2, warmup=1)
+    less = plain.replace(share=0.1, retain_share=0.1, retain_by="random", reuse=2, drift=0.0)
+    spent = []
+    for settings in (plain, less):
+        phases = unlearn(own, task, "wga", "surprisal", settings=settings).ledger.phases
+        spent.append(sum(phases[n].flops for n in ("context", "forget", "retain", "backward") if n in phases))
+    assert spent[0] > 3 * spent[1]
