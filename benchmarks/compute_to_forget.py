@@ -250,9 +250,10 @@ def sparser(best: dict[str, Any]) -> list[dict[str, Any]]:
     """The third round: the best setting with sparse steps, by scores or, without token weights, by chance."""
     same = {k: best[k] for k in (*SPACE, "objective", "weights", "kind", "seed", "steps") if k in best}
     chance = {"share_by": "random", "retain_by": "random"} if best["kind"] == "full sample" else {}
-    if chance or best["weights"] == "atwu":  # weights that are learned along choose no tokens: chance does
+    if chance:
         same["skip"] = 0.0
-        chance |= {"share_by": "random"}
+    if best["weights"] == "atwu":  # a scorer that learns along reads all forget tokens
+        chance = {"share": 1.0}
     tried: list[dict[str, Any]] = []
     for each in SPARSE:
         if (sparse := each | chance) not in tried:

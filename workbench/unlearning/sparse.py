@@ -228,15 +228,12 @@ def forget_side(
         return None
     for need in sorted(set(entry.needs) & set(WHOLE)):
         raise UserError(f"share is for objectives over single tokens, and '{entry.name}' {WHOLE[need]}; use share=1")
+    if weights.fixed is None:  # such a scorer reads the states of all answer tokens
+        raise UserError(f"share needs weights that are fixed before the run, and '{weights.name}' learns along; use 1")
     if settings.share_by == "random":
         if settings.skip or settings.least_weight:
             raise UserError("share_by=random goes with share alone; use skip=0 and least_weight=0")
         return SparseSide("forget", lm, batches, settings, ledger, share=settings.share)
-    if weights.fixed is None:
-        raise UserError(
-            f"share needs weights that are fixed before the run, and '{weights.name}' learns along; "
-            "use share=1 or share_by=random"
-        )
     masks = chosen_for_the_run(weights, settings)
     return SparseSide("forget", lm, batches, settings, ledger, masks=masks)
 
