@@ -129,8 +129,8 @@ def test_retain_rows_that_are_not_rehearsed_stand_for_the_neighbours() -> None:
 @pytest.mark.slow
 def test_the_whole_benchmark(tmp_path: Path) -> None:
     command = [sys.executable, bench.__file__, "--methods", "grad_diff+uniform,wga+surprisal", "--budget", "1",
-               "--second", "1", "--third", "1", "--steps", "2", "--limit", "2", "--seeds", "0", "--workers", "2", "--seed-workers", "1",
-               "--out", str(tmp_path / "page")]  # fmt: skip
+               "--second", "1", "--third", "1", "--steps", "2", "--limit", "2", "--seeds", "0", "--workers", "2",
+               "--seed-workers", "1", "--out", str(tmp_path / "page")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout.splitlines()[-1])) >= {"ratio_full_sample_flops", "ratio_full_sample_seconds"}
     assert (
