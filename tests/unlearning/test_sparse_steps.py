@@ -15,10 +15,10 @@ from workbench.models.language_model import LanguageModel
 from workbench.models.packing import padding
 from workbench.models.token_stats import token_stats
 from workbench.runs.checkpoints import read_checkpoint, save_checkpoint
-from workbench.tasks.samples import Task
+from workbench.tasks.samples import Sample, Task
 from workbench.unlearning import sparse
 from workbench.unlearning.checkpoint import Checkpoint
-from workbench.unlearning.choosing import by_weight, largest, shared_words
+from workbench.unlearning.choosing import by_weight, largest, shared_names
 from workbench.unlearning.losses import ForgetLoss
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.unlearn import Run, unlearn
@@ -45,13 +45,21 @@ def test_the_largest_share_is_chosen_at_least_one_and_the_first_of_equal_ones() 
     assert by_weight(values, 0.25, 9.0).tolist() == [False, True, False, False]
 
 
-def test_names_are_the_tokens_that_question_and_answer_share(full: LanguageModel, small: Task) -> None:
-    encoding = encode(full, small.forget[0])
-    shared = {encoding.text_of(i).strip().lower() for i in shared_words(encoding)}
-    words = {w.strip("?.,").lower() for w in small.forget[0].question.split()}
-    assert shared
-    assert shared <= words
-    assert shared <= {w.strip("?.,").lower() for w in small.forget[0].answer.split()}
+@pytest.mark.parametrize(
+    ("question", "answer", "names"),
+    [
+        ("Where was Celia Nash born?", "Celia Nash was born in Oslo in 1901.", ["Celia", "Nash", "Celia", "Nash"]),
+        ("where was nash born?", "nash was born in Oslo.", ["was", "nash", "born", "nash", "was", "born"]),
+        ("What happened in 1901?", "In 1901 the town burnt.", ["1901", "1901"]),
+        ("", "Celia Nash was born.", []),
+    ],
+)
+def test_names_are_the_words_that_question_and_answer_share(
+    full: LanguageModel, question: str, answer: str, names: list[str]
+) -> None:
+    encoding = encode(full, Sample("a", question, answer))
+    texts = "".join(encoding.text_of(i) for i in shared_names(encoding))
+    assert texts.replace(" ", "") == "".join(names)
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -193,4 +201,4 @@ def test_neighbours_and_names_are_among_the_positions(full: LanguageModel, small
     for encoding, own in seen:
         predicting = {p - 1 for p in encoding.answer_positions}
         assert predicting | {p - 1 for p in predicting} <= set(own)
-        assert set(shared_words(encoding)) & set(range(max(predicting))) <= set(own)
+        assert set(shared_names(encoding)) & set(range(max(predicting))) <= set(own)

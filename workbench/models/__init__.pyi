@@ -22,6 +22,7 @@ from .decoding import in_batches as in_batches
 from .decoding import padded as padded
 from .decoding import until as until
 from .distributed import processes as processes
+from .encoding import ANSWER as ANSWER
 from .encoding import PROMPT as PROMPT
 from .encoding import TEMPLATE as TEMPLATE
 from .encoding import UNPREDICTED as UNPREDICTED

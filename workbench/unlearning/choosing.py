@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 import torch
 from torch import Tensor
 
-from workbench.models import PROMPT, Encoding, processes
+from workbench.models import ANSWER, PROMPT, Encoding, processes
 from workbench.objectives import ObjectiveSpec
 from workbench.unlearning.batches import BatchSampler
 from workbench.unlearning.settings import Settings
@@ -31,12 +32,22 @@ def by_weight(weights: Tensor, share: float, least: float) -> Tensor:
     return (weights >= least) | largest(weights, 1e-9)  # never none
 
 
-def shared_words(encoding: Encoding) -> list[int]:
-    """Positions of the tokens that question and answer share: the names that an answer's facts hang on."""
-    texts = {i: encoding.text_of(i).strip().lower() for i, (a, b) in enumerate(encoding.ranges) if a < b}
-    asked = {text for i, text in texts.items() if encoding.segments[i] == PROMPT}
-    shared = asked & {text for i, text in texts.items() if encoding.segments[i] != PROMPT}
-    return [i for i, text in texts.items() if text in shared and any(map(str.isalnum, text))]
+def shared_names(encoding: Encoding) -> list[int]:
+    """Positions of the names that question and answer share, which an answer's facts hang on.
+
+    A name is a word with a first letter that is not a small one (a number too); where no shared word is one, all
+    shared words count.
+    """
+    texts = {PROMPT: encoding.sample.question, ANSWER: encoding.sample.answer}
+    words = {segment: list(re.finditer(r"\w+", text)) for segment, text in texts.items()}
+    shared = set.intersection(*({word.group() for word in each} for each in words.values()))
+    names = {word for word in shared if not word[0].islower()} or shared
+    spans = {segment: [w.span() for w in each if w.group() in names] for segment, each in words.items()}
+    return [
+        place
+        for place, (segment, (start, end)) in enumerate(zip(encoding.segments, encoding.ranges, strict=True))
+        if any(start < stop and begin < end for begin, stop in spans.get(segment, ()))
+    ]
 
 
 def chosen_for_the_run(weights: Weights, settings: Settings) -> list[Tensor] | None:

@@ -70,7 +70,7 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         "it since before the run, or random ones.",
     )  # fmt: skip
     names: bool = Field(
-        True, description="A sparse step's gradient also runs through the tokens that question and answer share."
+        True, description="A sparse step's gradient also runs through the names that question and answer share."
     )
     before: int = Field(0, ge=0, description="A sparse step's gradient also runs through so many tokens before each.")
     reuse: int = Field(

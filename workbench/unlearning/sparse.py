@@ -28,7 +28,7 @@ from workbench.models import (
 from workbench.objectives import ObjectiveSpec
 from workbench.registry import Spec
 from workbench.unlearning.batches import BatchSampler, MicroBatch, Recipe
-from workbench.unlearning.choosing import WHOLE, chosen_for_the_run, largest, shared_words
+from workbench.unlearning.choosing import WHOLE, chosen_for_the_run, largest, shared_names
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.weights import Weights
 
@@ -86,7 +86,7 @@ class SparseSide:
         check_sparse(lm, max(len(e.ids) for e in batches.encodings))
         self.name, self.lm, self.batches, self.settings, self.ledger = name, lm, batches, settings, ledger
         self.masks, self.share, self.by, self.before = masks, share, by, before
-        self.words = [shared_words(e) if settings.names else [] for e in batches.encodings]
+        self.names = [shared_names(e) if settings.names else [] for e in batches.encodings]
         self.kept: dict[int, Kept] = {}
         self.probes: dict[int, Tensor] = {}  # by step: some weights, as they were
         self.step, self.visited = 0, set[int]()
@@ -149,7 +149,7 @@ class SparseSide:
         own = {place - 1 for place in encoding.answer_positions}
         last = max(own)
         own |= {place - back for place in own for back in range(1, self.settings.before + 1) if place >= back}
-        return sorted(own | {place for place in self.words[index] if place < last})
+        return sorted(own | {place for place in self.names[index] if place < last})
 
     def _usable(self, index: int, length: int) -> bool:
         """Whether the sample's context is there, long enough, not too old, and of a model near the present one."""
