@@ -48,7 +48,7 @@ def states_and_head(
         called = lm.compiled
     name = "input_ids" if embeddings is None else "inputs_embeds"
     inputs = batch.input_ids if embeddings is None else embeddings
-    arguments = {name: inputs, "attention_mask": batch.attention_mask}
+    arguments: dict[str, Any] = {name: inputs, "attention_mask": batch.attention_mask}
     if packed:
         arguments = packed_arguments(batch.packing, inputs, name)
     arguments |= {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}

@@ -38,31 +38,35 @@ def _caches() -> tuple[type, type]:
     """The two caches; defined on demand, since transformers' takes seconds to import."""
     from transformers import DynamicCache
 
-    class Recorder(DynamicCache):  # type: ignore[misc]
+    class Recorder(DynamicCache):
         """Keeps the keys and values that a forward pass computes, and ends it when the last ones are there."""
 
         def __init__(self, last: int | None) -> None:
             super().__init__()
             self.last, self.layers_seen = last, {}  # type: ignore[var-annotated]
 
-        def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-            self.layers_seen[layer_idx] = (key.detach(), value.detach())
+        def update(
+            self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+        ) -> tuple[Tensor, Tensor]:
+            self.layers_seen[layer_idx] = (key_states.detach(), value_states.detach())
             if layer_idx == self.last:
                 raise _Known
-            return key, value
+            return key_states, value_states
 
-    class Inserter(DynamicCache):  # type: ignore[misc]
+    class Inserter(DynamicCache):
         """Puts fresh keys and values in the places of the old ones; `index` (B, S) are these places."""
 
         def __init__(self, context: Keys, index: Tensor) -> None:
             super().__init__()
             self.context, self.index = context, index[:, None, :, None]
 
-        def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        def update(
+            self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+        ) -> tuple[Tensor, Tensor]:
             old = self.context[layer_idx]
             keys, values = (
                 before.to(now.dtype).scatter(2, self.index.expand_as(now), now)
-                for before, now in zip(old, (key, value), strict=True)
+                for before, now in zip(old, (key_states, value_states), strict=True)
             )
             return keys, values
 

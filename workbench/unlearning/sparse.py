@@ -253,7 +253,5 @@ def retain_side(
         raise UserError(
             f"retain_share is for losses over single tokens, and '{entry.name}' keeps states; retain_share=1"
         )
-    more = {"before": before} if settings.retain_by == "conflict" else {}
-    return SparseSide(
-        "retain", lm, batches, settings, ledger, share=settings.retain_share, by=settings.retain_by, **more
-    )
+    by, old = settings.retain_by, before if settings.retain_by == "conflict" else None
+    return SparseSide("retain", lm, batches, settings, ledger, share=settings.retain_share, by=by, before=old)
