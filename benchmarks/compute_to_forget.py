@@ -61,9 +61,9 @@ SPACE: dict[str, list[Any]] = {
 # Sparse steps, tried on a method's best setting; `by_chance` of them is the control of the same size.
 SPARSE: list[dict[str, Any]] = [
     {"share": 0.2, "retain_share": 0.3},
+    {"share": 0.2, "retain_share": 0.3, "retain_by": "random", "reuse": 4, "drift": 0.05},
     {"share": 0.2, "retain_share": 0.3, "names": False},
-    {"share": 0.2, "retain_share": 0.3, "names": False, "reuse": 4},
-    {"share": 0.3, "retain_share": 0.2, "names": False, "retain_by": "random"},
+    {"share": 0.2},
 ]
 SETS = ("forget", "paraphrases", "retain", "neighbours")
 KINDS = ("full sample", "token-weighted")
