@@ -256,7 +256,7 @@ def sparser(best: dict[str, Any]) -> list[dict[str, Any]]:
         chance = {"share": 1.0}
     tried: list[dict[str, Any]] = []
     for each in SPARSE:
-        if (sparse := each | chance) not in tried:
+        if (sparse := each | chance) not in tried and sparse != {"share": 1.0}:
             tried.append(sparse)
     return [same | {"sparse": sparse} for sparse in tried]
 
