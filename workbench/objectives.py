@@ -6,7 +6,8 @@ mean of its parts, weighted by their tokens or samples.
 
 An objective's `needs` name what it takes beside the log-probabilities; the rest is not computed: `reference` (the
 reference's log-probability and logit of each token), `teacher` (its whole distribution), `logits` (the model's own),
-`states` (of one layer), `refusal` (the token ids of one), `refusals` or `alternates` (another answer to each question).
+`states` (of one layer), `refusal` (the token ids of one), `refusals` or `alternates` (another answer to each question),
+`rest` (the tokens of weight 0 too).
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def dpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
     return _preference(now.sample_sum(now.logp - before.logp) + _drop(tokens), beta)
 
 
-@objective("tpo", over="samples", needs=("reference",),
+@objective("tpo", over="samples", needs=("reference", "rest"),
            source="after arXiv 2506.03142", certainty="sure, their indexing is suspect")  # fmt: skip
 def tpo(tokens: ForgetTokens, *, beta: float = 0.3) -> Tensor:
     """-(2/beta) mean log sigmoid(beta m) + mean NLL of the rest, m = mean over marked tokens of z_ref - z.

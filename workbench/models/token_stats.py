@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +106,7 @@ def token_stats(
     top_k: int = 0,
     recompute: bool = False,
     embeddings: Tensor | None = None,
+    cache: Any = None,
 ) -> TokenStats:
     """Statistics of the answer tokens: the only label shift and mask in the package.
 
@@ -124,6 +125,7 @@ def token_stats(
         top_k: also the k most probable tokens and their log-probabilities.
         recompute: with gradient, too, hold the logits of a few tokens at once, and compute them again for the gradient.
         embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
+        cache: of transformers, which is told the keys and values.
     """
     several = (hidden, layer) if isinstance(layer, tuple) else ((hidden,), (layer,))
     read = [] if hidden is None else list(zip(*several, strict=True))
@@ -132,7 +134,7 @@ def token_stats(
     forward.head_is_plain(lm, batch)  # tested here, since a sharded model cannot be called within its own forward
 
     def compute() -> dict[str, Tensor]:
-        layer_states, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings)
+        layer_states, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings, cache)
         training = predicting.requires_grad and lm.module.training
         if training and not (logits or extras or deviation or top_k) and forward.in_pieces(head, len(labels)):
             values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, predicting, labels), strict=True))
@@ -153,8 +155,8 @@ def token_stats(
         if states is not None:
             values["states"] = layer_states[states][places - 1].float()
         if hidden is not None:
-            parts = [layer_states[each].detach()[places - int(at == "predicting")].float() for at, each in read]
-            values["hidden"] = torch.cat(parts, dim=-1)
+            states_at = [layer_states[each].detach()[places - int(at == "predicting")].float() for at, each in read]
+            values["hidden"] = torch.cat(states_at, dim=-1)
         return values
 
     return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))
