@@ -140,7 +140,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[tuple[Any, str]]]] = {
             ("high", "number"),
         ],
     ),
-    "02.1": (
+    "02.2": (
         {"masked": MASKED},
         [["gap", "surprisal"], {"surprisal", "gap"}, pd.Index(["gap", "surprisal"])],
         [
@@ -152,7 +152,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[tuple[Any, str]]]] = {
             (["gaps"], "no scorer"),
         ],
     ),
-    "02.2": (
+    "02.1": (
         {"scores": SCORES},
         [lambda p: -np.log(p), lambda p: np.log1p(1 / p - 1)],
         [
@@ -181,7 +181,14 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[tuple[Any, str]]]] = {
     "03.1": (
         {"settings": Settings(checkpoint_every=10), "killed_after": 17},
         [(10, 7), [10.0, 7.0]],
-        [((17, 0), "stopped"), ((0, 17), "anew"), ((20, 3), "never"), ((10, 3), "count"), ((12, 5), "newest"), (10, "2")],
+        [
+            ((17, 0), "stopped"),
+            ((0, 17), "anew"),
+            ((20, 3), "never"),
+            ((10, 3), "count"),
+            ((12, 5), "newest"),
+            (10, "2"),
+        ],
     ),
     "03.3": (
         {},
@@ -203,7 +210,14 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[tuple[Any, str]]]] = {
     "04.1": (
         {"rows": LEFT},
         [2, np.int64(2), pd.Series([2]).sum()],
-        [(0.5, "share"), (4, "all sets"), (1, "probable after"), (3, "still remembered"), (9, "fewer"), ("two", "number")],
+        [
+            (0.5, "share"),
+            (4, "all sets"),
+            (1, "probable after"),
+            (3, "still remembered"),
+            (9, "fewer"),
+            ("two", "number"),
+        ],
     ),
     "04.2": (
         {"surprisal": SURPRISAL},
@@ -274,9 +288,22 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name, config in {"good": good, "alpha": faulty(good, 0), "lr": faulty(good, 1)}.items():
         (folder / name).mkdir()
         (folder / name / "config.json").write_text(json.dumps(config.model_dump(mode="json")))
-    rows = [  # fmt: skip
-        {"sample_id": "a", "position": i, "probe_set": "forget", "phase": phase, "span": i < 3, "logp": np.log(p),
-         "token": "t", "token_id": i, "start": i, "end": i + 1, "rank": 0, "segment": "answer", "entropy": 0.0}
+    rows = [
+        {
+            "sample_id": "a",
+            "position": i,
+            "probe_set": "forget",
+            "phase": phase,
+            "span": i < 3,
+            "logp": np.log(p),
+            "token": "t",
+            "token_id": i,
+            "start": i,
+            "end": i + 1,
+            "rank": 0,
+            "segment": "answer",
+            "entropy": 0.0,
+        }
         for phase, last in (("before", 0), ("after", 1))
         for i, p in enumerate(np.linspace(0.99, 0.9, 30) - last * np.linspace(0.85, -0.05, 30))
     ]

@@ -23,7 +23,9 @@ def course(
     folder: Annotated[
         Path, typer.Option("--dir", metavar="DIR", help="the learner's folder: notebooks and progress")
     ] = Path("course"),
-    name: Annotated[str | None, option("NAME", help="of the learner, for the teacher's page; by default the user")] = None,
+    name: Annotated[
+        str | None, option("NAME", help="of the learner, for the teacher's page; by default the user")
+    ] = None,
     edition: Annotated[Shown, typer.Option(help="with or without the solutions")] = "exercises",
     progress: Annotated[
         Path | None, option("FOLDER", help="of learners' files (NAME.jsonl, or NAME/progress.jsonl): make the page")

@@ -1,4 +1,4 @@
-"""The course: exercises that are checked on the learner's own run, their progress, and the editions of the notebooks."""
+"""The course: exercises checked on the learner's own run, their progress, and the editions of the notebooks."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What checks share: reading an answer, and comparing numbers. Each raises `Wrong` with a line that says what to give."""
+"""What checks share: reading an answer, and comparing numbers. Each raises `Wrong`, which says what to give."""
 
 from __future__ import annotations
 

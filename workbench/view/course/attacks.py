@@ -23,8 +23,8 @@ def strongest(answer: Any, *, attacks: Mapping[str, Any]) -> str:
     if place == 1:
         return f"{back[name]:.2f} of the way back to the model before the run; the mean attack brings {_mean(back):.2f}"
     raise Wrong(
-        f"place {place} of {len(back)}, with {back[name]:.2f}. Does it ask the model to say the fact, which the run was "
-        "trained not to do, or does it look where the run did not?"
+        f"place {place} of {len(back)}, with {back[name]:.2f}. Does it ask the model to say the fact, which the run "
+        "was trained not to do, or does it look where the run did not?"
     )
 
 

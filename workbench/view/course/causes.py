@@ -21,7 +21,9 @@ def hardly_moved(answer: Any, *, rows: pd.DataFrame) -> str:
         return f"{kept[0.9]} of {len(forget)}, while the mean over all of them is {mean:.2f}"
     mistakes = {
         float((rows["left"] >= 0.9).sum()): "this counts all sets; only `forget` was to be forgotten",
-        float((forget["p_after"] >= 0.9).sum()): "this counts those that are probable after the run, whatever they were "
+        float(
+            (forget["p_after"] >= 0.9).sum()
+        ): "this counts those that are probable after the run, whatever they were "
         "before: compare with the probability before",
         float(forget["still remembered"].sum()): "this counts the rule `still remembered`, which reads the text; the "
         "question is about the probability",
@@ -64,7 +66,7 @@ def damage_shares(answer: Any, *, table: pd.DataFrame) -> str:
     every = table["damaged"].sum()
     if every and close(having, parts[1]["damaged"].sum() / every):
         raise Wrong("these are shares of all damaged answers, and they grow with the group: divide by its answers")
-    if len(parts[1]) > 1 and any(close(having, d / a) for d, a in zip(parts[1]["damaged"], parts[1]["answers"])):
+    if len(parts[1]) > 1 and (parts[1]["damaged"] / parts[1]["answers"]).map(lambda one: close(having, one)).any():
         raise Wrong("the second share is of one row only: one name *or more* means all rows below the first")
     wrong = "first" if not close(without, truth[0]) else "second"
     raise Wrong(f"the {wrong} share is another one: add up its rows, then divide")

@@ -13,7 +13,23 @@ from workbench.view.course.exercises import Wrong, exercise
 from workbench.view.course.importance import answer_rows
 
 
-@exercise("02.1", title="Which scorers does chance beat?", difficulty=1, importance=4, minutes=3)
+@exercise("02.1", title="Turn one scorer into another", difficulty=2, importance=2, minutes=3)
+def to_surprisal(answer: Any, *, scores: pd.DataFrame) -> str:
+    """A function from the score that `wga` gives a token (its probability) to what `surprisal` gives it."""
+    p = np.unique(np.exp(-answer_rows(scores, "surprisal")["score"].to_numpy(float)))
+    p = p[(p > 0) & (p < 1)][:: max(1, len(p) // 200)]
+    hints = {
+        "this falls as surprisal rises: the sign is the other way round": np.log(p),
+        "the order is right and the values are not: 1 - p is near surprisal only where p is near 1": 1 - p,
+        "the base of this logarithm is 2: that is in bits, and surprisal is in nats": -np.log2(p),
+        "the base of this logarithm is 10: surprisal is in nats": -np.log10(p),
+        "this goes the other way, from surprisal to the probability": np.exp(-p),
+    }
+    same(results(answer, [(x,) for x in p]), -np.log(p), [f"p = {x:.3g}" for x in p], hints)
+    return "the two are one number turned round: every ranking by one is that of the other from its end"
+
+
+@exercise("02.2", title="Which scorers does chance beat?", difficulty=1, importance=4, minutes=3)
 def beaten_by_chance(answer: Any, *, masked: Any) -> str:
     """The scorers whose comprehensiveness is lower than that of `random`."""
     tests = ("comprehensiveness", "sufficiency")
@@ -31,22 +47,6 @@ def beaten_by_chance(answer: Any, *, masked: Any) -> str:
         raise Wrong("`random` is what the others are compared with: it does not beat itself")
     surplus, lacking = len(names - truth), len(truth - names)
     raise Wrong(f"{surplus} of these do better than `random`, and {lacking} that do worse are not among them")
-
-
-@exercise("02.2", title="Turn one scorer into another", difficulty=2, importance=2, minutes=3)
-def to_surprisal(answer: Any, *, scores: pd.DataFrame) -> str:
-    """A function from the score that `wga` gives a token (its probability) to what `surprisal` gives it."""
-    p = np.unique(np.exp(-answer_rows(scores, "surprisal")["score"].to_numpy(float)))
-    p = p[(p > 0) & (p < 1)][:: max(1, len(p) // 200)]
-    hints = {
-        "this falls as surprisal rises: the sign is the other way round": np.log(p),
-        "the order is right and the values are not: 1 - p is near surprisal only where p is near 1": 1 - p,
-        "the base of this logarithm is 2: that is in bits, and surprisal is in nats": -np.log2(p),
-        "the base of this logarithm is 10: surprisal is in nats": -np.log10(p),
-        "this goes the other way, from surprisal to the probability": np.exp(-p),
-    }
-    same(results(answer, [(x,) for x in p]), -np.log(p), [f"p = {x:.3g}" for x in p], hints)
-    return "the two are one number turned round: every ranking by one is that of the other from its end"
 
 
 @exercise("02.3", title="Write a scorer", difficulty=3, importance=5, minutes=10)

@@ -22,9 +22,9 @@ from workbench.errors import unknown
 from workbench.files import resource, write_text
 
 LEFT_OUT = {
-    "exercises": {"solution", "demo", "slide"},
-    "solutions": {"demo", "slide"},
-    "demo": {"exercise", "solution", "live", "slide"},
+    "exercises": {"solution", "demo", "slide", "claim"},
+    "solutions": {"demo", "slide", "claim"},
+    "demo": {"exercise", "solution", "live", "slide", "claim"},
     "talk": {"exercise", "solution", "live"},
 }
 EDITIONS = tuple(LEFT_OUT)
@@ -78,7 +78,7 @@ def talk(notebooks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The talk: the screens of several masters, one after the other."""
     parts = [edition(notebooks[name], "talk") for name in TALK]
     cells = [{**cell, "id": f"{place}-{cell['id']}"} for place, part in enumerate(parts) for cell in part["cells"]]
-    return {**parts[0], "cells": cells}
+    return {**parts[0], "cells": cells, "metadata": {**parts[0]["metadata"], "voila": {"template": "talk"}}}
 
 
 def write_edition(folder: Path, name: str, stems: Iterable[str] | None = None) -> list[Path]:

@@ -99,7 +99,7 @@ def check(name: str, answer: Any = ..., **run: Any) -> Verdict:
     if set(run) != set(spec.takes):
         takes = ", ".join(f"{each}=..." for each in spec.takes)
         raise UserError(f"exercise {name} is checked by: wb.check('{name}', answer{', ' if takes else ''}{takes})")
-    if answer is ... or answer is None or (isinstance(answer, list | tuple | dict | set) and not len(answer)):
+    if answer is ... or answer is None:
         return Verdict(name, spec.title, None, "put your answer in the place of the dots, and run the cell again")
     try:
         right, text = True, str(spec.function(answer, **run))

@@ -91,7 +91,7 @@ def collateral(answer: Any, *, run: Any) -> str:
     place = int((beside["change"] < beside.loc[key, "change"]).sum()) + 1
     before, after = beside.loc[key, "before"], beside.loc[key, "after"]
     if place <= HARDEST:
-        return f"its probability fell from {before:.3f} to {after:.3f}: place {place} of {len(beside)} tokens outside labels"
+        return f"from {before:.3f} to {after:.3f}: place {place} of the {len(beside)} tokens outside labels"
     if after >= before:
         raise Wrong("the run did not lower this token's probability; blue means lost")
     raise Wrong(f"it lost some: place {place} of {len(beside)}. Sort by damage, and look for a darker blue")

@@ -63,7 +63,11 @@ def rules(penalties: np.ndarray, errors: np.ndarray) -> dict[str, float]:
     return {
         RULE: penalties[mean <= mean[least] + spread[least] / folds**0.5].max(),
         "the penalty of the least error": penalties[least],
-        "the weakest penalty within one standard error": penalties[mean <= mean[least] + spread[least] / folds**0.5].min(),
+        "the weakest penalty within one standard error": penalties[
+            mean <= mean[least] + spread[least] / folds**0.5
+        ].min(),
         "a standard deviation for the standard error": penalties[mean <= mean[least] + spread[least]].max(),
-        "the standard error of each penalty for that of the least": penalties[mean - spread / folds**0.5 <= mean[least]].max(),
+        "the standard error of each penalty for that of the least": penalties[
+            mean - spread / folds**0.5 <= mean[least]
+        ].max(),
     }
