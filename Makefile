@@ -26,8 +26,8 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 demo: $(VENV)/.installed  ## a complete example on embedded data; prints where the report is
 	$(BIN)/workbench demo
 
-lab: $(VENV)/.installed  ## JupyterLab on the notebooks
-	$(BIN)/workbench lab --dir notebooks
+lab: $(VENV)/.installed  ## JupyterLab on the notebooks with exercises, copied to workbench-notebooks
+	$(BIN)/workbench lab
 
 # A page is a kernel, so only who has the token that is printed gets one. A token also keeps out a page elsewhere whose
 # name has been pointed at this machine: voila, unlike JupyterLab, answers to any Host.

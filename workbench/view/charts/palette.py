@@ -81,7 +81,7 @@ def from_zero(values: Sequence[float], title: str) -> dict[str, Any]:
     """An axis that begins at 0; of values that differ by less than a third of their size, a cut one that says so."""
     known = [float(v) for v in values if v is not None and math.isfinite(v)] or [0.0]
     low, high = min(known), max(known)
-    if low <= 0 or high - low > high / 3:
+    if low <= 0 or low == high or high - low > high / 3:
         return {"title": title, "rangemode": "tozero"}
-    room = 0.08 * (high - low) or 0.05 * high
+    room = 0.08 * (high - low)
     return {"title": f"{title}<br>({CUT})", "range": [low - room, high + room]}

@@ -197,7 +197,7 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
     groups = {name: pairs[pairs["probe_set"] == name] for name in shown}
     figure = make_subplots(
         1, len(shown), figure=Chart(), shared_yaxes=True, horizontal_spacing=0.04,
-        subplot_titles=[_counts(name, part) for name, part in groups.items()],
+        subplot_titles=[_counts(name, part, " · " if len(groups) < 4 else "<br>") for name, part in groups.items()],
     )  # fmt: skip
     seen: set[str] = set()
     for column, part in enumerate(groups.values(), 1):
@@ -213,7 +213,7 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
         figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title=safe(metric.replace("_", " ")), col=1)
     return figure.update_layout(
-        template=template(), height=440, hovermode="closest", margin={"t": 108, "b": 64},
+        template=template(), height=440, hovermode="closest", margin={"t": 108 if len(groups) < 4 else 140, "b": 64},
         legend={"y": 0, "yref": "container", "yanchor": "bottom"},
         title={"text": f"Each answer: {safe(metric.replace('_', ' '))} before and after"},
     )  # fmt: skip
@@ -235,9 +235,9 @@ def _pairs(probes: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pairs.assign(turn=np.select([change <= -SAME, change >= SAME], ["fell", "rose"], "stayed"))
 
 
-def _counts(name: str, part: pd.DataFrame) -> str:
+def _counts(name: str, part: pd.DataFrame, between: str) -> str:
     counts = part["turn"].value_counts()
-    return f"<b>{_short(name)}</b><br>" + " · ".join(f"{counts.get(turn, 0)} {turn}" for turn in TURNS)
+    return f"<b>{_short(name)}</b><br>" + between.join(f"{counts.get(turn, 0)} {turn}" for turn in TURNS)
 
 
 def _lines(part: pd.DataFrame, metric: str) -> dict[int, list[tuple[float, float, str]]]:
