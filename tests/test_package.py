@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from workbench.evals.metrics import metric
 from workbench.evals.mia import attack
 from workbench.evals.suites import summary
 from workbench.objectives import objective
-from workbench.registry import Registry
+from workbench.registry import Registry, Spec
 from workbench.scorers.base import scorer
 
 
@@ -75,3 +76,23 @@ def test_names_that_do_not_exist() -> None:
         scorer["suprisal"]
     with pytest.raises(ValueError, match="twice"):
         scorer("uniform")(lambda: None)
+
+
+def test_a_cell_that_is_run_again_registers_its_function_again() -> None:
+    """But it takes the place of nothing that the package has."""
+    mine = Registry("thing", Spec)
+
+    def made(module: str) -> Callable[[], None]:
+        def function() -> None:
+            """Do nothing."""
+
+        function.__module__ = module
+        return function
+
+    for module in ("__main__", "__main__"):
+        mine("a", source="ours", certainty="ours")(newest := made(module))
+    assert mine["a"].function is newest
+    mine("b", source="ours", certainty="ours")(made("workbench.scorers"))
+    for name, module in (("b", "__main__"), ("a", "elsewhere")):
+        with pytest.raises(ValueError, match="twice"):
+            mine(name, source="ours", certainty="ours")(made(module))

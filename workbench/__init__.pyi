@@ -25,6 +25,7 @@ from .unlearning.scoring import score_task as score_task
 from .unlearning.settings import Settings as Settings
 from .unlearning.unlearn import finetune as finetune
 from .unlearning.unlearn import unlearn as unlearn
+from .view.course.exercises import check as check
 from .view.diff import diff as diff
 from .view.html.highlight import token_view as token_view
 from .view.report import run_report as run_report

@@ -291,7 +291,7 @@ def test_charts_are_small_transparent_and_offline(scores, samples):
         assert len(text) < 40_000
         layout = json.loads(text)["layout"]["template"]["layout"]
         assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"
-    assert template().layout.font.color == "#7d8590"
+    assert template().layout.font.color == "#797e86"
 
 
 def test_charts_escape_and_explain(hostile):

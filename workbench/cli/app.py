@@ -19,6 +19,7 @@ from workbench.cli.align import align
 from workbench.cli.attack import attack
 from workbench.cli.compare import compare
 from workbench.cli.console import Plain, Progress, any_text
+from workbench.cli.course import course
 from workbench.cli.demo import demo
 from workbench.cli.diff import diff
 from workbench.cli.faithfulness import faithfulness
@@ -79,7 +80,8 @@ app.command("at-risk", cls=Command)(at_risk)
 app.command("runs", cls=Command)(manage_runs)
 for each in (sweep, sequence, report, compare, figure):
     app.command(cls=Command)(each)
-app.command(cls=Command, context_settings={"ignore_unknown_options": True})(lab)
+for each in (lab, course):  # what they do not know is for JupyterLab
+    app.command(cls=Command, context_settings={"ignore_unknown_options": True})(each)
 COMMANDS = typer.main.get_command(app)
 
 

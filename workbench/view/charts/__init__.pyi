@@ -1,5 +1,10 @@
 from .attacks import attacks_chart as attacks_chart
 from .chart import Chart as Chart
+from .palette import INKS as INKS
+from .palette import MODELS as MODELS
+from .palette import SETS as SETS
+from .palette import logarithmic as logarithmic
+from .palette import template as template
 from .results import metrics_chart as metrics_chart
 from .results import slope_chart as slope_chart
 from .results import tradeoff_chart as tradeoff_chart
@@ -7,10 +12,8 @@ from .retention import retention_chart as retention_chart
 from .runs import cost_chart as cost_chart
 from .runs import progress_chart as progress_chart
 from .runs import reach_chart as reach_chart
-from .scores import INKS as INKS
 from .scores import agreement_chart as agreement_chart
 from .scores import distribution_chart as distribution_chart
 from .scores import matrix_chart as matrix_chart
 from .scores import targets_chart as targets_chart
-from .scores import template as template
 from .where import where_chart as where_chart

@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.errors import UserError
 from workbench.view.charts.chart import Chart
-from workbench.view.charts.scores import GREY, INKS, safe, template
+from workbench.view.charts.palette import GREY, MODELS, safe, template
 from workbench.view.charts.sources import as_attacks
 from workbench.view.html import attack_bars, number
 from workbench.view.run_source import RunSource
@@ -43,10 +43,11 @@ def attacks_chart(attacks: Mapping[str, Any] | RunSource) -> Chart:
     figure.add_scatter(
         y=[safe(bar.marked) for bar in bars], x=[bar.run for bar in bars], mode="markers+text", name="run",
         text=[number(bar.run) for bar in bars], textposition="middle right", cliponaxis=False,
-        marker={"symbol": "diamond", "size": 12, "color": INKS[0]}, hovertemplate="%{y}: run %{text}<extra></extra>",
+        marker={"symbol": "diamond", "size": 12, "color": MODELS["run"]},
+        hovertemplate="%{y}: run %{text}<extra></extra>",
     )  # fmt: skip
     order = {"categoryorder": "array", "categoryarray": [safe(bar.marked) for bar in reversed(bars)]}
     return figure.update_layout(
         template=template(), title={"text": "What comes back"}, height=150 + 28 * len(bars), yaxis=order,
-        xaxis={"range": [0, 1.08], "title": "0: no fact is given; 1: all facts"}, margin={"l": 150},
+        xaxis={"range": [0, 1.08], "title": "share of the facts that are given"}, margin={"l": 150},
     )  # fmt: skip
