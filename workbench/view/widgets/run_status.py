@@ -133,9 +133,8 @@ def curves_of(run: RunDirectory, events: Sequence[Mapping[str, Any]]) -> dict[st
     if len(probed) and probed["step"].nunique() > 1:
         shown = "fact_accuracy" if "fact_accuracy" in probed else "probability"
         sets = {name: probed[(probed["probe_set"] == name) & probed[shown].notna()] for name in probed["probe_set"]}
-        lines: dict[str, Points] = {
-            name: list(zip(part["step"], part[shown], strict=True)) for name, part in sets.items() if len(part)
-        }
+        points = {name: zip(part["step"], part[shown], strict=True) for name, part in sets.items() if len(part)}
+        lines: dict[str, Points] = {str(name): list(each) for name, each in points.items()}
         curves[f"{label(shown).capitalize()} of the probes"] = lines
     return curves
 
