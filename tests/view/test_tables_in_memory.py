@@ -101,5 +101,5 @@ def test_a_name_that_is_missing_in_one_row_of_a_file(tmp_path: Path) -> None:
     scorer = pd.Series([None, *SCORES["scorer"].iloc[1:]], index=SCORES.index, dtype="str")
     SCORES.assign(scorer=scorer).to_parquet(path)
     for reader in (read_scores, read_columns):
-        with pytest.raises(UserError, match="its column scorer holds .*, not text in every row"):
+        with pytest.raises(UserError, match=r"its column scorer holds .*, not text in every row"):
             reader(path)
