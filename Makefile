@@ -1,9 +1,9 @@
-# make demo | test | lab | docs | voila | data | test-all | test-browser | leaderboard | leaderboard-real | leaderboard-attacks   (PYTHON=python3.12: another interpreter)
+# make demo | test | lab | course | docs | voila | data | test-all | test-browser | leaderboard | leaderboard-real | leaderboard-attacks   (PYTHON=python3.12: another interpreter)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo lab docs voila data test test-all test-browser fuzz leaderboard leaderboard-real leaderboard-attacks clean
+.PHONY: demo lab course docs voila data test test-all test-browser fuzz leaderboard leaderboard-real leaderboard-attacks clean
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -26,15 +26,17 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 demo: $(VENV)/.installed  ## a complete example on embedded data; prints where the report is
 	$(BIN)/workbench demo
 
-lab: $(VENV)/.installed  ## JupyterLab on the notebooks
-	$(BIN)/workbench lab --dir notebooks
+lab: $(VENV)/.installed  ## JupyterLab on the notebooks with exercises, copied to workbench-notebooks
+	$(BIN)/workbench lab
 
 # A page is a kernel, so only who has the token that is printed gets one. A token also keeps out a page elsewhere whose
 # name has been pointed at this machine: voila, unlike JupyterLab, answers to any Host.
-voila: $(VENV)/.installed-demos  ## notebooks 01 and 03 as pages without code (ARGS=--port=...)
-	mkdir -p build/demos
-	cp notebooks/01_*.ipynb notebooks/03_*.ipynb build/demos/
+voila: $(VENV)/.installed-demos  ## notebooks 01 and 03 and the talk as pages without code (ARGS=--port=...)
+	$(BIN)/python scripts/course.py --demos --out build/demos
 	JUPYTER_PATH=$(CURDIR)/docs $(BIN)/voila build/demos --template=workbench --Voila.ip=127.0.0.1 --token $(ARGS)
+
+course: $(VENV)/.installed-demos  ## the editions of the course, into build/course: exercises, solutions, talk
+	$(BIN)/python scripts/course.py
 
 docs: $(VENV)/.installed-docs  ## the site, into build/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -33,6 +33,8 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "authors', no entropy term": PRESETS["published"] | {"lam_ent": 0.0},
     "authors', no budget": PRESETS["published"] | {"lam_pop": 0.0},
     "authors', no L2": PRESETS["published"] | {"lam_l2": 0.0},
+    "authors', bias outside the L2 term": PRESETS["published"] | {"l2_bias": False},
+    "authors', scorer first": PRESETS["published"] | {"at": "first"},
     "authors', N = 1": PRESETS["published"] | {"every": 1},
     "authors', N = 5": PRESETS["published"] | {"every": 5},
     "authors', N = 1, Adam at the model's rate": PRESETS["published"] | JOINT,

@@ -14,14 +14,20 @@ are the ruler and cost nothing, everything else in the run's ledger counts: scor
 forget loss, batch sizes, how often a retain batch is computed, skipping (where it can serve), and the trained layers
 (`half`: the upper half; the lower for rmu, which steers a state below the middle), and is run on them with a seed of
 its own. The best is tried again, for every method in the same `--second` ways: twice the steps, and with these a
-retain batch of 64 in every step, twice and half the forget weight, half of it with skipping. Best is the cheapest in
-FLOPs that reaches the goal, and where none does the one nearest to it; the best of all is run with the reported seeds.
+retain batch of 64 in every step, twice and half the forget weight, half of it with skipping. The best of these is
+tried with `--third` sparse steps: by scores where the method weighs tokens, and with random tokens of the same share
+where it does not (a choice of retain tokens by their loss is a score too). `--start RECORD` begins with the settings
+of an earlier page's JSON in place of the first two rounds. Best is the cheapest in
+FLOPs that reaches the goal, and where none does the one nearest to it; the best of each method is run with the
+reported seeds, with plain and with sparse steps.
 Full-sample methods are those with weights of 1 (what `wga` weighs by is within its loss). No span label enters, but in
 rows marked `oracle`.
 
 `ratio_full_sample_flops` is the mean cost of the best full-sample method over that of the best token-weighted one (an
-oracle does not count), `ratio_full_sample_seconds` the same of the two that are best in seconds (see `ratio` for
-runs that did not reach the goal). Rows are kept (`--rows`): a run that was cut off goes on where it stopped.
+oracle does not count), `ratio_full_sample_seconds` the same of the two that are best in seconds, `ratio_plain_flops`
+that of the best token-weighted one with plain steps over that with sparse ones (see `ratio` for runs that did not reach
+the goal: they count with all that they spent). Rows are kept (`--rows`): a run that was cut off goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -52,7 +58,15 @@ SPACE: dict[str, list[Any]] = {
     "train": ["all", "half"],
     "skip": [0.0, 0.1],
 }
+# Sparse steps, tried on a method's best setting; `by_chance` of them is the control of the same size.
+SPARSE: list[dict[str, Any]] = [
+    {"share": 0.2, "retain_share": 0.3},
+    {"share": 0.2, "retain_share": 0.3, "retain_by": "random", "reuse": 4, "drift": 0.05},
+    {"share": 0.2, "retain_share": 0.3, "names": False},
+    {"share": 0.2},
+]
 SETS = ("forget", "paraphrases", "retain", "neighbours")
+KINDS = ("full sample", "token-weighted")
 KNOWN = 0.25  # extraction strength before the run, from which on a set to keep is judged by it
 _loaded: dict[str, Any] = {}
 
@@ -152,7 +166,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     settings = Settings(steps=steps, warmup=1, record_every=10**6, record_samples=1, checkpoint_every=10**6)
     settings = settings.replace(**{k: v for k, v in authors.items() if k != "lr"}, **picked, train=train)
     options = {"weights": job.get("options", {})}
-    settings = settings.replace(gamma=job["gamma"], options=options)
+    settings = settings.replace(gamma=job["gamma"], options=options, **job.get("sparse", {}))
     settings = settings if fixed else settings.replace(skip=0.0)  # which skipping cannot serve
     ledger, ruler, checks = Ledger(), Phase(), []
 
@@ -192,7 +206,7 @@ def spent(ledger: Any) -> dict[str, float]:
 
 def describe(row: dict[str, Any]) -> str:
     """A row in a line."""
-    name = f"{row['objective']} {row['weights']} seed {row['seed']}"
+    name = f"{row['objective']} {row['weights']}{' sparse' if row.get('sparse') else ''} seed {row['seed']}"
     if "failed" in row:
         return f"{name}: {row['failed']}"
     got = " ".join(f"{n[:6]} {row[n]:.2f}" for n in SETS)
@@ -232,6 +246,29 @@ def refined(best: dict[str, Any], steps: int) -> list[dict[str, Any]]:
     return [longer | change for change in changes]
 
 
+def sparser(best: dict[str, Any]) -> list[dict[str, Any]]:
+    """The third round: the best setting with sparse steps, by scores or, without token weights, by chance."""
+    same = {k: best[k] for k in (*SPACE, "objective", "weights", "kind", "seed", "steps") if k in best}
+    chance = {"share_by": "random", "retain_by": "random"} if best["kind"] == "full sample" else {}
+    if chance:
+        same["skip"] = 0.0
+    if best["weights"] == "atwu":  # a scorer that learns along reads all forget tokens
+        chance = {"share": 1.0}
+    tried: list[dict[str, Any]] = []
+    for each in SPARSE:
+        if (sparse := each | chance) not in tried and sparse != {"share": 1.0}:
+            tried.append(sparse)
+    return [same | {"sparse": sparse} for sparse in tried]
+
+
+def started(path: str, methods: list[list[str]]) -> list[dict[str, Any]]:
+    """The settings of an earlier record's methods, as tuning's rows with plain steps."""
+    cells = [c for c in json.loads(Path(path).read_text())["cells"] if [c["objective"], c["weights"]] in methods]
+    names = (*SPACE, "objective", "weights", "kind")
+    rows = [{k: c[k] for k in names} | ({"steps": c["steps"]} if c["steps"] else {}) for c in cells]
+    return [row | {"seed": TUNING_SEED} for row in rows if not row.get("sparse")]
+
+
 def rank(row: dict[str, Any]) -> tuple[bool, float]:
     """The cheapest row that reached the goal comes first; where none did, the one that came nearest."""
     return not row["reached"], row["flops"] if row["reached"] else row["miss"]
@@ -248,9 +285,8 @@ def cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """A method's seeds: how many reached the goal, and what it cost those, mean and range."""
     fine = [r for r in rows if r["reached"]]
     first = rows[0]
-    out: dict[str, Any] = {k: first[k] for k in ("objective", "weights", "kind", *SPACE)} | {
-        "steps": first.get("steps")
-    }
+    out: dict[str, Any] = {k: first[k] for k in ("objective", "weights", "kind", *SPACE)}
+    out |= {"steps": first.get("steps"), "sparse": first.get("sparse")}
     out |= {"seeds": len(rows), "reached": len(fine), "missed_by": mean(r["miss"] for r in rows)}
     ends = [r if r["reached"] else r["checks"][-1] for r in rows if r.get("checks")]
     out["skip"] = first["skip"] if first.get("skipped") else 0.0  # it cannot serve every method
@@ -261,14 +297,14 @@ def cell(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def ratio(cells: list[dict[str, Any]], by: str) -> dict[str, Any]:
-    """Mean cost of the cheapest full-sample method over that of the cheapest token-weighted one.
+def ratio(cells: list[dict[str, Any]], by: str, kinds: tuple[str, str] = KINDS) -> dict[str, Any]:
+    """Mean cost of the cheapest method of one kind over that of the cheapest of another.
 
     Compared are methods that reached the goal with most seeds. A run that did not reach it counts with all that it
     spent, on both sides: what reaching it would have cost there is not known.
     """
     sides = []
-    for kind in ("full sample", "token-weighted"):
+    for kind in kinds:
         candidates = [c for c in cells if c["kind"] == kind and 2 * c["reached"] > c["seeds"]]
         if not candidates:
             return {"value": None, "reason": f"no {kind} method reached the goal with most seeds"}
@@ -276,6 +312,11 @@ def ratio(cells: list[dict[str, Any]], by: str) -> dict[str, Any]:
     full, weighted = sides
     between = [f"{c['objective']} + {c['weights']} ({c['reached']} of {c['seeds']} reached it)" for c in sides]
     return {"value": full["spent"][by] / weighted["spent"][by], "between": between}
+
+
+def by_steps(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The token-weighted methods, told apart by their steps."""
+    return [c | {"kind": "sparse" if c["sparse"] else "plain"} for c in cells if c["kind"] == "token-weighted"]
 
 
 def spread(value: dict[str, float] | None, scale: float = 1.0, digits: int = 0) -> str:
@@ -293,6 +334,7 @@ def line(c: dict[str, Any]) -> str:
         f"{' every ' + str(c['retain_every']) if c['retain_every'] > 1 else ''}, {c['train']}"
         f"{', skip ' + format(c['skip'], 'g') if c['skip'] else ''}"
         f"{', ' + str(c['steps']) + ' steps' if c['steps'] else ''}"
+        f"{''.join(f', {k} {v}' for k, v in (c['sparse'] or {}).items())}"
     )
     shares = ["" if c[n] is None else f"{c[n]['mean']:.0%}" for n in ("importance_flops", "importance_seconds")]
     reached = f"{c['reached']} of {c['seeds']}"
@@ -320,7 +362,8 @@ def page(args: argparse.Namespace, record: dict[str, Any]) -> str:
         f"Extraction strength (and answer probability) before: {before}. Goal: extraction strength of {goal}; "
         f"{' and '.join(record['kept_by'])} at least 95 % of before. Checked "
         f"every {args.every} steps of at most {args.steps} or {2 * args.steps}, {args.limit} answers a set. "
-        f"{args.budget} + {args.second} settings a method, chosen by FLOPs with a seed of its own, then seeds "
+        f"{f'The settings of {Path(args.start).name}' if args.start else f'{args.budget} + {args.second} settings'} "
+        f"a method, the best also with {args.third} sparse ones, chosen by FLOPs with a seed of its own, then seeds "
         f"{args.seeds}: mean (lowest-highest) over those "
         "that reached the goal.",
         "\n".join([f"| {HEAD} |", "|---" * len(HEAD.split("|")) + "|", *map(line, record["cells"])]),
@@ -342,6 +385,8 @@ def main() -> None:
     options.add_argument("--methods", default=",".join([*(f"{name}+uniform" for name in FULL), *WEIGHTED, "wga+spans"]))
     options.add_argument("--budget", type=int, default=8, help="settings tried for each method")
     options.add_argument("--second", type=int, default=5, help="further settings tried from each method's best")
+    options.add_argument("--third", type=int, default=4, help="ways of sparse steps tried on each method's best")
+    options.add_argument("--start", help="the JSON of an earlier page, whose settings replace the first two rounds")
     options.add_argument("--best", type=int, default=99, help="run the seeds of so many methods of each kind only")
     options.add_argument("--fix", action="append", default=[], help="NAME=VALUE,... instead of the settings' values")
     options.add_argument("--steps", type=int, default=40)
@@ -360,14 +405,19 @@ def main() -> None:
     with Workers(args.workers, prepare, args) as workers:
         jobs = [d | {"objective": o, "weights": w, "kind": kind_of(w), "seed": TUNING_SEED}
                 for o, w in methods for d in draws(args.budget)]  # fmt: skip
-        tried = rows.run(workers, jobs)
+        tried = rows.run(workers, started(args.start, methods) if args.start else jobs)
         first = best_of(tried, methods)
-        tried += rows.run(workers, [job for row in first for job in refined(row, args.steps)[: args.second]])
-        picked = best_of(tried, methods)
-        tuning = [how_tuning_went(tried, row) for row in picked]
-        picked = [row for kind in ("full sample", "token-weighted", "oracle")
-                  for row in sorted((r for r in picked if r["kind"] == kind), key=rank)[: args.best]]  # fmt: skip
-        finals = [{k: row[k] for k in (*jobs[0], "steps") if k in row} | {"seed": seed}
+        if not args.start:
+            tried += rows.run(workers, [job for row in first for job in refined(row, args.steps)[: args.second]])
+        plain = best_of(tried, methods)
+        sparse = rows.run(workers, [job for row in plain for job in sparser(row)[: args.third]])
+        picked = plain + (best_of(sparse, methods) if sparse else [])
+        tuning = [how_tuning_went(sparse if row.get("sparse") else tried, row) for row in picked]
+        picked = [row for kind in (*KINDS, "oracle") for steps in (False, True) for row in
+                  sorted((r for r in picked if r["kind"] == kind and bool(r.get("sparse")) == steps),
+                         key=rank)[: args.best]]  # fmt: skip
+        names = (*SPACE, "objective", "weights", "kind", "steps", "sparse")
+        finals = [{k: row[k] for k in names if k in row} | {"seed": seed}
                   for row in picked for seed in map(int, args.seeds.split(","))]  # fmt: skip
     with Workers(args.seed_workers or args.workers, prepare, args) as workers:
         shown = rows.run(workers, finals)
@@ -375,6 +425,7 @@ def main() -> None:
     cells = [cell(shown[i : i + count]) for i in range(0, len(shown), count)]
     cells.sort(key=lambda c: (-c["reached"], c["flops"]["mean"] if c["flops"] else c["missed_by"]))
     ratios = {f"ratio_full_sample_{by}": ratio(cells, by) for by in ("flops", "seconds")}
+    ratios |= {f"ratio_plain_{by}": ratio(by_steps(cells), by, ("plain", "sparse")) for by in ("flops", "seconds")}
     record = {
         **{name: each["value"] for name, each in ratios.items()},
         "ratios": ratios,

@@ -15,6 +15,9 @@ Formats and steps take turns; a rate is the median over the rounds.
   product of a few sizes reaches in the same format.
 - `ratio_padded`: our rate over that of the same step with its batch padded (answers are computed in one row on a CPU;
   on a GPU both are padded), `flops_padded` the FLOPs of the padded one over ours.
+- `ratio_sparse_float32`, `ratio_sparse_bf16`: as the ratios over Trainer, of a sparse step through three tenths of the
+  answer tokens (forget tokens of the largest surprisal, retain tokens of the largest loss), with fresh contexts;
+  `flops_sparse` our plain step's FLOPs over its.
 - `atwu_overhead`: a step with the live scorer, which learns at every step, over one with weights of 1.
 - `step_bytes`: most memory held during a step beyond what was held before it (model and optimiser, which all have); on
   a GPU only, since a CPU's allocator keeps what a step gave back, so that the next one seems to need nothing.
@@ -77,6 +80,7 @@ class Ours:
         objective: str,
         weights: str,
         padded: bool = False,
+        sparse: bool = False,
     ) -> None:
         from workbench.cost import Ledger, Phase
         from workbench.tasks import Task
@@ -84,6 +88,7 @@ class Ours:
 
         forget, retain = data
         settings = Settings(batch_size=size, lr=1e-5, warmup=0, steps=10_000, compile=compile)
+        settings = settings.replace(share=0.3, retain_share=0.3) if sparse else settings
         task, self.ledger, self.size = Task("step", {"forget": forget, "retain": retain}), Ledger(), size
         fixed = prepare_weights(
             lm, task, weights, steps=10_000, seed=0, options={}, reference=None, cost=Phase(), trained=lambda: None
@@ -233,8 +238,10 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
 
     kinds: dict[str, tuple[Any, ...]] = {
         "ours": ("grad_diff", "uniform"), "padded": ("grad_diff", "uniform", True),
-        "uniform": ("atwu", "uniform"), "atwu": ("atwu", "atwu"),
+        "sparse": ("grad_diff", "surprisal", False, True), "uniform": ("atwu", "uniform"), "atwu": ("atwu", "atwu"),
     }  # fmt: skip
+    if given.compile:
+        del kinds["sparse"]  # compiled steps are whole
     data = samples(given.data_dir, given.rounds + 1, given.batch_size)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
     losses, batches = [], []
@@ -268,12 +275,20 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
         "gemm_peak_flops": gemm,
         "ratio_padded": rate["ours"] / rate["padded"],
         "flops_padded": sum(r["flops"] for r in found["padded"]) / sum(r["flops"] for r in found["ours"]),
+        "flops_sparse": sum(r["flops"] for r in found["ours"]) / sum(r["flops"] for r in found["sparse"])
+        if "sparse" in found
+        else None,
         "atwu_overhead": median(
             a["seconds"] / u["seconds"] for a, u in zip(found["atwu"][1:], found["uniform"][1:], strict=True)
         ),
         "step_bytes": peaks | {"trainer": peak} if given.device != "cpu" else None,
         "loss_difference": abs(losses[0] - loss) / max(abs(loss), 1e-9),
     }
+
+
+def over(ours: float | None, theirs: float) -> float | None:
+    """A ratio; None of what was not measured."""
+    return None if ours is None else ours / theirs
 
 
 def main() -> None:
@@ -308,6 +323,9 @@ def main() -> None:
         "ratio_trainer_float32": rate[chosen]["ours"] / rate["float32"]["trainer"],
         "ratio_same_format_float32": rate["float32"]["ours"] / rate["float32"]["trainer"],
         "ratio_trainer_bf16": rate["bfloat16"]["ours"] / rate["bfloat16"]["trainer"] if half else None,
+        "ratio_sparse_float32": over(rate[chosen].get("sparse"), rate["float32"]["trainer"]),
+        "ratio_sparse_bf16": over(rate["bfloat16"].get("sparse"), rate["bfloat16"]["trainer"]) if half else None,
+        "flops_sparse": best["flops_sparse"],
         "gemm_fraction": best["gemm_fraction"],
         "atwu_overhead": best["atwu_overhead"],
         "ratio_padded": best["ratio_padded"],

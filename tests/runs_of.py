@@ -13,12 +13,13 @@ from typing import Any
 import pandas as pd
 
 from workbench import runs
-from workbench.tasks.samples import Task
+from workbench.tasks.samples import DATA, Task
 from workbench.tasks.spec import TaskSpec
 from workbench.unlearning.settings import Settings
 
 COMPARED = ("loss", "forget_loss", "forget_nll", "retain_loss", "retain_nll", "grad_norm")
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+ROWS = {"forget": 24, "retain": 64, "neighbours": 24, "general": 16, "train_extra": 64, "nonmembers": 24}
 QUICK = Settings(steps=12, batch_size=8, checkpoint_every=4, record_every=4)
 
 
@@ -36,6 +37,14 @@ def own_files(bio: Task, folder: Path, count: int = 24) -> dict[str, str]:
         path.write_text("".join(json.dumps({k: getattr(s, k) for k in keys}) + "\n" for s in bio.sets[name][:count]))
         paths[name] = str(path)
     return paths
+
+
+def few_rows(folder: Path) -> Path:
+    """The embedded task with few people: every third row, which is another fact, of the first ones."""
+    for name, count in ROWS.items():
+        lines = (DATA / "biographies" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / f"{name}.jsonl").write_text("".join(lines[: 3 * count : 3]), encoding="utf-8")
+    return folder
 
 
 def config_of(own: dict[str, str], settings: Settings = QUICK, **changes: Any) -> runs.Config:

@@ -12,8 +12,8 @@ from workbench.tasks.spec import TaskSpec
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.unlearn import unlearn
 
-PAIRS = (("atwu", "atwu"), ("npo", "uniform"), ("wga", "surprisal"))
-SETTINGS = Settings(steps=6, batch_size=8, lr=1e-3, record_every=3, retain_loss="kl")
+PAIRS = (("atwu", "atwu"), ("npo", "learned"), ("wga", "surprisal"))
+SETTINGS = Settings(steps=4, batch_size=8, lr=1e-3, record_every=2, retain_loss="kl")
 
 
 def run_pairs(own: dict[str, str], out: Path, settings: Settings = SETTINGS) -> None:

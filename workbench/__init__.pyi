@@ -1,5 +1,6 @@
 from .errors import UserError as UserError
 from .evals.alignment import alignment as alignment
+from .evals.labels import kappa as kappa
 from .evals.metrics import metric as metric
 from .evals.probes import probe as probe
 from .evals.relearning import relearn as relearn
@@ -13,6 +14,8 @@ from .runs.attacking import attack as attack
 from .runs.config import Config as Config
 from .runs.directory import RunDirectory as RunDirectory
 from .runs.execution import start as start
+from .runs.sequence import sequence as sequence
+from .runs.sequence_files import SequenceDirectory as SequenceDirectory
 from .scorers import scorer as scorer
 from .tasks import Sample as Sample
 from .tasks import Task as Task
@@ -22,6 +25,7 @@ from .unlearning.scoring import score_task as score_task
 from .unlearning.settings import Settings as Settings
 from .unlearning.unlearn import finetune as finetune
 from .unlearning.unlearn import unlearn as unlearn
+from .view.course.exercises import check as check
 from .view.diff import diff as diff
 from .view.html.highlight import token_view as token_view
 from .view.report import run_report as run_report
@@ -31,9 +35,11 @@ from .view.widgets.compare_runs import CompareRuns as CompareRuns
 from .view.widgets.error_browser import ErrorBrowser as ErrorBrowser
 from .view.widgets.interference_view import InterferenceView as InterferenceView
 from .view.widgets.interference_view import interference as interference
+from .view.widgets.label_spans import LabelSpans as LabelSpans
 from .view.widgets.linked import BeforeAfter as BeforeAfter
 from .view.widgets.linked import CompareView as CompareView
 from .view.widgets.playground import Playground as Playground
+from .view.widgets.retention_view import RetentionView as RetentionView
 from .view.widgets.run_panel import RunPanel as RunPanel
 from .view.widgets.token_view import TokenView as TokenView
 from .view.widgets.where_view import WhereView as WhereView

@@ -76,10 +76,10 @@ class Ledger:
 
     A GPU still works while the processor is in a later phase: the sum is right there, its parts are not exact.
 
-    The phases of a run are `startup` (imports), `loading`, `probes`, `scoring`, `reference`, `forget` and `retain`
-    (forward passes), `backward`, `scorer` (its learning), `optimizer`, `recording` (of token scores), `checkpoint`,
-    `tracking` (events), `saving`, and `other` (everything else). `lost` are the steps after the checkpoint from which
-    a killed run was resumed.
+    The phases of a run are `startup` (imports), `loading`, `probes`, `scoring`, `reference`, `context` (of sparse
+    steps), `forget` and `retain` (forward passes), `backward`, `scorer` (its learning), `optimizer`, `recording` (of
+    token scores), `checkpoint`, `tracking` (events), `saving`, and `other` (everything else). `lost` are the steps
+    after the checkpoint from which a killed run was resumed.
     """
 
     phases: dict[str, Phase] = field(default_factory=dict)

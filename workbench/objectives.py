@@ -6,7 +6,8 @@ mean of its parts, weighted by their tokens or samples.
 
 An objective's `needs` name what it takes beside the log-probabilities; the rest is not computed: `reference` (the
 reference's log-probability and logit of each token), `teacher` (its whole distribution), `logits` (the model's own),
-`states` (of one layer), `refusal` (the token ids of one), `refusals` or `alternates` (another answer to each question).
+`states` (of one layer), `refusal` (the token ids of one), `refusals` or `alternates` (another answer to each question),
+`rest` (the tokens of weight 0 too).
 """
 
 from __future__ import annotations
@@ -67,6 +68,12 @@ class ForgetTokens:
     refusal: Tensor | None = None
     seed: int = 0
 
+    @property
+    def marked(self) -> Tensor:
+        """(N,) 1 on tokens whose weight is above 0 and at least their answer's mean, else 0."""
+        mean = self.stats.sample_mean(self.weights)[self.stats.rows]
+        return ((self.weights > 0) & (self.weights >= mean * (1 - 1e-6))).to(self.weights.dtype)
+
 
 def needed(value: T | None) -> T:
     """The value, which is there: the trainer computes what an objective's `needs` name."""
@@ -74,7 +81,6 @@ def needed(value: T | None) -> T:
     return value
 
 
-# Ascent -------------------------------------------------------------------------------------------------------------
 def saturation_factor(kind: str, nll: Tensor, weighted: Tensor, beta: float) -> Tensor:
     """(N,) factor of a token's loss, without gradient, that falls as the token is forgotten.
 
@@ -86,15 +92,10 @@ def saturation_factor(kind: str, nll: Tensor, weighted: Tensor, beta: float) -> 
     return (-beta * exponents[kind].detach()).exp()
 
 
-@objective("grad_ascent", over="tokens", settings={"alpha": 0.0}, source="arXiv 2210.01504", certainty="sure")
-def grad_ascent(tokens: ForgetTokens) -> Tensor:
-    """-mean w l, and no retain loss: a control that shows what ascent alone destroys."""
-    return -(tokens.weights * tokens.stats.nll).mean()
-
-
 @objective("grad_diff", over="tokens", source="arXiv 2310.10683", certainty="sure")
+@objective("grad_ascent", over="tokens", settings={"alpha": 0.0}, source="arXiv 2210.01504", certainty="sure")
 def grad_diff(tokens: ForgetTokens) -> Tensor:
-    """-mean w l: gradient ascent on the forget tokens. Unbounded: pair it with a retain loss and few steps."""
+    """-mean w l: unbounded ascent on the forget tokens. `grad_ascent` has no retain loss, as a control."""
     return -(tokens.weights * tokens.stats.nll).mean()
 
 
@@ -118,15 +119,13 @@ def satimp(tokens: ForgetTokens, *, beta1: float = 5.0, beta2: float = 1.0) -> T
 def atwu(tokens: ForgetTokens, *, beta: float = 5.0, saturation: str = "weighted") -> Tensor:
     """-mean w l sg(exp(-w l))^beta: weighted ascent that stops on forgotten tokens.
 
-    The scorer `atwu` learns weights for it. With `saturation` "probability" the factor is sg(p^beta), which does not
-    depend on the weight, with "none" it is 1.
+    The scorer `atwu` learns weights for it. `saturation_factor` has the other factors that `saturation` may name.
     """
     nll = tokens.stats.nll
     weighted = tokens.weights * nll
     return -(weighted * saturation_factor(saturation, nll, weighted, beta)).mean()
 
 
-# Preference ---------------------------------------------------------------------------------------------------------
 def _preference(margin: Tensor, beta: float) -> Tensor:
     """-(2/beta) mean log sigmoid(beta margin) over samples."""
     return -(2 / beta) * F.logsigmoid(beta * margin).mean()
@@ -153,30 +152,20 @@ def simnpo(tokens: ForgetTokens, *, beta: float = 4.5, delta: float = 0.0) -> Te
     return _preference(tokens.stats.sample_mean(tokens.weights * tokens.stats.nll) - delta, beta)
 
 
-def _preferred_rise(tokens: ForgetTokens) -> Tensor:
-    """(B,) rise of the preferred answers' log-probability since before the run, in nats."""
-    now, before = needed(tokens.preferred), needed(tokens.preferred_reference)
-    return now.sample_sum(now.logp - before.logp)
-
-
-@objective("dpo", over="samples", needs=("reference", "refusals"),
-           source="arXiv 2305.18290 with refusals", certainty="sure")  # fmt: skip
-def dpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
-    """-(2/beta) mean log sigmoid(beta (d(refusal) - d(answer))), d = log p - log p_ref summed; weights on the answer.
-
-    The refusals are sentences of ours, assigned to the samples in turn.
-    """
-    return _preference(_preferred_rise(tokens) + _drop(tokens), beta)
-
-
 @objective("altpo", over="samples", needs=("reference", "alternates"),
            source="after arXiv 2409.13474", certainty="sure")  # fmt: skip
-def altpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
-    """`dpo` with a wrong answer of the task in place of the refusal; the authors let the model write it."""
-    return _preference(_preferred_rise(tokens) + _drop(tokens), beta)
+@objective("dpo", over="samples", needs=("reference", "refusals"), source="after arXiv 2305.18290", certainty="sure")
+def dpo(tokens: ForgetTokens, *, beta: float = 0.1) -> Tensor:
+    """-(2/beta) mean log sigmoid(beta (d(other) - d(answer))), d = log p - log p_ref summed; weights on the answer.
+
+    The other answer of `dpo` is a refusal, a sentence of ours (the samples take them in turn), that of `altpo` a wrong
+    answer of the task, where its authors let the model write one.
+    """
+    now, before = needed(tokens.preferred), needed(tokens.preferred_reference)
+    return _preference(now.sample_sum(now.logp - before.logp) + _drop(tokens), beta)
 
 
-@objective("tpo", over="samples", needs=("reference",),
+@objective("tpo", over="samples", needs=("reference", "rest"),
            source="after arXiv 2506.03142", certainty="sure, their indexing is suspect")  # fmt: skip
 def tpo(tokens: ForgetTokens, *, beta: float = 0.3) -> Tensor:
     """-(2/beta) mean log sigmoid(beta m) + mean NLL of the rest, m = mean over marked tokens of z_ref - z.
@@ -184,16 +173,13 @@ def tpo(tokens: ForgetTokens, *, beta: float = 0.3) -> Tensor:
     z is a token's logit. A token is marked if its weight is at least its answer's mean (with uniform weights, all are).
     The rest is trained on its NLL, so that here a weight of zero means keep.
     """
-    stats, weights = tokens.stats, tokens.weights
-    mean = stats.sample_mean(weights)[stats.rows]
-    marked = ((weights > 0) & (weights >= mean * (1 - 1e-6))).to(weights.dtype)
+    stats, marked = tokens.stats, tokens.marked
     fall = needed(needed(tokens.reference).logit) - needed(stats.logit)
     margin = stats.sample_sum(marked * fall) / stats.sample_sum(marked).clamp(min=1)
     rest = stats.sample_sum((1 - marked) * stats.nll) / stats.sample_sum(1 - marked).clamp(min=1)
     return _preference(margin, beta) + rest.mean()
 
 
-# Distributions and states -------------------------------------------------------------------------------------------
 def _cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
     """(N,) cross-entropy of predictive distributions relative to softmax(target), in nats."""
     return -(target.softmax(-1) * logits.log_softmax(-1)).sum(-1)
@@ -209,6 +195,24 @@ def undial(tokens: ForgetTokens, *, strength: float = 10.0) -> Tensor:
     target = needed(needed(tokens.reference).logits).clone()
     target[torch.arange(len(target)), tokens.stats.labels] -= strength
     return (tokens.weights * _cross_entropy(target, needed(tokens.stats.logits))).mean()
+
+
+@objective("palu", over="tokens", needs=("teacher", "logits"), source="after arXiv 2601.03190", certainty="likely")
+def palu(tokens: ForgetTokens, *, first: int = 1, k: int = 1) -> Tensor:
+    """Mean over tokens: for the `first` of each marked stretch mean_j (z_j - mean z)^2, for the rest KL(p_ref || p).
+
+    j runs over the k tokens most probable under ref. A token is marked as in `tpo`, so that here too a weight of zero
+    means keep. How the authors find the stretches, and how they weigh the two terms (here alike), we have not seen.
+    """
+    stats, marked, logits = tokens.stats, tokens.marked > 0, needed(tokens.stats.logits)
+    target, now = _log_distributions(stats, tokens.reference)
+    within = F.pad((stats.rows[1:] == stats.rows[:-1]) & marked[:-1], (1, 0))  # the token before is marked too
+    begun = marked & ~within & (first > 0)
+    for _ in range(first - 1):
+        begun |= marked & within & begun.roll(1)
+    top = logits.gather(-1, target.topk(min(k, target.shape[-1]), -1).indices)
+    flat = ((top - logits.mean(-1, keepdim=True)) ** 2).mean(-1)
+    return torch.where(begun, flat, F.kl_div(now, target, reduction="none", log_target=True).sum(-1)).mean()
 
 
 @objective("ce_u", over="tokens", needs=("logits",), settings={"alpha": 0.0},
@@ -242,8 +246,7 @@ def jensun(tokens: ForgetTokens) -> Tensor:
     here; the authors' sums to the refusal's length.
     """
     stats, refusal = tokens.stats, needed(tokens.refusal)
-    place = torch.arange(len(stats.rows), device=stats.rows.device)
-    place = place - (stats.counts.cumsum(0) - stats.counts)[stats.rows]
+    place = torch.cat([torch.arange(count, device=refusal.device) for count in stats.counts.tolist()])
     target = refusal[place % len(refusal)]
     log_q = needed(stats.logits).log_softmax(-1).gather(-1, target[:, None])[:, 0]
     q = log_q.exp()
@@ -259,13 +262,11 @@ def rmu(tokens: ForgetTokens, *, coefficient: float = 20.0, layer: int = 0) -> T
     it is predicted. `layer` 0 means 7/16 of the depth, since theirs is 7 of 16.
     """
     states = needed(tokens.stats.states)
-    generator = torch.Generator().manual_seed(tokens.seed)
-    u = torch.rand(states.shape[-1], generator=generator, dtype=torch.float64)
+    u = torch.rand(states.shape[-1], generator=torch.Generator().manual_seed(tokens.seed), dtype=torch.float64)
     target = (coefficient * u / u.norm()).to(states)
     return (tokens.weights * ((states - target) ** 2).mean(-1)).mean()
 
 
-# Retain -------------------------------------------------------------------------------------------------------------
 @retain_loss("nll", needs=(), source="standard", certainty="sure")
 def nll(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     """Mean l_t on the retain answers."""
@@ -276,7 +277,7 @@ def nll(stats: TokenStats, reference: TokenStats | None) -> Tensor:
 def kl(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     """Mean over retain answer tokens of KL(p before unlearning || p now), in nats."""
     target, now = _log_distributions(stats, reference)
-    return (target.exp() * (target - now)).sum(-1).mean()
+    return F.kl_div(now, target, reduction="none", log_target=True).sum(-1).mean()
 
 
 @retain_loss("jsd", needs=("teacher",), source="arXiv 2509.02820", certainty="sure")
@@ -284,8 +285,7 @@ def jsd(stats: TokenStats, reference: TokenStats | None) -> Tensor:
     """Mean over retain answer tokens of the Jensen-Shannon divergence of p before and now, in nats; at most log 2."""
     target, now = _log_distributions(stats, reference)
     middle = torch.logaddexp(target, now) - math.log(2)
-    both = target.exp() * (target - middle) + now.exp() * (now - middle)
-    return both.sum(-1).mean() / 2
+    return (target.exp() * (target - middle) + now.exp() * (now - middle)).sum(-1).mean() / 2
 
 
 @retain_loss("states", needs=("states",), source="after arXiv 2403.03218", certainty="sure")

@@ -94,6 +94,20 @@ def test_settings_are_the_same_for_every_method_and_none_twice() -> None:
     assert len({str(setting) for setting in bench.draws(40)}) == 40
 
 
+def test_sparse_steps_are_by_chance_where_nothing_weighs_tokens() -> None:
+    full, weighted, live = (
+        row(kind, 1.0, 1.0, weights=weights, seed=0, batch_size=8)
+        for kind, weights in (("full sample", "uniform"), ("token-weighted", "surprisal"), ("token-weighted", "atwu"))
+    )
+    for best, by, skip in ((full, "random", 0.0), (weighted, "weights", 0.1), (live, "weights", 0.1)):
+        jobs = bench.sparser(best)
+        assert len(jobs) == len({str(job) for job in jobs}) >= 3
+        assert {job["sparse"].get("share_by", "weights") for job in jobs} == {by}
+        assert {job["skip"] for job in jobs} == {skip}
+    assert {job["sparse"]["retain_by"] for job in bench.sparser(full)} == {"random"}
+    assert {job["sparse"]["share"] for job in bench.sparser(live)} == {1.0}
+
+
 def test_skipping_is_told_only_where_it_served() -> None:
     assert bench.cell([row("a", 1.0, 1.0)])["skip"] == 0.0
     assert bench.cell([row("a", 1.0, 1.0, skipped=[0.0, 0.4])])["skip"] == 0.1
@@ -115,11 +129,12 @@ def test_retain_rows_that_are_not_rehearsed_stand_for_the_neighbours() -> None:
 @pytest.mark.slow
 def test_the_whole_benchmark(tmp_path: Path) -> None:
     command = [sys.executable, bench.__file__, "--methods", "grad_diff+uniform,wga+surprisal", "--budget", "1",
-               "--second", "1", "--steps", "2", "--limit", "2", "--seeds", "0", "--workers", "2", "--seed-workers", "1",
-               "--out", str(tmp_path / "page")]  # fmt: skip
+               "--second", "1", "--third", "1", "--steps", "2", "--limit", "2", "--seeds", "0", "--workers", "2",
+               "--seed-workers", "1", "--out", str(tmp_path / "page")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert set(json.loads(done.stdout.splitlines()[-1])) >= {"ratio_full_sample_flops", "ratio_full_sample_seconds"}
     assert (
-        len((tmp_path / "page.jsonl").read_text().splitlines()) == 7
-    )  # options; a draw, a second, a seed; of two methods
-    assert (tmp_path / "page.md").read_text().count("| token-weighted |") == 1
+        len((tmp_path / "page.jsonl").read_text().splitlines()) == 11
+    )  # options; a draw, a second, a third, a seed with plain and one with sparse steps; of two methods
+    assert (tmp_path / "page.md").read_text().count("| token-weighted |") == 2
+    assert (tmp_path / "page.md").read_text().count("share_by random") == 1

@@ -9,6 +9,7 @@ import pytest
 from lab import Lab, opened
 from markupsafe import Markup
 from runs_of import config_of, own_files
+from sequences import eight, written
 from widget_page import open_widget
 
 import workbench as wb
@@ -16,7 +17,7 @@ from workbench.runs import attack, execution
 from workbench.scorers.score import score_samples
 from workbench.unlearning.settings import Settings
 from workbench.view.html import page as whole_page
-from workbench.view.widgets import BeforeAfter, CompareRuns, CompareView, TokenView, where
+from workbench.view.widgets import BeforeAfter, CompareRuns, CompareView, RetentionView, TokenView, where
 
 pytestmark = pytest.mark.browser
 
@@ -36,8 +37,23 @@ def widgets(bio: Any, full: Any, tmp_path_factory: pytest.TempPathFactory) -> di
         "BeforeAfter": BeforeAfter(folder / "run"),
         "WhereView": where(folder / "run"),
         "DiffView": wb.diff("bio-retain", full, bio.forget[:6]),
+        "LabelSpans": wb.LabelSpans(bio.forget[:3], None),
+        "RetentionView": opened_cell(folder / "sequence"),
         "CompareRuns": CompareRuns([folder / "run", folder / "other"]),
     }
+
+
+SHOWN = [
+    *("TokenView", "CompareView", "BeforeAfter", "WhereView", "DiffView", "CompareRuns"),
+    *("RetentionView", "LabelSpans"),
+]
+
+
+def opened_cell(folder: Path) -> RetentionView:
+    """The matrix of three seeds, with the answers of a cell below it."""
+    view = RetentionView(written(folder, [eight(seed) for seed in range(3)], ("retain", "neighbours", "general")))
+    view.chosen = [5, 1]
+    return view
 
 
 def check(page: Any, axe: Path, part: str) -> None:
@@ -50,7 +66,7 @@ def check(page: Any, axe: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["TokenView", "CompareView", "BeforeAfter", "WhereView", "DiffView", "CompareRuns"])
+@pytest.mark.parametrize("name", SHOWN)
 def test_no_serious_violation(
     axe: Path, chromium: Any, widgets: dict[str, Any], tmp_path: Path, name: str, theme: str
 ) -> None:

@@ -24,7 +24,16 @@ play""",
 chat.ask("Where was Celia Nash born?")
 chat.wait()
 chat""",
+    "errors": """from pathlib import Path
+settings = wb.Settings(steps=4, batch_size=4)
+config = wb.Config(task=wb.TaskSpec("biographies"), model="bio-full", objective="npo", settings=settings, probe_limit=4)
+run = wb.start(config, Path("saved")).path
+wb.ErrorBrowser(run)""",
+    "run-panel": """panel = wb.RunPanel(".")
+panel.attach(run)
+panel""",
 }
+SAID = {"errors": "reference", "run-panel": "Mean NLL"}
 FILES = {"SVG": b"<?xml", "PDF": b"%PDF", "PNG": b"\x89PNG", "LaTeX": b"% A figure"}
 
 
@@ -44,7 +53,7 @@ def test_buttons_download_figures(chromium: Any, lab: Lab, tmp_path: Path) -> No
         with page.expect_download() as download:
             page.locator(f".wb-{name}:visible").get_by_role("button", name="download as SVG").first.click()
         download.value.save_as(path := tmp_path / f"{name}.svg")
-        assert "Celia" in path.read_text(encoding="utf-8")
+        assert SAID.get(name, "Celia") in path.read_text(encoding="utf-8")
     notebook.close()
     assert "entropy" in (tmp_path / "heatmap.svg").read_text(encoding="utf-8")
     if shutil.which("pdftotext"):

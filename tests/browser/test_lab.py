@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import nbformat
 import pytest
 from lab import Lab, Notebook, jupyter, opened
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+from workbench.view.course import write_edition
+
 WIDGETS = {
     "TokenView": ".wb-token-view",
     "CompareView": ".wb-compare",
@@ -196,12 +196,12 @@ CLIPPED = """() => [...document.querySelectorAll(".wb-run-panel .widget-html, .w
 @pytest.mark.parametrize("name", ["01_see_importance", "03_unlearn_and_probe", "04_error_analysis"])
 def test_the_notebooks_themselves(chromium: Any, lab: Lab, name: str) -> None:
     """Opened and run through the menu; every widget and chart is there, nothing lies over anything else."""
-    shutil.copy(NOTEBOOKS / f"{name}.ipynb", lab.folder)
+    write_edition(lab.folder, "exercises", [name])
     notebook = opened(chromium, lab, f"{name}.ipynb")
     notebook.run_all(300)
     page = notebook.page
     assert page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]').count() == 0
-    cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    cells = nbformat.read(lab.folder / f"{name}.ipynb", as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     for widget, shown in WIDGETS.items():
         assert page.locator(shown).count() >= code.count(f"wb.{widget}")

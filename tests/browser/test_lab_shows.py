@@ -77,7 +77,7 @@ def test_what_has_the_focus_has_a_ring(chromium: Any, lab: Lab) -> None:
     notebook.run_all(240)
     page = notebook.page
     for widget in WIDGETS:
-        shown = page.locator(widget).first
+        shown = page.locator(f"{widget}:visible").first  # not the still beside it
         shown.locator("select, input, button").first.focus()
         page.keyboard.press("Tab")  # from here on the browser takes the focus to be the keyboard's
         assert shown.evaluate(RING) == [], widget

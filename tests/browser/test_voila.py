@@ -1,14 +1,14 @@
-"""The demos that `make voila` serves: notebooks 01 and 03 as pages, with widgets that answer, and no internet."""
+"""The demos that `make voila` serves: notebooks 01 and 03 and the talk, with widgets that answer, and no internet."""
 
 from __future__ import annotations
 
-import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+from course import write_demos
 from lab import left_this_machine, voila, voila_options, write_notebook
 
 pytestmark = pytest.mark.browser
@@ -16,20 +16,25 @@ KEEPING = "r.setData is not a function"  # plotly, of a chart already drawn: it 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_demos(chromium: Any, tmp_path: Path, theme: str) -> None:
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages, with what is slow computed before."""
     pytest.importorskip("voila", reason="the optional extra [demos] is not installed")
-    folder = tmp_path / "demos"
-    folder.mkdir()
-    for name in ("01_see_importance.ipynb", "03_unlearn_and_probe.ipynb"):
-        shutil.copy(NOTEBOOKS / name, folder)
-    with voila(folder, theme, NOTEBOOKS.parent / "docs") as address:
+    folder = tmp_path_factory.mktemp("voila") / "demos"
+    write_demos(folder)
+    return folder
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_demos(chromium: Any, demos: Path, theme: str) -> None:
+    with voila(demos, theme, NOTEBOOKS.parent / "docs") as address:
         page = chromium.new_page(viewport={"width": 1280, "height": 1400})
         page.set_default_timeout(500_000)  # a page comes when its notebook has run
         outside, broken = [], []
         page.on("request", lambda r: outside.append(r.url) if left_this_machine(r.url) else None)
         page.goto(address.replace("NAME", ""))
         page.get_by_text("03_unlearn_and_probe.ipynb").wait_for()
+        page.get_by_text("talk.ipynb").wait_for()
         page.on("pageerror", lambda error: broken.append(str(error)) if str(error) != KEEPING else None)
 
         page.goto(address.replace("NAME", "voila/render/01_see_importance.ipynb"))
@@ -48,6 +53,17 @@ def test_the_demos(chromium: Any, tmp_path: Path, theme: str) -> None:
         panel.get_by_label("steps", exact=True).first.fill("many")
         panel.get_by_role("button", name="Start").click()  # a kernel is behind the page, and answers
         panel.get_by_text("steps: 'many' is not a whole number").wait_for()
+
+        page.goto(address.replace("NAME", "voila/render/talk.ipynb"))
+        screens = page.locator(".wb-talk")
+        page.get_by_role("heading", name="Which tokens must a model forget?").wait_for()
+        screens.get_by_role("button", name="Next").click()
+        assert not page.get_by_role("heading", name="Which tokens must a model forget?").is_visible()
+        page.locator(".wb-token-view").first.wait_for()
+        page.keyboard.press("Tab")
+        screens.get_by_role("button", name="Back").click()
+        page.get_by_role("heading", name="Which tokens must a model forget?").wait_for()
+        assert screens.get_by_role("status").inner_text().startswith("1 / ")
         page.close()
     assert outside == broken == []
 

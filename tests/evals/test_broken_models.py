@@ -28,8 +28,8 @@ from workbench.tasks.rows import rows, samples_from
 from workbench.tasks.samples import DATA, Task
 from workbench.unlearning import Settings, score_task
 
-FINITE = {"uniform", "random", "position", "spans"}  # what does not ask the model
-ONE_LINE = {"amortised", "specificity", "specificity_ref", "atwu", "relearn_residue", "deep_lift"}
+FINITE = {"uniform", "random", "position", "spans", "su_ngram"}  # what does not ask the model
+ONE_LINE = {"amortised", "specificity", "specificity_ref", "atwu", "learned", "relearn_residue", "deep_lift"}
 
 
 def damaged(full: LanguageModel, kind: str) -> LanguageModel:

@@ -1,12 +1,5 @@
 """What the notebooks' settings cells hold in the default tests: the same names, few rows and few steps."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from workbench.tasks.samples import DATA
-
-ROWS = {"forget": 24, "retain": 64, "neighbours": 24, "general": 16, "train_extra": 64, "nonmembers": 24}
 SMALL = {
     "00_tour": "ANSWERS, SETTINGS = 6, wb.Settings(steps=4, batch_size=8, record_every=2)",
     "01_see_importance": "ANSWERS, SETTINGS = 6, wb.Settings(steps=4, batch_size=8, record_every=2)",
@@ -21,12 +14,7 @@ SMALL = {
         "ANSWERS, SETTINGS = 6, wb.Settings(steps=4, batch_size=8, record_every=4)\n"
         "OPTIONS['leak_at_k'] = {'tries': 4, 'k': 2}"
     ),
+    "07_requests_and_neighbours": (
+        "ANSWERS, REQUESTS = 3, REQUESTS[:2]\nSETTINGS = wb.Settings(steps=2, batch_size=4, record_every=2)"
+    ),
 }
-
-
-def few_rows(folder: Path) -> Path:
-    """The embedded task with few people: every third row, which is another fact, of the first ones."""
-    for name, count in ROWS.items():
-        lines = (DATA / "biographies" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        (folder / f"{name}.jsonl").write_text("".join(lines[: 3 * count : 3]), encoding="utf-8")
-    return folder

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import KernelManager, start_new_kernel
 from nbclient import NotebookClient
-from sizes import SMALL, few_rows
+from runs_of import few_rows
+from sizes import SMALL
+
+from workbench.view.course import edition
+from workbench.view.course.editions import tags
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -29,33 +35,76 @@ def assigned(source: str) -> set[str]:
     }
 
 
-def check_runs(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Run all cells: none fails, and some show more than text."""
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
-    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[KernelManager]:
+    """One kernel for all notebooks, one after the other: to load the libraries takes as long as a notebook."""
+    manager, client = start_new_kernel(kernel_name="python3")
+    client.stop_channels()
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
+def master(path: Path) -> nbformat.NotebookNode:
+    """A notebook with all its cells, but for those that stand in a demonstration in the place of others."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "demo" not in cell.metadata.get("tags", ())]
+    return notebook
+
+
+def check_runs(notebook: nbformat.NotebookNode, folder: Path, kernel: KernelManager | None = None) -> None:
+    """Run all cells: none fails, some show more than text, dots are no answer and all solutions are right.
+
+    A kernel that has run other notebooks forgets their names.
+    """
+    if kernel is not None:
+        fresh = f"%reset -f\n__import__('os').chdir({str(folder)!r})"
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(fresh))
+    NotebookClient(notebook, km=kernel, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [o for cell in code for o in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error"]
     assert any("text/html" in o.get("data", {}) for o in outputs)
     assert len(nbformat.writes(notebook)) < 5_000_000
+    for cell in code:
+        if "wb.check(" in cell.source:
+            said = [o.data.get("text/plain", "") for o in cell.outputs if "data" in o]
+            expected = " right: " if "solution" in tags(cell) else " no answer yet: "
+            assert sum(expected in text for text in said) == 1, (cell.id, said)
+
+
+def small(notebook: nbformat.NotebookNode, stem: str, folder: Path) -> nbformat.NotebookNode:
+    """With few rows and steps in the settings cell, and without the claims, which hold in full size."""
+    cell = settings_of(notebook)
+    assert assigned(SMALL[stem]) <= assigned(cell.source)
+    cell.source += f"\n{SMALL[stem]}\nTASK = wb.TaskSpec('biographies', data_dir={str(few_rows(folder))!r})"
+    notebook.cells = [cell for cell in notebook.cells if "claim" not in cell.metadata.get("tags", ())]
+    return notebook
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_committed_without_outputs(path: Path) -> None:
     cells = json.loads(path.read_text())["cells"]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
-    assert max(len(cell["source"]) for cell in cells if cell["cell_type"] == "code") <= 15
+    assert max(len(cell["source"]) for cell in cells if cell["cell_type"] == "code") <= 16
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
-    """With few rows and steps in the settings cell; the whole of the cell is run before them."""
-    notebook = nbformat.read(path, as_version=4)
-    cell = settings_of(notebook)
-    assert assigned(SMALL[path.stem]) <= assigned(cell.source)
-    cell.source += f"\n{SMALL[path.stem]}\nTASK = wb.TaskSpec('biographies', data_dir={str(few_rows(tmp_path))!r})"
-    check_runs(notebook, tmp_path)
+def test_runs_from_top_to_bottom(path: Path, tmp_path: Path, kernel: KernelManager) -> None:
+    """The whole of the settings cell is run before the small sizes."""
+    check_runs(small(master(path), path.stem, tmp_path), tmp_path, kernel)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["exercises", "solutions"])
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_editions_run(path: Path, name: str, tmp_path: Path) -> None:
+    made = nbformat.from_dict(edition(json.loads(path.read_text(encoding="utf-8")), name))
+    made = nbformat.reads(nbformat.writes(made), as_version=4)
+    check_runs(small(made, path.stem, tmp_path), tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_in_full_size(path: Path, tmp_path: Path) -> None:
-    check_runs(nbformat.read(path, as_version=4), tmp_path)
+    """With the cells that compute what the text says one will notice."""
+    check_runs(master(path), tmp_path)

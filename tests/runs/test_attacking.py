@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pandas as pd
 import pytest
 from commandline import refused, told
@@ -133,10 +133,10 @@ def test_a_process_that_ends_at_any_write_leaves_what_is_done(
 
 def test_killed_by_the_system(run: Path) -> None:
     words = [str(run), "--reference", "bio-retain", "--attacks", "greedy,leak_at_k,int8"]
-    words += ["--set", "leak_at_k.tries=150", "leak_at_k.k=64"]
+    words += ["--set", "leak_at_k.tries=40", "leak_at_k.k=16"]
     command = [sys.executable, "-m", "workbench", "attack", *words]
     summary = run / "attacks" / "summary.json"
-    process = subprocess.Popen(command, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forked.Popen(command, env=ONE_THREAD)
 
     def within_an_attack() -> bool:
         if not summary.exists():
@@ -145,11 +145,11 @@ def test_killed_by_the_system(run: Path) -> None:
         return "before" in entry.get("parts", {})
 
     wait_until(within_an_attack)
-    process.send_signal(signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
     process.wait()
     kept = json.loads(summary.read_text())["attacks"]
     assert "int8" not in kept
-    options = {"leak_at_k": {"tries": 150, "k": 64}}
+    options = {"leak_at_k": {"tries": 40, "k": 16}}
     shared: dict[str, Any] = {"reference": "bio-retain", "attacks": ["greedy", "leak_at_k", "int8"], "options": options}
     again = wb.attack(run, **shared)
     assert again["attacks"]["greedy"] == kept["greedy"]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from commandline import refused
-from runs_of import results, same
+from runs_of import few_rows, results, same
 
 from workbench import runs
 from workbench.errors import UserError
@@ -49,8 +49,10 @@ def as_before(path: Path) -> None:
 def test_a_run_of_the_version_before_is_shown_and_resumed_to_the_same_bits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "rows").mkdir()
     config = runs.Config(
-        task=TaskSpec("biographies"), model="bio-full", objective="wga", weights="surprisal",
+        task=TaskSpec("biographies", data_dir=str(few_rows(tmp_path / "rows"))), model="bio-full",
+        objective="wga", weights="surprisal",
         settings=Settings(steps=4, batch_size=4, checkpoint_every=2, record_every=2), probe_limit=2, probe_every=1,
     )  # fmt: skip
     whole = execution.start(config, tmp_path / "whole")
@@ -69,6 +71,7 @@ def test_a_run_of_the_version_before_is_shown_and_resumed_to_the_same_bits(
     record["versions"]["unlearning-workbench"] = "7.1"
     (old.path / "config.json").write_text(json.dumps(record))
     (old.path / "run.json").unlink()
+    capsys.readouterr()
     line = refused(capsys, "runs", "resume", str(old.path))
     assert f"{old.path / 'config.json'} of version 7.1 (this is " in line
     assert "unknown configuration key 'skip_tokens'" in line

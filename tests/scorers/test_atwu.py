@@ -89,7 +89,7 @@ class SlowLoop:
         shares = [torch.stack(values).mean() for values in selected.values()]
         population = torch.stack([(share - o.budget) ** 2 for share in shares]).mean()
         value = torch.stack(terms).mean() + o.lam_ent * torch.stack(entropy).mean() + o.lam_pop * population
-        value = value + o.lam_l2 * (self.out.weight**2).sum()
+        value = value + o.lam_l2 * ((self.out.weight**2).sum() + float(o.l2_bias) * self.out.bias[0] ** 2)
         self.optimizer.zero_grad()
         value.backward()
         if o.clip:
@@ -109,6 +109,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"optimizer": "sgd", "lr": 0.05, "weight_decay": 1e-2},
     {"decay": "linear", "clip": 0.0, "weight_decay": 1e-2},
     {"lam_ent": 2.0, "lam_pop": 10.0, "budget": 0.4, "lam_l2": 0.5},
+    {"lam_l2": 0.5, "l2_bias": True, "units": 5, "loss": "B"},
     *({**PRESETS[name]} for name in PRESETS),
 ]
 
@@ -203,6 +204,32 @@ def test_options_that_cannot_be_say_so(options: dict[str, Any], message: str) ->
 def test_presets_name_options_of_the_scorer() -> None:
     for preset in PRESETS.values():
         assert set(preset) <= set(scorer["atwu"].options)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({"every": 3}, [1, 4, 7, 10]),
+        ({"every": 3, "at": "last"}, [3, 6, 9]),
+        ({"at": "last"}, list(range(1, 11))),
+        (PRESETS["published"], [10]),
+        (PRESETS["tofu-1b"], [5, 10]),
+        ({"every": 0, "pretrain": 1}, []),
+    ],
+)
+def test_model_steps_at_which_the_scorer_learns(options: dict[str, Any], steps: list[int]) -> None:
+    ours = AtwuScorer(4, **options)
+    assert [step for step in range(1, 11) if ours.learns_at(step)] == steps
+    assert ours.turns(10) == len(steps)
+
+
+def test_a_run_with_the_published_preset_learns_at_its_tenth_step(full: LanguageModel, small: Task) -> None:
+    settings = Settings(steps=11, batch_size=2, record_every=1, options={"weights": PRESETS["published"]})
+    run = unlearn(full, small, "atwu", "atwu", settings=settings)
+    spread = run.scores[run.scores["scorer"] == "atwu"].groupby("step")["score"].std()
+    assert (spread[:9] == 0).all()
+    assert (spread[10:] > 0).all()
+    assert int(run.scorer.state["step"]) == 1
 
 
 def test_a_scorer_frozen_after_pretraining_does_not_move(full: LanguageModel, small: Task) -> None:

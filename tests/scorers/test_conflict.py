@@ -81,6 +81,34 @@ def test_the_directional_derivative_predicts_a_step(exact: LanguageModel, few: T
     np.testing.assert_allclose(-(losses[0] - losses[1]) / 2e-3, dots, rtol=1e-2, atol=1e-2 * np.abs(dots).max())
 
 
+@pytest.mark.parametrize(("k", "k_span"), [(1.0, 0.0), (0.5, 0.5), (2.0, -0.5)])
+def test_spans_around_tokens_that_the_forget_gradient_needs(
+    k: float, k_span: float, exact: LanguageModel, few: Task
+) -> None:
+    """Gradients a token at a time, then a loop that walks from each anchor to both sides."""
+    units = []
+    for samples in (few.forget, few.retain):
+        stats = token_stats(exact, collate(exact, [encode(exact, s) for s in samples]), extras=False)
+        gradient = flat(exact, stats.nll.mean())
+        units.append(gradient / gradient.norm())
+    table = score_fixed(TaskContext(exact, few, batch_size=2), ["span_gradient"],
+                        options={"span_gradient": {"k": k, "k_span": k_span}})  # fmt: skip
+    for sample in few.forget:
+        nll = token_stats(exact, collate(exact, [encode(exact, sample)]), extras=False).nll
+        c = np.array([float(flat(exact, value) @ (units[0] - units[1])) for value in nll])
+        expected = np.zeros(len(c))
+        for anchor in np.flatnonzero(c > c.mean() + k * c.std()):
+            for way in (-1, 1):
+                place = anchor
+                while 0 <= place < len(c) and c[place] > c.mean() + k_span * c.std():
+                    expected[place] = 1
+                    place += way
+        assert table.loc[table["sample_id"] == sample.id, "score"].tolist() == expected.tolist()
+    assert 0 < table["score"].mean() < 1
+    with pytest.raises(UserError, match="k_span must be at most k"):
+        score_fixed(TaskContext(exact, few), ["span_gradient"], options={"span_gradient": {"k": 0.0, "k_span": 1.0}})
+
+
 def test_a_retain_token_conflicts_with_itself(full: LanguageModel, few: Task) -> None:
     """Of one retain answer alone, the cosine of its own tokens is on average on the conflicting side."""
     one = replace(few.retain[0], id="the same", answer=few.retain[0].answer + ".")

@@ -129,6 +129,24 @@ def tpo(now: Numbers, i: int) -> float:
     return -2 / 0.3 * log_sigmoid(0.3 * sum(falls) / len(falls)) + (sum(rest) / len(rest) if rest else 0.0)
 
 
+def palu(first: int, k: int) -> Callable[[Numbers, Numbers], float]:
+    def value(now: Numbers, at: Numbers) -> float:
+        total = 0.0
+        for i, weights in enumerate(now.weights):
+            place = 0  # in the present stretch, from 1
+            for t, w in enumerate(weights):
+                place = place + 1 if w > 0 and w >= weights.mean() - 1e-9 else 0
+                z, target = now.logits[i][t], softmax(now.reference[i][t])
+                if 1 <= place <= first:
+                    likely = sorted(range(VOCABULARY), key=lambda v, target=target: -target[v])[:k]
+                    total += sum((z[v] - z.mean()) ** 2 for v in likely) / k
+                else:
+                    total += sum(p * math.log(p / q) for p, q in zip(target, softmax(z), strict=True))
+        return total / sum(LENGTHS)
+
+    return value
+
+
 def cross_entropy(target: Array, row: Array) -> float:
     return -sum(q * math.log(p) for q, p in zip(target, softmax(row), strict=True) if q > 0)
 
@@ -170,6 +188,8 @@ REFERENCES: dict[str, tuple[dict[str, Any], Callable[[Numbers, Numbers], float]]
     "dpo": ({}, samplewise(lambda now, i: -2 / 0.1 * log_sigmoid(0.1 * (rise(now, i) + drop(now, i))))),
     "altpo": ({}, samplewise(lambda now, i: -2 / 0.1 * log_sigmoid(0.1 * (rise(now, i) + drop(now, i))))),
     "tpo": ({}, samplewise(tpo)),
+    "palu": ({}, palu(1, 1)),
+    "palu longer": ({"first": 2, "k": 3}, palu(2, 3)),
     "undial": ({}, tokenwise(undial)),
     "ce_u": ({}, tokenwise(ce_u)),
     "pdu": ({}, tokenwise(lambda now, at, i, t: (now.logits[i][t].max() - now.logits[i][t].mean()) ** 2)),
@@ -218,9 +238,12 @@ def test_uniform_weights_equal_no_weights_and_weight_zero_is_no_gradient(name: s
     masked[0][1] = masked[2][3] = 0
     given, leaves = now.tokens(weights=masked)
     objective[name].function(given).backward()
-    if name == "tpo":  # there a weight of zero means keep: the token's own NLL, which lowers the others
+    if name in ("tpo", "palu"):  # there a weight of zero means keep: by the token's own NLL, which lowers the others
         assert leaves["logits"].grad is not None
-        assert leaves["logits"].grad[1, now.labels[0][1]] < 0
+        assert name == "palu" or leaves["logits"].grad[1, now.labels[0][1]] < 0
+        if name == "palu":  # by KL(q || p), whose gradient is p - q
+            fall = softmax(leaves["logits"].detach()[1].numpy()) - softmax(now.reference[0][1])
+            np.testing.assert_allclose(leaves["logits"].grad[1], fall / sum(LENGTHS))
         return
     for leaf in (leaves["logits"], leaves["states"]):
         if leaf.grad is not None:

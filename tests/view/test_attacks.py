@@ -66,6 +66,10 @@ def test_an_attack_that_can_show_nothing_says_so() -> None:
     weak = {"alias": entry(0.0, 0.02, 1.0) | {"weak": "weak here: alone it gets 0.02 from the model before the run"}}
     assert "weak here: alone it gets 0.02" in attacks_view(weak, css=False)
     assert "weak here" not in attacks_view(ATTACKS, css=False)
+    assert in_words(weak) == "alias (weak) 2 %"
+    chart = attacks_chart(weak)
+    assert chart.data[-1].y == ("alias (weak)",)
+    assert "weak here: alone it gets 0.02" in chart.data[0].hovertext[0]
     assert "faithfulness / robustness" in attacks_view(ATTACKS, css=False)
 
 

@@ -95,7 +95,7 @@ def test_tags_and_notes_stay_with_the_run(run: Path) -> None:
     row, next_row = browser.rows.iloc[3], browser.rows.iloc[4]
     browser.select(row["sample_id"], row["probe_set"])
     browser.tags.value, browser.note.value = "name,odd , name", "why <b>this</b>?"
-    browser.save.click()
+    browser.save_marks.click()
     assert "saved in" in browser.status.value
     assert browser.tags.value == "name, odd"
     assert browser.list.options[3][0].startswith("*")
@@ -132,7 +132,7 @@ def test_notes_that_cannot_be_written_are_kept_and_tried_again(run: Path, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        browser.save.click()
+        browser.save_marks.click()
         assert "the file system is read-only" in browser.status.value
         assert "kept here" in browser.status.value
         browser.list.value = 1
@@ -153,7 +153,7 @@ def test_notes_that_are_none(run: Path, content: str) -> None:
     with pytest.raises(UserError, match="does not hold tags and notes"):
         ErrorBrowser(run)
     browser.note.value = "typed"
-    browser.save.click()
+    browser.save_marks.click()
     assert "mend it or move it away" in browser.status.value
     assert (run / "notes.json").read_text() == content  # another's file is not written over
     assert browser.note.value == "typed"
@@ -201,6 +201,29 @@ def test_cells_are_no_formulas(run: Path, tmp_path: Path) -> None:
     assert list(pd.read_csv(tmp_path / "a.csv")["note"][:6]) == [*(f"'{cell}" for cell in first), "plain - text"]
     assert re.search(r"(^|,)\"?[=+@]", text) is None
     assert (pd.read_csv(tmp_path / "a.csv")["change"] < 0).any()  # numbers stay numbers
+
+
+def test_the_open_answer_and_the_listed_ones_are_figures(run: Path, tmp_path: Path) -> None:
+    browser = ErrorBrowser(run)
+    assert [buttons.ready for buttons in browser.figures] == [True, True]
+    row = browser.rows.iloc[-1]
+    browser.select(row["sample_id"], row["probe_set"])
+    one, listed = (browser.figure(part) for part in ("answer", "answers"))
+    assert [bool(r.label) for r in one.rows] == [False, False, True, True, True]  # outcome, question, three texts
+    assert row["sample_id"] in one.rows[0].pieces[0].text
+    assert sum(bool(r.pieces[0].bold) for r in listed.rows) == 16
+    sent: list[Any] = []
+    browser.figures[0].send = lambda content, buffers=None: sent.append((content, buffers))
+    for suffix, start in {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG", "tex": b"% A figure"}.items():
+        browser._save_asked(browser.figures[0], {"save": suffix, "id": 1, "shown": {"part": "answer"}}, [])
+        assert sent.pop()[1][0].startswith(start)
+    assert browser.save(tmp_path / "answer.svg").read_text().count(row["answer"][:20]) >= 1
+    browser.search.value = "nothing holds this"
+    assert [buttons.ready for buttons in browser.figures] == [False, False]
+    with pytest.raises(UserError, match="none matches the filters"):
+        browser.figure()
+    with pytest.raises(UserError, match="there may be answer and answers"):
+        browser.figure("tokens")
 
 
 def test_twin_and_repr(run: Path) -> None:

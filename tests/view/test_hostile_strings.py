@@ -16,12 +16,13 @@ import pytest
 from hostile import EVIL, Typeset, check
 from jinja2 import DictLoader, TemplateSyntaxError, UndefinedError
 from pages import scores_of
+from sequences import written
 from test_interference_view import made as interference_made
 
 from workbench.evals.interference import Interference
 from workbench.evals.where import Lens, Where
 from workbench.objectives import objective
-from workbench.view import comparison_page, run_report, scores_page
+from workbench.view import comparison_page, run_report, scores_page, sequence_page
 from workbench.view.compared_html import compared_page
 from workbench.view.compared_runs import read_runs
 from workbench.view.html import (
@@ -48,6 +49,8 @@ from workbench.view.widgets import (
     CompareView,
     ErrorBrowser,
     InterferenceView,
+    LabelSpans,
+    RetentionView,
     RunPanel,
     TokenView,
     WhereView,
@@ -196,6 +199,10 @@ def views(run: Path) -> dict[str, Callable[[], Any]]:
         "interference_view": lambda: interference_view(domains_of(), title=EVIL),
         "InterferenceView": lambda: InterferenceView(domains_of(), title=EVIL).to_html(),
         "InterferenceView: live": lambda: _pair(InterferenceView(domains_of(), title=EVIL)),
+        "LabelSpans": lambda: _labelled(run.parent).to_html(),
+        "RetentionView": lambda: _opened(run).to_html(),
+        "RetentionView: live": lambda: _opened(run).html + _opened(run).detail,
+        "sequence_page": lambda: sequence_page(_opened(run).sequence),
         "CompareRuns": lambda: CompareRuns([run, run.with_name(f"failed {run.name}")]).to_html(),
         "compared_page": lambda: compared_page(read_runs([run, run.with_name(f"failed {run.name}")])),
     }
@@ -212,6 +219,21 @@ def domains_of() -> Interference:
 def _pair(view: InterferenceView) -> str:
     view.chosen = [0, 1]
     return view.html + view.detail
+
+
+def _labelled(folder: Path) -> LabelSpans:
+    labels = LabelSpans([{"question": EVIL, "answer": f"{EVIL} {EVIL}"}], folder / f"{EVIL[:9]}.jsonl".replace("/", ""))
+    labels.label(0, [(3, len(EVIL))])
+    return labels
+
+
+def _opened(run: Path) -> RetentionView:
+    """A retention matrix with hostile names and answers, one cell of which is open."""
+    names = [f"{EVIL}/1", f"{EVIL}/2"]
+    sequence = written(run.parent / "sequence", [np.ones((3, 3)) / 2], (EVIL,), tasks=names, text=EVIL)
+    view = RetentionView(sequence, title=EVIL)
+    view.chosen = [1, 0]
+    return view
 
 
 def _shown(browser: ErrorBrowser) -> str:

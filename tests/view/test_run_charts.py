@@ -39,10 +39,12 @@ def test_reach_chart_shows_both_sets_against_what_was_spent() -> None:
         }
     )
     figure = reach_chart({"run": curve, "empty": pd.DataFrame()}, "fact_accuracy", against="seconds", level=0.5)
-    assert {line.name: (list(line.x), list(line.y)) for line in figure.data} == {
-        "run: forget": ([0, 2.0], [1.0, 0.2]),
-        "run: retain": ([0, 2.0], [1.0, 0.9]),
+    assert {line.xaxis: (line.name, list(line.x), list(line.y)) for line in figure.data} == {
+        "x": ("run", [0, 2.0], [1.0, 0.2]),
+        "x2": ("run", [0, 2.0], [1.0, 0.9]),
     }
+    assert [line.showlegend for line in figure.data] == [True, False]
+    assert [note.text for note in figure.layout.annotations[:2]] == ["forget", "retain"]
     assert figure.layout.shapes[0].y0 == 0.5
     with pytest.raises(UserError, match="no run has the metric 'perplexity'"):
         reach_chart({"run": curve}, "perplexity")

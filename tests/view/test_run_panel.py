@@ -87,6 +87,11 @@ def test_start_watch_stop_attach_resume(spec: TaskSpec, tmp_path: Path) -> None:
     assert [e["step"] for e in other.events] == list(range(1, 61))
     assert other.runs.label.startswith("finished, step 60 of 60")
     assert all(part in other.results.value for part in ("Metrics, before → after", "fact accuracy", "Cost"))
+    assert [buttons.ready for buttons in other.figures.values()] == [True, True]
+    losses = other.figure().data[0]
+    assert list(losses.y) == [e["forget_nll"] for e in other.events]
+    assert other.figure("metrics").to_bytes(".tex").startswith(b"% A figure")
+    assert other.figure("metrics").rows[0].pieces[0].text.startswith("fact accuracy")
     twin = other.to_html()
     assert "<script" not in twin
     assert all(part in twin for part in (other.job.path.name, "fact accuracy", "Mean NLL", "objective <b>wga</b>"))
@@ -296,12 +301,19 @@ def test_runs_are_listed_and_one_that_vanished_is_named(bio: Any, tmp_path: Path
     (tmp_path / "runs" / "a" / "log.txt").write_text("Traceback:\n  <script>\x1b[31m\n")
     panel = RunPanel(tmp_path / "runs")
     assert panel.job is None
+    assert not any(buttons.ready for buttons in panel.figures.values())
+    with pytest.raises(UserError, match="no run is shown"):
+        panel.figure()
     assert [label for label, _ in panel.runs.options] == [f"unfinished, step 0 of 12 · {name}" for name in "ba"]
     panel.runs.value = panel.runs.options[1][1]
     panel.buttons["Attach"].click()
     assert panel.job is not None
     assert panel.job.path.name == "a"
     assert "no process is working on it" in panel.failure.value
+    with pytest.raises(UserError, match="the run has no steps yet"):
+        panel.figure()
+    with pytest.raises(UserError, match="there is no metrics to save"):
+        panel.figure("metrics")
     assert "Traceback:\n  &lt;script&gt;^[[31m</pre>" in panel.failure.value
     shutil.rmtree(panel.job.path)
     panel._show(panel.job)

@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 from pages import SAMPLES, SPANS, scores_of
 from runs_of import config_of, own_files
+from sequences import eight, written
 from test_interference_view import made as interference_made
 from test_where_view import made
 from widget_page import browser, open_widget
@@ -30,7 +31,9 @@ from workbench.view.widgets import (
     CompareView,
     ErrorBrowser,
     InterferenceView,
+    LabelSpans,
     Playground,
+    RetentionView,
     RunPanel,
     TokenView,
     WhereView,
@@ -76,6 +79,10 @@ WIDGETS = {
     "Playground": lambda run: Playground("bio-full"),
     "CompareRuns": lambda run: CompareRuns([run, copied(run)]),
     "WhereView": lambda run: WhereView(made()),
+    "LabelSpans": lambda run: LabelSpans([{"question": "Where?", "answer": "In Quillon."}], None),
+    "RetentionView": lambda run: RetentionView(
+        written(run.parents[1] / "sequence", [eight()], ["retain", "neighbours", "general"])
+    ),
     "InterferenceView": lambda run: InterferenceView(interference_made()),
     "Chat": lambda run: Chat("bio-full", "bio-retain"),
 }

@@ -101,7 +101,7 @@ def test_colour_follows_each_scorers_own_scale(scores, samples):
     assert [name for name, _ in blocks] == SCORERS
     for name, block in blocks:
         part = scores[scores["scorer"] == name]
-        scale = Scale.of(part["score"].to_numpy())
+        scale = Scale.of(part["score"].to_numpy(), scorer=name)
         own = part[part["sample_id"] == first]
         levels = [bool(scale.level(x)) for x in own["score"]]
         assert [("style=" in tag) for tag in re.findall(r"<(?:span|u) [^>]*title=[^>]*>", block)] == levels
@@ -291,7 +291,7 @@ def test_charts_are_small_transparent_and_offline(scores, samples):
         assert len(text) < 40_000
         layout = json.loads(text)["layout"]["template"]["layout"]
         assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"
-    assert template().layout.font.color == "#7d8590"
+    assert template().layout.font.color == "#797e86"
 
 
 def test_charts_escape_and_explain(hostile):

@@ -14,6 +14,7 @@ from workbench.errors import UserError
 from workbench.view.html.before_after import change_view
 from workbench.view.html.compare import compare_view
 from workbench.view.html.highlight import token_view
+from workbench.view.html.layers import layers_of
 from workbench.view.html.scale import BLUE, BY, LEVELS, ORANGE, Scale, alpha
 from workbench.view.html.text import number, plain, visible
 from workbench.view.widgets import TokenView
@@ -280,6 +281,17 @@ def test_colour_goes_by_value_unless_the_reader_chooses() -> None:
     assert len({scale.going_by("rank").level(s) for s in scores}) == LEVELS + 1
     logarithm = Scale.of(np.array([0.001, 0.01, 0.1, 1.0]), "logarithm")
     assert [logarithm.place(s) for s in (0.0, 0.001, 0.01, 0.1, 1.0)] == pytest.approx([0, 0, 1 / 3, 2 / 3, 1])
+
+
+def test_a_scale_ends_at_the_bound_that_its_scorer_declares() -> None:
+    low = np.array([0.0, 0.1, 0.34])
+    ends = {name: Scale.of(low, scorer=name).ends[1] for name in ("atwu", "specificity", "surprisal", "my own")}
+    assert ends == {"atwu": 1.0, "specificity": 1.0, "surprisal": 0.34, "my own": 0.34}
+    assert Scale.of(low / 10, scorer="atwu").ends[1] == pytest.approx(0.034)  # else there would be no colour at all
+    table = pd.concat([scores_of(SAMPLES, scorer="surprisal", step=n).assign(score=0.2 + n / 10) for n in (0, 5)])
+    _, layers, _ = layers_of(table.assign(score=table["score"] + table["position"] / 1000))
+    assert layers[0].scale.ends == layers[1].scale.ends  # a colour says the same at both steps
+    assert layers[0].scale.ends[1] == pytest.approx(table["score"].max() + table["position"].max() / 1000)
 
 
 def test_two_hues_are_symmetric_by_any_choice() -> None:

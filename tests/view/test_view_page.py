@@ -1,12 +1,21 @@
 """What became of tokens and answers, and lines drawn without scripts."""
 
+import random
 import re
+from itertools import pairwise, product
 
 import pandas as pd
 import pytest
 from pages import SAMPLES, Text, token_table
 
-from workbench.view.html.before_after import answers_view, change_view, changes, word_diff
+from workbench.view.html.before_after import (
+    answers_view,
+    change_view,
+    changes,
+    common_words,
+    diff_pieces,
+    word_diff,
+)
 from workbench.view.html.line_chart import line_chart_svg, ticks
 from workbench.view.html.scale import BLUE
 
@@ -26,6 +35,30 @@ def test_word_diff():
     assert before == "He <del>was born</del> in <del>Paris.</del>"
     assert after == "He <ins>lives</ins> in <ins>&lt;Rome&gt;.</ins>"
     assert word_diff("same text", "same text") == ("same text", "same text")
+    assert word_diff("the cat", "the dog the cat")[1] == "<ins>the dog</ins> the cat"  # words that stay together
+
+
+def test_what_both_texts_have_is_as_long_as_can_be():
+    draw = random.Random(0)
+    for _ in range(1000):
+        letters = "abcd"[: draw.randint(1, 4)]
+        old, new = (draw.choices(letters, k=draw.randint(0, 9)) for _ in range(2))
+        table = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]
+        for i, j in product(range(len(old)), range(len(new))):
+            same = old[i] == new[j]
+            table[i + 1][j + 1] = table[i][j] + 1 if same else max(table[i][j + 1], table[i + 1][j])
+        pairs = common_words(old, new)
+        assert len(pairs) == table[-1][-1]
+        assert all(old[i] == new[j] for i, j in pairs)
+        assert all(a < c and b < d for (a, b), (c, d) in pairwise(pairs))
+
+
+def test_two_long_texts_are_compared():
+    texts = [" ".join(random.Random(seed).choices("abcdefgh", k=4000)) for seed in (1, 2)]  # 2 s and more as a table
+    sides = diff_pieces(*texts)
+    assert ["".join(text for _, text in side) for side in sides] == texts
+    kept = [" ".join("".join(text for kind, text in side if not kind).split()) for side in sides]
+    assert kept[0] == kept[1]
 
 
 def test_answers_view():

@@ -19,6 +19,7 @@ from workbench.cli.align import align
 from workbench.cli.attack import attack
 from workbench.cli.compare import compare
 from workbench.cli.console import Plain, Progress, any_text
+from workbench.cli.course import course
 from workbench.cli.demo import demo
 from workbench.cli.diff import diff
 from workbench.cli.faithfulness import faithfulness
@@ -32,6 +33,7 @@ from workbench.cli.report import report
 from workbench.cli.runs import manage_runs
 from workbench.cli.score import score
 from workbench.cli.see import see
+from workbench.cli.sequence import sequence
 from workbench.cli.sweep import sweep
 from workbench.cli.unlearn import unlearn
 from workbench.cli.where import where
@@ -76,9 +78,10 @@ for each in (demo, see, diff, models, finetune, score, align, agree, faithfulnes
 app.command(cls=Command)(interference)
 app.command("at-risk", cls=Command)(at_risk)
 app.command("runs", cls=Command)(manage_runs)
-for each in (sweep, report, compare, figure):
+for each in (sweep, sequence, report, compare, figure):
     app.command(cls=Command)(each)
-app.command(cls=Command, context_settings={"ignore_unknown_options": True})(lab)
+for each in (lab, course):  # what they do not know is for JupyterLab
+    app.command(cls=Command, context_settings={"ignore_unknown_options": True})(each)
 COMMANDS = typer.main.get_command(app)
 
 
@@ -126,6 +129,6 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         fail(f"{error.filename or 'file'}: {error.strerror or error}")
     except runs.Stopped as stopped:
-        print(f"workbench: {stopped}; resume it with: workbench runs resume {stopped.path}", file=Plain(sys.stderr))
+        print(f"workbench: {stopped}; {stopped.hint}", file=Plain(sys.stderr))
         return 130
     return 0

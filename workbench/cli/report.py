@@ -1,4 +1,4 @@
-"""The command that makes the page of a run."""
+"""The command that makes the page of a run, or of a sequence of requests."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN")],
     out: Annotated[Path, option("FILE.html")] = Path("report.html"),
 ) -> dict[str, Any]:
-    """Write one self-contained HTML page about a run."""
+    """Write one self-contained HTML page about a run or a sequence of requests."""
     with uninterrupted():
-        from workbench.files import writable
-        from workbench.runs import RunDirectory
-        from workbench.view import run_report
+        from workbench.files import writable, write_text
+        from workbench.runs import RunDirectory, is_sequence
+        from workbench.view import run_report, sequence_page
     writable(out)
-    run_report(RunDirectory(run).path, out=out)
+    if is_sequence(run):
+        write_text(out, sequence_page(run))
+    else:
+        run_report(RunDirectory(run).path, out=out)
     say(out)
     return {"report": str(out)}

@@ -27,6 +27,9 @@ from .interference import row_damage as row_damage
 from .interference import row_values as row_values
 from .interference import spearman as spearman
 from .interference import written as written
+from .labels import kappa as kappa
+from .labels import label_words as label_words
+from .labels import labels_of as labels_of
 from .likeness import names_in as names_in
 from .likeness import rarities as rarities
 from .likeness import shared_words as shared_words
@@ -44,6 +47,8 @@ from .probes import probe as probe
 from .probes import probe_sets as probe_sets
 from .relearning import relearn as relearn
 from .relearning import taught as taught
+from .sequence import NUMBERS as NUMBERS
+from .sequence import Retention as Retention
 from .spec import TRUST_SHORT as TRUST_SHORT
 from .spec import Answer as Answer
 from .spec import MetricSpec as MetricSpec

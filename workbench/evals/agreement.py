@@ -95,14 +95,6 @@ def _scores(table: pd.DataFrame) -> Scores:
     if len(names) < 2:
         has = f"only '{names[0]}'" if names else "no answer token"
         raise UserError(f"the table has {has}; agreement takes two scorers or more: `workbench score --scorer a,b`")
-    key = ["sample_id", "position"]
-    twice = tokens[tokens.duplicated([*key, "scorer"])]
-    if len(twice):
-        first = twice.iloc[0]
-        raise UserError(
-            f"'{first['scorer']}' scores token {first['position']} of sample {first['sample_id']} twice; "
-            "give the table of one task and model"
-        )
     samples, ids = pd.factorize(tokens["sample_id"])
     positions = tokens["position"].to_numpy(dtype=int)
     width = int(positions.max()) + 1

@@ -22,6 +22,7 @@ from .decoding import in_batches as in_batches
 from .decoding import padded as padded
 from .decoding import until as until
 from .distributed import processes as processes
+from .encoding import ANSWER as ANSWER
 from .encoding import PROMPT as PROMPT
 from .encoding import TEMPLATE as TEMPLATE
 from .encoding import UNPREDICTED as UNPREDICTED
@@ -31,6 +32,7 @@ from .encoding import end_of_turn as end_of_turn
 from .encoding import in_spans as in_spans
 from .flops import Products as Products
 from .flops import backward_products as backward_products
+from .flops import context_flops as context_flops
 from .flops import count_backward as count_backward
 from .flops import count_forward as count_forward
 from .flops import count_generation as count_generation
@@ -60,6 +62,10 @@ from .sharding import whole_weights as whole_weights
 from .sharing import memory_of as memory_of
 from .sharing import share_weights as share_weights
 from .smollm2 import get_smollm2 as get_smollm2
+from .sparse import Keys as Keys
+from .sparse import check_sparse as check_sparse
+from .sparse import choose as choose
+from .sparse import contexts as contexts
 from .token_stats import TokenStats as TokenStats
 from .token_stats import token_stats as token_stats
 from .token_table import predicted_rows as predicted_rows

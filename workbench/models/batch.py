@@ -15,19 +15,24 @@ from workbench.models.packing import Packing
 
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
+    from workbench.models.sparse import Chosen
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Encodings padded to one length L: `input_ids` and `attention_mask` (B, L); padded on the right."""
+    """Encodings padded to one length L: `input_ids` and `attention_mask` (B, L); padded on the right.
+
+    Where positions are `chosen`, only these are computed.
+    """
 
     encodings: list[Encoding]
     input_ids: Tensor
     attention_mask: Tensor
     rows: Tensor  # (N,) sample of each answer token
     columns: Tensor  # (N,) its position in the sequence
+    chosen: Chosen | None = None
 
     @property
     def device(self) -> torch.device:
@@ -36,8 +41,8 @@ class TokenBatch:
 
     @property
     def tokens(self) -> int:
-        """Tokens that are not padding."""
-        return sum(len(e.ids) for e in self.encodings)
+        """Tokens that are computed, without padding."""
+        return self.chosen.tokens if self.chosen is not None else sum(len(e.ids) for e in self.encodings)
 
     @functools.cached_property
     def packing(self) -> Packing:

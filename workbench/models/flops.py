@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Embedding
 
 from workbench.cost import Phase
 from workbench.models.adapters import READERS, decoder_layers
@@ -30,9 +31,9 @@ def _multiply_adds(lm: LanguageModel, module: Any, trained_only: bool = False) -
 
 def forward_products(lm: LanguageModel) -> Products:
     """FLOPs of a forward pass."""
-    embeddings = lm.module.get_input_embeddings().weight.numel()
-    head = lm.module.get_output_embeddings().weight.numel()
-    decoder = _multiply_adds(lm, lm.module.get_decoder()) - embeddings
+    head, decoder = lm.module.get_output_embeddings().weight.numel(), lm.module.get_decoder()
+    tables = [m for m in decoder.modules() if isinstance(m, Embedding)]  # of tokens, of learned positions: looked up
+    decoder = _multiply_adds(lm, decoder) - sum(table.weight.numel() for table in tables)
     return 2.0 * decoder, 2.0 * lm.config.num_hidden_layers * _widths(lm.config), 2.0 * head
 
 
@@ -90,15 +91,27 @@ def flops_of(products: Products, lm: LanguageModel, batch: TokenBatch) -> float:
     """FLOPs over a batch: the decoder per position, attention per query-key pair, the head per answer token.
 
     B samples padded to L have B L positions and B L^2 query-key pairs (the masked half is computed too). A packed row
-    has no padded positions, and its pairs are those of its groups.
+    has no padded positions, and its pairs are those of its groups. Of a batch with chosen positions only these count.
     """
     position, pair, row = products
+    if batch.chosen is not None:
+        return position * batch.chosen.positions + pair * batch.chosen.pairs + row * len(batch.rows)
     samples = len(batch.encodings)
     positions, pairs = samples * batch.width, samples * batch.width**2
     if packs(lm, batch.width):
         positions = batch.tokens
         pairs = sum(len(group.lengths) * group.width**2 for group in batch.packing.groups)
     return position * positions + pair * pairs + row * len(batch.rows)
+
+
+def context_flops(lm: LanguageModel, batch: TokenBatch) -> float:
+    """FLOPs of a forward pass that ends when the last layer's keys and values are known."""
+    position, pair, _ = forward_products(lm)
+    layers = decoder_layers(lm)
+    last = layers[-1]
+    read = sum(_multiply_adds(lm, m) for name, m in last.named_modules() if name.rpartition(".")[2] in READERS)
+    position -= 2.0 * (_multiply_adds(lm, last) - read)
+    return flops_of((position, pair * (len(layers) - 1) / len(layers), 0.0), lm, batch)
 
 
 def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> float:

@@ -25,9 +25,11 @@ LARGE = 1 << 22  # logits from which pieces pay off; below, autograd's own softm
 
 
 def states_and_head(
-    lm: LanguageModel, batch: TokenBatch, layers: list[int], embeddings: Tensor | None
+    lm: LanguageModel, batch: TokenBatch, layers: list[int], embeddings: Tensor | None, cache: Any = None
 ) -> tuple[dict[int, Tensor], Tensor, Tensor, Callable[[Tensor], Tensor] | None]:
     """One forward pass: the batch as one row without padding where the model supports that, else padded.
+
+    Of a batch with chosen positions only these are computed. A `cache` is told all keys and values.
 
     Returns:
         (P, d) states of each of `layers` at all computed positions; the (N,) positions of the answer tokens; the N rows
@@ -46,17 +48,23 @@ def states_and_head(
         called = lm.compiled
     name = "input_ids" if embeddings is None else "inputs_embeds"
     inputs = batch.input_ids if embeddings is None else embeddings
-    arguments = {name: inputs, "attention_mask": batch.attention_mask}
+    arguments: dict[str, Any] = {name: inputs, "attention_mask": batch.attention_mask}
     if packed:
         arguments = packed_arguments(batch.packing, inputs, name)
+    arguments |= {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
+    if batch.chosen is not None:
+        if layers or embeddings is not None:
+            raise UserError("states are not kept where only chosen positions are computed; use share=1")
+        arguments = batch.chosen.arguments()
     with lm.autocast():
-        out = called(**arguments, use_cache=False, output_hidden_states=bool(inner) or not plain)
+        out = called(**arguments, output_hidden_states=bool(inner) or not plain)
     states = {
         layer: _one_stream(lm, out.last_hidden_state if plain and layer == -1 else out.hidden_states[layer])
         for layer in layers
     }
     places = batch.places(packed)
-    rows = (out.last_hidden_state if plain else out.logits).flatten(0, 1)[places - 1]
+    predicting = places - 1 if batch.chosen is None else batch.chosen.predicting
+    rows = (out.last_hidden_state if plain else out.logits).flatten(0, 1)[predicting]
     return states, places, rows, model.get_output_embeddings() if plain else None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from workbench import cores
 from workbench.errors import UserError, one_line, printable
 from workbench.models.adapters import base_of, is_adapter, load_adapter
 from workbench.models.catalog import locate
@@ -75,6 +77,8 @@ def load(
         style = recorded_style(style, folder)
         return load_adapter(load(base_of(folder), device=device, precision=precision, **style), folder)
     device = _device(device or default_device())
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # torch knows nothing of a container's quota
+        torch.set_num_threads(min(torch.get_num_threads(), cores.usable_cores()))
     source, arguments = locate(name)
     if not Path(source).is_dir():
         source = fetch(name)

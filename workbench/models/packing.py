@@ -104,6 +104,11 @@ class Packing:
     starts: Tensor
     groups: list[Group]
 
+    @property
+    def parts(self) -> list[tuple[Group, Group, None]]:
+        """For each group its queries, its keys, and no mask, since all is causal."""
+        return [(group, group, None) for group in self.groups]
+
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> Packing:
         """Pack samples of these lengths."""
@@ -111,7 +116,7 @@ class Packing:
         order: list[int] = []
         starts, position = [0] * len(lengths), 0
         for chosen in length_groups(lengths, CALL):
-            groups.append(_group(position, [lengths[i] for i in chosen], device))
+            groups.append(group_of(position, [lengths[i] for i in chosen], device))
             order += chosen
             for row in chosen:
                 starts[row] = position
@@ -125,7 +130,8 @@ class Packing:
         return cls(on_device(rows), on_device(columns), on_device(starts), groups)
 
 
-def _group(start: int, lengths: list[int], device: torch.device) -> Group:
+def group_of(start: int, lengths: list[int], device: torch.device) -> Group:
+    """The group of consecutive samples of these lengths that begins at a position of the row."""
     if len(set(lengths)) == 1:
         return Group(start, lengths, None, None)
     length, width = torch.tensor(lengths), max(lengths)
@@ -141,10 +147,10 @@ def attention(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    packing: Packing | None = None,
+    packing: Any = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention by transformers' `sdpa`, group by group where there is a `packing`.
+    """Causal attention by transformers' `sdpa`, group by group where there is a `packing` (or a `SparsePacking`).
 
     Args:
         module: the attention layer.
@@ -163,9 +169,10 @@ def attention(
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, mask, **rest)
     outputs = []
-    for group in packing.groups:
-        q, k, v = (group.padded(each) for each in (query, key, value))
-        outputs.append(group.flat(sdpa_attention_forward(module, q, k, v, None, **rest | {"is_causal": True})[0]))
+    for queries, keys, seen in packing.parts:
+        q, k, v = queries.padded(query), keys.padded(key), keys.padded(value)
+        out, _ = sdpa_attention_forward(module, q, k, v, seen, **rest | {"is_causal": seen is None})
+        outputs.append(queries.flat(out))
     return torch.cat(outputs)[None], None
 
 
@@ -201,12 +208,17 @@ def packs(lm: LanguageModel, width: int) -> bool:
     # A copy of a tested model has its attention and is tested again; a tested model with "sdpa" is to be padded.
     if model.config._attn_implementation not in ((NAME,) if model in _packs else (NAME, "sdpa")):
         return False
-    limits = [getattr(lm.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    if any(limit is not None and limit < width for limit in limits):
+    if windowed(lm, width):
         return False
     if model not in _packs:
         _packs[model] = _try_packing(lm)
     return _packs[model]
+
+
+def windowed(lm: LanguageModel, width: int) -> bool:
+    """Whether a token of a sample of `width` tokens may not see all before it."""
+    limits = [getattr(lm.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return any(limit is not None and limit < width for limit in limits)
 
 
 @contextlib.contextmanager

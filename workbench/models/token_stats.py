@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ from workbench.models.batch import TokenBatch
 
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
+
+Where = Literal["token", "predicting"]
 
 # Answer tokens whose distributions are computed at once where no gradient is needed: so many, and so many logits.
 ROWS, LOGITS = 512, 1 << 25
@@ -39,7 +41,7 @@ class TokenStats:
         rank: (N,) how many tokens are more probable, or as probable and of a lower id; 0 is the argmax, -1 where the
             logits are not finite.
         deviation: (N,) standard deviation of log p under the predictive distribution; its mean is minus the entropy.
-        hidden: (N, d) state at the token itself, or at the position that predicts it.
+        hidden: (N, d) state at the token itself, or at the position that predicts it; of k layers (N, k d).
         logits: (N, V) in float32 at least, with gradient if the model has it.
         states: (N, d) state of one layer at the position that predicts the token, with gradient if the model has it.
         top_ids: (N, k) most probable tokens, with `top_logp` (N, k).
@@ -97,13 +99,14 @@ def token_stats(
     *,
     extras: bool = True,
     deviation: bool = False,
-    hidden: Literal["token", "predicting"] | None = None,
-    layer: int = -1,
+    hidden: Where | tuple[Where, ...] | None = None,
+    layer: int | tuple[int, ...] = -1,
     logits: bool = False,
     states: int | None = None,
     top_k: int = 0,
     recompute: bool = False,
     embeddings: Tensor | None = None,
+    cache: Any = None,
 ) -> TokenStats:
     """Statistics of the answer tokens: the only label shift and mask in the package.
 
@@ -115,19 +118,23 @@ def token_stats(
         extras: also entropy and rank (without gradient).
         deviation: also the entropy and the deviation (without gradient).
         hidden: also the states at the token, or at the position that predicts it; float32, detached.
-        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last).
+        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last). With tuples of the
+            same length as `hidden` and `layer`, several states are put side by side.
         logits: also the logits themselves.
         states: also the predicting states of this layer, float32, with gradient.
         top_k: also the k most probable tokens and their log-probabilities.
         recompute: with gradient, too, hold the logits of a few tokens at once, and compute them again for the gradient.
         embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
+        cache: of transformers, which is told the keys and values.
     """
-    layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
+    several = (hidden, layer) if isinstance(layer, tuple) else ((hidden,), (layer,))
+    read = [] if hidden is None else list(zip(*several, strict=True))
+    layers = [*(each for _, each in read), *([states] if states is not None else [])]
     labels = batch.input_ids[batch.rows, batch.columns]
     forward.head_is_plain(lm, batch)  # tested here, since a sharded model cannot be called within its own forward
 
     def compute() -> dict[str, Tensor]:
-        layer_states, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings)
+        layer_states, places, predicting, head = forward.states_and_head(lm, batch, layers, embeddings, cache)
         training = predicting.requires_grad and lm.module.training
         if training and not (logits or extras or deviation or top_k) and forward.in_pieces(head, len(labels)):
             values = dict(zip(("logp", "logit"), forward.label_logp(lm, head, predicting, labels), strict=True))
@@ -148,7 +155,8 @@ def token_stats(
         if states is not None:
             values["states"] = layer_states[states][places - 1].float()
         if hidden is not None:
-            values["hidden"] = layer_states[layer].detach()[places - int(hidden == "predicting")].float()
+            states_at = [layer_states[each].detach()[places - int(at == "predicting")].float() for at, each in read]
+            values["hidden"] = torch.cat(states_at, dim=-1)
         return values
 
     return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))

@@ -31,11 +31,16 @@ from .options import scorer_options as scorer_options
 from .options import settings_for as settings_for
 from .options import settings_from as settings_from
 from .records import wrong as wrong
+from .sequence import sequence as sequence
+from .sequence_files import SequenceDirectory as SequenceDirectory
+from .sequence_files import is_sequence as is_sequence
+from .sequence_plan import planned as planned
 from .stopping import STOP as STOP
 from .stopping import Stopped as Stopped
 from .stopping import level as level
 from .sweep import grid as grid
 from .sweep import sweep as sweep
+from .tables import wrong_table as wrong_table
 from .trackers import check_trackers as check_trackers
 from .where import maps_of as maps_of
 from .where import where_maps as where_maps

@@ -42,6 +42,9 @@ class Config(BaseModel, frozen=True, extra="forbid"):
     )
     settings: Settings = Field(default_factory=Settings, description="The numbers of the run.")
     reference: str | None = Field(None, description="A second model, for scorers that need one.")
+    scorer: str | None = Field(
+        None, description="The file of a learned scorer, from which a live one goes on learning."
+    )
     prompt: str | None = Field(None, description='"chat" or "plain"; by default the model decides.')
     system: str | None = Field(None, description="The system message of chats; by default as recorded, else none.")
     date: str | None = Field(None, description="ISO, what chat templates that write the day's date write instead.")
@@ -116,15 +119,20 @@ class Config(BaseModel, frozen=True, extra="forbid"):
 
     def _moved(self, move: Callable[[str], str]) -> Config:
         """With another path for each file or folder that it names; built-in models and scorers are none."""
-        built_in, task = (*EMBEDDED, SMOLLM2), self.task
+        built_in = (*EMBEDDED, SMOLLM2)
         files = {"weights": self.weights} if Path(self.weights).suffix in (".safetensors", ".parquet") else {}
-        files |= {k: v for k in ("model", "reference") if (v := getattr(self, k)) and v not in built_in}
-        paths: dict[str, Any] = {k: move(v) for k in TASK_PATHS if (v := getattr(task, k))}
-        return self.replace(**{k: move(v) for k, v in files.items()}, task=replace(task, **paths))
+        files |= {k: v for k in ("model", "reference", "scorer") if (v := getattr(self, k)) and v not in built_in}
+
+        def moved(spec: TaskSpec) -> TaskSpec:
+            paths: dict[str, Any] = {k: move(v) for k in TASK_PATHS if (v := getattr(spec, k))}
+            return replace(spec, **paths, rehearsed=tuple(map(moved, spec.rehearsed)))
+
+        return self.replace(**{k: move(v) for k, v in files.items()}, task=moved(self.task))
 
     def missing_files(self) -> list[str]:
         """The relative paths that it holds, which lead nowhere from here."""
-        values = [getattr(self.task, name) for name in TASK_PATHS] + [self.model, self.reference]
+        specs = (self.task, *self.task.rehearsed)
+        values = [getattr(spec, name) for spec in specs for name in TASK_PATHS] + [self.model, self.reference]
         named = [v for v in values if v and v not in (*EMBEDDED, SMOLLM2) and not v.startswith(HUB)]
         return [v for v in named if not Path(v).expanduser().is_absolute() and not Path(v).exists()]
 
@@ -133,7 +141,7 @@ class Config(BaseModel, frozen=True, extra="forbid"):
         from workbench.models import layer_count, layers_of
         from workbench.objectives import retain_loss
         from workbench.scorers import check_needs, load_scorer, read_scores
-        from workbench.unlearning import check_options, from_file, one_scorer
+        from workbench.unlearning import check_options, from_file, is_live, one_scorer
 
         options = self.settings.options.get("objective", {})
         check_options(self.objective, options)
@@ -146,6 +154,8 @@ class Config(BaseModel, frozen=True, extra="forbid"):
             load_scorer(Path(self.weights))
         else:
             check_needs([self.weights], self.reference is not None)
+        if self.scorer and not is_live(self.weights):
+            raise UserError(f"weights={self.weights} do not learn during a run, so no scorer can go on: leave it out")
         chosen = self.settings.train.startswith("layers:")
         if (chosen or options.get("layer")) and (count := layer_count(self.model)):
             if chosen:

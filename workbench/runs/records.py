@@ -80,6 +80,18 @@ class _Config(TypedDict):
     data_sha256: NotRequired[str]
 
 
+class _Plan(TypedDict):
+    requests: Annotated[list[str], pydantic.Field(min_length=1)]
+    seeds: Annotated[list[int], pydantic.Field(min_length=1)]
+    config: _Config
+
+
+class _Measured(TypedDict):
+    kept: list[str]
+    metrics: Metrics
+    cost: _Cost
+
+
 class _Event(TypedDict):
     step: Annotated[int, pydantic.Field(ge=1)]
     tokens: NotRequired[Count]
@@ -157,6 +169,8 @@ SHAPES: dict[str, Any] = {
     "state.json": _State,
     "summary.json": _Attacks,
     "suite": _Suite,
+    "sequence.json": _Plan,
+    "measured.json": _Measured,
 }
 _adapters: dict[str, TypeAdapter[Any]] = {}
 

@@ -19,6 +19,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
 
+from workbench.cores import usable_cores
+
 ATTEMPTS = 3  # times a piece of work is begun whose workers die
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,14 +35,14 @@ class WorkerDied(Exception):
 
 def cores_each(at_once: int) -> int:
     """The cores of one of so many processes; processes that fight over cores take many times as long."""
-    return max(1, (os.cpu_count() or 1) // at_once)
+    return max(1, usable_cores() // at_once)
 
 
 def default_at_once() -> int:
     """How many runs this machine does at once: one where there is a GPU, else one for every two cores."""
     import torch
 
-    return 1 if torch.cuda.is_available() else max(1, (os.cpu_count() or 2) // 2)
+    return 1 if torch.cuda.is_available() else max(1, usable_cores() // 2)
 
 
 def start_detached(module: str, *arguments: str, at_once: int, log: Path, keep_open: int) -> subprocess.Popen[bytes]:

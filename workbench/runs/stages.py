@@ -81,6 +81,7 @@ class Stages:
             read_scores(Path(weights)) if weights.endswith(".parquet") else weights,
             settings=config.settings,
             reference=load(config.reference, **self.lm.like()) if config.reference else None,
+            scorer=Path(config.scorer) if config.scorer else None,
             in_place=True,
             on_step=self._stepped,
             on_checkpoint=lambda state: checkpoint(self.directory, state, config.settings.keep_checkpoints),

@@ -23,6 +23,11 @@ class Stopped(Exception):
         super().__init__(f"stopped at step {step}")
         self.path, self.step = path, step
 
+    @property
+    def hint(self) -> str:
+        """How to go on."""
+        return f"resume it with: workbench runs resume {self.path}"
+
 
 @dataclass(frozen=True)
 class Level:

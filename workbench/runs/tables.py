@@ -37,7 +37,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_parquet(path)
-        what = _wrong(path.name, table)
+        what = wrong_table(path.name, table)
     except Exception as error:  # whatever pyarrow and pandas raise for bytes that mean nothing
         raise Damaged(path, f"not parquet ({type(error).__name__})") from None
     if what:
@@ -45,8 +45,8 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _wrong(name: str, table: pd.DataFrame) -> str:
-    """What is wrong with a table of this name; empty for nothing."""
+def wrong_table(name: str, table: pd.DataFrame) -> str:
+    """What is wrong with a table of a run, by its file's name; empty for nothing."""
     needed = NEEDED.get(name, {})
     if missing := [column for column in needed if column not in table]:
         return f"it lacks {', '.join(missing)}"

@@ -45,14 +45,16 @@ class LinearMap:
     layer: int = -1
     ridge: float = 1.0
     name: ClassVar[str] = "amortised"
-    every: ClassVar[int] = 0
     relative: ClassVar[bool] = True  # as weights, its scores are divided by the batch's mean
     pretrain: ClassVar[int] = 0
-    products: ClassVar[int] = 0
 
     def to(self, device: Any) -> LinearMap:
         """The same map on another device."""
         return replace(self, state={name: tensor.to(device) for name, tensor in self.state.items()}, device=str(device))
+
+    def learns_at(self, step: int) -> bool:
+        """Never: as a run's live scorer it is applied to the states as they change."""
+        return False
 
     def scores(self, stats: TokenStats) -> Tensor:
         """(N,) expected signal of a batch's answer tokens, in the signal's unit."""
@@ -147,7 +149,7 @@ class Reading:
 
 @torch.no_grad()
 def read(
-    context: TaskContext, lm: LanguageModel, samples: list[Sample], signal: str, hidden: str, layer: int
+    context: TaskContext, lm: LanguageModel, samples: list[Sample], signal: str, hidden: Any, layer: Any
 ) -> Reading:
     """The states and the signal of some samples, by one forward pass; arguments as for `fit_map`.
 
@@ -161,7 +163,7 @@ def read(
         raise UserError(f"the signal '{signal}' is the labels, and a map is to be fitted without them; choose another")
     if "reference" in needs and context.reference is None:
         raise UserError(f"the signal '{signal}' needs a reference model; name one as reference (--reference)")
-    if hidden not in ("token", "predicting"):
+    if isinstance(hidden, str) and hidden not in ("token", "predicting"):
         raise UserError(f"hidden is token or predicting, not '{hidden}'")
     if len(samples) < 2:
         raise UserError(f"a map cannot be fitted on {len(samples)} samples; give more rows to fit on")

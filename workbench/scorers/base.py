@@ -42,12 +42,14 @@ class ScorerSpec(Spec):
             during a run.
         slow: whether it needs many passes per sample.
         presets: named sets of options.
+        run: for kind "live", the run in which it learns where it is scored by itself: the "objective", and settings.
     """
 
     range: tuple[float | None, float | None]
     kind: Literal["batch", "task", "input", "live"] = "batch"
     slow: bool = False
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
 
 
 FAMILIES = (
@@ -56,7 +58,9 @@ FAMILIES = (
     "attention",
     "atwu",
     "conflict",
+    "learned",
     "masked",
+    "ngram",
     "perturbation",
     "signals",
     "specificity",

@@ -37,12 +37,14 @@ def differentiable(lm: LanguageModel) -> Iterator[tuple[LanguageModel, list[Tens
         yield lm, list(lm.module.parameters())
 
 
-def retain_gradient(context: TaskContext, lm: LanguageModel, parameters: list[Tensor], rows: int) -> list[Tensor]:
-    """Gradient of the mean NLL over the answer tokens of at most `rows` retain samples, one tensor a parameter."""
+def mean_gradient(
+    context: TaskContext, lm: LanguageModel, parameters: list[Tensor], samples: list[Sample], rows: int
+) -> list[Tensor]:
+    """Gradient of the mean NLL over the answer tokens of at most `rows` of some samples, one tensor a parameter."""
     if rows < 1:
         raise UserError(f"rows must be at least 1, not {rows}")
     total, tokens = [torch.zeros_like(p) for p in parameters], 0
-    for _, batch in batches(lm, [encode(lm, s) for s in spread(context.task.retain, rows)], context.batch_size):
+    for _, batch in batches(lm, [encode(lm, s) for s in spread(samples, rows)], context.batch_size):
         stats = token_stats(lm, batch, extras=False)
         count_forward(context.cost, lm, batch, passes=3)
         for sums, part in zip(total, gradient_of(stats.nll.sum(), parameters), strict=True):
@@ -69,29 +71,6 @@ def norm_of(parts: list[Tensor]) -> Tensor:
     return torch.stack([part.norm() for part in parts]).norm().clamp(min=1e-30)
 
 
-@scorer("retain_conflict", range=(None, None), kind="task", needs=("text",), source="ours", certainty="ours")
-def retain_conflict(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
-    """-<grad l_t, u>, u the unit gradient of the retain loss: high where ascent on l_t leaves retain text alone.
-
-    To first order, forgetting token t (a step along grad l_t) raises the retain loss by <grad l_t, grad L_retain>. The
-    score is minus the rate at which l_t changes along u, in nats per unit of parameter distance. One directional
-    derivative gives it exactly for all tokens of a batch: the gradient of sum_t a_t l_t, differentiated by a.
-
-    Args:
-        context: the task.
-        rows: retain samples in the gradient, at most, evenly spread.
-    """
-    parts = []
-    with differentiable(context.lm) as (lm, parameters):
-        gradient = retain_gradient(context, lm, parameters, rows)
-        length = norm_of(gradient)
-        # Differentiating twice keeps the graphs of both passes in memory, so the batches are small.
-        size = max(1, context.batch_size // 4)
-        for indices, rates, stats in rates_along(lm, parameters, context.task.forget, gradient, size, context.cost):
-            parts.append((indices, split(-rates / length, stats)))
-    return in_sample_order(parts)
-
-
 def rates_along(
     lm: LanguageModel,
     parameters: list[Tensor],
@@ -101,6 +80,9 @@ def rates_along(
     cost: Phase,
 ) -> Iterator[tuple[list[int], Tensor, TokenStats]]:
     """By batch: the places of its samples, (N,) <grad l_t, direction> of their answer tokens, and their statistics.
+
+    One directional derivative gives it exactly for all tokens of a batch: the gradient of sum_t a_t l_t, differentiated
+    by a.
 
     Args:
         lm: the model and its parameters, of `differentiable`.
@@ -119,6 +101,68 @@ def rates_along(
         yield indices, torch.autograd.grad(along, a)[0], stats
 
 
+@scorer("retain_conflict", range=(None, None), kind="task", needs=("text",), source="ours", certainty="ours")
+def retain_conflict(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
+    """-<grad l_t, u>, u the unit gradient of the retain loss: high where ascent on l_t leaves retain text alone.
+
+    To first order, forgetting token t (a step along grad l_t) raises the retain loss by <grad l_t, grad L_retain>. The
+    score is minus the rate at which l_t changes along u, in nats per unit of parameter distance.
+
+    Args:
+        context: the task.
+        rows: retain samples in the gradient, at most, evenly spread.
+    """
+    with differentiable(context.lm) as (lm, parameters):
+        gradient = mean_gradient(context, lm, parameters, context.task.retain, rows)
+        length = norm_of(gradient)
+        return _of_forget_tokens(context, lm, parameters, [-part / length for part in gradient])
+
+
+@scorer("span_gradient", range=(0, 1), kind="task", needs=("text",), source="after ACL 2026 short 35",
+        certainty="ours, from the abstract")  # fmt: skip
+def span_gradient(context: TaskContext, *, rows: int = 64, k: float = 1.0, k_span: float = 0.0) -> list[np.ndarray]:
+    """1 on spans grown around tokens that the forget gradient needs more than the retain gradient does; else 0.
+
+    c_t = <grad l_t, u_forget - u_retain>, u the unit gradient of the mean loss on the forget and on the retain set.
+    Anchors are tokens with c_t > mean + k std of their answer; a span is an anchor and its neighbours, to either side,
+    as long as c_t > mean + k_span std. Only the abstract was seen, which has neither number: both are ours.
+
+    Args:
+        context: the task.
+        rows: samples of each set in its gradient, at most, evenly spread.
+        k: standard deviations above the mean that make an anchor.
+        k_span: standard deviations above the mean that a span goes on over; at most k.
+    """
+    if k_span > k:
+        raise UserError(f"span_gradient: k_span must be at most k ({k:g}), not {k_span:g}")
+    with differentiable(context.lm) as (lm, parameters):
+        forget, retain = (
+            mean_gradient(context, lm, parameters, samples, rows)
+            for samples in (context.task.forget, context.task.retain)
+        )
+        lengths = norm_of(forget), norm_of(retain)
+        direction = [f / lengths[0] - r / lengths[1] for f, r in zip(forget, retain, strict=True)]
+        return [_spans(rates, k, k_span) for rates in _of_forget_tokens(context, lm, parameters, direction)]
+
+
+def _spans(values: np.ndarray, k: float, k_span: float) -> np.ndarray:
+    """1 on each run of values above mean + k_span std that has one above mean + k std, else 0; NaN if one is NaN."""
+    anchors, wide = (values > values.mean() + each * values.std() for each in (k, k_span))
+    run = np.cumsum(np.diff(wide, prepend=False) != 0)  # numbers the runs, those between them too
+    marked = (wide & np.isin(run, run[anchors])).astype(float)
+    return marked if np.isfinite(values).all() else np.full(len(values), np.nan)
+
+
+def _of_forget_tokens(
+    context: TaskContext, lm: LanguageModel, parameters: list[Tensor], direction: list[Tensor]
+) -> list[np.ndarray]:
+    """D l_t / d direction of every forget token, one array a sample: in nats per unit of parameter distance."""
+    # Differentiating twice keeps the graphs of both passes in memory, so the batches are small.
+    size = max(1, context.batch_size // 4)
+    rates = rates_along(lm, parameters, context.task.forget, direction, size, context.cost)
+    return in_sample_order([(indices, split(each, stats)) for indices, each, stats in rates])
+
+
 @scorer("gradient_cosine", range=(-1, 1), kind="task", slow=True, needs=("text",), source="ours", certainty="ours")
 def gradient_cosine(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]:
     """-cos(grad l_t, grad L_retain), by one backward pass per token: the slow reference for `retain_conflict`.
@@ -129,7 +173,7 @@ def gradient_cosine(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]
     """
     scores = []
     with differentiable(context.lm) as (lm, parameters):
-        gradient = retain_gradient(context, lm, parameters, rows)
+        gradient = mean_gradient(context, lm, parameters, context.task.retain, rows)
         length = norm_of(gradient)
         for sample in context.task.forget:
             ((_, batch),) = batches(lm, [encode(lm, sample)], 1)

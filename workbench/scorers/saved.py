@@ -26,6 +26,7 @@ from workbench.models import (
 )
 from workbench.scorers.amortised import LinearMap
 from workbench.scorers.atwu import AtwuScorer
+from workbench.scorers.learned import LearnedScorer
 from workbench.scorers.table import score_table
 from workbench.tasks import Sample
 
@@ -42,7 +43,7 @@ class Learned(Protocol):
         """(N,) scores of a batch's answer tokens, from `stats.hidden`."""
 
 
-KINDS: dict[str, Any] = {"atwu": AtwuScorer, "amortised": LinearMap}
+KINDS: dict[str, Any] = {"atwu": AtwuScorer, "learned": LearnedScorer, "amortised": LinearMap}
 
 
 def save_scorer(learned: Any, path: Path) -> None:
@@ -89,7 +90,8 @@ def _nothing(width: int, device: str) -> TokenStats:
 
 def check_fits(learned: Learned, lm: LanguageModel) -> None:
     """Raise where a scorer was made for states of another width than the model's."""
-    width, own = learned.state["shift"].numel(), lm.config.hidden_size
+    layers = 1 if isinstance(learned.layer, int) else len(learned.layer)
+    width, own = learned.state["shift"].numel() // layers, lm.config.hidden_size
     if width != own:
         raise UserError(f"the scorer reads states of {width} numbers, and {lm.name} has {own}; use its own model")
 

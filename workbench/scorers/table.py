@@ -29,7 +29,7 @@ def wrong_columns(table: pd.DataFrame, kinds: dict[str, str] = KINDS) -> str:
         "text in every row": lambda c: not len(c) or pd.api.types.infer_dtype(c, skipna=False) == "string",
         "text": lambda c: pd.api.types.infer_dtype(c, skipna=True) in ("string", "empty"),
         "whole numbers": lambda c: pd.api.types.is_integer_dtype(c.dtype) and not c.hasnans,
-        "numbers": lambda c: pd.api.types.is_numeric_dtype(c.dtype) and not pd.api.types.is_bool_dtype(c.dtype),
+        "numbers": lambda c: pd.api.types.is_any_real_numeric_dtype(c.dtype),
         "true, false or nothing": lambda c: pd.api.types.infer_dtype(c, skipna=True) in ("boolean", "empty"),
     }
     for name, kind in kinds.items():
@@ -43,13 +43,26 @@ def checked_scores(table: pd.DataFrame, needed: Sequence[str]) -> pd.DataFrame:
     """A score table that was made in memory.
 
     Raises:
-        UserError: it lacks a needed column, or one is of another kind.
+        UserError: it lacks a needed column, one is of another kind, or a token is scored twice.
     """
     lacking = [name for name in needed if name not in table]
     kinds = {name: kind for name, kind in KINDS.items() if name != "sample_id"}  # ids may be numbers there
-    if wrong := f"it has no column {', '.join(lacking)}" if lacking else wrong_columns(table, kinds):
-        raise UserError(f"this is no score table: {wrong}; score_task makes one")
+    wrong = f"it has no column {', '.join(lacking)}" if lacking else wrong_columns(table, kinds) or _twice(table)
+    if wrong:
+        raise UserError(f"this is no score table: {wrong} (score_task makes one)")
     return table
+
+
+def _twice(table: pd.DataFrame) -> str:
+    """The first token with two scores of one scorer and step, or an id that is none, in words; empty for neither."""
+    of_token = [name for name in ("scorer", "step", "segment", "sample_id", "position") if name in table]
+    ids = table["sample_id"]
+    if ids.isna().any() or not all(map(pd.api.types.is_hashable, ids)):
+        return f"its column sample_id holds {ids.dtype}, not text or whole numbers in every row"
+    for _, row in table[table.duplicated(of_token)].head(1).iterrows():
+        token = f"token {row['position']} of sample {row['sample_id']}"
+        return f"'{row['scorer']}' scores {token} twice; give the table of one task and model"
+    return ""
 
 
 def in_order(tables: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:

@@ -74,6 +74,11 @@ class Sample:
         """The texts inside the labelled spans."""
         return tuple(self.answer[start:end] for start, end in self.spans or ())
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What is equal for two samples that differ only in white space and letter case."""
+        return " ".join(self.question.split()).casefold(), " ".join(self.answer.split()).casefold()
+
 
 @dataclass(frozen=True)
 class Task:
@@ -92,9 +97,9 @@ class Task:
         for name in ("forget", "retain"):
             if not self.sets.get(name) and (name == "forget" or name in self.sets):
                 raise UserError(f"task '{self.name}': the {name} set is empty; give at least one row")
-        remembered = {_same(s) for s in self.forget}
+        remembered = {s.key for s in self.forget}
         for name in ("retain", "unlabelled"):
-            both = [s.id for s in self.sets.get(name, []) if _same(s) in remembered]
+            both = [s.id for s in self.sets.get(name, []) if s.key in remembered]
             if both:
                 shown = ", ".join(f"'{s}'" for s in both[:3])
                 raise UserError(f"task '{self.name}': rows of the forget set are also in the {name} set, there {shown}")

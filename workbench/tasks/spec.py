@@ -10,6 +10,7 @@ from typing import Literal
 from workbench.errors import UserError, printable, unknown
 from workbench.tasks.columns import Reading
 from workbench.tasks.own_files import check_named, own_set, shown
+from workbench.tasks.parts import joined
 from workbench.tasks.pieces import PIECE_WORDS
 from workbench.tasks.readers import task
 from workbench.tasks.rows import with_spans
@@ -40,11 +41,17 @@ class TaskSpec:
         retain_from: which `retain_rows`: "all" spreads them over all rows, those with wrong answers before the others,
             since the truth ratio needs them; "end" takes the last ones.
         piece_words: a longer plain text of one's own is cut into pieces of at most so many words, as MUSE's are.
+        rehearsed: earlier requests, whose forget rows are forgotten again with these.
         only: (field, value): only the forget rows with that value of the field are to be forgotten; the others are the
             set `others`, which is neither trained on nor probed.
         keep: ids of rows of other sets (neighbours, unlabelled text, others) that are retain rows, too.
         sets: the sets that there are; all by default. A run probes those that there are.
     """
+
+    @property
+    def label(self) -> str:
+        """A short name: the task's, or the file's with the rows to forget."""
+        return self.name or Path(self.forget or "own").stem
 
     name: str | None = None
     data_dir: str | None = None
@@ -56,6 +63,7 @@ class TaskSpec:
     columns: dict[str, str] | None = None
     retain_from: Literal["all", "end"] = "all"
     piece_words: int = PIECE_WORDS
+    rehearsed: tuple[TaskSpec, ...] = ()
     only: tuple[str, str] | None = None
     keep: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
@@ -72,6 +80,8 @@ class TaskSpec:
         lines: list[str] = []
         try:
             loaded = self._read(lines)
+            if self.rehearsed:
+                loaded = joined([loaded, *(each.load(lines.append) for each in self.rehearsed)], loaded.name)
         except UserError as error:  # names and ids in it are of the files, whoever made these
             raise type(error)(printable(str(error))) from error.__cause__
         for line in lines:

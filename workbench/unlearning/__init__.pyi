@@ -1,4 +1,5 @@
 from .checkpoint import Checkpoint as Checkpoint
+from .diverged import Diverged as Diverged
 from .losses import ForgetLoss as ForgetLoss
 from .losses import RetainLoss as RetainLoss
 from .losses import needs_of as needs_of
@@ -10,7 +11,6 @@ from .scoring import score_texts as score_texts
 from .settings import Settings as Settings
 from .settings import current_name as current_name
 from .settings import epochs as epochs
-from .trainer import Diverged as Diverged
 from .trainer import Trainer as Trainer
 from .trainer import prepare as prepare
 from .trial import check_options as check_options

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.models import Encoding, LanguageModel, TokenBatch, TokenStats, collate, processes
+from workbench.models import Encoding, Keys, LanguageModel, TokenBatch, TokenStats, choose, collate, processes
+
+Recipe = tuple[list[Encoding], list[list[int]], list[Keys]]
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,31 @@ class MicroBatch:
     token_share: float
     sample_share: float
     places: list[Tensor] | None = None
+    recipe_of: Callable[[MicroBatch], Recipe] | None = None
 
     @property
     def tokens(self) -> int:
         """Tokens that are computed, those of the questions included."""
-        return sum(len(e.ids) for e in self.encodings)
+        return sum(len(e.ids) for e in self.encodings) if self.recipe is None else sum(map(len, self.recipe[1]))
+
+    @functools.cached_property
+    def recipe(self) -> Recipe | None:
+        """Of a sparse step: the samples, the positions of each that are computed, and the contexts of all."""
+        return None if self.recipe_of is None else self.recipe_of(self)
 
     @functools.cached_property
     def batch(self) -> TokenBatch:
-        """The samples as one padded batch."""
-        return collate(self.lm, self.encodings)
+        """The samples as one batch."""
+        return merged(self.lm, [self])
+
+
+def merged(lm: LanguageModel, parts: list[MicroBatch]) -> TokenBatch:
+    """Micro-batches as one batch; all of them are sparse, or none is."""
+    recipes = [part.recipe for part in parts]
+    if None in recipes:
+        return collate(lm, [e for part in parts for e in part.encodings])
+    encodings, chosen, keys = ([each for r in recipes if r for each in r[i]] for i in range(3))
+    return choose(lm, encodings, chosen, keys)  # type: ignore[arg-type]
 
 
 class BatchSampler:
@@ -49,6 +66,7 @@ class BatchSampler:
     Attributes:
         micro_batch_size: samples computed at once in a process; the trainer halves it when memory runs out.
         token_mask: for a sample, which of its answer tokens (T,) are computed; None computes all.
+        recipe: of a micro-batch in a sparse step; None computes all positions.
     """
 
     def __init__(
@@ -58,6 +76,7 @@ class BatchSampler:
         self.batch_size = min(batch_size, len(encodings))
         self.micro_batch_size = micro_batch_size or self.batch_size
         self.token_mask: Callable[[int], Tensor] | None = None
+        self.recipe: Callable[[MicroBatch], Recipe] | None = None
         self.tokens = [len(e.answer_positions) for e in encodings]
         self._orders: dict[int, list[int]] = {}
 
@@ -77,7 +96,7 @@ class BatchSampler:
             encodings = [e.only(masks[i].tolist()) for e, i in zip(encodings, indices, strict=True)]
         computed = sum(len(e.answer_positions) for e in encodings)
         token_share = computed / sum(self.tokens[i] for i in batch)
-        return MicroBatch(self.lm, indices, encodings, token_share, len(indices) / len(batch), places)
+        return MicroBatch(self.lm, indices, encodings, token_share, len(indices) / len(batch), places, self.recipe)
 
     def indices(self, step: int) -> list[int]:
         """Sample indices of a step."""

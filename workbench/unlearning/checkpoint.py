@@ -21,7 +21,7 @@ class Checkpoint:
         parameters: trained parameters by name.
         optimizer: AdamW's state as `<parameter index>.<entry>`.
         scorer: state of the live scorer; empty without one.
-        skipping: state of saturation skipping; empty without it.
+        skipping: state of saturation skipping, and the contexts that sparse steps keep; empty without them.
         scores: recorded token scores.
         ledger: costs so far.
     """

@@ -27,9 +27,11 @@ from workbench.objectives import REFUSALS, ForgetTokens, objective, retain_loss
 from workbench.registry import Spec
 from workbench.tasks import Sample
 from workbench.unlearning.batches import BatchSampler, MicroBatch
+from workbench.unlearning.choosing import chosen_for_the_run, cut_prefixes
 from workbench.unlearning.reference import KINDS, Reference
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.skipping import Skipping
+from workbench.unlearning.sparse import forget_side, retain_side
 from workbench.unlearning.weights import Weights, states_of
 
 RMU_DEPTH = 7 / 16  # of the layers: where states are steered, unless a layer is named
@@ -92,7 +94,11 @@ class ForgetLoss:
         encodings = [encode(lm, s) for s in samples]
         size, micro_batch_size = settings.batch_size, settings.micro_batch_size
         self.batches = BatchSampler(lm, encodings, size, settings.seed, micro_batch_size)
-        self.skipping, self.computed = self._skipping() if settings.skip else None, 1.0
+        self.computed = 1.0
+        self.skipping = self._skipping(chosen_for_the_run(weights, settings)) if settings.skip else None
+        self.sparse = forget_side(lm, self.entry, weights, self.batches, settings, ledger)
+        if self.batches.token_mask is None:
+            cut_prefixes(self.entry, weights, self.batches)
         preferred = preferred_answers(self.entry, samples)
         self.preferred = None if preferred is None else [encode(lm, s) for s in preferred]
         # An objective steers states to a fixed vector. Only a retain loss reads the states from before the run.
@@ -104,14 +110,14 @@ class ForgetLoss:
         self._mean: Tensor | None = None  # of the whole batch's live scores
         self._learns = False  # whether the live scorer learns from the next micro-batch, which is the whole batch
 
-    def _skipping(self) -> Skipping:
+    def _skipping(self, chosen: list[Tensor] | None) -> Skipping:
         if self.needs & {"logits", "states"}:
             raise UserError(f"skip needs an objective of log-probabilities, and '{self.entry.name}' reads more; skip=0")
         if self.weights.learner is not None:
             raise UserError(f"skip needs weights that are fixed before the run, and '{self.weights.name}' learns along")
         if processes().world > 1:
             raise UserError("skip is for runs of one process; use skip=0")
-        skipping = Skipping(self.batches.tokens, self.settings.skip, whole=self.entry.over == "samples")
+        skipping = Skipping(self.batches.tokens, self.settings.skip, self.entry.over == "samples", chosen)
         self.batches.token_mask = skipping.mask
         return skipping
 
@@ -141,7 +147,7 @@ class ForgetLoss:
         with self.ledger.phase("scorer") as phase, torch.enable_grad():
             self.weights.learner.learn(stats)
             phase.tokens += len(stats.labels)
-            phase.flops += 6.0 * len(stats.labels) * self.weights.learner.products
+            phase.flops += self.weights.learner.flops(len(stats.labels))
 
     def micro_batches(self, step: int, whole_stats: Callable[[int], TokenStats]) -> list[MicroBatch]:
         """A step's micro-batches.
@@ -154,8 +160,10 @@ class ForgetLoss:
         learner = self.weights.learner
         if self.skipping is not None:
             self.skipping.begin()
+        if self.sparse is not None:
+            self.sparse.begin(step, step)
         self._mean = None
-        self._learns = learner is not None and learner.every > 0 and (step - 1) % learner.every == 0
+        self._learns = learner is not None and learner.learns_at(step)
         split = len(self.batches.micro_batches(step)) > 1 or processes().world > 1
         if split and (self._learns or (learner is not None and learner.relative)):
             stats = whole_stats(step)
@@ -164,7 +172,7 @@ class ForgetLoss:
                 self._learns = False
             self._mean = self.weights.mean_of(stats)
         micro_batches = self.batches.micro_batches(step)
-        if self.skipping is not None:
+        if self.batches.token_mask is not None:
             self.computed = sum(m.token_share for m in micro_batches)
         return micro_batches
 
@@ -183,6 +191,8 @@ class ForgetLoss:
             counts = torch.tensor([self.batches.tokens[i] for i in indices])
             stats = replace(stats, _counts=counts.to(stats.rows))
         weights = self.weights.of(indices, stats, self._mean, places)
+        if self.sparse is not None and self.sparse.drawn and places is not None:  # each stands for several
+            weights = weights * (stats.counts / torch.bincount(stats.rows, minlength=stats.samples))[stats.rows]
         tokens = ForgetTokens(stats, weights, refusal=self.refusal, seed=self.settings.seed)
         if self.reference is not None:
             with self.ledger.phase("reference"):
@@ -229,8 +239,11 @@ class RetainLoss:
         size = settings.retain_batch or settings.batch_size
         self.batches = BatchSampler(lm, encodings, size, settings.seed + 7919, settings.micro_batch_size)
         self.layer = (layer or steered_layer(lm, {})) if "states" in self.needs else None
+        self.computed = 1.0
+        self.sparse = retain_side(lm, self.entry, self.batches, settings, ledger, self._before)
+        conflict = self.sparse is not None and settings.retain_by == "conflict"
         self.reference: Reference | None = None
-        if self.needs & set(KINDS):
+        if self.needs & set(KINDS) or conflict:
             seen = self.batches.seen(math.ceil(settings.steps / self.every))
             size = settings.micro_batch_size or settings.batch_size
             with ledger.phase("reference") as phase:
@@ -246,7 +259,19 @@ class RetainLoss:
     def micro_batches(self, step: int) -> list[MicroBatch]:
         """A step's micro-batches; none in a step without a retain loss."""
         turn, rest = divmod(step - 1, self.every)
-        return [] if rest else self.batches.micro_batches(turn + 1)
+        if rest:
+            return []
+        if self.sparse is not None:
+            self.sparse.begin(step, turn + 1)
+        micro_batches = self.batches.micro_batches(turn + 1)
+        self.computed = sum(m.token_share for m in micro_batches)
+        return micro_batches
+
+    def _before(self, indices: list[int]) -> Tensor:
+        """(T,) log-probabilities of some samples' answer tokens before the run."""
+        assert self.reference is not None
+        with self.ledger.phase("reference"):
+            return self.reference.of(indices, collate(self.lm, [self.batches.encodings[i] for i in indices])).logp
 
     def __call__(
         self, micro_batch: MicroBatch, stats: TokenStats
@@ -255,7 +280,10 @@ class RetainLoss:
         reference = None
         if self.reference is not None:
             with self.ledger.phase("reference"):
-                reference = self.reference.of(micro_batch.indices, micro_batch.batch)
-        loss = micro_batch.token_share * self.entry.function(stats, reference)
-        nll = micro_batch.token_share * stats.nll.detach().mean()
+                reference = self.reference.of(micro_batch.indices, micro_batch.batch, micro_batch.places)
+        share = micro_batch.token_share
+        if self.sparse is not None and self.sparse.drawn:  # those drawn stand for all; of those chosen the rest is 0
+            share = share / self.computed
+        loss = share * self.entry.function(stats, reference)
+        nll = micro_batch.token_share / self.computed * stats.nll.detach().mean()
         return loss, {"retain_loss": loss.detach(), "retain_nll": nll}, []

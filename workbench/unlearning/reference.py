@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ class Reference:
     def of(self, indices: list[int], batch: TokenBatch, places: list[Tensor] | None = None) -> TokenStats:
         """Statistics of a batch with these samples; `places` are the indices of their computed tokens, None for all."""
         if not self.stored:
-            return self._compute(batch)
+            return self._compute(replace(batch, chosen=None))
         stored = [self.stored[i] for i in indices]
 
         def packed(name: str) -> Tensor | None:

@@ -16,7 +16,7 @@ from workbench.tasks import Sample, Task
 from workbench.unlearning.settings import Settings, epochs
 from workbench.unlearning.unlearn import forget_then_relearn, unlearn
 
-RUN = Settings(batch_size=8, lr=1e-5, warmup=0)  # how ATWU's authors train the model, whatever the scorer's preset
+RUN = Settings(batch_size=8, warmup=0)  # in which a live scorer learns, with what its entry says; as ATWU's authors do
 EPOCHS = 5
 
 
@@ -141,7 +141,7 @@ def score_texts(
 
 
 def both_parts(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Options of ATWU's scorer as options of a run; its objective shares beta and saturation."""
+    """Options of a live scorer as options of a run; ATWU's objective shares beta and saturation."""
     shared = {key: options[key] for key in objective["atwu"].options if key in options}
     return {"weights": options, "objective": shared}
 
@@ -158,7 +158,10 @@ def learned_scores(
     table outside a run.
     """
     steps = epochs(EPOCHS, len(context.task.forget), RUN.batch_size)
+    chosen = dict(scorer[name].run)
+    loss = chosen.pop("objective")
     settings = RUN.replace(
+        **chosen,
         steps=steps,
         seed=context.seed,
         record_every=steps,
@@ -168,7 +171,7 @@ def learned_scores(
     run = unlearn(
         context.lm,
         context.task,
-        "atwu",
+        loss,
         name,
         settings=settings,
         on_step=lambda e: progress(f"learn {name}", e["step"], steps),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
@@ -48,6 +48,38 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     skip: float = Field(
         0.0, ge=0, lt=1, description="Leave out forget tokens whose gradient is below this share of the run's largest; "
         "0 keeps all.",
+    )  # fmt: skip
+    share: float = Field(
+        1.0, gt=0, le=1, description="Sparse steps: share of each forget answer's tokens, those of the largest "
+        "weights, that enter the loss; the gradient runs through their positions alone. 1 computes all.",
+    )  # fmt: skip
+    least_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Sparse steps through all tokens of at least this weight, in place of `share`; 0: by share.",
+    )
+    share_by: Literal["weights", "random"] = Field(
+        "weights",
+        description="How a sparse step chooses forget tokens; random ones, drawn at each visit, are a control.",
+    )
+    retain_share: float = Field(
+        1.0, gt=0, le=1, description="Sparse steps: share of each retain answer's tokens that enter the loss."
+    )
+    retain_by: Literal["surprise", "conflict", "random"] = Field(
+        "surprise", description="How a sparse step chooses retain tokens: by the largest loss, the largest rise of "
+        "it since before the run, or random ones.",
+    )  # fmt: skip
+    names: bool = Field(
+        True, description="A sparse step's gradient also runs through the names that question and answer share."
+    )
+    before: int = Field(0, ge=0, description="A sparse step's gradient also runs through so many tokens before each.")
+    reuse: int = Field(
+        1, ge=1, description="Visits of a sample for which a sparse step's context, the keys and values of all other "
+        "tokens, is kept.",
+    )  # fmt: skip
+    drift: float = Field(
+        0.01, ge=0, description="A kept context is computed anew once the trained weights have moved by more than this "
+        "share of their norm; 0: never before `reuse` visits.",
     )  # fmt: skip
     micro_batch_size: int = Field(
         0, ge=0, description="Samples computed at once in a process; gradients are added up. 0 means all. "
@@ -97,6 +129,11 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     def replace(self, **changes: Any) -> Settings:
         """A copy with some settings changed, validated like any other."""
         return Settings(**{**dict(self), **changes})
+
+    @property
+    def sparse_forget(self) -> bool:
+        """Whether some forget tokens are left out from the beginning."""
+        return self.share < 1 or self.least_weight > 0
 
     @property
     def uses_retain(self) -> bool:

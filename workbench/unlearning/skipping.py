@@ -16,7 +16,8 @@ class Skipping:
     A token's pull is |d loss / d log p|, times the batch's tokens (or samples): its weight times how far it is from
     saturation, whatever the objective's form. A token is skipped if its pull, when last computed, was below `threshold`
     times the largest pull seen in the run. Tokens after a sample's last computed one are not even read.
-    A loss over samples (`whole`) needs all tokens of a sample, so that samples are computed or skipped as a whole.
+    In a sparse step only the `chosen` tokens count. A loss over samples (`whole`) needs all tokens of a sample, so that
+    samples are computed or skipped as a whole.
 
     Attributes:
         pulls: (tokens of the set,) when last computed.
@@ -24,8 +25,9 @@ class Skipping:
         greatest: (1,) largest pull seen.
     """
 
-    def __init__(self, tokens: list[int], threshold: float, whole: bool) -> None:
+    def __init__(self, tokens: list[int], threshold: float, whole: bool, chosen: list[Tensor] | None = None) -> None:
         self.threshold, self.whole = threshold, whole
+        self.chosen = chosen or [torch.ones(count, dtype=torch.bool) for count in tokens]
         self.starts = [sum(tokens[:i]) for i in range(len(tokens))]
         self.tokens = tokens
         self.pulls, self.due, self.greatest = torch.zeros(sum(tokens)), torch.zeros(len(tokens)), torch.zeros(1)
@@ -35,8 +37,8 @@ class Skipping:
         """(T,) which answer tokens of a sample are computed."""
         mask = self._of(index) >= self.threshold * self.greatest
         if self.due[index] <= 0 or (self.whole and bool(mask.any())):
-            return torch.ones_like(mask)
-        return mask
+            return self.chosen[index]
+        return mask & self.chosen[index]
 
     def watch(self, micro_batch: MicroBatch, scale: float, *values: Tensor | None) -> None:
         """Record the pulls of a micro-batch when its loss goes backward through these (N,) statistics."""
@@ -65,8 +67,8 @@ class Skipping:
             pulls = scale * torch.stack(gradients).sum(0).cpu() if gradients else torch.zeros(sum(counts))
             self.greatest = torch.maximum(self.greatest, pulls.max())
             for row, (index, values) in enumerate(zip(micro_batch.indices, pulls.split(counts), strict=True)):
-                if len(values) == self.tokens[index]:
-                    self._of(index).copy_(values)
+                if len(values) == int(self.chosen[index].sum()):
+                    self._of(index)[self.chosen[index]] = values
                     if self.due[index] < 0:
                         self.due[index] = AGAIN - 1
                 elif places is not None:

@@ -22,7 +22,6 @@ from workbench.models import (
     TokenStats,
     backward_products,
     choose_trained,
-    collate,
     collected,
     compiled,
     count_backward,
@@ -33,27 +32,14 @@ from workbench.models import (
     token_stats,
     whole,
 )
-from workbench.unlearning.batches import MicroBatch, gather_stats
+from workbench.unlearning.batches import MicroBatch, gather_stats, merged
 from workbench.unlearning.checkpoint import Checkpoint
+from workbench.unlearning.diverged import Diverged
 from workbench.unlearning.losses import ForgetLoss, RetainLoss
 from workbench.unlearning.settings import Settings, schedule
 from workbench.unlearning.skipping import Skipping
 
 T = TypeVar("T")
-
-
-class Diverged(UserError):
-    """The loss, the gradient or the weights are not finite: at which step, and with which samples in the batch."""
-
-    def __init__(self, what: str, value: float, step: int, samples: list[str]) -> None:
-        named = ", ".join(samples[:4]) + (f" and {len(samples) - 4} more" if len(samples) > 4 else "")
-        hint = (
-            "a smaller lr or clip may help"
-            if step > 1 or what not in ("loss", "gradient's norm")
-            else "nothing is trained yet: the model or an option is at fault"
-        )
-        super().__init__(f"the {what} is {value} at step {step} (samples {named}); {hint}")
-        self.step, self.samples = step, samples
 
 
 def prepare(lm: LanguageModel, settings: Settings) -> None:
@@ -89,6 +75,7 @@ class Trainer:
             self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         self.samplers = [loss.batches for loss in (forget, retain) if loss is not None]
+        self.sparse = [loss.sparse for loss in (forget, retain) if loss is not None and loss.sparse is not None]
         self._backward_products: dict[int | None, Products] = {}
         self._gpus = [lm.device] if lm.device.type == "cuda" else []
 
@@ -136,6 +123,8 @@ class Trainer:
             self._check("norm of the weights", float(whole(weights)), step)
         if self.skipping is not None:
             self.skipping.step_done(self.samplers[0].indices(step))
+        for side in self.sparse:
+            side.step_done()
         return norm
 
     def _check(self, what: str, value: float, step: int) -> None:
@@ -201,7 +190,8 @@ class Trainer:
             return False
         forget, retain, samples = self.forget.reads, self.retain.reads, sum(len(each.indices) for _, each in pairs)
         return (
-            not (forget["logits"] or retain["logits"])
+            len(self.sparse) != 1
+            and not (forget["logits"] or retain["logits"])
             and forget["states"] == retain["states"]
             and samples <= (self.settings.micro_batch_size or samples)
             and all(s.micro_batch_size >= s.batch_size for s in self.samplers)
@@ -211,7 +201,7 @@ class Trainer:
         """One forward and backward for some micro-batches; appends their shares of the event's values."""
         batch = pairs[0][1].batch
         if len(pairs) > 1:
-            batch = collate(self.lm, [e for _, each in pairs for e in each.encodings])
+            batch = merged(self.lm, [each for _, each in pairs])
         reads = pairs[0][0].reads | pairs[-1][0].reads
         with self.ledger.shared({loss.name: each.tokens for loss, each in pairs}) as phase:
             stats = token_stats(self.lm, batch, extras=False, **reads)
@@ -271,10 +261,17 @@ class Trainer:
             parameters=collected({n: p for n, p in self.lm.module.named_parameters() if p.requires_grad}),
             optimizer=collected({f"{i}.{k}": v for i, entry in moments.items() for k, v in entry.items()}),
             scorer=collected(self.learner.state if self.learner is not None else {}),
-            skipping=collected(self.skipping.state if self.skipping is not None else {}),
+            skipping=collected(self._spared()),
             scores=scores,
             ledger=self.ledger,
         )
+
+    def _spared(self) -> dict[str, torch.Tensor]:
+        """State of skipping and of sparse steps."""
+        state = {} if self.skipping is None else self.skipping.state
+        for side in self.sparse:
+            state |= side.state
+        return state
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
@@ -297,3 +294,5 @@ class Trainer:
             self.learner.state = {k: v.to(self.lm.device) for k, v in checkpoint.scorer.items()}
         if self.skipping is not None:
             self.skipping.load(checkpoint.skipping)
+        for side in self.sparse:
+            side.load(checkpoint.skipping)

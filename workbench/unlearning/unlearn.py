@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -51,6 +52,7 @@ def unlearn(
     *,
     settings: Settings | None = None,
     reference: LanguageModel | None = None,
+    scorer: Path | None = None,
     in_place: bool = False,
     on_step: Callable[[dict[str, Any]], None] | None = None,
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
@@ -69,6 +71,7 @@ def unlearn(
             applied to the model's states as they change), or a score table of one scorer.
         settings: by default those of the objective's authors, and ours for the rest.
         reference: a second model, for scorers that compare with one.
+        scorer: the file of a learned scorer, from which a live one goes on.
         in_place: change `lm` itself.
         on_step: called with each step's event.
         on_checkpoint: called with a checkpoint every `checkpoint_every` steps, after the last step, and when stopped.
@@ -82,7 +85,7 @@ def unlearn(
     if not in_place:
         lm = lm.frozen_copy()
     ledger = ledger or (resume.ledger if resume else Ledger())
-    token_weights = _weights(lm, task, weights, settings, reference, resume, ledger)
+    token_weights = _weights(lm, task, weights, settings, reference, scorer, resume, ledger)
     prepare(lm, settings)
     forget = ForgetLoss(lm, task.forget, objective, token_weights, settings, ledger)
     retain = RetainLoss(lm, task.retain, settings, ledger, forget.layer) if settings.uses_retain else None
@@ -129,6 +132,7 @@ def _weights(
     weights: str | pd.DataFrame,
     settings: Settings,
     reference: LanguageModel | None,
+    scorer: Path | None,
     resume: Checkpoint | None,
     ledger: Ledger,
 ) -> Weights:
@@ -144,6 +148,8 @@ def _weights(
             reference=reference,
             cost=cost,
             trained=forget_then_relearn,
+            resumed=resume is not None,
+            start=scorer,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ class Weights:
             return torch.cat(weights).to(stats.logp.device)
         scores = self.learner.scores(stats).detach()
         if not self.learner.relative:
-            return scores
+            return scores * self.learner.factor
         return scores.clamp(min=0) / (self.mean_of(stats) if mean is None else mean)
 
     def mean_of(self, stats: TokenStats) -> Tensor:
@@ -102,12 +101,17 @@ def prepare_weights(
     reference: LanguageModel | None,
     cost: Phase,
     trained: Callable[..., tuple[LanguageModel, Phase]],
+    resumed: bool = False,
+    start: Path | None = None,
 ) -> Weights:
     """Weights from a scorer by name (it scores now, or learns during the run), a score table, or a saved scorer.
 
-    A saved scorer does not learn; it is applied to the states of the model as it changes.
+    A saved scorer does not learn; it is applied to the states of the model as it changes. In a `resumed` run a live
+    scorer's state is in the checkpoint. One named as `start` is what a live scorer goes on from: its tensors, with the
+    options of this run.
     """
     encodings = [encode(lm, s) for s in task.forget]
+    context = TaskContext(lm, task, reference, seed, cost=cost, trained=trained)
     if isinstance(weights, pd.DataFrame):
         table = weights.assign(step=0)  # the run records it as its first scores
         return Weights(one_scorer(weights), table, None, encodings)
@@ -118,11 +122,17 @@ def prepare_weights(
         return Weights(learner.name, None, learner, encodings)
     entry = scorer[weights]
     if entry.kind == "live":
-        drawn = {} if options.get("seed", -1) >= 0 else {"seed": seed}
+        drawn = {"seed": seed} if "seed" in entry.options and options.get("seed", -1) < 0 else {}
         learner = entry.function(lm.config.hidden_size, str(lm.device), **options | drawn)
-        learner.steps = learner.pretrain + (math.ceil(steps / learner.every) if learner.every else 0)
+        learner.begin(context, steps, resumed=resumed or start is not None)
+        if start is not None:
+            earlier = load_scorer(start, str(lm.device))
+            check_fits(earlier, lm)
+            fits = type(earlier) is type(learner) and (not learner.state or _shapes(earlier) == _shapes(learner))
+            if not fits:
+                raise UserError(f"{start}: a scorer of another kind than {weights} with these options; begin a new one")
+            learner.go_on_from(earlier)
         return Weights(weights, None, learner, encodings)
-    context = TaskContext(lm, task, reference, seed, cost=cost, trained=trained)
     table = score_fixed(context, [weights], options={weights: options})
     for sample, reason in context.notes.get(weights, {}).get("not_available", {}).items():
         raise UserError(f"no weights by {weights} for sample '{sample}': {reason}; leave the sample out")
@@ -168,3 +178,7 @@ def record_scores(
     elif step == 0 and weights.table is not None:
         parts.append(weights.table)
     return pd.concat(parts, ignore_index=True)
+
+
+def _shapes(learner: Any) -> dict[str, Any]:
+    return {name: tensor.shape for name, tensor in learner.state.items()}

@@ -31,11 +31,11 @@ FEW = {"leak_at_k": {"tries": 32, "k": 16}}
 def test_ceiling_and_floor(full: LanguageModel, retained: LanguageModel, bio: Task, name: str) -> None:
     """What knows leaks nearly all; what never knew guesses one of 20 values a try, and no better."""
     leaks = {}
-    for lm in (full, retained):
-        outcome = attack_model(name, target_of(lm, bio, limit=48), FEW.get(name))
+    for lm, limit in ((full, 24), (retained, 48)):  # a share of .95 needs fewer answers than chance does
+        outcome = attack_model(name, target_of(lm, bio, limit=limit), FEW.get(name))
         assert not is_missing(outcome)
         leaks[lm.name] = outcome
-        assert len(outcome.rows) == 48
+        assert len(outcome.rows) == limit
     assert leaks["bio-full"].value >= 0.95
     floor = leaks["bio-retain"]
     tries = np.minimum(floor.rows["tries"], FEW["leak_at_k"]["k"] if name == "leak_at_k" else np.inf)

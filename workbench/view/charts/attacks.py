@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.errors import UserError
 from workbench.view.charts.chart import Chart
-from workbench.view.charts.scores import GREY, INKS, safe, template
+from workbench.view.charts.palette import GREY, MODELS, safe, template
 from workbench.view.charts.sources import as_attacks
 from workbench.view.html import attack_bars, number
 from workbench.view.run_source import RunSource
@@ -16,7 +16,8 @@ from workbench.view.run_source import RunSource
 def attacks_chart(attacks: Mapping[str, Any] | RunSource) -> Chart:
     """A bar an attack from the retain-only model to the model before, with the run on it; most comes back on top.
 
-    A depth (`uds`) is drawn as 1 less itself, so that right always means "there".
+    A depth (`uds`) is drawn as 1 less itself, so that right always means "there". An attack that alone gets little of
+    the model before is marked as weak: with the plain answer its bar still ends at 1.
 
     Args:
         attacks: a run, what `wb.attack` returns, or its `attacks`.
@@ -31,19 +32,22 @@ def attacks_chart(attacks: Mapping[str, Any] | RunSource) -> Chart:
     spans = [bar for bar in bars if bar.floor is not None and bar.ceiling is not None]
     if spans:
         floors, ceilings = ([getattr(bar, end) for bar in spans] for end in ("floor", "ceiling"))
-        texts = [f"retain-only {number(a)}, before {number(b)}" for a, b in zip(floors, ceilings, strict=True)]
+        ends = zip(spans, floors, ceilings, strict=True)
+        texts = [safe(f"retain-only {number(a)}, before {number(b)} {bar.weak}".strip()) for bar, a, b in ends]
         figure.add_bar(
-            y=[safe(bar.name) for bar in spans], x=[b - a for a, b in zip(floors, ceilings, strict=True)], base=floors,
+            y=[safe(bar.marked) for bar in spans], base=floors,
+            x=[b - a for a, b in zip(floors, ceilings, strict=True)],
             orientation="h", name="retain-only to before", marker={"color": GREY, "opacity": 0.45}, hovertext=texts,
             hovertemplate="%{y}: %{hovertext}<extra></extra>",
         )  # fmt: skip
     figure.add_scatter(
-        y=[safe(bar.name) for bar in bars], x=[bar.run for bar in bars], mode="markers+text", name="run",
+        y=[safe(bar.marked) for bar in bars], x=[bar.run for bar in bars], mode="markers+text", name="run",
         text=[number(bar.run) for bar in bars], textposition="middle right", cliponaxis=False,
-        marker={"symbol": "diamond", "size": 12, "color": INKS[0]}, hovertemplate="%{y}: run %{text}<extra></extra>",
+        marker={"symbol": "diamond", "size": 12, "color": MODELS["run"]},
+        hovertemplate="%{y}: run %{text}<extra></extra>",
     )  # fmt: skip
-    order = {"categoryorder": "array", "categoryarray": [safe(bar.name) for bar in reversed(bars)]}
+    order = {"categoryorder": "array", "categoryarray": [safe(bar.marked) for bar in reversed(bars)]}
     return figure.update_layout(
         template=template(), title={"text": "What comes back"}, height=150 + 28 * len(bars), yaxis=order,
-        xaxis={"range": [0, 1.08], "title": "0: no fact is given; 1: all facts"}, margin={"l": 150},
+        xaxis={"range": [0, 1.08], "title": "share of the facts that are given"}, margin={"l": 150},
     )  # fmt: skip

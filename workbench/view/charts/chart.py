@@ -5,6 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from workbench.view.figures import Savable
+from workbench.view.html import style_sheet
 
 
 class Chart(Savable, go.Figure):
@@ -15,3 +16,10 @@ class Chart(Savable, go.Figure):
         from workbench.view.figures.chart import chart_bytes  # loads matplotlib
 
         return chart_bytes(self, suffix, width)
+
+    def _ipython_display_(self) -> None:
+        """Show it, with a style that gives its text the colour of the page, light or dark."""
+        from IPython.display import display
+
+        display(style_sheet("chart"))
+        super()._ipython_display_()

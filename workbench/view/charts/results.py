@@ -12,14 +12,24 @@ from plotly.subplots import make_subplots
 
 from workbench.errors import UserError, unknown
 from workbench.view.charts.chart import Chart
-from workbench.view.charts.runs import COLOURS, DASHES
-from workbench.view.charts.scores import GREY, INKS, safe, template
+from workbench.view.charts.palette import (
+    DASHES,
+    GREY,
+    INKS,
+    RUNS,
+    SETS,
+    SYMBOLS,
+    colour_of,
+    from_zero,
+    logarithmic,
+    safe,
+    template,
+)
 from workbench.view.charts.sources import as_curve, metrics_by_name
 from workbench.view.html import ANY_SET, Probes, as_probes, definitions, number, shortened, value_of
 from workbench.view.run_source import RunSource
 
 Metrics = Mapping[str, Any]  # the content of a `metrics.json`
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "triangle-down")
 SAME = 0.01  # a change below this is none
 TURNS = {"fell": (INKS[1], "triangle-down"), "rose": (INKS[0], "triangle-up"), "stayed": (GREY, "circle")}
 WIDTHS = (1, 2, 4, 7)  # of a line for 1, up to 4, up to 16, and more answers
@@ -67,14 +77,16 @@ def tradeoff_chart(
     if not named:
         raise UserError("a trade-off chart needs the metrics of at least one finished run")
     axes = (("forget", metric), (kept, kept_metric or metric))
-    figure = Chart()
+    figure, reached = Chart(), []
     for place, (name, seeds) in enumerate(named.items()):
         ends = {p: np.array([[_value(name, m, p, *axis) for axis in axes] for m in seeds]) for p in ("before", "after")}
         _arrow(figure, _short(name), ends["before"].mean(0), ends["after"], place)
+        reached += [*ends["before"], *ends["after"]]
     figure.add_annotation(text="○ before", x=1, y=1.01, xref="paper", yref="paper", showarrow=False, yanchor="bottom")
     return figure.update_layout(
         template=template(), height=420, title={"text": "What was forgotten, and what was kept"},
-        xaxis={"title": _title(axes[0][1], "forget")}, yaxis={"title": _title(axes[1][1], kept)},
+        xaxis=from_zero([x for x, _ in reached], _title(axes[0][1], "forget")),
+        yaxis=from_zero([y for _, y in reached], _title(axes[1][1], kept)),
         legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"}, hovermode="closest",
     )  # fmt: skip
 
@@ -88,7 +100,7 @@ def _value(name: str, metrics: Metrics, phase: str, probe_set: str, metric: str)
 
 def _arrow(figure: go.Figure, name: str, before: np.ndarray, after: np.ndarray, place: int) -> None:
     """A run: its start, its seeds, and their mean with bars to the extremes; `after` is (seeds, 2)."""
-    colour, symbol = COLOURS[place % len(COLOURS)], SYMBOLS[place % len(SYMBOLS)]
+    colour, symbol = RUNS[place % len(RUNS)], SYMBOLS[place % len(SYMBOLS)]
     mean = after.mean(0)
     look = {"mode": "markers", "legendgroup": name, "name": name, "hovertemplate": "%{customdata}<extra></extra>"}
     hollow = {"color": "rgba(0,0,0,0)", "size": 11, "line": {"color": GREY, "width": 2}}
@@ -135,7 +147,7 @@ def metrics_chart(curve: pd.DataFrame | RunSource, metrics: Sequence[str] = ("fa
         raise UserError(f"the run has none of the metrics {', '.join(metrics)}")
     figure = make_subplots(1, len(shown), figure=Chart(), subplot_titles=[safe(m.replace("_", " ")) for m in shown])
     for place, probe_set in enumerate(dict.fromkeys(curve["probe_set"])):
-        colour = COLOURS[place % len(COLOURS)]
+        colour = colour_of(str(probe_set), place, SETS)
         look = {
             "name": safe(str(probe_set)), "legendgroup": str(probe_set), "mode": "lines+markers",
             "line": {"color": colour, "dash": DASHES[place % len(DASHES)], "width": 2},
@@ -147,9 +159,13 @@ def metrics_chart(curve: pd.DataFrame | RunSource, metrics: Sequence[str] = ("fa
             if len(part):
                 figure.add_scatter(x=part["step"], y=part[m], row=1, col=column, showlegend=m == first, **look)
     figure.update_xaxes(title="step").update_yaxes(rangemode="tozero")
-    legend = {"y": -0.24, "yanchor": "top"}
+    legend = {"y": 0, "yref": "container", "yanchor": "bottom"}
     return figure.update_layout(
-        template=template(), height=360, legend=legend, margin={"t": 84}, title={"text": "Metrics over the run"}
+        template=template(),
+        height=360,
+        legend=legend,
+        margin={"t": 84, "b": 76},
+        title={"text": "Metrics over the run"},
     )
 
 
@@ -181,7 +197,7 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
     groups = {name: pairs[pairs["probe_set"] == name] for name in shown}
     figure = make_subplots(
         1, len(shown), figure=Chart(), shared_yaxes=True, horizontal_spacing=0.04,
-        subplot_titles=[_counts(name, part) for name, part in groups.items()],
+        subplot_titles=[_counts(name, part, " · " if len(groups) < 4 else "<br>") for name, part in groups.items()],
     )  # fmt: skip
     seen: set[str] = set()
     for column, part in enumerate(groups.values(), 1):
@@ -190,11 +206,15 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
                 figure.add_trace(_slopes(lines, turn, width, turn not in seen), row=1, col=column)
                 seen.add(turn)
     figure.update_xaxes(tickvals=[0, 1], ticktext=["before", "after"], range=[-0.08, 1.08], showgrid=False)
-    if pairs[["before", "after"]].min(axis=None) > 0 and pairs[["before", "after"]].max(axis=None) > 100:
-        figure.update_yaxes(type="log")
+    values = pairs[["before", "after"]].to_numpy().ravel()
+    if values.min() > 0 and values.max() > 100:
+        figure.update_yaxes(logarithmic(values))
+    else:
+        figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title=safe(metric.replace("_", " ")), col=1)
     return figure.update_layout(
-        template=template(), height=440, hovermode="closest", margin={"t": 108}, legend={"y": -0.12, "yanchor": "top"},
+        template=template(), height=440, hovermode="closest", margin={"t": 108 if len(groups) < 4 else 140, "b": 64},
+        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
         title={"text": f"Each answer: {safe(metric.replace('_', ' '))} before and after"},
     )  # fmt: skip
 
@@ -215,9 +235,9 @@ def _pairs(probes: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pairs.assign(turn=np.select([change <= -SAME, change >= SAME], ["fell", "rose"], "stayed"))
 
 
-def _counts(name: str, part: pd.DataFrame) -> str:
+def _counts(name: str, part: pd.DataFrame, between: str) -> str:
     counts = part["turn"].value_counts()
-    return f"<b>{_short(name)}</b><br>" + " · ".join(f"{counts.get(turn, 0)} {turn}" for turn in TURNS)
+    return f"<b>{_short(name)}</b><br>" + between.join(f"{counts.get(turn, 0)} {turn}" for turn in TURNS)
 
 
 def _lines(part: pd.DataFrame, metric: str) -> dict[int, list[tuple[float, float, str]]]:

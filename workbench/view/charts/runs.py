@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from workbench.errors import UserError
 from workbench.view.charts.chart import Chart
-from workbench.view.charts.scores import GREY, INKS, safe, template
+from workbench.view.charts.palette import DASHES, GREY, PHASES, RUNS, SETS, SYMBOLS, colour_of, safe, template
 from workbench.view.charts.sources import as_curve, by_name
 from workbench.view.html import as_cost
 
-COLOURS = (*INKS, "#7fb2f0", "#b35900", "#a8b0b9", "#ffb454", "#1f5ea8", GREY, "#d9a066", "#5b6470")
-DASHES = ("solid", "dash", "dot", "dashdot")
 UNITS, REST = {"seconds": " s", "flops": "FLOP"}, "the rest"
-AXES = {"flops": "floating-point operations spent", "seconds": "seconds spent", "step": "step"}
+REACHED = ("forget", "retain")
+AXES = {"flops": "floating-point operations", "seconds": "seconds spent", "step": "step"}
 
 
 def cost_chart(costs: Any) -> Chart:
@@ -45,14 +45,16 @@ def cost_chart(costs: Any) -> Chart:
             texts = [f"{v:.1f}{unit}" if key == "seconds" else f"{v:.3g} {unit}" for v in values]
             bar = go.Bar(
                 x=values, y=[safe(name) for name in names], orientation="h", name=safe(phase), legendgroup=phase,
-                showlegend=key == "seconds", xaxis=axis, marker={"color": COLOURS[place % len(COLOURS)]},
+                showlegend=key == "seconds", xaxis=axis, marker={"color": colour_of(str(phase), place, PHASES)},
                 hovertext=texts, hovertemplate="%{hovertext}<extra>%{fullData.name}</extra>",
             )  # fmt: skip
             figure.add_trace(bar)
     return figure.update_layout(
-        template=template(), barmode="stack", title={"text": "Cost by phase"}, height=190 + 46 * len(names),
-        xaxis={"domain": [0, 0.47], "title": "seconds"}, xaxis2={"domain": [0.53, 1], "title": "FLOP"},
-        legend={"y": -0.5, "yanchor": "top", "traceorder": "normal"}, yaxis={"autorange": "reversed"},
+        template=template(), barmode="stack", title={"text": "Cost by phase"}, height=200 + 44 * len(names),
+        xaxis={"domain": [0, 0.47], "title": "seconds"},
+        xaxis2={"domain": [0.53, 1], "title": "floating-point operations"},
+        legend={"y": 0, "yref": "container", "yanchor": "bottom", "traceorder": "normal"}, margin={"b": 110},
+        yaxis={"autorange": "reversed"},
     )  # fmt: skip
 
 
@@ -73,7 +75,7 @@ def _parts(costs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def reach_chart(curves: Any, metric: str, *, against: str = "flops", level: float | None = None) -> Chart:
-    """What runs had reached at each cost: a metric of the forget set (lines) and the retain set (dashes).
+    """What runs had reached at each cost: a metric of the forget set (left) and the retain set (right).
 
     Args:
         curves: a run, a list of runs, or name -> run or its `RunDirectory.curve()`.
@@ -86,25 +88,57 @@ def reach_chart(curves: Any, metric: str, *, against: str = "flops", level: floa
     """
     if against not in AXES:
         raise UserError(f"against is {', '.join(AXES)}, not '{against}'")
-    figure = Chart()
+    figure = make_subplots(1, 2, figure=Chart(), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=REACHED)
     for place, (name, curve) in enumerate(by_name(curves, as_curve).items()):
         if not len(curve) or metric not in curve:
             continue
-        for dash, probe_set in zip(DASHES, ("forget", "retain"), strict=False):
+        colour, symbol = RUNS[place % len(RUNS)], SYMBOLS[place % len(SYMBOLS)]
+        look = {"line": {"color": colour, "dash": DASHES[place % len(DASHES)], "width": 2}, "mode": "lines+markers"}
+        legend = True
+        for column, probe_set in enumerate(REACHED, 1):
             part = curve[(curve["probe_set"] == probe_set) & curve[metric].notna()]
             if len(part):
-                line = {"color": COLOURS[place % len(COLOURS)], "dash": dash, "width": 2}
-                marks = {"symbol": "circle" if probe_set == "forget" else "square", "size": 7}
-                figure.add_trace(
-                    go.Scatter(
-                        x=part[against], y=part[metric], name=safe(f"{name}: {probe_set}"), line=line, marker=marks
-                    )
-                )
+                figure.add_scatter(
+                    x=part[against], y=part[metric], name=safe(name), row=1, col=column, **look, legendgroup=name,
+                    marker={"symbol": symbol, "size": 8, "color": colour}, showlegend=legend,
+                )  # fmt: skip
+                legend = False
     if not figure.data:
         raise UserError(f"no run has the metric '{metric}'; runs with probe_every=N have it during the run too")
     if level is not None and math.isfinite(level):
-        figure.add_hline(level, line={"color": GREY, "dash": "dot", "width": 1})
+        line = {"color": GREY, "dash": "dot", "width": 1.5}
+        figure.add_hline(level, line=line, row=1, col=1, annotation_text=f"goal {level:g}")
+    title = {"text": safe(f"{metric.replace('_', ' ')}, and what it cost")}
+    figure.update_xaxes(title=AXES[against], rangemode="tozero").update_yaxes(rangemode="tozero")
     return figure.update_layout(
-        template=template(), title={"text": safe(f"{metric.replace('_', ' ')}, and what it cost")}, height=340,
-        xaxis={"title": AXES[against]}, yaxis={"rangemode": "tozero"}, margin={"t": 76},
+        template=template(), title=title, height=360, margin={"t": 84}, yaxis={"title": safe(metric.replace("_", " "))},
+        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
     )  # fmt: skip
+
+
+def progress_chart(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], title: str = "") -> Chart:
+    """Lines over the steps of a run, one panel above the other: its losses, and what its probes found.
+
+    Args:
+        curves: the panel's title -> the line's name -> points (step, value).
+        title: a heading.
+
+    Raises:
+        UserError: there is nothing to draw yet.
+    """
+    panels = {name: lines for name, lines in curves.items() if any(lines.values())}
+    if not panels:
+        raise UserError("the run has no steps yet: there is nothing to draw")
+    figure = make_subplots(len(panels), 1, figure=Chart(), subplot_titles=list(map(safe, panels)), vertical_spacing=0.2)
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    for row, lines in enumerate(panels.values(), 1):
+        for name, points in lines.items():
+            place = names.index(name)
+            first = not any(name in each for each in list(panels.values())[: row - 1])
+            line = {"color": colour_of(name, place, SETS), "dash": DASHES[place % len(DASHES)], "width": 2}
+            xy = {"x": [x for x, _ in points], "y": [y for _, y in points]}
+            figure.add_scatter(
+                **xy, mode="lines", name=safe(name), legendgroup=name, showlegend=first, line=line, row=row, col=1
+            )
+    figure.update_yaxes(rangemode="tozero").update_xaxes(title="step", row=len(panels))
+    return figure.update_layout(template=template(), title={"text": safe(title)}, height=120 + 220 * len(panels))

@@ -15,61 +15,25 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.view.charts.chart import Chart
+from workbench.view.charts.palette import ABSENT, DIVERGING, GREY, INK, INKS, RISING, SIGNED, safe, template
 from workbench.view.charts.sources import Agreement, as_agreement, as_disagreement
 from workbench.view.charts.still import show_stills
+from workbench.view.html import LEVELS as STEPS
 from workbench.view.html import (
-    BLUE,
     MEASURES,
     NOT_AVAILABLE,
-    ORANGE,
     POOLING,
     Comparison,
     Scores,
     agreement_of,
-    alpha,
     as_scores,
     columns,
     number,
-    plain,
     shortened,
     value_of,
 )
-from workbench.view.html import LEVELS as STEPS
 
 show_stills()
-
-GREY, FAINT, ABSENT, INK = "#7d8590", "rgba(125,133,144,.28)", "rgba(125,133,144,.14)", "#1f2328"
-INKS = ("#e67e00", "#3b82dd")
-CLEAR = "rgba(0,0,0,0)"
-# Opaque where cells hold numbers, so that dark ink reads on every step in both themes.
-DIVERGING = [[0.0, "#6aa5ee"], [0.5, "#d3d8de"], [1.0, "#f0983a"]]
-
-SIGNED = [[(i / STEPS + 1) / 2, f"rgba({BLUE if i < 0 else ORANGE},{alpha(i)})"] for i in range(-STEPS, STEPS + 1)]
-ABOVE = [[i / STEPS, SIGNED[STEPS + i][1]] for i in range(STEPS + 1)]  # of what is never below zero
-
-
-def template() -> go.layout.Template:
-    """Transparent paper and plot, grey text and grid that read on white and on black, orange and blue first."""
-    axis = {"gridcolor": FAINT, "linecolor": FAINT, "zerolinecolor": FAINT, "automargin": True, "ticks": ""}
-    return go.layout.Template(
-        layout={
-            "paper_bgcolor": CLEAR,
-            "plot_bgcolor": CLEAR,
-            "font": {"color": GREY, "size": 12, "family": "system-ui, 'DejaVu Sans', sans-serif"},
-            "colorway": [*INKS, GREY, "#b35900", "#7fb2f0", "#a8b0b9"],
-            "title": {"font": {"size": 14}, "x": 0.01, "xanchor": "left"},
-            "margin": {"l": 8, "r": 16, "t": 40, "b": 8},
-            "hoverlabel": {"bgcolor": "#2d333b", "bordercolor": GREY, "font": {"color": "#f0f3f6", "size": 12}},
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-            "xaxis": axis,
-            "yaxis": axis,
-        }
-    )
-
-
-def safe(text: str) -> str:
-    """`text` as a plotly label: escaped, invisible characters as marks, and no formula between dollar signs."""
-    return str(plain(text)).replace("$", "&#36;")
 
 
 def _figure(data: Any, title: str, height: int, **layout: Any) -> Chart:
@@ -96,16 +60,18 @@ def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: s
         texts = [number(value, 4) if why == "" else f"{NOT_AVAILABLE}, {safe(why)}" for value, why in row]
         hover.append([f"{safe(a)} / {safe(b)}: {text}" for b, text in zip(names, texts, strict=True)])
     shown = [["–" if value is None else number(value) for value, _ in row] for row in cells]  # noqa: RUF001
+    ends = [0, 1] if measure == "top_k_overlap" else [-1, 0, 1]
     heat = tiles(
         [[value for value, _ in row] for row in cells],
-        DIVERGING,
+        RISING if measure == "top_k_overlap" else DIVERGING,
         hover,
+        zmin=ends[0],
         text=shown,
         texttemplate="%{text}",
         textfont={"color": INK},
         hoverongaps=True,
         showscale=True,
-        colorbar={"thickness": 10, "outlinewidth": 0, "tickvals": [-1, 0, 1]},
+        colorbar={"thickness": 10, "outlinewidth": 0, "tickvals": ends},
     )
     gaps = [
         {"x": j, "y": i, "text": shown[i][j], "showarrow": False}
@@ -117,9 +83,9 @@ def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: s
     return _figure(
         heat,
         f"{MEASURES[measure][0]}, {POOLING[level]}",
-        110 + 44 * len(names),
+        150 + 30 * len(names),
         annotations=gaps,
-        xaxis=axis,
+        xaxis={**axis, "tickangle": -90},
         yaxis={**axis, "autorange": "reversed"},
     )
 
@@ -161,6 +127,8 @@ def matrix_chart(scores: Scores, sample_id: Any, *, scorers: Sequence[str] | Non
 def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> Chart:
     """How much each earlier token contributes to each answer token's log-probability: a row for each answer token.
 
+    Each row has its own scale, since some tokens have far larger contributions than others; the numbers are on hover.
+
     Args:
         rows: (answer tokens, tokens of question and answer), as `scorers.attribution.each_target` gives it.
         tokens: the texts of question and answer tokens; empty ones are drawn as a dot (a later byte of a character),
@@ -174,11 +142,14 @@ def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> Chart:
         [f"{a} ← {b}: {number(x, 3)}" for b, x in zip(texts, row, strict=True)]
         for a, row in zip(answer, rows, strict=True)
     ]
-    largest = float(np.abs(rows).max()) or 1.0
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    first = len(texts) - len(rows)  # the token of row i stands in column first + i, and is no cause of itself
+    later = [[1 if j >= first + i else None for j in range(len(texts))] for i in range(len(rows))]
+    shown = np.where(np.array(later, dtype=float) == 1, np.nan, rows / np.where(largest > 0, largest, 1.0))
     return _figure(
-        tiles((rows / largest).tolist(), SIGNED, hover),
-        "What each earlier token (column) contributes to each answer token (row)",
-        150 + 22 * len(rows),
+        [tiles(shown.tolist(), SIGNED, hover), tiles(later, [[0, ABSENT], [1, ABSENT]], hover)],
+        "What each earlier token (column) adds to an answer token (row); each row on its own scale",
+        170 + 22 * len(rows),
         xaxis={**ticks(texts), "tickangle": -90},
         yaxis={**ticks(answer), "autorange": "reversed"},
     )
@@ -226,7 +197,7 @@ def distribution_chart(scores: Scores) -> Chart:
         figure.update_yaxes({**axis, "showgrid": False, "zeroline": False, "ticklabelstandoff": 6}, row=row, col=1)
     return figure.update_layout(
         template=template(),
-        title={"text": "Scores of answer tokens"},
+        title={"text": "Scores of answer tokens, each scorer on its own axis"},
         height=80 + 82 * len(layers),
         legend={"x": 1, "xanchor": "right", "y": 1, "yref": "container", "yanchor": "top"},
     )

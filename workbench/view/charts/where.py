@@ -10,7 +10,8 @@ from plotly.subplots import make_subplots
 from workbench.errors import UserError, printable
 from workbench.evals import NAMES, Where
 from workbench.view.charts.chart import Chart
-from workbench.view.charts.scores import ABOVE, ABSENT, safe, template, ticks, tiles
+from workbench.view.charts.palette import ABOVE, ABSENT, safe, template
+from workbench.view.charts.scores import ticks, tiles
 from workbench.view.html import ENDS, NOT_AVAILABLE, ROOM, VALUES, cell, columns_of, known_values, shortened, token_text
 
 

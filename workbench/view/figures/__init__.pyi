@@ -1,3 +1,7 @@
+from .results import metrics_figure as metrics_figure
+from .results import outcomes_figure as outcomes_figure
+from .saving import DRAWN as DRAWN
+from .saving import FORMATS as FORMATS
 from .saving import Savable as Savable
 from .saving import check_format as check_format
 from .text_figure import TextFigure as TextFigure

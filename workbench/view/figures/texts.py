@@ -40,6 +40,7 @@ from workbench.view.html import (
 )
 
 END = "∎"
+DIFFERENCES = "Struck through: words that are gone. Underlined: new words."
 SPANNED = "Dotted line above: labelled span."
 NOT_SCORED = "Grey: no score."
 SWITCHED = "Underlined: the model's first choice before, and no longer."
@@ -181,7 +182,7 @@ def answers_figure(
             row, after = first[sample], phases.get("after", {}).get(sample, {}).get("generation")
             rows += question_row(row["prompt"] if isinstance(row["prompt"], str) else "", ruled=bool(rows))
             rows += answer_rows(str(row["answer"]), {"before": row.get("generation"), "after": after})
-    return TextFigure(rows, notes=["Struck through: words that are gone. Underlined: new words."], title=marked(title))
+    return TextFigure(rows, notes=[DIFFERENCES], title=marked(title))
 
 
 def _sets(table: pd.DataFrame, probe_set: str | None) -> list[tuple[str, pd.DataFrame]]:
@@ -200,7 +201,7 @@ def answer_rows(reference: str, answers: Mapping[str, Any]) -> list[Row]:
 def differing_rows(answers: Mapping[str, Any]) -> list[Row]:
     """Answers below each other, each with its words that differ from those of the first."""
     texts = {name: text if isinstance(text, str) else None for name, text in answers.items()}
-    rows, first = list[Row](), next(iter(texts.values()))
+    rows, first = list[Row](), next(iter(texts.values()), None)
     for place, (name, text) in enumerate(texts.items()):
         if text is None:
             pieces = [Piece("not available", ink=MUTED)]

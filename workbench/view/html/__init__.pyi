@@ -49,6 +49,8 @@ from .render import STATIC as STATIC
 from .render import page as page
 from .render import render as render
 from .render import style_sheet as style_sheet
+from .retention import retention_view as retention_view
+from .retention import short_names as short_names
 from .scale import BLUE as BLUE
 from .scale import BY as BY
 from .scale import LEVELS as LEVELS

@@ -38,6 +38,11 @@ class Bar(NamedTuple):
     trust: str = ""
     weak: str = ""
 
+    @property
+    def marked(self) -> str:
+        """Its name where there is no room for more, with a word on what it can show."""
+        return f"{self.name} (weak)" if self.weak else self.name
+
 
 def attack_bars(attacks: Mapping[str, Any]) -> list[Bar]:
     """The attacks of `attacks/summary.json`, those after which most comes back first, those without a value last."""
@@ -54,9 +59,9 @@ def attack_bars(attacks: Mapping[str, Any]) -> list[Bar]:
 
 
 def in_words(attacks: Mapping[str, Any]) -> str:
-    """What the run still tells, from least to most, such as "greedy 6 %; leak at k 44 %"."""
+    """What the run still tells, from least to most, such as "greedy 6 %; leak at k 44 %"; weak attacks are marked."""
     known = [bar for bar in attack_bars(attacks) if bar.run is not None]
-    return "; ".join(f"{bar.name} {100 * (bar.run or 0):.0f} %" for bar in reversed(known))
+    return "; ".join(f"{bar.marked} {100 * (bar.run or 0):.0f} %" for bar in reversed(known))
 
 
 def attacks_view(

@@ -82,7 +82,8 @@ class Comparison:
 
 
 def _shared(answer: Layer, prompt: Layer | None) -> Scored:
-    scale = Scale.of(Scored(answer, prompt).finite, answer.scale.by if answer.scale else "value")
+    by = answer.scale.by if answer.scale else "value"
+    scale = Scale.of(Scored(answer, prompt).finite, by, scorer=answer.scorer)
     return Scored(replace(answer, scale=scale), replace(prompt, scale=scale) if prompt else None)
 
 

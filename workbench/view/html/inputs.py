@@ -116,9 +116,13 @@ def as_probes(probes: Probes, file: str = "probes.parquet") -> pd.DataFrame:
     """A probe table, or with `file` "tokens.parquet" a token table: of a run, or of what `probe` returned.
 
     Raises:
-        UserError: it is none of these, or the run has not been probed yet.
+        UserError: it is none of these, a table of other columns, or the run has not been probed yet.
     """
     if isinstance(probes, pd.DataFrame):
+        from workbench.runs import wrong_table  # loads torch, which the other inputs do without
+
+        if wrong := wrong_table(file, probes):
+            raise UserError(f"this is no {file.removesuffix('s.parquet')} table: {wrong}; probe and runs make one")
         return probes
     if parts := _probed(probes):
         return pd.concat([each.tokens if file == "tokens.parquet" else each.rows for each in parts])

@@ -64,10 +64,10 @@ def _layer(
     threshold: float | None,
     alignment: Mapping[str, Any],
     scorer: str,
-    by: By,
+    scale: Scale | None,
 ) -> Layer:
     finite = scores[np.isfinite(scores.to_numpy(dtype=float))]
-    scale, rule = Scale.of(finite.to_numpy(dtype=float), by), ""
+    rule = ""
     if threshold is None and scale is not None and not scale.flat:
         labelled = int(spans.reindex(finite.index).eq(True).sum())
         threshold, rule = default_threshold(finite.to_numpy(dtype=float), labelled)
@@ -113,12 +113,15 @@ def layers_of(
         if name == scorer:
             first = len(layers)
         limit = threshold.get(name) if isinstance(threshold, Mapping) else threshold
-        for step in dict.fromkeys((steps[0], steps[-1])):
+        ends = dict.fromkeys((steps[0], steps[-1]))
+        shared = (table[table["step"].isin(list(ends))] if "step" in table else table)["score"].to_numpy(dtype=float)
+        scale = Scale.of(shared[np.isfinite(shared)], by, scorer=str(name))  # one for both steps
+        for step in ends:
             part = table[table["step"] == step] if "step" in table else table
             shown = f"{name}, step {step}" if several else name
             values = part.set_index(KEY)["score"].astype(float)
             known = (alignment or {}).get(name, {}) if step == steps[-1] and many else {}  # it is of the last step
-            layers.append(_layer(shown, values, spans, limit, known, name, by))
+            layers.append(_layer(shown, values, spans, limit, known, name, scale))
     return bool_spans(tokens), layers, first
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -12,7 +11,8 @@ from markupsafe import Markup
 from workbench.view.html.render import render
 from workbench.view.html.text import number
 
-INKS, DASHES = ("#c85a00", "#1a66c9", "#6e7781", "#6e7781"), ("", "7 4", "2 3", "9 3 2 3")
+INKS, DASHES = ("#c85a00", "#1a66c9", "#1f7a62", "#6e7781"), ("", "7 4", "2 3", "9 3 2 3")
+SETS = ("forget", "retain", "neighbours", "general")  # each has its own look, whatever stands beside it
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -72,7 +72,7 @@ def line_chart_svg(
         about="; ".join(f"{n}: {number(p[0][1])} to {number(p[-1][1])}" for n, p in lines.items()),
         lines=[
             {"place": i, "ink": INKS[i], "dashes": DASHES[i], "path": "L".join(f"{x:.1f} {y:.1f}" for x, y in points)}
-            for i, points in zip(cycle(range(4)), drawn.values(), strict=False)
+            for i, points in zip(_looks(drawn), drawn.values(), strict=True)
         ],
         ends=_ends(drawn, {name: points[-1][1] for name, points in lines.items()}),
         title=title,
@@ -80,13 +80,21 @@ def line_chart_svg(
     )
 
 
+def _looks(names: Iterable[str]) -> list[int]:
+    """Which colour and dashes each line has: its own if it is of a set, else by its place."""
+    return [SETS.index(name) if name in SETS else place % 4 for place, name in enumerate(names)]
+
+
 def _ends(drawn: Mapping[str, Sequence[tuple[float, float]]], last: Mapping[str, float]) -> list[dict[str, Any]]:
     """The name and last value at the end of each line, from the top down and 15 units apart."""
-    ends = sorted((points[-1][1], points[-1][0], i, name) for i, (name, points) in enumerate(drawn.items()))
+    looks = _looks(drawn)
+    ends = sorted(
+        (points[-1][1], points[-1][0], i, name) for i, (name, points) in zip(looks, drawn.items(), strict=True)
+    )
     out: list[dict[str, Any]] = []
     lowest = -math.inf
     for end, x, i, name in ends:
         lowest = max(end, lowest + 15)
         text = f"{name} {number(last[name])}"
-        out.append({"place": i % 4, "ink": INKS[i % 4], "x": x + 8, "y": lowest + 4, "text": text})
+        out.append({"place": i, "ink": INKS[i], "x": x + 8, "y": lowest + 4, "text": text})
     return out

@@ -12,13 +12,14 @@ import numpy as np
 from markupsafe import Markup
 
 from workbench.errors import unknown
+from workbench.scorers import scorer
 from workbench.view.html.render import render
 from workbench.view.html.text import number
 
 LEVELS = 12
 ORANGE, BLUE = "230,126,0", "31,111,220"
 HATCH = "repeating-linear-gradient(135deg,rgba(128,128,128,.22) 0 2px,transparent 2px 6px)"  # of no score
-NEAR = 0.1  # greatest score from which a scale ends at 1
+NEAR = 0.1  # a greatest score below this share of a scorer's bound ends the scale itself: there would be no colour
 DECADES = 3  # of a logarithmic scale, at most; what is below has no colour
 By = Literal["value", "rank", "logarithm"]
 BY: tuple[By, ...] = get_args(By)  # what colour goes by; the first is the default, of every scorer and view
@@ -30,6 +31,11 @@ def check_by(by: str) -> By:
         if by == known:
             return known
     raise unknown("choice of colour", by, list(BY))
+
+
+def bound_of(name: str) -> float | None:
+    """The greatest score that a scorer declares; None where it has no bound, or is none of ours."""
+    return scorer[name].range[1] if name in scorer else None
 
 
 def alpha(level: int) -> float:
@@ -58,8 +64,8 @@ def ramp(width: int, left: int = 0) -> str:
 class Scale:
     """The range of a scorer's numbers: -m..m with two hues where some are negative, else from 0.
 
-    It ends at 1 where the greatest is between NEAR and 1, so that what is bounded by 1 looks the same in every text;
-    else at the greatest.
+    It ends at the bound that the scorer declares, so that a probability or a weight looks the same in every text; where
+    it declares none, or all scores are below NEAR of it, at the greatest score.
 
     Colour goes by the value, unless the reader chooses another way:
 
@@ -86,15 +92,15 @@ class Scale:
     by: By = "value"
 
     @classmethod
-    def of(cls, scores: np.ndarray, by: By = "value") -> Scale | None:
-        """The scale of finite `scores`; None where there are none."""
+    def of(cls, scores: np.ndarray, by: By = "value", *, scorer: str = "") -> Scale | None:
+        """The scale of finite `scores`, of a scorer that may be known; None where there are none."""
         if not len(scores):
             return None
         low, high = float(scores.min()), float(scores.max())
         if low < 0:
             low, high = -max(-low, high), max(-low, high)
         else:
-            low, high = 0.0, 1.0 if NEAR <= high <= 1 else high
+            low, high = 0.0, bound if (bound := bound_of(scorer)) and NEAR * bound <= high <= bound else high
         return cls.between(low, high, scores, by)
 
     @classmethod

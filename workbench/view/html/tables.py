@@ -186,18 +186,21 @@ def alignment_table(
 
 
 def cost_table(cost: Mapping[str, Any] | Any, *, title: str | None = None, css: bool = True) -> Html:
-    """Tokens, floating-point operations, seconds and calls by phase, and the peak memory where it was measured.
+    """Tokens, floating-point operations, seconds and calls by phase, each phase's share of the operations as a bar.
+
+    With the peak memory where it was measured.
 
     `cost` is the content of `cost.json`, a run's directory, or what `unlearn` returned.
     """
     cost = as_cost(cost)
     phases, total = cost.get("phases", {}), cost.get("total")
-    rows = []
+    rows, whole = [], sum(part.get("flops") or 0.0 for part in phases.values())
     for name, part in [*phases.items(), *([("total", total)] if total else [])]:
         seconds = part.get("seconds")
         time = NOT_AVAILABLE if seconds is None else f"{number(seconds, 1)} s"
         counts = [large(part.get("tokens")), large(part.get("flops"), "FLOP"), time, large(part.get("calls"))]
-        rows.append([label(name), *counts, _memory(part.get("peak_bytes"))])
+        share = None if not whole or part is total else (part.get("flops") or 0.0) / whole
+        rows.append([label(name), *counts, _memory(part.get("peak_bytes")), share])
     peak, last = _memory(cost.get("peak_memory_bytes")), "wb-sum" if total else ""
     return render("tables.cost", rows=rows, last=last, peak=peak, title=title, css=css)
 

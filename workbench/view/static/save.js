@@ -3,15 +3,15 @@
 const FIGURES = { svg: ["SVG", "image/svg+xml"], pdf: ["PDF", "application/pdf"], png: ["PNG", "image/png"], tex: ["LaTeX", "text/x-tex"] };
 
 /** The row of buttons, and what ends it; `shown` gives what only the browser knows of the view. */
-const saver = (model, name, shown = () => ({}), formats = Object.keys(FIGURES)) => {
+const saver = (model, name, shown = () => ({}), formats = Object.keys(FIGURES), what = "save figure") => {
   const node = document.createElement("span");
   const note = document.createElement("span");
   const state = { id: 0, timer: null };
   node.className = "wb-save";
   node.setAttribute("role", "group");
-  node.setAttribute("aria-label", "download as a figure");
+  node.setAttribute("aria-label", what === "save figure" ? "download as a figure" : what);
   note.setAttribute("role", "status");
-  node.append("save figure ");
+  node.append(`${what} `);
   const say = (text) => {
     clearTimeout(state.timer);
     note.textContent = text;

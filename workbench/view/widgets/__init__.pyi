@@ -4,9 +4,11 @@ from .diff_view import DiffView as DiffView
 from .error_browser import ErrorBrowser as ErrorBrowser
 from .interference_view import InterferenceView as InterferenceView
 from .interference_view import interference as interference
+from .label_spans import LabelSpans as LabelSpans
 from .linked import BeforeAfter as BeforeAfter
 from .linked import CompareView as CompareView
 from .playground import Playground as Playground
+from .retention_view import RetentionView as RetentionView
 from .run_panel import RunPanel as RunPanel
 from .token_view import TokenView as TokenView
 from .where_view import WhereView as WhereView

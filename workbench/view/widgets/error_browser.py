@@ -13,11 +13,13 @@ from workbench.errors import UserError, printable, unknown
 from workbench.evals import RULES, chosen, outcomes
 from workbench.files import write_table, write_text
 from workbench.runs import read_answers
+from workbench.view.figures import TextFigure, outcomes_figure
 from workbench.view.html import definitions, page, render, style_sheet
 from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.answer_notes import AnswerNotes
 from workbench.view.widgets.error_html import answer_html, answers_html, list_lines, numbers_html, rules_html
 from workbench.view.widgets.error_rows import MOST, nothing, probabilities, tokens_of, write_csv, written
+from workbench.view.widgets.saving import SHOWN, FigureButtons, SavesFigure
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
 from workbench.view.widgets.static_twin import FEW, Twin
 from workbench.view.widgets.token_payload import CHANGE
@@ -28,7 +30,7 @@ ROWS = 10  # of the list at most, before it scrolls
 NARROW = {"description_width": "64px"}
 
 
-class ErrorBrowser(Twin, widgets.VBox):
+class ErrorBrowser(SavesFigure, Twin, widgets.VBox):
     """Every probed answer of a run: filter by outcome, open one, tag it, add a note, export.
 
     Outcomes follow the rules shown below the list (`workbench.evals.RULES`). Tags and notes are kept with the run, in
@@ -80,24 +82,29 @@ class ErrorBrowser(Twin, widgets.VBox):
         self.view = TokenView(probabilities(nothing(), 0), {})  # filled when an answer is opened
         self.tags = widgets.Text(description="tags", placeholder="separated by commas", style=NARROW)
         self.note = widgets.Textarea(description="note", rows=2, style=NARROW)
-        self.save = widgets.Button(description="Save tags and note")
+        self.save_marks = widgets.Button(description="Save tags and note")
         kinds = {"CSV": self.export_csv, "Parquet": self.export_parquet, "HTML": self.export_html}
         self.exports = {name: widgets.Button(description=f"Export {name}") for name in kinds}
+        self.figures = [
+            FigureButtons(name="answer", part="answer", what="save this answer as a figure"),
+            FigureButtons(name="answers", part="answers", what="save the listed answers as a figure"),
+        ]
         self.status = widgets.HTML()
         for name, button in self.exports.items():
             button.on_click(lambda _, call=kinds[name]: self._guarded(lambda: self._export(call)))
-        self.save.on_click(lambda _: self._guarded(self._save))
+        self.save_marks.on_click(lambda _: self._guarded(self._save))
         for chooser in (self.outcome, self.probe_set, self.sort, self.search):
             chooser.observe(lambda _: self._filter(), "value")
         self.list.observe(lambda _: None if self._filling else self._open(), "value")
         filters = widgets.GridBox([self.outcome, self.probe_set, self.sort, self.search]).add_class("wb-filters")
-        buttons = widgets.HBox([self.save, *self.exports.values()]).add_class("wb-save")
+        buttons = widgets.HBox([self.save_marks, *self.exports.values()]).add_class("wb-save")
         marks = widgets.VBox([self.tags, self.note, buttons]).add_class("wb-marks")
         rules = widgets.HTML(rules_html())
-        super().__init__(
-            [ShortcutGuard(), filters, self.head, self.list, rules, self.answer, self.view, marks, self.status]
-        )
+        one, listed = self.figures
+        shown = [self.head, self.list, listed, rules, self.answer, one, self.view]
+        super().__init__([ShortcutGuard(), filters, *shown, marks, self.status])
         self._named("wb-errors", "wb-guarded")
+        self._answer_saves(*self.figures)
 
     # Choosing -----------------------------------------------------------------------------------------------------
 
@@ -127,6 +134,8 @@ class ErrorBrowser(Twin, widgets.VBox):
         self.list.options = list(zip(lines, self.shown.index, strict=True))
         self.list.value = kept if kept in self.shown.index else next(iter(self.shown.index), None)
         self._filling = False
+        for buttons in self.figures:
+            buttons.ready = bool(lines)
 
     @property
     def selected(self) -> dict[str, Any]:
@@ -153,7 +162,7 @@ class ErrorBrowser(Twin, widgets.VBox):
         self._keep()
         row, self._opened = self.selected, self.list.value
         self.tags.value, self.note.value = row.get("tags", ""), row.get("note", "")
-        self.tags.disabled = self.note.disabled = self.save.disabled = not row
+        self.tags.disabled = self.note.disabled = self.save_marks.disabled = not row
         part = tokens_of(self.tokens, row) if row else None
         self.view.layout.display = "none" if part is None else ""
         if not row:
@@ -251,6 +260,18 @@ class ErrorBrowser(Twin, widgets.VBox):
         shown = ", ".join([f"{len(self.shown)} of {len(self.rows)} answers", *filter(None, filters)])
         write_text(path, page("Errors", self._body(MOST), subtitle=f"{self.run.name}: {shown}"))
         return path
+
+    def figure(self, part: str = "answer", **shown: Any) -> TextFigure:
+        """The open answer, or (`part` "answers") those that the filters leave, at most `SHOWN`, in the list's order.
+
+        Raises:
+            UserError: another part, or no answer is open.
+        """
+        if part not in ("answer", "answers"):
+            raise UserError(f"there is no {printable(part)} to save; there may be answer and answers")
+        if self.shown.empty:
+            raise UserError("no answer is open: none matches the filters")
+        return outcomes_figure(self.rows.loc[[self.list.value]] if part == "answer" else self.shown.head(SHOWN))
 
     def to_html(self, *, max_samples: int | None = None) -> str:
         """The static twin: the shown answers with their outcomes, diffs, metrics, tags and notes, without scripts.

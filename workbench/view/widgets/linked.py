@@ -149,7 +149,8 @@ class BeforeAfter(Linked):
     ) -> None:
         self._attacks, name = Markup(), "this run"
         if isinstance(run, pd.DataFrame):
-            probes: pd.DataFrame | None = run
+            probes: pd.DataFrame | None = as_probes(run)
+            tokens = None if tokens is None else as_probes(tokens, "tokens.parquet")
         elif isinstance(run, list | tuple):
             probes, tokens, metrics = as_probes(run), as_probes(run, "tokens.parquet"), as_metrics(run)
         else:

@@ -14,19 +14,23 @@ from markupsafe import Markup
 from workbench.errors import UserError, printable
 from workbench.runs import STOP, Config, jobs, list_runs, new_path
 from workbench.tasks import TaskSpec
-from workbench.view.html import render
+from workbench.view.charts import progress_chart
+from workbench.view.figures import DRAWN, Savable, metrics_figure
+from workbench.view.html import definitions, render
 from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.run_form import Form
 from workbench.view.widgets.run_status import (
     back_of,
     chart_html,
     config_html,
+    curves_of,
     error_html,
     failure_html,
     results_html,
     state_html,
     state_of,
 )
+from workbench.view.widgets.saving import FigureButtons, SavesFigure
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
 from workbench.view.widgets.static_twin import Twin
 
@@ -42,7 +46,7 @@ BUTTONS = {
 }
 
 
-class RunPanel(Twin, widgets.VBox):
+class RunPanel(SavesFigure, Twin, widgets.VBox):
     """Choose what to forget and how; start, watch, stop and resume the run, or attach to a running one.
 
     A run outlives this panel and its kernel. A panel attaches by itself where exactly one run is active under `root`.
@@ -78,9 +82,16 @@ class RunPanel(Twin, widgets.VBox):
         self.error, self.failure, self.state, self.chart, self.results = (widgets.HTML() for _ in range(5))
         start, stop, resume, attach, again = self.buttons.values()
         row = widgets.HBox([start, stop, resume, self.runs, attach, again]).add_class("wb-buttons")
-        shown = [self.error, self.state, self.failure, self.chart, self.results]
+        drawn = [suffix.lstrip(".") for suffix in DRAWN]
+        self.figures = {
+            "curves": FigureButtons(name="curves", part="curves", formats=drawn),
+            "metrics": FigureButtons(name="metrics", part="metrics", what="save the metrics as a figure"),
+        }
+        curves, metrics = self.figures.values()
+        shown = [self.error, self.state, self.failure, self.chart, curves, self.results, metrics]
         super().__init__([ShortcutGuard(), self.form, row, *shown])
         self._named("wb", "wb-run-panel", "wb-guarded")
+        self._answer_saves(curves, metrics)
         start.add_class("wb-first")
         stop.disabled = resume.disabled = True
         going = self.refresh()
@@ -202,6 +213,8 @@ class RunPanel(Twin, widgets.VBox):
         going = status["status"] in ACTIVE
         self.failure.value = "" if going else failure_html(job, status)
         self.results.value = "" if going else results_html(run)
+        self.figures["curves"].ready = bool(self.events)
+        self.figures["metrics"].ready = bool(self.results.value and run.json("metrics.json"))
         self.buttons["Stop"].disabled = not going or (job.path / STOP).exists()
         self.buttons["Resume"].disabled = going or status["status"] == "finished"
         before, self._last_status = self._last_status, status["status"]
@@ -209,6 +222,20 @@ class RunPanel(Twin, widgets.VBox):
             self.refresh()
         if before != status["status"]:
             self.redraw_twin()
+
+    def figure(self, part: str = "curves", **shown: Any) -> Savable:
+        """The curves of the run that is shown, as a chart, or (`part` "metrics") its metrics before and after, as text.
+
+        Raises:
+            UserError: another part, no run, or one that has none of it yet.
+        """
+        run = self._shown().directory
+        if part == "curves":
+            return progress_chart(curves_of(run, run.events()), run.name)
+        metrics = run.json("metrics.json")
+        if part != "metrics" or not metrics:
+            raise UserError(f"there is no {printable(part)} to save; there may be curves and, at its end, metrics")
+        return metrics_figure(metrics, definitions(), title=run.name)
 
     def to_html(self) -> str:
         """The static twin: the run that is shown and its configuration; without a run, the form's configuration."""

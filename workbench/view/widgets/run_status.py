@@ -32,6 +32,7 @@ from workbench.view.html import (
 )
 
 POINTS = 400  # of a line, at most
+NATS = "nats per token"
 LINES = {"forget": "forget_nll", "retain": "retain_nll"}
 Points = Sequence[tuple[float, float]]
 
@@ -118,16 +119,24 @@ def chart_html(run: RunDirectory, events: Sequence[Mapping[str, Any]]) -> Markup
     """Forget and retain NLL over the steps, and the probes before, during and after the run."""
     if not events:
         return Markup()
-    curves = {n: thinned([(e["step"], e[k]) for e in events if e.get(k) is not None]) for n, k in LINES.items()}
-    charts = [line_chart_svg(curves, title="Mean NLL of the batch", y_label="nats per token", height=190, css=False)]
+    (loss, curves), *probed = curves_of(run, events).items()
+    charts = [line_chart_svg(curves, title=loss, y_label=NATS, height=190, css=False)]
+    charts += [line_chart_svg(lines, title=title, height=160, css=False) for title, lines in probed]
+    return render("run.charts", charts=charts)
+
+
+def curves_of(run: RunDirectory, events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Points]]:
+    """Title -> line -> points by step: the losses of the batches, and the probes where there are several."""
+    losses = {n: thinned([(e["step"], e[k]) for e in events if e.get(k) is not None]) for n, k in LINES.items()}
+    curves: dict[str, dict[str, Points]] = {"Mean NLL of the batch": losses}
     probed = run.curve()
     if len(probed) and probed["step"].nunique() > 1:
         shown = "fact_accuracy" if "fact_accuracy" in probed else "probability"
         sets = {name: probed[(probed["probe_set"] == name) & probed[shown].notna()] for name in probed["probe_set"]}
-        lines = {name: list(zip(part["step"], part[shown], strict=True)) for name, part in sets.items() if len(part)}
-        title = f"{label(shown).capitalize()} of the probes"
-        charts.append(line_chart_svg(lines, title=title, height=160, css=False))
-    return render("run.charts", charts=charts)
+        points = {name: zip(part["step"], part[shown], strict=True) for name, part in sets.items() if len(part)}
+        lines: dict[str, Points] = {str(name): list(each) for name, each in points.items()}
+        curves[f"{label(shown).capitalize()} of the probes"] = lines
+    return curves
 
 
 def results_html(run: RunDirectory) -> Markup:

@@ -199,7 +199,7 @@ def _describe(layer: dict[str, Any], last: np.ndarray, ordered: np.ndarray, labe
 
     The scale is of all its scores; of a change in probability, of all that it can be.
     """
-    scale = Scale.of(ordered)
+    scale = Scale.of(ordered, scorer=layer["name"])
     if scale is not None and layer["name"] == CHANGE:  # not the range of what is shown: .0006 would be painted full
         scale = Scale.between(-1.0, 1.0, ordered)
     layer |= {"scale": None, "threshold": None}

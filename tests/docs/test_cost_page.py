@@ -1,0 +1,47 @@
+"""The page on costs: its arithmetic is the ledger's, and its table is its arithmetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workbench.models import batch as batches
+from workbench.models import load
+from workbench.models.encoding import encode
+from workbench.models.flops import forward_flops
+from workbench.models.packing import padding
+from workbench.tasks.samples import Task
+
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "cost.md"
+SHAPES = {"1B": (0.973e9, 0.263e9, 16, 2048), "8B": (6.98e9, 0.525e9, 32, 4096), "70B": (68.5e9, 1.05e9, 80, 8192)}
+LENGTHS = {"60": (60, 40, 20, 8), "512": (512, 480, 64, 48)}
+
+
+def forward(shape: tuple[float, float, int, int], n: int, a: int) -> float:
+    decoder, head, layers, width = shape
+    return 2 * decoder * n + 4 * layers * width * n**2 + 2 * head * a
+
+
+def test_a_forward_pass_is_the_ledgers(small: Task) -> None:
+    lm = load("bio-full")
+    one = batches.collate(lm, [encode(lm, small.forget[0])])
+    decoder = sum(p.numel() for name, p in lm.module.model.named_parameters() if p.dim() > 1 and "embed" not in name)
+    shape = decoder, lm.module.lm_head.weight.numel(), lm.config.num_hidden_layers, lm.config.hidden_size
+    with padding(lm):
+        assert forward_flops(lm, one) == pytest.approx(forward(shape, one.width, len(one.rows)))
+
+
+def test_the_table_is_the_arithmetic() -> None:
+    rows = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if row[0] in SHAPES]
+    assert len(rows) == 12
+    for model, length, trained, plain, sparse, kept, *_ in rows:
+        decoder, head, layers, width = shape = SHAPES[model]
+        n, a, c, b = LENGTHS[length]
+        passes = 2 if trained == "LoRA" else 3
+        context = 2 * decoder * n + 4 * layers * width * n**2
+        chosen = passes * (2 * decoder * c + 4 * layers * width * c * n + 2 * head * b)
+        values = [passes * forward(shape, n, a), context + chosen, context / 4 + chosen]
+        cells = [float(cell.split(" ")[0]) for cell in (plain, sparse, kept)]
+        assert cells == pytest.approx([9000 * value / 1e15 for value in values], rel=0.01)

@@ -1,0 +1,72 @@
+"""One palette: colours that read in both themes, axes with readable ticks, and none cut without a word."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from workbench.view.charts import INKS, MODELS, SETS, logarithmic, palette, template
+from workbench.view.charts.palette import CUT, DIVERGING, INK, PHASES, RISING, RUNS, from_zero
+from workbench.view.html import style_sheet
+
+WHITE, BLACK = "#ffffff", "#111111"  # the pages of JupyterLab
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("page", [WHITE, BLACK])
+def test_lines_and_marks_stand_out_on_both_pages(page: str) -> None:
+    for colour in {*INKS, *RUNS, *SETS.values(), *MODELS.values()}:
+        assert contrast(colour, page) >= 3, colour
+
+
+def test_numbers_read_on_every_tile() -> None:
+    for _, colour in (*DIVERGING, *RISING):
+        assert contrast(INK, colour) >= 4.5
+
+
+def test_text_follows_the_page() -> None:
+    """No one grey reads at 4.5 on both pages; this is the best there is, and the style takes the page's own colour."""
+    grey = template().layout.font.color
+    assert min(contrast(grey, WHITE), contrast(grey, BLACK)) > 4
+    assert "--jp-content-font-color1" in style_sheet("chart")
+
+
+def test_a_colour_means_one_thing() -> None:
+    named = [*SETS.items(), *PHASES.items()]
+    assert {name: colour for name, colour in named if name in ("forget", "retain")} == {
+        "forget": INKS[0],
+        "retain": INKS[1],
+    }
+    assert not set(RUNS) & {SETS["forget"], SETS["retain"]}
+    assert len(set(SETS.values())) == len(SETS)
+    assert palette.colour_of("forget", 5, SETS) == SETS["forget"]
+    assert palette.colour_of("somebody's", 5, SETS) in RUNS
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.0004, 0.005], ["0.0001", "0.0002", "0.0005", "0.001", "0.002", "0.005", "0.01", "0.02", "0.05"]),
+        ([1e-4, 1e4], ["0.0001", "0.001", "0.01", "0.1", "1", "10", "100", "1000", "10000"]),
+    ],
+)
+def test_a_logarithmic_axis_has_whole_numbers(values: list[float], shown: list[str]) -> None:
+    assert logarithmic(values)["ticktext"] == shown
+
+
+def test_a_cut_axis_says_so() -> None:
+    assert from_zero([0.2, 1.0], "y") == {"title": "y", "rangemode": "tozero"}
+    cut = from_zero([0.95, 1.0], "y")
+    assert CUT in cut["title"]
+    assert 0.9 < cut["range"][0] < 0.95
+    assert from_zero([], "y")["rangemode"] == "tozero"

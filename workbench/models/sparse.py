@@ -1,0 +1,267 @@
+"""A forward pass through chosen positions of a batch, against keys and values of all others that carry no gradient.
+
+The context is computed first, without gradient; its keys and values are kept, layer by layer. Then the chosen positions
+go through the model alone. In every layer their fresh keys and values take the places of the old ones, so that they see
+one another with gradient and everything else without. This is TokenTune's selection (arXiv 2501.18824), with the
+context computed apart, so that it can be kept for several steps.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.errors import UserError
+from workbench.models import forward
+from workbench.models.batch import TokenBatch, collate
+from workbench.models.encoding import Encoding
+from workbench.models.language_model import LanguageModel
+from workbench.models.packing import Group, group_of, packs, windowed
+from workbench.models.token_stats import TokenStats, token_stats
+
+Keys = dict[int, tuple[Tensor, Tensor]]  # by layer, keys and values (H, tokens, D) of one sample
+
+
+class _Known(Exception):
+    """All keys and values are known: what the last layer does with them is not needed."""
+
+
+@functools.cache
+def _caches() -> tuple[type, type]:
+    """The two caches; defined on demand, since transformers' takes seconds to import."""
+    from transformers import DynamicCache
+
+    class Recorder(DynamicCache):
+        """Keeps the keys and values that a forward pass computes, and ends it when the last ones are there."""
+
+        def __init__(self, last: int | None) -> None:
+            super().__init__()
+            self.last, self.layers_seen = last, {}  # type: ignore[var-annotated]
+
+        def update(
+            self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+        ) -> tuple[Tensor, Tensor]:
+            self.layers_seen[layer_idx] = (key_states.detach(), value_states.detach())
+            if layer_idx == self.last:
+                raise _Known
+            return key_states, value_states
+
+    class Inserter(DynamicCache):
+        """Puts fresh keys and values in the places of the old ones; `index` (B, S) are these places."""
+
+        def __init__(self, context: Keys, index: Tensor) -> None:
+            super().__init__()
+            self.context, self.index = context, index[:, None, :, None]
+
+        def update(
+            self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+        ) -> tuple[Tensor, Tensor]:
+            old = self.context[layer_idx]
+            keys, values = (
+                before.to(now.dtype).scatter(2, self.index.expand_as(now), now)
+                for before, now in zip(old, (key_states, value_states), strict=True)
+            )
+            return keys, values
+
+    return Recorder, Inserter
+
+
+@torch.no_grad()
+def contexts(lm: LanguageModel, batch: TokenBatch, *, stats: bool = False) -> tuple[list[Keys], TokenStats | None]:
+    """Keys and values of each sample of a batch, without gradient and dropout.
+
+    Args:
+        lm: the model.
+        batch: the samples.
+        stats: also the statistics of the answer tokens. Without them the pass ends at the last layer's attention.
+    """
+    training = lm.module.training
+    lm.module.eval()
+    recorder = _caches()[0](None if stats else lm.config.num_hidden_layers - 1)
+    values = None
+    try:
+        if stats:
+            values = token_stats(lm, batch, extras=False, cache=recorder)
+        else:
+            forward.states_and_head(lm, batch, [], None, cache=recorder)
+    except _Known:
+        pass
+    finally:
+        lm.module.train(training)
+    packed, lengths = packs(lm, batch.width), [len(e.ids) for e in batch.encodings]
+    starts = batch.packing.starts.tolist() if packed else [0] * len(lengths)
+    parts: list[Keys] = []
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        own = slice(start, start + length)
+        parts.append({
+            layer: (keys[0 if packed else row, :, own], values_[0 if packed else row, :, own])
+            for layer, (keys, values_) in recorder.layers_seen.items()
+        })  # fmt: skip
+    return parts, values
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The chosen positions of a batch, and the context they are computed against.
+
+    Attributes:
+        inputs: arguments of the model or its decoder, but for the cache.
+        context: keys and values of the whole batch, by layer.
+        index: (B, S) where fresh keys and values go.
+        predicting: (N,) for each answer token, the place of its predicting position among the computed ones.
+        tokens: how many are chosen.
+        positions: how many are computed, with padding.
+        pairs: query-key pairs that attention computes, in a layer.
+    """
+
+    inputs: dict[str, Any]
+    context: Keys
+    index: Tensor
+    predicting: Tensor
+    tokens: int
+    positions: int
+    pairs: int
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the model or its decoder; each call needs its own."""
+        return self.inputs | {"past_key_values": _caches()[1](self.context, self.index), "use_cache": True}
+
+
+def choose(lm: LanguageModel, encodings: Sequence[Encoding], chosen: list[list[int]], parts: list[Keys]) -> TokenBatch:
+    """A batch of which only chosen positions are computed.
+
+    Args:
+        lm: the model.
+        encodings: the samples.
+        chosen: for each sample its positions, in order; those that predict an answer token must be among them.
+        parts: of `contexts`; longer ones are cut to the samples' lengths.
+    """
+    batch = collate(lm, encodings)
+    lengths = [len(e.ids) for e in encodings]
+    parts = [{layer: (k[:, :n], v[:, :n]) for layer, (k, v) in part.items()}
+             for part, n in zip(parts, lengths, strict=True)]  # fmt: skip
+    build = _packed if packs(lm, batch.width) else _padded
+    return replace(batch, chosen=build(batch, chosen, parts))
+
+
+def _places(batch: TokenBatch, place: dict[tuple[int, int], int]) -> Tensor:
+    """(N,) place of each answer token's predicting position."""
+    pairs = zip(batch.rows.tolist(), batch.columns.tolist(), strict=True)
+    return torch.tensor([place[row, column - 1] for row, column in pairs], dtype=torch.long, device=batch.device)
+
+
+def _packed(batch: TokenBatch, chosen: list[list[int]], parts: list[Keys]) -> Chosen:
+    """The chosen positions as one row, sample after sample in the order of the batch's own packing."""
+    packing, device = batch.packing, batch.device
+    order: list[int] = torch.argsort(packing.starts).tolist()
+    rows = [row for row in order for _ in chosen[row]]
+    columns = [column for row in order for column in chosen[row]]
+    place = {pair: i for i, pair in enumerate(zip(rows, columns, strict=True))}
+    at_row, at_column = (torch.tensor(each, dtype=torch.long, device=device) for each in (rows, columns))
+    groups, start, first = [], 0, 0
+    for keys in packing.groups:
+        members = order[first : first + len(keys.lengths)]
+        first += len(members)
+        counts = [len(chosen[row]) for row in members]
+        queries = group_of(start, counts, device)
+        own = at_column[queries.start : queries.stop]
+        at = (own if queries.padded_from is None else own[queries.padded_from]).view(len(members), -1)
+        start = queries.stop
+        groups.append((queries, keys, _causal(at, keys.width)))
+    context = {
+        layer: tuple(torch.cat([parts[row][layer][which] for row in order], 1)[None] for which in (0, 1))
+        for layer in parts[0]
+    }
+    inputs = {
+        "input_ids": batch.input_ids[at_row, at_column][None],
+        "position_ids": at_column[None],
+        "attention_mask": torch.empty(1, 1, 1, 1, dtype=torch.bool, device=device),
+        "packing": SparsePacking(groups),
+    }
+    index = (packing.starts[at_row] + at_column)[None]
+    pairs = sum(len(q.lengths) * q.width * k.width for q, k, _ in groups)
+    return Chosen(inputs, context, index, _places(batch, place), len(rows), len(rows), pairs)  # type: ignore[arg-type]
+
+
+def _padded(batch: TokenBatch, chosen: list[list[int]], parts: list[Keys]) -> Chosen:
+    """The chosen positions in rows, padded to the longest; keys of padding go to a last place that nothing sees."""
+    width, most, device = batch.width, max(map(len, chosen)), batch.device
+    columns = torch.tensor([own + own[-1:] * (most - len(own)) for own in chosen], device=device)
+    real = torch.arange(most, device=device) < torch.tensor([len(own) for own in chosen], device=device)[:, None]
+    place = {(row, column): row * most + i for row, own in enumerate(chosen) for i, column in enumerate(own)}
+    context = {
+        layer: tuple(
+            torch.stack([F.pad(part[layer][which], (0, 0, 0, width + 1 - part[layer][which].shape[1]))
+                         for part in parts]) for which in (0, 1)
+        ) for layer in parts[0]
+    }  # fmt: skip
+    inputs = {
+        "input_ids": batch.input_ids.gather(1, columns),
+        "position_ids": columns,
+        "attention_mask": _causal(columns, width + 1),
+    }
+    index = columns.where(real, width)
+    count = len(chosen) * most
+    where, pairs = _places(batch, place), count * (width + 1)
+    return Chosen(inputs, context, index, where, sum(map(len, chosen)), count, pairs)  # type: ignore[arg-type]
+
+
+def _causal(columns: Tensor, width: int) -> Tensor:
+    """(B, 1, S, width) whether a query at these (B, S) positions sees a key."""
+    return (torch.arange(width, device=columns.device) <= columns[..., None])[:, None]
+
+
+@dataclass(frozen=True)
+class SparsePacking:
+    """What `packing.attention` needs: for each group its queries, its keys, and which query sees which key."""
+
+    parts: list[tuple[Group, Group, Tensor]]
+
+
+_works: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
+
+
+def check_sparse(lm: LanguageModel, width: int) -> None:
+    """Raise a UserError where chosen positions of samples of at most `width` tokens cannot be computed alone."""
+    if hasattr(lm.module, "run_inside") or lm.compiled is not None:
+        raise UserError("sparse steps are for runs of one process, and not compiled; use share=1 and retain_share=1")
+    if not windowed(lm, width):
+        if lm.module not in _works:
+            _works[lm.module] = _try(lm)
+        if _works[lm.module]:
+            return
+    raise UserError(
+        f"{lm.name} cannot be computed at chosen positions alone: its attention takes no mask of theirs, or has a "
+        "window shorter than the texts; use share=1 and retain_share=1"
+    )
+
+
+@torch.no_grad()
+def _try(lm: LanguageModel) -> bool:
+    """Whether a few chosen positions of two samples get the logits that they get in the plain pass."""
+    from workbench.tasks import Sample
+
+    ids = [(7 * i + 3) % lm.config.vocab_size for i in range(9)]
+    made = [Encoding(Sample("", "", ""), ids[:n], [1] + [2] * (n - 1), [(0, 0)] * n) for n in (6, 9)]
+    chosen = [[1, 3, 4], [0, 2, 5, 6, 7]]
+    training = lm.module.training
+    lm.module.eval()
+    try:
+        kept = [[p - 1 in own for p in e.answer_positions] for e, own in zip(made, chosen, strict=True)]
+        encodings = [e.only(mask) for e, mask in zip(made, kept, strict=True)]
+        batch = collate(lm, encodings)
+        plain = token_stats(lm, batch, extras=False, logits=True).logits
+        parts, _ = contexts(lm, batch)
+        sparse = token_stats(lm, choose(lm, encodings, chosen, parts), extras=False, logits=True).logits
+        return torch.allclose(plain, sparse, rtol=1e-2, atol=1e-2 if lm.precision == "bfloat16" else 1e-3)  # type: ignore[arg-type]
+    except (AttributeError, TypeError, ValueError, RuntimeError, LookupError):
+        return False
+    finally:
+        lm.module.train(training)

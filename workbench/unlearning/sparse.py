@@ -1,0 +1,257 @@
+"""Sparse steps: of each sample a few tokens enter the loss, and only the positions that these need get a gradient.
+
+The rest of a sample is its context: computed without gradient, and kept for several visits if the settings say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.cost import Ledger
+from workbench.errors import UserError
+from workbench.models import (
+    Encoding,
+    Keys,
+    LanguageModel,
+    TokenStats,
+    check_sparse,
+    collate,
+    context_flops,
+    contexts,
+    count_forward,
+    processes,
+)
+from workbench.objectives import ObjectiveSpec
+from workbench.registry import Spec
+from workbench.unlearning.batches import BatchSampler, MicroBatch, Recipe
+from workbench.unlearning.choosing import WHOLE, chosen_for_the_run, largest, shared_names
+from workbench.unlearning.settings import Settings
+from workbench.unlearning.weights import Weights
+
+PROBED = 4096  # weights of each trained parameter by which a model's movement is measured
+ONLINE = ("surprise", "conflict")  # choices that read the model as it is
+
+
+@dataclass
+class Kept:
+    """A sample's context, and of which model it is.
+
+    Attributes:
+        keys: keys and values by layer.
+        step: whose model computed it.
+        mask: (T,) answer tokens chosen then; None where the choice does not depend on the model.
+        visits: how often it was used.
+    """
+
+    keys: Keys
+    step: int
+    mask: Tensor | None = None
+    visits: int = 0
+
+
+class SparseSide:
+    """The chosen tokens of one set, the positions they need, and the contexts that are kept for them.
+
+    Args:
+        name: of the set: "forget" or "retain".
+        lm: the model.
+        batches: the set's sampler, which gets the choice of tokens and the way to build a batch.
+        settings: of the run.
+        ledger: gets the contexts' cost, as `context`.
+        masks: for each sample the tokens chosen for the whole run; None chooses at each visit.
+        share: of a sample's answer tokens, where they are chosen at each visit.
+        by: how they are chosen then: `random`, `surprise` or `conflict`.
+        before: of samples, the (T,) log-probabilities before the run, for `conflict`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        lm: LanguageModel,
+        batches: BatchSampler,
+        settings: Settings,
+        ledger: Ledger,
+        *,
+        masks: list[Tensor] | None = None,
+        share: float = 1.0,
+        by: str = "random",
+        before: Callable[[list[int]], Tensor] | None = None,
+    ) -> None:
+        if processes().world > 1:
+            raise UserError("sparse steps are for runs of one process; use share=1 and retain_share=1")
+        check_sparse(lm, max(len(e.ids) for e in batches.encodings))
+        self.name, self.lm, self.batches, self.settings, self.ledger = name, lm, batches, settings, ledger
+        self.masks, self.share, self.by, self.before = masks, share, by, before
+        self.names = [shared_names(e) if settings.names else [] for e in batches.encodings]
+        self.kept: dict[int, Kept] = {}
+        self.probes: dict[int, Tensor] = {}  # by step: some weights, as they were
+        self.step, self.visited = 0, set[int]()
+        self.narrow = batches.token_mask  # what skipping leaves of the choice
+        batches.token_mask, batches.recipe = self.mask, self.recipe
+
+    @property
+    def drawn(self) -> bool:
+        """Whether tokens are drawn at each visit, so that those that enter the loss stand for all."""
+        return self.masks is None and self.by == "random"
+
+    def begin(self, step: int, turn: int) -> None:
+        """A step begins, or is computed again; `turn` is the step of the set's own sampler."""
+        self.step, self.visited = step, set(self.batches.indices(turn))
+        if self.by in ONLINE and self.masks is None:
+            fresh = [i for i in sorted(self.visited) if not self._usable(i, len(self.batches.encodings[i].ids))]
+            for start in range(0, len(fresh), self.batches.micro_batch_size):
+                self._look(fresh[start : start + self.batches.micro_batch_size])
+
+    def mask(self, index: int) -> Tensor:
+        """(T,) which answer tokens of a sample enter the loss."""
+        if self.narrow is not None:
+            return self.narrow(index)
+        if self.masks is not None:
+            return self.masks[index]
+        if self.by in ONLINE:
+            mask = self.kept[index].mask
+            assert mask is not None
+            return mask
+        generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + self.step) * 100_003 + index)
+        return largest(torch.rand(self.batches.tokens[index], generator=generator), self.share)
+
+    def _look(self, indices: list[int]) -> None:
+        """Contexts of some samples, and their tokens of the largest loss, or of the largest rise of it."""
+        batch = collate(self.lm, [self.batches.encodings[i] for i in indices])
+        with self.ledger.phase("context") as phase:
+            parts, stats = contexts(self.lm, batch, stats=True)
+            count_forward(phase, self.lm, batch)
+        assert isinstance(stats, TokenStats)
+        losses = stats.nll if self.before is None else stats.nll + self.before(indices).to(stats.nll)
+        for index, keys, own in zip(indices, parts, losses.cpu().split(stats.counts.tolist()), strict=True):
+            self.kept[index] = Kept(keys, self._probed(), largest(own, self.share))
+
+    def recipe(self, micro_batch: MicroBatch) -> Recipe:
+        """A micro-batch's samples, the positions of each that get a gradient, and their contexts."""
+        pairs = list(zip(micro_batch.indices, micro_batch.encodings, strict=True))
+        lacking = {i: e for i, e in pairs if not self._usable(i, len(e.ids))}
+        if lacking:
+            batch = collate(self.lm, list(lacking.values()))
+            with self.ledger.phase("context") as phase:
+                parts, _ = contexts(self.lm, batch)
+                phase.tokens += batch.tokens
+                phase.flops += context_flops(self.lm, batch)
+            for index, keys in zip(lacking, parts, strict=True):
+                self.kept[index] = Kept(keys, self._probed())
+        return [e for _, e in pairs], [self.positions(i, e) for i, e in pairs], [self.kept[i].keys for i, _ in pairs]
+
+    def positions(self, index: int, encoding: Encoding) -> list[int]:
+        """Positions of a sample that get a gradient: those that predict its chosen tokens, and what these hang on."""
+        own = {place - 1 for place in encoding.answer_positions}
+        last = max(own)
+        own |= {place - back for place in own for back in range(1, self.settings.before + 1) if place >= back}
+        return sorted(own | {place for place in self.names[index] if place < last})
+
+    def _usable(self, index: int, length: int) -> bool:
+        """Whether the sample's context is there, long enough, not too old, and of a model near the present one."""
+        kept = self.kept.get(index)
+        if kept is None or kept.visits >= self.settings.reuse:
+            return False
+        if next(iter(kept.keys.values()))[0].shape[1] < length:
+            return False
+        if kept.step == self.step or not self.settings.drift:
+            return True
+        then, now = self.probes[kept.step], self.probes[self._probed()]
+        return bool((now - then).norm() <= self.settings.drift * then.norm())
+
+    def _probed(self) -> int:
+        """The step, with some of its weights noted where old contexts must be compared with new weights."""
+        if self.step not in self.probes and self.settings.reuse > 1 and self.settings.drift:
+            trained = [p.detach().flatten() for p in self.lm.module.parameters() if p.requires_grad]
+            self.probes[self.step] = torch.cat([p[:: max(1, len(p) // PROBED)].float() for p in trained])
+        return self.step
+
+    def step_done(self) -> None:
+        """The visited samples' contexts are a visit older; what cannot be used again is dropped."""
+        for index in self.visited & set(self.kept):
+            self.kept[index].visits += 1
+            if self.kept[index].visits >= self.settings.reuse:
+                del self.kept[index]
+        self.visited = set()
+        steps = {kept.step for kept in self.kept.values()}
+        self.probes = {step: probe for step, probe in self.probes.items() if step in steps}
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold."""
+        out = {f"{self.name}.probe.{step}": probe for step, probe in self.probes.items()}
+        for index, kept in self.kept.items():
+            start = f"{self.name}.kept.{index}"
+            out[f"{start}.age"] = torch.tensor([kept.step, kept.visits])
+            if kept.mask is not None:
+                out[f"{start}.mask"] = kept.mask
+            for layer, (keys, values) in kept.keys.items():
+                out |= {f"{start}.{layer}.keys": keys.clone(), f"{start}.{layer}.values": values.clone()}
+        return out
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
+        self.kept, self.probes = {}, {}
+        for name, tensor in self._own(state.items(), "probe"):
+            self.probes[int(name)] = tensor.to(self.lm.device)
+        for name, tensor in self._own(state.items(), "kept"):
+            index, key = name.split(".", 1)
+            kept = self.kept.setdefault(int(index), Kept({}, 0))
+            if key == "age":
+                kept.step, kept.visits = tensor.tolist()
+            elif key == "mask":
+                kept.mask = tensor
+            else:
+                layer, which = key.split(".")
+                both = list(kept.keys.get(int(layer), (tensor, tensor)))
+                both[which == "values"] = tensor.to(self.lm.device)
+                kept.keys[int(layer)] = (both[0], both[1])
+
+    def _own(self, entries: Iterable[tuple[str, Tensor]], kind: str) -> list[tuple[str, Tensor]]:
+        start = f"{self.name}.{kind}."
+        return [(name.removeprefix(start), tensor) for name, tensor in entries if name.startswith(start)]
+
+
+def forget_side(
+    lm: LanguageModel, entry: ObjectiveSpec, weights: Weights, batches: BatchSampler, settings: Settings, ledger: Ledger
+) -> SparseSide | None:
+    """The forget set's side of sparse steps, if the settings ask for them.
+
+    Raises:
+        UserError: the objective needs all tokens, or the weights are not known before the run.
+    """
+    if not settings.sparse_forget:
+        return None
+    for need in sorted(set(entry.needs) & set(WHOLE)):
+        raise UserError(f"share is for objectives over single tokens, and '{entry.name}' {WHOLE[need]}; use share=1")
+    if weights.fixed is None:  # such a scorer reads the states of all answer tokens
+        raise UserError(f"share needs weights that are fixed before the run, and '{weights.name}' learns along; use 1")
+    if settings.share_by == "random":
+        if settings.skip or settings.least_weight:
+            raise UserError("share_by=random goes with share alone; use skip=0 and least_weight=0")
+        return SparseSide("forget", lm, batches, settings, ledger, share=settings.share)
+    masks = chosen_for_the_run(weights, settings)
+    return SparseSide("forget", lm, batches, settings, ledger, masks=masks)
+
+
+def retain_side(
+    lm: LanguageModel,
+    entry: Spec,
+    batches: BatchSampler,
+    settings: Settings,
+    ledger: Ledger,
+    before: Callable[[list[int]], Tensor],
+) -> SparseSide | None:
+    """The retain set's side of sparse steps, if the settings ask for them."""
+    if settings.retain_share == 1:
+        return None
+    if "states" in entry.needs:
+        raise UserError(
+            f"retain_share is for losses over single tokens, and '{entry.name}' keeps states; retain_share=1"
+        )
+    by, old = settings.retain_by, before if settings.retain_by == "conflict" else None
+    return SparseSide("retain", lm, batches, settings, ledger, share=settings.retain_share, by=by, before=old)

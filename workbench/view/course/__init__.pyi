@@ -1,0 +1,14 @@
+from .editions import EDITIONS as EDITIONS
+from .editions import edition as edition
+from .editions import masters as masters
+from .editions import write_edition as write_edition
+from .exercises import ExerciseSpec as ExerciseSpec
+from .exercises import Verdict as Verdict
+from .exercises import Wrong as Wrong
+from .exercises import check as check
+from .exercises import exercise as exercise
+from .faults import faulty as faulty
+from .progress import FILE as FILE
+from .progress import begin as begin
+from .progress import class_page as class_page
+from .progress import read_folder as read_folder

@@ -1,0 +1,88 @@
+"""A sequence of requests to look at: what a cell of its matrix stands for, and the page that tells all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from markupsafe import Markup
+
+from workbench.runs import SequenceDirectory, read_answers
+from workbench.view.html import (
+    answers_view,
+    attacks_view,
+    change_view,
+    cost_table,
+    render,
+    retention_view,
+    texts_of,
+)
+from workbench.view.sections import Section, sections_page
+
+SequenceSource = SequenceDirectory | Path | str
+SHOWN = 4  # answers of each request on the page
+
+
+def sequence_directory(source: SequenceSource) -> SequenceDirectory:
+    """The directory of a sequence, given itself or its path; UserError where it is none."""
+    return source if isinstance(source, SequenceDirectory) else SequenceDirectory(source)
+
+
+def keys_of(sequence: SequenceDirectory) -> list[str]:
+    """The names of the matrix's columns in the tables of probes."""
+    return [f"request-{n}" for n in range(1, len(sequence.requests) + 1)] + list(sequence.kept())
+
+
+def cell_detail(
+    sequence: SequenceDirectory, after: int, column: int, *, seed: int | None = None, max_samples: int = 8
+) -> Markup:
+    """The answers that a cell of the matrix stands for, before any request and then, and what changed in their tokens.
+
+    Args:
+        sequence: its directory.
+        after: requests so far.
+        column: of the matrix.
+        seed: the first by default.
+        max_samples: at most so many answers.
+
+    Raises:
+        UserError: there is no such cell.
+    """
+    key, names = keys_of(sequence)[column], [*sequence.requests, *sequence.kept()]
+    rows, tokens = sequence.answers(key, after, seed)
+    when = f"after request {after}" if after else "before any request"
+    seeds = f", seed {sequence.seeds[0] if seed is None else seed}" if len(sequence.seeds) > 1 else ""
+    answers = answers_view(rows, max_samples=max_samples, css=False)
+    changed = change_view(tokens, texts_of(rows, key), max_samples=max_samples, css=False) if len(tokens) else ""
+    return render("retention.detail", heading=f"{names[column]}, {when}{seeds}", answers=answers, tokens=changed)
+
+
+def sequence_page(source: SequenceSource, *, metric: str | None = None) -> str:
+    """A whole page of a sequence: the matrix and its numbers, the answers at the end, attacks, costs.
+
+    Args:
+        source: its directory or path.
+        metric: of the matrix; the usual one by default.
+
+    Raises:
+        UserError: it is no sequence, no seed of it is done, or it has no such metric.
+    """
+    sequence = sequence_directory(source)
+    plan, retention = sequence.plan, sequence.retention(metric)
+    last, seed = len(retention.requests), retention.seeds[0]
+    note = "Rows are states of the model, columns the sets of the requests; beneath, what nobody asked to forget."
+    sections = [Section("What is left after each request", note, retention_view(retention, css=False))]
+    body = Markup().join(cell_detail(sequence, last, j, seed=seed, max_samples=SHOWN) for j in range(last))
+    sections.append(Section("The answers after the last request", "Each request's own, before any and now.", body))
+    kept = range(last, last + len(retention.kept))
+    body = Markup().join(cell_detail(sequence, last, j, seed=seed, max_samples=SHOWN) for j in kept)
+    sections.append(Section("What was to be kept", "The same of the sets to keep.", body))
+    if attacks := sequence.attacks(seed):
+        body = attacks_view(attacks, read_answers(sequence.seed_folder(seed) / "attacks"), css=False)
+        sections.append(Section("What comes back under attack", "All requests together, after the last.", body))
+    spent = sequence.cost()
+    parts = {"phases": {name: spent[name] for name in ("runs", "probes")}, "total": spent["total"]}
+    sections.append(Section("What it cost", "All runs, and the probes between them.", cost_table(parts, css=False)))
+    config = plan["config"]
+    title = f"{last} requests with objective {config['objective']}"
+    subtitle = f"{Path(config['model']).name} · token weights by {Path(config['weights']).name} · {sequence.path.name}"
+    return sections_page(title, sections, subtitle=subtitle)
