@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from hostile import EVIL, Typeset, check
+from interferences import made as interference_made
 from jinja2 import DictLoader, TemplateSyntaxError, UndefinedError
 from pages import scores_of
 from sequences import written
-from test_interference_view import made as interference_made
 
 from workbench.evals.interference import Interference
 from workbench.evals.where import Lens, Where
