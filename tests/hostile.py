@@ -78,7 +78,7 @@ ATTRIBUTES = names("""
     lang charset name content rel href class type title style dir role method tabindex scope colspan checked hidden
     data-w data-r data-l data-after data-set
     data-name aria-label aria-valuenow viewbox fill stroke stroke-width stroke-dasharray stroke-linejoin d x y
-    text-anchor aria-hidden value id data-run cx cy r width height
+    text-anchor aria-hidden value id data-run cx cy r width height open
 """)
 
 

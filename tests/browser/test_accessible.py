@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interferences import made as domains_of
 from lab import Lab, opened
 from markupsafe import Markup
 from runs_of import config_of, own_files
@@ -17,7 +18,15 @@ from workbench.runs import attack, execution
 from workbench.scorers.score import score_samples
 from workbench.unlearning.settings import Settings
 from workbench.view.html import page as whole_page
-from workbench.view.widgets import BeforeAfter, CompareRuns, CompareView, RetentionView, TokenView, where
+from workbench.view.widgets import (
+    BeforeAfter,
+    CompareRuns,
+    CompareView,
+    InterferenceView,
+    RetentionView,
+    TokenView,
+    where,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -39,14 +48,22 @@ def widgets(bio: Any, full: Any, tmp_path_factory: pytest.TempPathFactory) -> di
         "DiffView": wb.diff("bio-retain", full, bio.forget[:6]),
         "LabelSpans": wb.LabelSpans(bio.forget[:3], None),
         "RetentionView": opened_cell(folder / "sequence"),
+        "InterferenceView": opened_pair(),
         "CompareRuns": CompareRuns([folder / "run", folder / "other"]),
     }
 
 
 SHOWN = [
     *("TokenView", "CompareView", "BeforeAfter", "WhereView", "DiffView", "CompareRuns"),
-    *("RetentionView", "LabelSpans"),
+    *("RetentionView", "LabelSpans", "InterferenceView"),
 ]
+
+
+def opened_pair() -> InterferenceView:
+    """Maps of a few domains, with the tokens of a pair below them."""
+    view = InterferenceView(domains_of())
+    view.select("Ada", "Bo")
+    return view
 
 
 def opened_cell(folder: Path) -> RetentionView:

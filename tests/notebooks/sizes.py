@@ -15,6 +15,7 @@ SMALL = {
         "OPTIONS['leak_at_k'] = {'tries': 4, 'k': 2}"
     ),
     "07_requests_and_neighbours": (
-        "ANSWERS, REQUESTS = 3, REQUESTS[:2]\nSETTINGS = wb.Settings(steps=2, batch_size=4, record_every=2)"
+        "ANSWERS, REQUESTS = 3, REQUESTS[:2]\nSETTINGS = wb.Settings(steps=2, batch_size=4, record_every=2)\n"
+        "DOMAINS = {'most': 2, 'pairs': ['steps=2'], 'level': ''}"
     ),
 }

@@ -99,8 +99,8 @@ def test_stopped_anywhere_it_ends_with_the_same_numbers(
     with pytest.raises(runs.Stopped):
         interfere(files, tmp_path / "out", stop=lambda: next(calls) == 5)  # in the second run
     started: list[Path] = []
-    run = module._run
-    monkeypatch.setattr(module, "_run", lambda config, path, stop: started.append(path) or run(config, path, stop))
+    run = module.run_one
+    monkeypatch.setattr(module, "run_one", lambda config, path, stop: started.append(path) or run(config, path, stop))
     again = interfere(files, tmp_path / "out")
     assert len(started) == len(set(started)) == 4
     for metric, values in result[0].damage.items():

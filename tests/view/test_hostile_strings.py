@@ -6,6 +6,7 @@ import importlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from hostile import EVIL, Typeset, check
+from interferences import made as interference_made
 from jinja2 import DictLoader, TemplateSyntaxError, UndefinedError
 from pages import scores_of
 from sequences import written
 
+from workbench.evals.interference import Interference
 from workbench.evals.where import Lens, Where
 from workbench.objectives import objective
 from workbench.view import comparison_page, run_report, scores_page, sequence_page
@@ -30,6 +33,7 @@ from workbench.view.html import (
     compare_view,
     cost_table,
     disagreement_view,
+    interference_view,
     line_chart_svg,
     metrics_view,
     notes_view,
@@ -44,6 +48,7 @@ from workbench.view.widgets import (
     CompareRuns,
     CompareView,
     ErrorBrowser,
+    InterferenceView,
     LabelSpans,
     RetentionView,
     RunPanel,
@@ -191,6 +196,9 @@ def views(run: Path) -> dict[str, Callable[[], Any]]:
         "where_view": lambda: where_view(maps(), title=EVIL),
         "WhereView": lambda: WhereView([maps(), maps()], title=EVIL).to_html(),
         "WhereView: live": lambda: WhereView(maps(), title=EVIL).html,
+        "interference_view": lambda: interference_view(domains_of(), title=EVIL),
+        "InterferenceView": lambda: InterferenceView(domains_of(), title=EVIL).to_html(),
+        "InterferenceView: live": lambda: _pair(InterferenceView(domains_of(), title=EVIL)),
         "LabelSpans": lambda: _labelled(run.parent).to_html(),
         "RetentionView": lambda: _opened(run).to_html(),
         "RetentionView: live": lambda: _opened(run).html + _opened(run).detail,
@@ -198,6 +206,19 @@ def views(run: Path) -> dict[str, Callable[[], Any]]:
         "CompareRuns": lambda: CompareRuns([run, run.with_name(f"failed {run.name}")]).to_html(),
         "compared_page": lambda: compared_page(read_runs([run, run.with_name(f"failed {run.name}")])),
     }
+
+
+def domains_of() -> Interference:
+    """Domains with hostile names, and tokens."""
+    whole = interference_made([EVIL, f"{EVIL}2", "c"])
+    tokens = whole.tokens.assign(token=EVIL, sample_id=EVIL)
+    about, texts = {"level": EVIL}, {EVIL: (EVIL, EVIL * 3, whole.measured[1])}
+    return replace(whole, by=EVIL, task=EVIL, sets=[EVIL] * 5, about=about, tokens=tokens, texts=texts)
+
+
+def _pair(view: InterferenceView) -> str:
+    view.chosen = [0, 1]
+    return view.html + view.detail
 
 
 def _labelled(folder: Path) -> LabelSpans:

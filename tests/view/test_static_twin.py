@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interferences import made as interference_made
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 from pages import SAMPLES, SPANS, scores_of
 from runs_of import config_of, own_files
 from sequences import eight, written
-from test_interference_view import made as interference_made
 from test_where_view import made
 from widget_page import browser, open_widget
 

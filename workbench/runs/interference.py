@@ -99,8 +99,9 @@ def interfere(
             one = config.replace(task=alone)
             one = one.replace(settings=one.settings.replace(seed=seed))
             path = directory_of(one, domain.name, out)
-            runs.append(_run(one, path, stop))
-            lost.append(_tokens_after(runs[-1], loaded, measured, ledger))
+            runs.append(run_one(one, path, stop))
+            with ledger.phase("measuring"):
+                lost.append(tokens_after(runs[-1], [s for each in measured for s in each.samples]))
     progress("forget", len(runs), len(runs))
     result = _assembled(config, loaded, by, list(seeds), forgotten, measured, runs, lost, answers, ledger, progress)
     save(result, out)
@@ -127,7 +128,7 @@ def directory_of(config: Config, domain: str, root: Path) -> Path:
     return root / f"{name}-s{config.settings.seed}-{digest[:8]}"
 
 
-def _run(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunDirectory:
+def run_one(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunDirectory:
     """The run, which is started, resumed or only read."""
     from workbench.runs.execution import resume, start
 
@@ -138,28 +139,19 @@ def _run(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunDire
     return RunDirectory(path)
 
 
-def _tokens_after(run: RunDirectory, task: Task, measured: Sequence[Domain], ledger: Ledger) -> pd.DataFrame:
-    """How probable the tokens of all measured domains are after a run; kept in its directory."""
-    file = run.path / LOST
-    ids = {s.id for domain in measured for s in domain.samples}
+def tokens_after(run: RunDirectory, samples: Sequence[Sample], file: Path | None = None) -> pd.DataFrame:
+    """How probable the tokens of samples are after a run; kept in a file of its directory, and read from there."""
+    file = file or run.path / LOST
     with contextlib.suppress(Exception):  # none yet, or bytes that mean nothing: it is made again
         table = read_parquet(file)
-        if set(KEPT) <= set(table) and ids == set(table["sample_id"]):
+        if set(KEPT) <= set(table) and {s.id for s in samples} == set(table["sample_id"]):
             return table
+    from workbench.evals import token_table
     from workbench.runs.loading import load_result
 
-    with ledger.phase("loading"):
-        lm = load_result(run)
-    table = _tokens(lm, measured, ledger)[KEPT]
+    table = token_table(load_result(run), list(samples))[KEPT]
     write_table(file, table)
     return table
-
-
-def _tokens(lm: LanguageModel, measured: Sequence[Domain], ledger: Ledger) -> pd.DataFrame:
-    from workbench.evals import token_table
-
-    with ledger.phase("measuring"):
-        return token_table(lm, [s for domain in measured for s in domain.samples])
 
 
 def _assembled(
@@ -176,12 +168,13 @@ def _assembled(
     progress: Progress,
 ) -> Interference:
     """The result: damage by pair, predictions, tokens."""
-    from workbench.evals import predictions
+    from workbench.evals import predictions, token_table
     from workbench.runs.loading import load_for
 
     with ledger.phase("loading"):
         lm = load_for(config)
-    before = _tokens(lm, measured, ledger)
+    with ledger.phase("measuring"):
+        before = token_table(lm, [s for domain in measured for s in domain.samples])
     damage = damage_by_domain(before, lost, measured)
     shape = (len(seeds), len(forgotten), len(measured))
     groups, others = [domain.samples for domain in forgotten], [domain.samples for domain in measured]

@@ -18,6 +18,7 @@ from workbench.scorers import check_needs, scorer
 from workbench.tasks import TaskSpec, task
 from workbench.unlearning import Settings
 from workbench.view.html.render import render
+from workbench.view.widgets.risk_box import RiskBox
 
 MAIN = ("steps", "batch_size", "lr", "alpha", "gamma", "train", "seed")
 DESCRIPTIONS = {n: f.description or "" for m in (Config, Settings) for n, f in m.model_fields.items()}
@@ -79,12 +80,16 @@ class Form(widgets.VBox):
         # Buttons, as an Accordion's headings cannot be reached by keyboard.
         self.folds = [_fold("Options of the weights", self._many), _fold("All other settings", rare)]
         self.folds.append(_fold("What the settings mean", self.meaning))
+        self.risk = RiskBox(self._spec, self._keep)
+        self.folds.append(_fold("Rows at risk", self.risk))
+        self.folds[-1].observe(lambda change: self.risk.show() if change["new"] else None, "value")
         for chooser in (self.objective, self.weights, self.preset, self.reference):
             chooser.observe(lambda _: self.refresh(), "value")
         self.refresh()
         names = [self.task, self.model, self.objective, self.weights, self.reference]
         boxes = [widgets.GridBox(names).add_class("wb-fields").add_class("wb-names"), self.about, self._main]
-        super().__init__([*boxes, widgets.HBox(self.folds).add_class("wb-folds"), self._many, rare, self.meaning])
+        folds = widgets.HBox(self.folds).add_class("wb-folds")
+        super().__init__([*boxes, folds, self._many, rare, self.meaning, self.risk])
 
     def _field(self, name: str) -> Any:
         common = {"description": name.replace("_", " "), "tooltip": DESCRIPTIONS[name]}
@@ -171,6 +176,14 @@ class Form(widgets.VBox):
                 f"its weights come from {config.weights}, which the form cannot hold; choose a scorer there"
             )
 
+    def _spec(self) -> TaskSpec:
+        """The task in the form: the one that was given, while its name is; rows and labels are of that one alone."""
+        name, spec = self.task.value.strip(), self.task_spec
+        return spec if name == (spec.name or OWN) else replace(spec, name=name, spans=None, only=None, keep=())
+
+    def _keep(self, spec: TaskSpec) -> None:
+        self.task_spec = spec
+
     def clash(self) -> str:
         """Why the choices do not go together; empty where they do."""
         try:
@@ -198,9 +211,8 @@ class Form(widgets.VBox):
         """
         if self.clash():
             raise UserError(self.clash())
-        same = self.task.value.strip() == (self.task_spec.name or OWN)
         config = Config(
-            task=self.task_spec if same else replace(self.task_spec, name=self.task.value.strip(), spans=None),
+            task=self._spec(),
             model=self.model.value.strip(),
             objective=self.objective.value,
             weights=self.weights.value,

@@ -162,4 +162,4 @@ def config_html(config: Config) -> Markup:
     values |= {name: value for name, value in record["settings"].items() if name != "options"}
     for part, options in config.settings.options.items():
         values |= {f"{part} {name}": value for name, value in options.items()}
-    return render("run.configuration", values={k: value for k, value in values.items() if value not in (None, "")})
+    return render("run.configuration", values={k: value for k, value in values.items() if value not in (None, "", [])})
