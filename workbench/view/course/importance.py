@@ -102,6 +102,8 @@ def falls(run: Any) -> pd.DataFrame:
     from workbench.view.run_source import run_directory
 
     table = run_directory(run).table("tokens.parquet")
+    if table is None:
+        raise Wrong("the run has recorded no tokens; has it ended?")
     table = table[table["probe_set"] == "forget"].assign(p=lambda t: np.exp(t["logp"].astype(float)))
     wide = table.pivot_table("p", ["sample_id", "position"], "phase")[["before", "after"]]
     spans = table.groupby(["sample_id", "position"])["span"].first().eq(True).astype(bool)
