@@ -118,8 +118,8 @@ def token_stats(
         extras: also entropy and rank (without gradient).
         deviation: also the entropy and the deviation (without gradient).
         hidden: also the states at the token, or at the position that predicts it; float32, detached.
-        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last). With tuples of the
-            same length as `hidden` and `layer`, several states are put side by side.
+        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last). Of several, the
+            states stand side by side, (N, layers x d); `hidden` is then one for all of them, or one for each.
         logits: also the logits themselves.
         states: also the predicting states of this layer, float32, with gradient.
         top_k: also the k most probable tokens and their log-probabilities.
@@ -127,8 +127,9 @@ def token_stats(
         embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
         cache: of transformers, which is told the keys and values.
     """
-    several = (hidden, layer) if isinstance(layer, tuple) else ((hidden,), (layer,))
-    read = [] if hidden is None else list(zip(*several, strict=True))
+    of = (layer,) if isinstance(layer, int) else layer
+    at = (hidden,) * len(of) if isinstance(hidden, str) else hidden or ()
+    read = list(zip(at, of, strict=True)) if at else []
     layers = [*(each for _, each in read), *([states] if states is not None else [])]
     labels = batch.input_ids[batch.rows, batch.columns]
     forward.head_is_plain(lm, batch)  # tested here, since a sharded model cannot be called within its own forward
@@ -155,8 +156,8 @@ def token_stats(
         if states is not None:
             values["states"] = layer_states[states][places - 1].float()
         if hidden is not None:
-            states_at = [layer_states[each].detach()[places - int(at == "predicting")].float() for at, each in read]
-            values["hidden"] = torch.cat(states_at, dim=-1)
+            beside = [layer_states[each].detach()[places - int(w == "predicting")].float() for w, each in read]
+            values["hidden"] = torch.cat(beside, dim=-1)
         return values
 
     return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))
