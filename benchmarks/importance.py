@@ -22,7 +22,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from workbench.cli.console import table_line
 from workbench.models import Encoding, batches, encode, load, token_stats
-from workbench.scorers import GRID, copied, draw_folds, rarity, ridge_by_sample
+from workbench.scorers import GRID, draw_folds, novelty, rarity, ridge_by_sample
 from workbench.tasks import Sample, TaskSpec
 
 SIGNALS = {
@@ -117,8 +117,8 @@ def main() -> None:
     forget = {name: read(model, task.forget, args.layer) for name, model in models.items()}
     rows: list[dict[str, Any]] = []
     started = time.perf_counter()
-    r = np.concatenate(rarity(lm, task.forget, [*task.retain, *task.sets.get("unlabelled", [])]))
-    c = np.concatenate([np.where(copied(lm, s), 0.5, 1.0) for s in task.forget])
+    others = [encode(lm, s) for s in (*task.retain, *task.sets.get("unlabelled", []))]
+    r, c = (np.concatenate(factor(lm, encodings, others)) for factor in (rarity, novelty))
     print(f"rarity: {time.perf_counter() - started:.1f} s", file=sys.stderr)
 
     def note(count: int, seed: int, part: str, scores: np.ndarray, penalty: float = 0.0) -> None:

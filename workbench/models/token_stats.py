@@ -36,6 +36,7 @@ class TokenStats:
             NaN where one of the logits is not finite.
         logit: (N,) the token's own logit, with gradient if the model has it.
         entropy: (N,) entropy of the predictive distribution, in nats.
+        breadth: (N,) (sum_i sqrt p_i)^2 of that distribution: the effective number of tokens, of order 1/2.
         rank: (N,) how many tokens are more probable, or as probable and of a lower id; 0 is the argmax, -1 where the
             logits are not finite.
         deviation: (N,) standard deviation of log p under the predictive distribution; its mean is minus the entropy.
@@ -51,6 +52,7 @@ class TokenStats:
     logp: Tensor
     samples: int
     entropy: Tensor | None = None
+    breadth: Tensor | None = None
     rank: Tensor | None = None
     deviation: Tensor | None = None
     hidden: Tensor | None = None
@@ -98,7 +100,7 @@ def token_stats(
     extras: bool = True,
     deviation: bool = False,
     hidden: Literal["token", "predicting"] | None = None,
-    layer: int = -1,
+    layer: int | tuple[int, ...] = -1,
     logits: bool = False,
     states: int | None = None,
     top_k: int = 0,
@@ -112,17 +114,19 @@ def token_stats(
     Args:
         lm: the model.
         batch: B samples with N answer tokens in all.
-        extras: also entropy and rank (without gradient).
+        extras: also entropy, breadth and rank (without gradient).
         deviation: also the entropy and the deviation (without gradient).
         hidden: also the states at the token, or at the position that predicts it; float32, detached.
-        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last).
+        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last); of several, the
+            states stand side by side (N, layers x d).
         logits: also the logits themselves.
         states: also the predicting states of this layer, float32, with gradient.
         top_k: also the k most probable tokens and their log-probabilities.
         recompute: with gradient, too, hold the logits of a few tokens at once, and compute them again for the gradient.
         embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
     """
-    layers = [*([layer] if hidden is not None else []), *([states] if states is not None else [])]
+    read = (layer if isinstance(layer, tuple) else (layer,)) if hidden is not None else ()
+    layers = [*read, *([states] if states is not None else [])]
     labels = batch.input_ids[batch.rows, batch.columns]
     forward.head_is_plain(lm, batch)  # tested here, since a sharded model cannot be called within its own forward
 
@@ -148,7 +152,8 @@ def token_stats(
         if states is not None:
             values["states"] = layer_states[states][places - 1].float()
         if hidden is not None:
-            values["hidden"] = layer_states[layer].detach()[places - int(hidden == "predicting")].float()
+            at = places - int(hidden == "predicting")
+            values["hidden"] = torch.cat([layer_states[each].detach()[at].float() for each in read], -1)
         return values
 
     return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))
@@ -168,6 +173,7 @@ def _values(scores: Tensor, labels: Tensor, extras: bool, deviation: bool, top_k
             p_all = log_all.exp()
             values["entropy"] = -(p_all * log_all).sum(-1)
         if extras:
+            values["breadth"] = (log_all / 2).logsumexp(-1).mul(2).exp()
             own = values["logit"][:, None]
             # Of tokens that tie the first comes first, as for argmax: else all would be right where all are equal.
             first = torch.arange(scores.shape[-1], device=scores.device) < labels[:, None]
