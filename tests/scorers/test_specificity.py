@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -140,13 +141,14 @@ def test_a_script_without_spaces_has_a_word_a_token(full: LanguageModel) -> None
 
 
 def test_the_score_is_the_product_of_its_factors(full: LanguageModel, bio: Task) -> None:
-    task = replace(bio, sets={"forget": bio.forget[:12], "retain": bio.retain[::5]})
+    task = replace(bio, sets={"forget": bio.forget[::24], "retain": bio.retain[::4]})
     context = TaskContext(full, task)
     unsure, stable = unsureness(context, full, other_text(context, 500))
     own, others = ([encode(full, s) for s in group] for group in (task.forget, task.retain))
     factors = zip(own, unsure, rarity(full, own, others), novelty(full, own, others), strict=True)
     expected = [over_words(encoding, q * r * c) ** 2 for encoding, q, r, c in factors]
     scores = score_fixed(context, ["specificity"], options={"specificity": {"power": 2.0}})["score"]
+    assert context.notes["specificity"]["confidence"]["weight"] == 1
     np.testing.assert_allclose(scores, np.concatenate(expected), atol=1e-5)
     assert context.notes["specificity"]["confidence"]["stable"] == pytest.approx(stable)
 
@@ -177,3 +179,30 @@ def test_plain_texts_can_be_scored(full: LanguageModel, small: Task) -> None:
     task = replace(small, sets={"forget": texts, "retain": small.retain + small.sets["general"]})
     scores = score_fixed(TaskContext(full, task), ["specificity"])["score"]
     assert scores.between(0, 1).all()
+
+
+def test_where_its_text_is_too_little_it_falls_back_and_says_so(full: LanguageModel, bio: Task) -> None:
+    """With few texts, or text of another language, it is no worse than surprisal; with two it is surprisal."""
+    german, japanese = (
+        [Sample("", "", pattern.format(*pair)) for pair in itertools.product(*(each.split() for each in words))]
+        for pattern, *words in (
+            ("{} wohnt seit langem in {}, in der Nähe des Hafens.", "Eva Otto Ute Jan", "Ulm Bonn Trier"),
+            ("{}は長い間{}の港の近くに住んでいます。", "佐藤健 田中一郎 鈴木花子 山本翔", "大阪 京都 札幌"),
+        )
+    )
+    for text in (bio.retain[:2], bio.retain[::461], bio.retain[7::231], german * 2, japanese * 2):
+        retain = [replace(s, id=f"r{i}") for i, s in enumerate(text)]
+        context = TaskContext(full, replace(bio, sets={"forget": bio.forget[::3], "retain": retain}))
+        aligned = alignment(score_fixed(context, ["specificity", "surprisal"]))
+        note = context.notes["specificity"]["confidence"]
+        assert note["texts"] == len(text)
+        assert note["weight"] < 0.9
+        assert note["line"].startswith("low confidence")
+        assert aligned["specificity"]["auroc"] > aligned["surprisal"]["auroc"] - 0.02
+        if len(text) == 2:
+            assert note["weight"] == 0
+            assert aligned["specificity"]["auroc"] == pytest.approx(aligned["surprisal"]["auroc"], abs=0.01)
+    context = TaskContext(full, replace(bio, sets={"forget": bio.forget[::9], "retain": bio.retain[::4]}))
+    score_fixed(context, ["specificity"])
+    assert context.notes["specificity"]["confidence"]["weight"] == 1
+    assert "good confidence" in context.notes["specificity"]["confidence"]["line"]

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-SURE, ENOUGH = 0.9, 50  # share of tokens known, and texts fitted on, from which a warning is not needed
+SURE = 0.9  # a weight from which the fitted scores count in full
+FEW = 20  # texts: below it two halves of them agree by chance
+KIN = 0.5  # share of tokens that even a few texts of the same kind and language have
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Confidence:
     Attributes:
         texts: how many it was fitted on.
         known: share of the scored tokens that occur in the answers of those texts; small for another kind of text or
-            another language, and where there are few.
+            another language.
         stable: rank correlation of the scores of two maps, each fitted on half of the texts; NaN for fewer than four.
     """
 
@@ -27,31 +29,34 @@ class Confidence:
 
     @property
     def weight(self) -> float:
-        """Share of the fitted scores in the result; the rest is surprisal, which needs no fit."""
-        return self.known if self.low else 1.0
+        """Share of the fitted scores in the result; the rest is surprisal, which needs no fit.
+
+        `stable`, times texts / 20 and (`known` / .5)^2 where these are below 1; 1 from .9 on, 0 for fewer than four.
+        """
+        agreeing = 0.0 if np.isnan(self.stable) else max(0.0, self.stable)
+        weight = agreeing * min(1.0, self.texts / FEW) * min(1.0, self.known / KIN) ** 2
+        return 1.0 if weight >= SURE else weight
 
     @property
     def low(self) -> bool:
-        """Whether the scores deserve a warning."""
-        return self.known < SURE or self.texts < ENOUGH
+        """Whether part of the scores, or all, is surprisal."""
+        return self.weight < 1
 
     def __str__(self) -> str:
-        halves = "" if np.isnan(self.stable) else f", and its halves agree to {self.stable:.2f}"
-        warned = (
-            f"; {1 - self.weight:.0%} of each score is surprisal instead: give more text of the same kind and language"
+        """One line for people."""
+        halves = "" if np.isnan(self.stable) else f"; halves of them agree to {self.stable:.2f}"
+        basis = f"fitted on {self.texts:,} texts that have {self.known:.0%} of the tokens{halves}"
+        if not self.low:
+            return f"good confidence: {basis}"
+        share = (
+            f"{1 - self.weight:.0%} of each score is surprisal instead" if self.weight else "surprisal is shown instead"
         )
-        count = f"{self.texts:,} text{'s' * (self.texts != 1)}"
-        return (
-            f"{'low' if self.low else 'good'} confidence: fitted on {count} that have {self.known:.0%} of the tokens"
-            f"{halves}{warned * self.low}"
-        )
+        return f"low confidence: {basis}. {share}; give more text of the same kind and language"
 
     def note(self) -> dict[str, Any]:
         """The same as a dictionary for `TaskContext.notes`: its numbers, and the line that says them."""
-        return {key: None if value != value else value for key, value in asdict(self).items()} | {
-            "low": self.low,
-            "line": str(self),
-        }
+        numbers = {key: None if value != value else value for key, value in asdict(self).items()}
+        return numbers | {"weight": self.weight, "line": str(self)}
 
 
 def known_share(scored: list[list[int]], fitted: list[list[int]]) -> float:

@@ -168,8 +168,8 @@ def specificity(context: TaskContext, *, rows: int = 500, power: float = 4.0) ->
     """(q r c)^power, q r c a mean over the word: unsure without memory (q), rare in similar answers (r), no copy (c).
 
     q is the amortised `breadth` of the prediction, as a quantile of the text that the maps were fitted on, the mean
-    over three layers; r in [0, 1] is `rarity`; c in [0, 1] is `novelty`. Where that text has too few of the tokens,
-    part of the score is surprisal, as a quantile: see `Confidence`. Needs no labels and no second model.
+    over three layers; r in [0, 1] is `rarity`; c in [0, 1] is `novelty`. Where that text is too little, or of another
+    kind, part of the score is surprisal, as a quantile: see `Confidence`. Needs no labels and no second model.
 
     Args:
         context: the task.
