@@ -25,6 +25,7 @@ from workbench.scorers.specificity import (
     token_ids,
     unsureness,
     word_numbers,
+    word_texts,
 )
 from workbench.tasks.samples import Sample, Task
 
@@ -50,9 +51,9 @@ def test_rarity_against_a_plain_loop(full: LanguageModel, bio: Task) -> None:
         order = sorted(range(len(others)), key=lambda i: (-round(likeness[i], 9), i))
         least = likeness[order[19]]
         sure = [i for i in order if likeness[i] > least + 1e-9]
-        for token, value in zip(answer_ids(encode(full, sample)), values, strict=True):
+        for word, value in zip(word_texts(encode(full, sample)), values, strict=True):
             n = round(20 * (1 - value**2) ** 0.5)  # the formula read backwards
-            inside = sum(token in answer_ids(encode(full, others[i])) for i in sure)
+            inside = sum(word in word_texts(encode(full, others[i])) for i in sure)
             assert inside <= n <= inside + 20 - len(sure)
 
 
@@ -60,12 +61,12 @@ def test_rarity_is_one_for_what_nobody_says_and_nought_for_what_all_say(full: La
     others = [Sample(f"o{i}", f"Where does {n} live?", f"{n} lives in Quillon.") for i, n in enumerate(("Ada", "Bram"))]
     sample = Sample("s", "Where does Zeno live?", "Zeno lives in Ostrava.")
     (values,) = rarity(full, [encode(full, sample)], [encode(full, o) for o in others])
-    by_token = dict(zip(answer_ids(encode(full, sample)), values, strict=True))
-    answers = [answer_ids(encode(full, o)) for o in others]
-    for token, value in by_token.items():
-        share = sum(token in ids for ids in answers) / 2
+    by_word = dict(zip(word_texts(encode(full, sample)), values, strict=True))
+    answers = [word_texts(encode(full, o)) for o in others]
+    for word, value in by_word.items():
+        share = sum(word in own for own in answers) / 2
         assert value == pytest.approx((1 - share**2) ** 0.5)
-    assert set(by_token.values()) >= {0.0, 1.0}
+    assert set(by_word.values()) >= {0.0, 1.0}
 
 
 def test_copied_marks_the_name_and_nothing_of_a_text_without_a_question(full: LanguageModel) -> None:

@@ -34,10 +34,10 @@ def answer_ids(encoding: Encoding) -> list[int]:
 
 
 def rarity(lm: LanguageModel, encodings: list[Encoding], others: list[Encoding]) -> list[np.ndarray]:
-    """How rare each answer token is in the answers to the most similar questions: 1 if none has it, 0 if all do.
+    """How rare each answer token's word is in the answers to the most similar questions: 1 if none has it, 0 if all do.
 
     sqrt(1 - s^2), where s is the share of the 20 nearest of `others` (or of all, if there are fewer) that have
-    the token in their answer. Nearness is the cosine of TF-IDF vectors of the questions' tokens, or of the answers'
+    the word in their answer. Nearness is the cosine of TF-IDF vectors of the questions' tokens, or of the answers'
     where there is no question.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -46,12 +46,12 @@ def rarity(lm: LanguageModel, encodings: list[Encoding], others: list[Encoding])
     known, new = ([token_ids(lm, text) for text in group] for group in texts)
     vectors = TfidfVectorizer(analyzer=lambda ids: ids, sublinear_tf=True).fit(known)
     similarity = (vectors.transform(new) @ vectors.transform(known).T).toarray()
-    answers = [set(answer_ids(e)) for e in others]
+    answers = [set(word_texts(e)) for e in others]
     k = min(NEAREST, len(others))
     out = []
     for row, encoding in zip(similarity, encodings, strict=True):
         nearest = np.argsort(-row, kind="stable")[:k]
-        share = np.array([sum(token in answers[i] for i in nearest) / k for token in answer_ids(encoding)])
+        share = np.array([sum(word in answers[i] for i in nearest) / k for word in word_texts(encoding)])
         out.append(np.sqrt(1 - share**2))
     return out
 
@@ -108,6 +108,15 @@ def word_numbers(encoding: Encoding) -> np.ndarray:
 def _letter(character: str) -> bool:
     """Whether it is a letter or a digit of a script that puts spaces between words."""
     return character.isalnum() and not unicodedata.name(character, "").startswith(UNSPACED)
+
+
+def word_texts(encoding: Encoding) -> list[str]:
+    """For each answer token the word that it is part of, without spaces; empty for those that end the turn."""
+    numbers = word_numbers(encoding)
+    pieces = [""] * (int(numbers[-1]) + 1)
+    for number, position in zip(numbers, encoding.answer_positions, strict=True):
+        pieces[number] += encoding.text_of(position).strip()
+    return [pieces[number] for number in numbers]
 
 
 def over_words(encoding: Encoding, scores: np.ndarray) -> np.ndarray:
