@@ -38,6 +38,7 @@ class TokenStats:
             NaN where one of the logits is not finite.
         logit: (N,) the token's own logit, with gradient if the model has it.
         entropy: (N,) entropy of the predictive distribution, in nats.
+        breadth: (N,) (sum_i sqrt p_i)^2 of that distribution: the effective number of tokens, of order 1/2.
         rank: (N,) how many tokens are more probable, or as probable and of a lower id; 0 is the argmax, -1 where the
             logits are not finite.
         deviation: (N,) standard deviation of log p under the predictive distribution; its mean is minus the entropy.
@@ -53,6 +54,7 @@ class TokenStats:
     logp: Tensor
     samples: int
     entropy: Tensor | None = None
+    breadth: Tensor | None = None
     rank: Tensor | None = None
     deviation: Tensor | None = None
     hidden: Tensor | None = None
@@ -115,7 +117,7 @@ def token_stats(
     Args:
         lm: the model.
         batch: B samples with N answer tokens in all.
-        extras: also entropy and rank (without gradient).
+        extras: also entropy, breadth and rank (without gradient).
         deviation: also the entropy and the deviation (without gradient).
         hidden: also the states at the token, or at the position that predicts it; float32, detached.
         layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last). Of several, the
@@ -177,6 +179,7 @@ def _values(scores: Tensor, labels: Tensor, extras: bool, deviation: bool, top_k
             p_all = log_all.exp()
             values["entropy"] = -(p_all * log_all).sum(-1)
         if extras:
+            values["breadth"] = (log_all / 2).logsumexp(-1).mul(2).exp()
             own = values["logit"][:, None]
             # Of tokens that tie the first comes first, as for argmax: else all would be right where all are equal.
             first = torch.arange(scores.shape[-1], device=scores.device) < labels[:, None]
