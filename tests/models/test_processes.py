@@ -92,7 +92,7 @@ def agree(folder: Path, other: Path, objective: str, rtol: float) -> None:
     assert ((losses.pop("loss") - expected.pop("loss")).abs() <= rtol * terms).all()
     pd.testing.assert_frame_equal(losses, expected, check_exact=False, rtol=rtol, atol=1e-4 * rtol)
     assert (scores["token"] == their_scores["token"]).all()
-    # Scores are float32 (`learned` solves in it), and recorded in batches of other sizes where there is a `micro_batch`.
+    # Scores are float32, and recorded in batches of other sizes where there is a `micro_batch`.
     assert (scores["score"] - their_scores["score"]).abs().max() < 5e-6
 
 
