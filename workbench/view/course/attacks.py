@@ -21,7 +21,7 @@ def strongest(answer: Any, *, attacks: Mapping[str, Any]) -> str:
     name = as_name(answer, back, "attack that has a `comes_back`")
     place = sum(value > back[name] for value in back.values()) + 1
     if place == 1:
-        return f"{back[name]:.2f} of the way back to the model before the run; the mean attack brings {_mean(back):.2f}"
+        return f"{back[name]:.2f} of the way back to the model before the run; the attacks' mean is {_mean(back):.2f}"
     raise Wrong(
         f"place {place} of {len(back)}, with {back[name]:.2f}. Does it ask the model to say the fact, which the run "
         "was trained not to do, or does it look where the run did not?"
@@ -46,7 +46,7 @@ def blind(answer: Any, *, attacks: Mapping[str, Any]) -> str:
     if names == low:
         raise Wrong("these get little from the *run*; an attack is blind if it gets little from the model *before*")
     raise Wrong(
-        f"{len(names - truth)} of these do see something, and {len(truth - names)} that are blind are not among them: "
+        f"{len(names - truth)} of these do see something, and {len(truth - names)} that are blind are missing: "
         f"compare the last column with {BLIND}"
     )
 
@@ -60,7 +60,7 @@ def way_back(answer: Any, *, attacks: Mapping[str, Any]) -> str:
     run, floor, ceiling = np.array(cases).T
     with np.errstate(all="ignore"):
         hints = {
-            "this leaves out what the model tells by luck that never knew the facts": run / ceiling,
+            "this leaves out what the model that never knew the facts tells by luck": run / ceiling,
             "take it as a share: of the distance between the two other models": run - floor,
             "this is what is gone, and the question is what comes back": (ceiling - run) / (ceiling - floor),
             "the distance is from the retain-only model to the model before, not the model before alone": (run - floor)

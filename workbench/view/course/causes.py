@@ -62,11 +62,11 @@ def damage_shares(answer: Any, *, table: pd.DataFrame) -> str:
     if close(without, truth[1]) and close(having, truth[0]):
         raise Wrong("the right shares in the wrong order: without a shared name comes first")
     if without > 1 or having > 1:
-        raise Wrong("give shares between 0 and 1: the damaged ones by all answers of their row")
+        raise Wrong("give shares between 0 and 1: divide the damaged answers by all answers of their group")
     every = table["damaged"].sum()
     if every and close(having, parts[1]["damaged"].sum() / every):
         raise Wrong("these are shares of all damaged answers, and they grow with the group: divide by its answers")
     if len(parts[1]) > 1 and (parts[1]["damaged"] / parts[1]["answers"]).map(lambda one: close(having, one)).any():
         raise Wrong("the second share is of one row only: one name *or more* means all rows below the first")
     wrong = "first" if not close(without, truth[0]) else "second"
-    raise Wrong(f"the {wrong} share is another one: add up its rows, then divide")
+    raise Wrong(f"the {wrong} share is not right: add up its rows, then divide")

@@ -26,7 +26,7 @@ def to_surprisal(answer: Any, *, scores: pd.DataFrame) -> str:
         "this goes the other way, from surprisal to the probability": np.exp(-p),
     }
     same(results(answer, [(x,) for x in p]), -np.log(p), [f"p = {x:.3g}" for x in p], hints)
-    return "the two are one number turned round: every ranking by one is that of the other from its end"
+    return "the two order the tokens in exactly opposite ways"
 
 
 @exercise("02.2", title="Which scorers does chance beat?", difficulty=1, importance=4, minutes=3)
@@ -46,7 +46,7 @@ def beaten_by_chance(answer: Any, *, masked: Any) -> str:
     if "random" in names:
         raise Wrong("`random` is what the others are compared with: it does not beat itself")
     surplus, lacking = len(names - truth), len(truth - names)
-    raise Wrong(f"{surplus} of these do better than `random`, and {lacking} that do worse are not among them")
+    raise Wrong(f"{surplus} of these do better than `random`, and {lacking} that do worse are missing")
 
 
 @exercise("02.3", title="Write a scorer", difficulty=3, importance=5, minutes=10)
@@ -71,4 +71,4 @@ def doubt(answer: Any, *, scores: pd.DataFrame) -> str:
     }
     same(mine.to_numpy(float), p * (1 - p), [f"p = {x:.3g}" for x in p], hints)
     spans = answer_rows(scores, "surprisal")["span"].eq(True).to_numpy()
-    return f"on the mean a labelled token has {mine[spans].mean():.3f} and another one {mine[~spans].mean():.3f}"
+    return f"on average a labelled token has {mine[spans].mean():.3f} and any other {mine[~spans].mean():.3f}"

@@ -1,4 +1,4 @@
-"""Exercises of notebook 01: predict what a scorer marks, set a threshold, find what a run hurt beside the facts."""
+"""Exercises of notebook 01: predict what a scorer marks, set a threshold, find what a run hurt besides the facts."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def threshold(answer: Any, *, scores: pd.DataFrame) -> str:
         return f"{now}: {chosen.sum()} tokens are selected, {facts.sum()} are labelled"
     if recall < RECALL:
         raise Wrong(f"{now}: some facts are missed, move the threshold down")
-    raise Wrong(f"{now}: a higher threshold still has the recall, and selects fewer plain words")
+    raise Wrong(f"{now}: a higher threshold still reaches this recall, and selects fewer other words")
 
 
-@exercise("01.3", title="What did the run hurt beside the facts?", difficulty=3, importance=4, minutes=5)
+@exercise("01.3", title="What did the run hurt besides the facts?", difficulty=3, importance=4, minutes=5)
 def collateral(answer: Any, *, run: Any) -> str:
     """A token outside every label that is among those whose probability fell most."""
     tokens = clicked(answer)

@@ -24,7 +24,7 @@ def costliest(answer: Any, *, table: pd.DataFrame) -> str:
     if loss[name] <= 0:
         raise Wrong("this one costs nothing: its AP is no lower than the project's")
     if name == single["spread"].idxmin():
-        raise Wrong("this one has the least spread; its order of the tokens is better than that of another")
+        raise Wrong("this one has the least spread, but another change makes the order of the tokens worse")
     raise Wrong(f"it costs {loss[name]:.2f}; another change costs more")
 
 

@@ -1,4 +1,4 @@
-"""Exercises of notebook 03: a run that is resumed, a run made wrong on purpose, a forget loss of one's own."""
+"""Exercises of notebook 03: a run that is resumed, a run made wrong on purpose, a forget loss of your own."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def resumed(answer: Any, *, settings: Any, killed_after: int) -> str:
     if (begins, twice) == (truth, killed_after - truth):
         return f"its newest checkpoint is of step {truth}; steps {truth + 1} to {killed_after} are done again"
     if begins == killed_after:
-        raise Wrong("so it would be if the run had been stopped. Killed, it had no time to write a checkpoint")
+        raise Wrong("that would be right if the run had been stopped. Killed, it had no time to write a checkpoint")
     if begins == 0 and truth:
-        raise Wrong("it need not begin anew: there are checkpoints on the way")
+        raise Wrong("it need not begin anew: there are checkpoints")
     if begins == truth + every:
-        raise Wrong(f"the run has never come to step {begins:g}")
+        raise Wrong(f"the run has never reached step {begins:g}")
     if begins != truth:
         raise Wrong(f"checkpoints are written every {every} steps; which is the newest one at step {killed_after}?")
     raise Wrong(f"it goes on from the right step; count the steps from there to step {killed_after}")
@@ -83,4 +83,4 @@ def forget_loss(answer: Any) -> str:
         raise Wrong("this is the log-probability; without a lower bound it pulls for ever at what is forgotten already")
     if alike(pull, right_pull):
         raise Wrong("the gradient is right; the value is off by a constant")
-    raise Wrong(f"for four tokens it gives {float(mine):.4f} in place of {float(truth):.4f}")
+    raise Wrong(f"on four tokens it gives {float(mine):.4f}, and should give {float(truth):.4f}")

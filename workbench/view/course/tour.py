@@ -30,7 +30,9 @@ def facts_left(answer: Any, *, before: Any, after: Any) -> str:
         raise Wrong("these are shares; count the answers")
     part = "before" if first != truth[0] else "after"
     size = int((before.rows["probe_set"] == "forget").sum())
-    raise Wrong(f"the number {part} the run is another one: count the rows of the {size} whose `fact_accuracy` is 1")
+    raise Wrong(
+        f"the number {part} the run is not right: of the {size} forget answers, count those whose `fact_accuracy` is 1"
+    )
 
 
 @exercise("00.2", title="What did the backward passes cost?", difficulty=2, importance=2, minutes=4)
@@ -50,4 +52,4 @@ def backward_share(answer: Any, *, run: Any) -> str:
         raise Wrong("this is the share of the seconds; operations are in the column `flops`")
     if name := next((name for name, share in shares["flops"].items() if close(value, share)), None):
         raise Wrong(f"this is the share of the phase `{name}`")
-    raise Wrong(f"this is too {'much' if value > truth else 'little'}: the column's sum runs over all phases")
+    raise Wrong(f"this is too {'much' if value > truth else 'little'}: divide by the sum over all phases")
