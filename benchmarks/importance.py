@@ -1,6 +1,6 @@
 """Which signal, which penalty, which combination finds the facts: the amortised map and `specificity` taken apart.
 
-    .venv/bin/python benchmarks/importance.py biographies --model bio-full [--reference bio-retain]
+    .venv/bin/python benchmarks/importance.py biographies --model bio-full
     .venv/bin/python benchmarks/importance.py tofu/forget01 --data-dir DIR --spans FILE --retain-rows 160 --model DIR
 
 One pass over the forget answers and over (at most) the largest of `--rows` other samples; then, for every number of
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -21,72 +19,53 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from workbench.cli.console import table_line
-from workbench.models import Encoding, batches, encode, load, token_stats
-from workbench.scorers import GRID, copied, draw_folds, rarity, ridge_by_sample
+from workbench.models import batches, encode, load, token_stats
+from workbench.scorers import GRID, draw_folds, novelty, over_words, rarity, ridge_by_sample
 from workbench.tasks import Sample, TaskSpec
 
-SIGNALS = {
-    "surprisal": lambda nll, entropy: nll,
-    "entropy": lambda nll, entropy: entropy,
-    "entropy squared": lambda nll, entropy: entropy**2,
-    "alternatives": lambda nll, entropy: entropy.exp(),
-}
+SIGNALS = ("nll", "entropy", "alternatives", "breadth", "alike")
+PENALTIES = (1.0, 10.0, 30.0, 100.0)
 FORMS = {
     "q": lambda q, r, c: q,
-    "q c": lambda q, r, c: q * c,
     "q r": lambda q, r, c: q * r,
+    "q c": lambda q, r, c: q * c,
     "q r c": lambda q, r, c: q * r * c,
-    "q sqrt(r)": lambda q, r, c: q * r**0.5,
-    "q sqrt(r c)": lambda q, r, c: q * (r * c) ** 0.5,
-    "q + r": lambda q, r, c: q + r,
-    "2 q + r": lambda q, r, c: 2 * q + r,
-    "r": lambda q, r, c: r,
     "r c": lambda q, r, c: r * c,
 }
+Parts = dict[str, torch.Tensor]
+
+
+def alike(lm: Any, ids: torch.Tensor, logp: torch.Tensor) -> torch.Tensor:
+    """exp(-sum p log Zp) over the most probable tokens, Z the cosine of centred input embeddings (Leinster)."""
+    table = lm.module.get_input_embeddings().weight.detach().float()
+    vectors = torch.nn.functional.normalize(table[ids] - table.mean(0), dim=-1)
+    shares = logp.softmax(-1)
+    typical = (vectors @ vectors.transpose(1, 2)).clamp(min=0) @ shares[..., None]
+    return (-(shares * typical[..., 0].clamp(min=1e-9).log()).sum(-1)).exp()
 
 
 @torch.no_grad()
-def read(lm: Any, samples: list[Sample], layer: int) -> list[dict[str, torch.Tensor]]:
-    """Per sample: states at the token and at the one that predicts it, l_t and the entropy, of the answer tokens."""
-    found: list[dict[str, torch.Tensor]] = [{}] * len(samples)
+def read(lm: Any, samples: list[Sample], layers: tuple[int, ...]) -> list[Parts]:
+    """Per sample: the signals of its answer tokens, and the states of each layer at them."""
+    out: list[Parts] = [{}] * len(samples)
     for indices, batch in batches(lm, [encode(lm, s) for s in samples], 16):
-        at = token_stats(lm, batch, hidden="token", layer=layer)
-        before = token_stats(lm, batch, extras=False, hidden="predicting", layer=layer)
+        at = token_stats(lm, batch, hidden="token", layer=layers, top_k=48)
+        values = {"nll": at.nll, "entropy": at.entropy, "alternatives": at.entropy.exp(), "breadth": at.breadth}
+        values |= {"alike": alike(lm, at.top_ids, at.top_logp), "states": at.hidden}
         for row, index in enumerate(indices):
-            mine = at.rows == row
-            parts = {"token": at.hidden, "predicting": before.hidden, "nll": at.nll, "entropy": at.entropy}
-            found[index] = {name: value[mine] for name, value in parts.items() if value is not None}
-    return found
+            out[index] = {name: value[at.rows == row] for name, value in values.items()}
+    return out
 
 
-def quantile_scores(
-    text: list[dict[str, torch.Tensor]], forget: list[dict[str, torch.Tensor]], folds: list[int], signal: str,
-    hidden: str, grid: list[float],
-) -> tuple[np.ndarray, float]:  # fmt: skip
-    """What the map says of the forget tokens, as quantiles, and the penalty."""
-    values = torch.cat([SIGNALS[signal](part["nll"], part["entropy"]) for part in text])
-    states = torch.cat([part[hidden] for part in text])
+def quantile_scores(text: list[Parts], forget: list[Parts], folds: list[int], signal: str, place: int, count: int,
+                    grid: list[float]) -> tuple[np.ndarray, float]:  # fmt: skip
+    """What the map of layer `place` of `count` says of the forget tokens, as quantiles, and the penalty."""
+    values = torch.cat([part[signal] for part in text])
+    states, own = (torch.cat([part["states"].chunk(count, 1)[place] for part in group]) for group in (text, forget))
     groups = torch.cat([torch.full((len(part["nll"]),), fold) for part, fold in zip(text, folds, strict=True)])
-    started = time.perf_counter()
-    tensors, penalty, _ = ridge_by_sample(states, values, groups, grid)
-    if len(grid) > 1:
-        print(f"fit on {len(states)} tokens: {time.perf_counter() - started:.2f} s", file=sys.stderr)
-    asked = torch.cat([part[hidden] for part in forget])
-    fitted = ((asked - tensors["shift"]) / tensors["scale"]) @ tensors["w"] + tensors["b"]
+    tensors, penalty, _ = ridge_by_sample(states, values, groups if len(grid) > 1 else groups * 0, grid)
+    fitted = ((own - tensors["shift"]) / tensors["scale"]) @ tensors["w"] + tensors["b"]
     return (torch.searchsorted(tensors["quantiles"], fitted) / len(tensors["quantiles"])).numpy(), penalty
-
-
-def over_words(encodings: list[Encoding], scores: np.ndarray) -> np.ndarray:
-    """Each token's score replaced by the mean over its word; a word begins where the text before it is a space."""
-    words, number = [], 0
-    for encoding in encodings:
-        for position in encoding.answer_positions:
-            start, end = encoding.ranges[position]
-            text = encoding.sample.answer
-            number += start == end or text[start] == " " or start == 0 or text[start - 1] == " "
-            words.append(number)
-    groups = np.array(words)
-    return (np.bincount(groups, scores) / np.maximum(1, np.bincount(groups)))[groups]
 
 
 def main() -> None:
@@ -96,10 +75,8 @@ def main() -> None:
     for name in ("data-dir", "forget", "retain", "spans", "unlabelled", "model", "prompt", "device", "precision"):
         options.add_argument(f"--{name}", default="bio-full" if name == "model" else None)
     options.add_argument("--retain-rows", type=int)
-    options.add_argument("--reference", metavar="MODEL")
-    options.add_argument("--rows", default="100,250,500,900")
+    options.add_argument("--rows", default="20,100,500")
     options.add_argument("--seeds", default="0,1,2")
-    options.add_argument("--layer", type=int, default=-1)
     args = options.parse_args()
     files = {
         name: getattr(args, name) for name in ("data_dir", "forget", "retain", "spans", "retain_rows", "unlabelled")
@@ -112,46 +89,38 @@ def main() -> None:
     encodings = [encode(lm, s) for s in task.forget]
     stands = np.concatenate([[a < b for a, b in (e.ranges[p] for p in e.answer_positions)] for e in encodings])
     labels = np.concatenate([np.array(e.span_labels(), dtype=bool) for e in encodings])[stands]
-    models = {"self": lm} | ({"reference": load(args.reference, **lm.like())} if args.reference else {})
-    text = {name: read(model, chosen, args.layer) for name, model in models.items()}
-    forget = {name: read(model, task.forget, args.layer) for name, model in models.items()}
+    layers = (round(0.5 * lm.config.num_hidden_layers), round(0.75 * lm.config.num_hidden_layers), -1)
+    text, forget = (read(lm, samples, layers) for samples in (chosen, task.forget))
     rows: list[dict[str, Any]] = []
-    started = time.perf_counter()
-    r = np.concatenate(rarity(lm, task.forget, [*task.retain, *task.sets.get("unlabelled", [])]))
-    c = np.concatenate([np.where(copied(lm, s), 0.5, 1.0) for s in task.forget])
-    print(f"rarity: {time.perf_counter() - started:.1f} s", file=sys.stderr)
+    others = [encode(lm, s) for s in (*task.retain, *task.sets.get("unlabelled", []))]
+    r, c = (np.concatenate(factor(lm, encodings, others)) for factor in (rarity, novelty))
+    ends = np.cumsum([len(e.answer_positions) for e in encodings])[:-1]
 
     def note(count: int, seed: int, part: str, scores: np.ndarray, penalty: float = 0.0) -> None:
-        found = (roc_auc_score(labels, scores[stands]), average_precision_score(labels, scores[stands]))
-        rows.append({"rows": count, "seed": seed, "part": part, "auroc": found[0], "ap": found[1], "ridge": penalty})
+        value = (roc_auc_score(labels, scores[stands]), average_precision_score(labels, scores[stands]))
+        rows.append({"rows": count, "seed": seed, "part": part, "auroc": value[0], "ap": value[1], "ridge": penalty})
 
     for count in sorted({min(most, int(n)) for n in args.rows.split(",")}):
         for seed in map(int, args.seeds.split(",")):
             places = np.random.default_rng(seed).choice(most, count, replace=False)
-            samples = [chosen[i] for i in places]
-            fold_of = draw_folds(samples, seed)
-            folds = [fold_of[s.id] for s in samples]
-            q: dict[str, np.ndarray] = {}
-            for name in models:
-                some = [text[name][i] for i in places]
-                for signal in SIGNALS:
-                    q[name], penalty = quantile_scores(some, forget[name], folds, signal, "token", GRID)
-                    note(count, seed, f"{name}: q of {signal}", q[name], penalty)
-                seen, penalty = quantile_scores(some, forget[name], folds, "alternatives", "predicting", GRID)
-                note(count, seed, f"{name}: q of alternatives, predicting state", seen, penalty)
-                for penalty in (0.01, 0.1, 1.0, 10.0, 100.0):
-                    fixed, _ = quantile_scores(some, forget[name], folds, "alternatives", "token", [penalty])
-                    note(count, seed, f"{name}: q of alternatives, ridge {penalty:g}", fixed, penalty)
-            both = {"self": q["self"]} | (
-                {"self and reference": (q["self"] + q["reference"]) / 2} if "reference" in q else {}
-            )
-            for name, value in both.items():
-                for form, made in FORMS.items():
-                    note(count, seed, f"{name}: {form}", made(value, r, c))
-                best = FORMS["q sqrt(r c)"](value, r, c)
-                note(count, seed, f"{name}: q sqrt(r c), mean over words", over_words(encodings, best))
+            fold_of = draw_folds([chosen[i] for i in places], seed)
+            folds, some = [fold_of[chosen[i].id] for i in places], [text[i] for i in places]
+            for signal in SIGNALS:
+                for grid in (GRID, *([penalty] for penalty in PENALTIES)):
+                    name = "chosen" if len(grid) > 1 else f"{grid[0]:g}"
+                    each = [quantile_scores(some, forget, folds, signal, n, 3, grid) for n in range(3)]
+                    for layer, (q, penalty) in zip(layers, each, strict=True):
+                        note(count, seed, f"{signal}, ridge {name}, layer {layer}", q, penalty)
+                    q = np.mean([q for q, _ in each], axis=0)
+                    for form, made in FORMS.items():
+                        values = np.split(made(q, r, c), ends)
+                        words = [over_words(e, v) for e, v in zip(encodings, values, strict=True)]
+                        note(count, seed, f"{signal}, ridge {name}, three layers: {form}", np.concatenate(values))
+                        note(
+                            count, seed, f"{signal}, ridge {name}, three layers: words of {form}", np.concatenate(words)
+                        )
     show(rows)
-    print(json.dumps({"task": task.name, "model": args.model, "layer": args.layer, "rows": rows}))
+    print(json.dumps({"task": task.name, "model": args.model, "layers": layers, "rows": rows}))
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -60,6 +60,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     from workbench.runs import is_run
     from workbench.runs.execution import resume
 
+    since = time.process_time()
     args, folder = job["args"], Path(job["args"]["runs"]) / f"{job['objective']}-{job['weights']}-{job['seed']}"
     chosen = json.loads(Path(args["chosen"]).read_text())["cells"]
     common = {"stop_at": f"forget.fact_accuracy<={args['level']}", "probe_every": args["probe_every"]}
@@ -78,7 +79,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
         wb.start(config, at_once)
     elif not (at_once / "run.json").exists():
         resume(at_once)
-    return row_of(job, sequence, wb.RunDirectory(at_once))
+    return row_of(job, sequence, wb.RunDirectory(at_once)) | {"cpu_seconds": time.process_time() - since}
 
 
 def row_of(job: dict[str, Any], sequence: Any, at_once: Any) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def main() -> None:
     options.add_argument("--steps-at-once", type=int, default=120, help="most steps of all at once")
     options.add_argument("--level", type=float, default=0.1, help="fact accuracy at which a run ends")
     options.add_argument("--probe-every", type=int, default=4)
-    options.add_argument("--limit", type=int, default=24, help="answers probed a set")
+    options.add_argument("--limit", type=int, default=16, help="answers probed a set")
     options.add_argument("--lr", type=float, help="of all runs; default: as chosen")
     options.add_argument("--chosen", default="docs/findings/leaderboard.json")
     options.add_argument("--runs", default="runs/benchmark-sequence")
@@ -178,7 +179,7 @@ def main() -> None:
                 print(f"{job['objective']} {job['weights']} seed {job['seed']}: {row}", flush=True)
             else:
                 rows.append(row)
-                print(f"{row['objective']} {row['weights']} seed {row['seed']}: {row['sequence']}", flush=True)
+                print(json.dumps({key: value for key, value in row.items() if key != "matrix"}), flush=True)
     rows.sort(
         key=lambda r: [
             args.objectives.split(",").index(r["objective"]),

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from workbench.errors import UserError
-from workbench.files import writable, write_json, writing
+from workbench.files import parse_json, read_parquet, writable, write_json, writing
 
 
 def test_failed_writes_leave_nothing_behind(tmp_path: Path) -> None:
@@ -80,3 +81,18 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
         (tmp_path / name).write_text("of something else")
     writable(tmp_path / "model", folder=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_number_that_no_float_holds_is_refused() -> None:
+    assert parse_json("[1" + "0" * 299 + "]") == [10**299]
+    with pytest.raises(ValueError, match="a number of 401 digits is too long"):
+        parse_json('{"steps": 1' + "0" * 400 + "}")
+
+
+def test_text_in_parquet_that_is_no_text_is_noticed_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pd.DataFrame({"name": ["marker"], "n": [1]}).to_parquet(path, compression=None)
+    assert list(read_parquet(path)["name"]) == ["marker"]
+    path.write_bytes(path.read_bytes().replace(b"marker", b"\x80arker"))
+    with pytest.raises(ValueError, match="UTF8"):
+        read_parquet(path)

@@ -32,6 +32,7 @@ def cannot_write(path: Path, error: Exception) -> UserError:
     return UserError(f"cannot write {path}: {reason}; choose another place or make room")
 
 
+WIDEST = 300  # digits of a whole number in JSON
 PART = re.compile(r"\..+\.\d+(-[0-9a-f]+)?\.part")  # a temporary name; the random part keeps threads apart
 
 
@@ -87,8 +88,13 @@ def parse_json(text: str | bytes) -> Any:
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is no JSON number")
 
+    def whole(digits: str) -> int:
+        if len(digits) > WIDEST:  # no float holds it, and arithmetic with one fails
+            raise ValueError(f"a number of {len(digits):,} digits is too long")
+        return int(digits)
+
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, parse_int=whole)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -113,6 +119,22 @@ def as_json(content: Any) -> str:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, all or nothing."""
     write_text(path, as_json(content))
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A parquet table, with text that is text.
+
+    Raises:
+        Exception: whatever pyarrow raises for bytes that mean nothing; ValueError for text that is not UTF-8, at which
+            pandas fails only when it is used.
+    """
+    import pandas as pd
+
+    table = pd.read_parquet(path)
+    for name in table:
+        if hasattr(values := table[name].array, "__arrow_array__"):
+            values.__arrow_array__().validate(full=True)
+    return table
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -110,3 +110,29 @@ def test_the_chat(axe: Path, chromium: Any, lab: Lab) -> None:
     page.locator(".wb-chat .wb-lost").wait_for()
     assert chat.locator(":is(button,select,input,textarea):not(:disabled)").count() == 0
     notebook.close()
+
+
+LABELS = """import workbench as wb
+rows = [{"question": "Where was Basil born?", "answer": "Basil was born in Kuwait City."},
+        {"question": "What does he write?", "answer": "He writes French novels."}]
+labels = wb.LabelSpans(rows, "mine.jsonl")
+labels"""
+
+
+def test_labels_by_click_and_key(chromium: Any, lab: Lab) -> None:
+    notebook = opened(chromium, lab, "labels.ipynb", [LABELS])
+    notebook.run_all()
+    view = notebook.page.locator(".wb-labels:visible").first
+    view.get_by_role("option", name="Kuwait").click()
+    view.get_by_role("option", name="City").click(modifiers=["Shift"])
+    view.get_by_text("1 of 2 labelled").wait_for()
+    notebook.page.keyboard.press("n")
+    view.get_by_text("What does he write?").wait_for()
+    for key in ("ArrowRight", "ArrowRight", "Space"):
+        notebook.page.keyboard.press(key)
+    view.get_by_text("2 of 2 labelled").wait_for()
+    notebook.page.keyboard.press("z")
+    view.get_by_text("1 of 2 labelled").wait_for()
+    assert notebook.page.locator(".jp-Cell").count() == 1  # no key has made or removed a cell
+    notebook.close()
+    assert (lab.folder / "mine.jsonl").read_text(encoding="utf-8").count('"spans": [[18, 29]]') == 1

@@ -92,8 +92,8 @@ def agree(folder: Path, other: Path, objective: str, rtol: float) -> None:
     assert ((losses.pop("loss") - expected.pop("loss")).abs() <= rtol * terms).all()
     pd.testing.assert_frame_equal(losses, expected, check_exact=False, rtol=rtol, atol=1e-4 * rtol)
     assert (scores["token"] == their_scores["token"]).all()
-    # Scores are float32, and recorded in batches of other sizes where there is a `micro_batch`.
-    assert (scores["score"] - their_scores["score"]).abs().max() < 1e-6
+    # Scores are float32 (`learned` solves in it), recorded in batches of other sizes where there is a `micro_batch`.
+    assert (scores["score"] - their_scores["score"]).abs().max() < 5e-6
 
 
 def test_two_processes_are_one_with_double_accumulation(own: dict[str, str], tmp_path: Path) -> None:

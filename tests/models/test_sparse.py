@@ -81,7 +81,7 @@ def gradients(lm: LanguageModel, logp: torch.Tensor) -> list[torch.Tensor]:
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in lm.module.parameters()]
 
 
-@pytest.mark.parametrize("share", [0.1, 0.4, 1.0])
+@pytest.mark.parametrize("share", [0.3, 1.0])
 @pytest.mark.parametrize("how", ["packed", "padded"])
 @pytest.mark.parametrize(("family", "more"), FAMILIES, ids=[name for name, _ in FAMILIES])
 def test_gradients_are_those_of_the_slow_pass(
@@ -107,8 +107,17 @@ def test_gradients_are_those_of_the_slow_pass(
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * float(b.abs().max()) + 1e-6)
 
 
-@pytest.mark.parametrize("train", ["all", "lora", "layers:2"])
-@pytest.mark.parametrize(("family", "more"), [FAMILIES[0], FAMILIES[3], FAMILIES[5]], ids=["Llama", "GPTNeoX", "GPT2"])
+@pytest.mark.parametrize(
+    ("family", "more", "train"),
+    [
+        (*FAMILIES[0], "all"),
+        (*FAMILIES[0], "lora"),
+        (*FAMILIES[0], "layers:2"),
+        (*FAMILIES[3], "all"),
+        (*FAMILIES[5], "all"),
+    ],
+    ids=["Llama", "Llama-lora", "Llama-layers", "GPTNeoX", "GPT2"],
+)
 def test_flops_are_what_torch_counts(full: LanguageModel, family: str, more: dict[str, Any], train: str) -> None:
     own = LanguageModel(made(family, len(full.tokenizer), **more), full.tokenizer, family)
     choose_trained(own, train)

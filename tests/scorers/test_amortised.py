@@ -91,10 +91,16 @@ def test_cross_fitted_scores_come_from_maps_that_have_not_seen_the_sample(full: 
 
 
 def test_labels_and_the_forget_answers_signal_do_not_enter(full: LanguageModel, small: Task) -> None:
-    """Fitted on other text, a sample's scores stay whatever the labels are and whoever else is to be forgotten."""
+    """Fitted on other text, a sample's scores stay whatever the labels are and whoever else is to be forgotten.
+
+    `specificity` looks at the other questions too, to see what is only copied; labels do not enter it.
+    """
     whole = score_fixed(TaskContext(full, small), ["amortised", "specificity"])
-    bare = replace(small, sets=small.sets | {"forget": [replace(s, spans=None) for s in small.forget[:5]]})
-    part = score_fixed(TaskContext(full, bare), ["amortised", "specificity"])
+    bare = replace(small, sets=small.sets | {"forget": [replace(s, spans=None) for s in small.forget]})
+    specific = score_fixed(TaskContext(full, bare), ["specificity"])["score"]
+    np.testing.assert_allclose(specific, whole.loc[whole["scorer"] == "specificity", "score"], rtol=1e-3, atol=1e-4)
+    bare.sets["forget"] = bare.forget[:5]
+    part = score_fixed(TaskContext(full, bare), ["amortised"])
     both = part.merge(whole, on=["scorer", "sample_id", "position"], suffixes=("", "_whole"))
     assert len(both) == len(part)
     np.testing.assert_allclose(both["score"], both["score_whole"], rtol=1e-3, atol=1e-4)

@@ -15,15 +15,14 @@ from scipy.stats import norm
 from workbench.errors import UserError
 from workbench.evals.alignment import alignment
 from workbench.models.batch import collate
-from workbench.models.encoding import encode
+from workbench.models.encoding import PROMPT, encode
 from workbench.models.language_model import LanguageModel
 from workbench.models.token_stats import TokenStats, token_stats
 from workbench.runs.checkpoints import read_checkpoint, save_checkpoint
 from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.learned import WHERE, LearnedScorer
 from workbench.scorers.saved import apply_scorer, load_scorer, save_scorer
-from workbench.scorers.specificity import copied, rarity
-from workbench.tasks.samples import Task
+from workbench.tasks.samples import Sample, Task
 from workbench.unlearning.checkpoint import Checkpoint
 from workbench.unlearning.scoring import score_task
 from workbench.unlearning.settings import Settings
@@ -44,14 +43,40 @@ def stats_of(lm: LanguageModel, task: Task, ours: LearnedScorer) -> TokenStats:
         return token_stats(lm, collate(lm, [encode(lm, s) for s in task.forget]), **states_of(ours))
 
 
-def moments(z: Array, y: Array) -> tuple[Array, Array, Array]:
+def moments(z: Array, y: Array) -> tuple[Array, Array]:
     """Token by token."""
     mean, square, cross = z.sum(0) / len(z), np.zeros((z.shape[1], z.shape[1])), np.zeros(z.shape[1])
     deviation = math.sqrt(sum((v - y.mean()) ** 2 for v in y) / len(y))
     for row, value in zip(z, y, strict=True):
         square += np.outer(row - mean, row - mean) / len(z)
         cross += (row - mean) * (value - y.mean()) / deviation / len(z)
-    return mean, square, cross
+    return square, cross
+
+
+def g(s: Array) -> Array:
+    return np.asarray(norm.cdf((s - s.mean()) / s.std()) ** 4)
+
+
+def slow_signal(lm: LanguageModel, samples: list[Sample], alternatives: Array) -> Array:
+    """(1 + u) r c, token by token; TF-IDF by counting, with scikit-learn's smoothed frequencies."""
+    encodings = [encode(lm, s) for s in samples]
+    questions = [[e.ids[p] for p in e.positions(PROMPT)] for e in encodings]
+    answers = [[e.ids[p] for p in e.answer_positions] for e in encodings]
+    spread = {t: math.log((1 + len(samples)) / (1 + sum(t in q for q in questions))) + 1 for q in questions for t in q}
+    vectors = []
+    for question in questions:
+        vector = {t: (1 + math.log(question.count(t))) * spread[t] for t in question}
+        vectors.append({t: v / math.sqrt(sum(x * x for x in vector.values())) for t, v in vector.items()})
+    k = min(20, len(samples))
+    out, u = [], iter((alternatives - alternatives.min()) / alternatives.std())
+    for question, answer, vector in zip(questions, answers, vectors, strict=True):
+        likeness = [sum(v * other.get(t, 0) for t, v in vector.items()) for other in vectors]
+        nearest = sorted(range(len(samples)), key=lambda i, likeness=likeness: -round(likeness[i], 9))[:k]
+        for token in answer:
+            n = sum(token in answers[i] for i in nearest)
+            rare = math.log((k + 1) / (n + 0.5)) / math.log((k + 1) / 0.5)
+            out.append((1 + next(u)) * rare * (0.5 if token in question else 1))
+    return np.array(out)
 
 
 @pytest.mark.parametrize(("share", "memory", "every"), [(0.5, 10.0, 2), (1.0, 3.0, 1), (0.0, 10.0, 2)])
@@ -66,13 +91,11 @@ def test_steps_against_a_slow_loop(
     assert read.entropy is not None
     shift, scale = (ours.state[name].double().numpy() for name in ("shift", "scale"))
     np.testing.assert_allclose(shift, read.hidden.mean(0), atol=1e-4)
-    alternatives, samples = read.entropy.exp().numpy(), small.retain[:100]
-    factors = [
-        np.where(copied(full, s), 0.5, 1.0) * r for s, r in zip(samples, rarity(full, samples, samples), strict=True)
-    ]
-    y = (1 + (alternatives - alternatives.min()) / alternatives.std()) * np.concatenate(factors)
-    _, start_states, start_signal = moments((read.hidden.numpy() - shift) / scale, y)
-    level, (mean, states, signal) = 0.0, (np.zeros(len(shift)), 0.0, 0.0)  # type: ignore[var-annotated]
+    y = slow_signal(full, small.retain[:100], read.entropy.exp().numpy())
+    start = moments((read.hidden.numpy() - shift) / scale, y)
+    ridge = 2.0 * np.eye(len(shift))
+    first = np.linalg.solve(start[0] + ridge, start[1])
+    now: list[Any] = [0.0, 0.0]
     random = np.random.default_rng(0)
     for step in range(1, 6):
         hidden, nll = random.normal(size=(40, len(shift))) * 2 + shift, random.exponential(0.3 * step, size=40)
@@ -81,16 +104,12 @@ def test_steps_against_a_slow_loop(
         ours.learn(stats)
         new = max(1 / step, 1 - math.exp(-every / memory))
         z = (hidden - shift) / scale
-        mean, states, signal = (
-            (1 - new) * a + new * b for a, b in zip((mean, states, signal), moments(z, np.log(nll)), strict=True)
-        )
-        level = share * min(1.0, nll.mean())
-        w = np.linalg.solve(
-            (1 - level) * start_states + level * states + 2.0 * np.eye(len(z.T)),
-            (1 - level) * start_signal + level * signal,
-        )
-        s = (z @ w - mean @ w) / math.sqrt(w @ states @ w)
-        np.testing.assert_allclose(ours.scores(stats), norm.cdf(s) ** ours.power, rtol=2e-3, atol=1e-4)
+        lost = g(z @ first) * np.array([sum(other < own for other in nll) for own in nll]) / 40
+        now = [(1 - new) * a + new * b for a, b in zip(now, moments(z, lost), strict=True)]
+        part = share * min(1.0, nll.mean())
+        states, signal = ((1 - part) * a + part * b for a, b in zip(start, now, strict=True))
+        w = np.linalg.solve(states + ridge, signal)
+        np.testing.assert_allclose(ours.scores(stats), g(z @ w), rtol=2e-3, atol=1e-4)
 
 
 def test_the_start_is_a_map_of_other_text(full: LanguageModel, bio: Task) -> None:

@@ -62,9 +62,11 @@ def test_names_are_the_words_that_question_and_answer_share(
     assert texts.replace(" ", "") == "".join(names)
 
 
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("train", ["all", "lora"])
-@pytest.mark.parametrize("objective", ["wga", "npo", "simnpo", "ce_u"])
+@pytest.mark.parametrize(
+    ("objective", "train", "padded"),
+    [("wga", "all", False), ("wga", "all", True), ("wga", "lora", False), ("wga", "lora", True),
+     ("npo", "all", False), ("simnpo", "all", False), ("ce_u", "all", False)],
+)  # fmt: skip
 def test_with_all_positions_a_sparse_step_is_a_plain_one(
     full: LanguageModel, small: Task, objective: str, train: str, padded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,9 +96,11 @@ def test_a_share_of_1_is_the_plain_step_to_the_bit(full: LanguageModel, small: T
     assert torch.equal(plain, weights_after(run(full, small, more)))
 
 
-@pytest.mark.parametrize("train", ["all", "lora", "layers:2-3"])
-@pytest.mark.parametrize("more", [{}, {"share_by": "random", "retain_by": "random"}, {"reuse": 3, "drift": 0.0},
-                                  {"retain_by": "conflict", "before": 1, "reuse": 8}, {"skip": 0.1}])  # fmt: skip
+@pytest.mark.parametrize(
+    ("train", "more"),
+    [("all", {"reuse": 3, "drift": 0.0}), ("all", {"retain_by": "conflict", "before": 1, "reuse": 8}),
+     ("all", {"share_by": "random", "retain_by": "random"}), ("lora", {"reuse": 3}), ("layers:2-3", {"skip": 0.1})],
+)  # fmt: skip
 def test_a_run_resumes_to_the_same_bits(
     full: LanguageModel, small: Task, tmp_path: Path, train: str, more: dict[str, Any]
 ) -> None:

@@ -14,6 +14,7 @@ from tables import table_of
 import workbench as wb
 from workbench.errors import UserError
 from workbench.evals import agreement, alignment, disagreement
+from workbench.scorers import read_columns, read_scores
 from workbench.unlearning.settings import Settings
 from workbench.view import charts
 from workbench.view.html import answers_view, change_view
@@ -93,3 +94,12 @@ def test_probe_and_token_tables_with_a_column_of_another_kind(probed: dict[str, 
         assert read(reader, table)
         refused = {column for column in table for other in changed(table, column) if not read(reader, other)}
         assert {"phase", "probe_set", "sample_id"} <= refused
+
+
+def test_a_name_that_is_missing_in_one_row_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    scorer = pd.Series([None, *SCORES["scorer"].iloc[1:]], index=SCORES.index, dtype="str")
+    SCORES.assign(scorer=scorer).to_parquet(path)
+    for reader in (read_scores, read_columns):
+        with pytest.raises(UserError, match=r"its column scorer holds .*, not text in every row"):
+            reader(path)

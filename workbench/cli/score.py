@@ -158,6 +158,8 @@ def summary(file: ScoreFile, out: Path) -> dict[str, Any]:
     say(f"{answers['sample_id'].nunique()} answers, {len(answers)} tokens, {len(names)} scorers: {out}")
     for name, note in notes.items():
         parts = [f"{key} {note[key]}" for key in ("target", "units", "baseline") if key in note]
+        if confidence := note.get("confidence"):
+            parts.append(confidence["line"])
         if delta := note.get("completeness_delta"):
             parts.append(f"completeness delta {delta['median']:.2%}, at most {delta['largest']:.2%}")
         if parts:

@@ -50,6 +50,9 @@ def see(
         progress=Progress(),
     )
     show(view)
+    for layer in view.head["layers"]:
+        if layer["trust"]:
+            say(f"{layer['name']}: {layer['trust']}")
     if html:
         save_page(view, str(html), "Token importance")
     if figure:

@@ -38,6 +38,7 @@ class TokenStats:
             NaN where one of the logits is not finite.
         logit: (N,) the token's own logit, with gradient if the model has it.
         entropy: (N,) entropy of the predictive distribution, in nats.
+        breadth: (N,) (sum_i sqrt p_i)^2 of that distribution: the effective number of tokens, of order 1/2.
         rank: (N,) how many tokens are more probable, or as probable and of a lower id; 0 is the argmax, -1 where the
             logits are not finite.
         deviation: (N,) standard deviation of log p under the predictive distribution; its mean is minus the entropy.
@@ -53,6 +54,7 @@ class TokenStats:
     logp: Tensor
     samples: int
     entropy: Tensor | None = None
+    breadth: Tensor | None = None
     rank: Tensor | None = None
     deviation: Tensor | None = None
     hidden: Tensor | None = None
@@ -115,11 +117,11 @@ def token_stats(
     Args:
         lm: the model.
         batch: B samples with N answer tokens in all.
-        extras: also entropy and rank (without gradient).
+        extras: also entropy, breadth and rank (without gradient).
         deviation: also the entropy and the deviation (without gradient).
         hidden: also the states at the token, or at the position that predicts it; float32, detached.
-        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last). With tuples of the
-            same length as `hidden` and `layer`, several states are put side by side.
+        layer: of which layer, as an index into the model's hidden states (0 embeddings, -1 last). Of several, the
+            states stand side by side, (N, layers x d); `hidden` is then one for all of them, or one for each.
         logits: also the logits themselves.
         states: also the predicting states of this layer, float32, with gradient.
         top_k: also the k most probable tokens and their log-probabilities.
@@ -127,8 +129,9 @@ def token_stats(
         embeddings: (B, L, d) inputs in place of the embeddings of the batch's tokens.
         cache: of transformers, which is told the keys and values.
     """
-    several = (hidden, layer) if isinstance(layer, tuple) else ((hidden,), (layer,))
-    read = [] if hidden is None else list(zip(*several, strict=True))
+    of = (layer,) if isinstance(layer, int) else layer
+    at = (hidden,) * len(of) if isinstance(hidden, str) else hidden or ()
+    read = list(zip(at, of, strict=True)) if at else []
     layers = [*(each for _, each in read), *([states] if states is not None else [])]
     labels = batch.input_ids[batch.rows, batch.columns]
     forward.head_is_plain(lm, batch)  # tested here, since a sharded model cannot be called within its own forward
@@ -155,8 +158,8 @@ def token_stats(
         if states is not None:
             values["states"] = layer_states[states][places - 1].float()
         if hidden is not None:
-            states_at = [layer_states[each].detach()[places - int(at == "predicting")].float() for at, each in read]
-            values["hidden"] = torch.cat(states_at, dim=-1)
+            beside = [layer_states[each].detach()[places - int(w == "predicting")].float() for w, each in read]
+            values["hidden"] = torch.cat(beside, dim=-1)
         return values
 
     return TokenStats(batch.rows, labels, samples=len(batch.encodings), **lm.run(compute))
@@ -176,6 +179,7 @@ def _values(scores: Tensor, labels: Tensor, extras: bool, deviation: bool, top_k
             p_all = log_all.exp()
             values["entropy"] = -(p_all * log_all).sum(-1)
         if extras:
+            values["breadth"] = (log_all / 2).logsumexp(-1).mul(2).exp()
             own = values["logit"][:, None]
             # Of tokens that tie the first comes first, as for argmax: else all would be right where all are equal.
             first = torch.arange(scores.shape[-1], device=scores.device) < labels[:, None]

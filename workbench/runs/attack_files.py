@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import is_missing
+from workbench.files import read_parquet
 from workbench.runs.records import Damaged, read_json, verify
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def read_answers(folder: Path | None) -> pd.DataFrame:
         return pd.DataFrame()
     try:
         verify(folder, ANSWERS)
-        table = pd.read_parquet(path)
+        table = read_parquet(path)
     except Damaged as error:
         raise Damaged(path, error.what, AGAIN) from None
     except Exception as error:  # whatever pyarrow raises for bytes that mean nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -17,7 +18,7 @@ import pandas as pd
 from workbench.cost import Ledger
 from workbench.errors import UserError
 from workbench.evals import Domain, Interference, domains, interference_from, row_damage, row_values
-from workbench.files import parse_json, writable, write_json, write_table
+from workbench.files import parse_json, read_parquet, writable, write_json, write_table
 from workbench.progress import Progress, silent
 from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory, is_run
@@ -141,8 +142,8 @@ def run_one(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunD
 def tokens_after(run: RunDirectory, samples: Sequence[Sample], file: Path | None = None) -> pd.DataFrame:
     """How probable the tokens of samples are after a run; kept in a file of its directory, and read from there."""
     file = file or run.path / LOST
-    if file.exists():
-        table = pd.read_parquet(file)
+    with contextlib.suppress(Exception):  # none yet, or bytes that mean nothing: it is made again
+        table = read_parquet(file)
         if set(KEPT) <= set(table) and {s.id for s in samples} == set(table["sample_id"]):
             return table
     from workbench.evals import token_table
@@ -265,7 +266,7 @@ def read_interference(out: Path | str) -> Interference:
         raise UserError(f"{out} has no {RESULT}; workbench interference TASK --by FIELD --model M makes one")
     try:
         record = parse_json(file.read_text(encoding="utf-8"))
-        tokens = pd.read_parquet(file.with_name(TOKENS))
+        tokens = read_parquet(file.with_name(TOKENS))
         return interference_from(record, tokens, record["texts"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(file, f"it does not fit together ({type(error).__name__})", "run the command again") from None

@@ -12,7 +12,6 @@ import pandas as pd
 from workbench.cost import Ledger
 from workbench.evals import Probed, probe, probe_sets
 from workbench.files import as_json
-from workbench.models import LanguageModel
 from workbench.progress import Progress
 from workbench.runs.attacking import attack
 from workbench.runs.directory import RunDirectory, is_run
@@ -70,9 +69,8 @@ class Following:
 
     def _probe(self, after: int, run: RunDirectory) -> None:
         """Probe every set after so many requests, and write; what the run itself probed is taken from there."""
-        ledger, parts = Ledger(), []
-        phase = "after" if after else "before"
-        lm: LanguageModel | None = None
+        ledger, lm, phase = Ledger(), None, "after" if after else "before"
+        rows, tokens, metrics = [], [], {}
         shown = self._showing(f"after {after}")
         for key, task, name in self._columns():
             probed = None if name == "forget" else self._of_run(run, phase, name, task)
@@ -80,23 +78,17 @@ class Following:
                 if lm is None:
                     with ledger.phase("loading"):
                         lm = load_result(run) if after else load_for(self.plan.base)
-                alone = Task(task.name, {"forget": task.forget, name: task.sets[name]})
+                alone = Task(task.name, {"forget": task.forget[:1], name: task.sets[name]})
                 probed = probe(lm, alone, limit=self.plan.base.probe_limit, ledger=ledger, progress=shown)
-            about = {"run": request_key(after) if after else "", "step": after, "phase": "after", "probe_set": key}
-            rows, tokens = (t[t["probe_set"] == name] for t in (probed.rows, probed.tokens))
-            parts.append(
-                (
-                    key,
-                    rows.assign(**about),
-                    tokens.assign(**{k: about[k] for k in ("run", "phase", "probe_set")}),
-                    probed.metrics[name],
-                )
-            )
+            about = {"run": request_key(after) if after else "", "phase": "after", "probe_set": key}
+            metrics[key] = probed.metrics[name]
+            rows.append(probed.rows[probed.rows["probe_set"] == name].assign(**about, step=after))
+            tokens.append(probed.tokens[probed.tokens["probe_set"] == name].assign(**about))
         folder = self.directory.state_folder(self.seed, after)
-        for file, index in ((PROBES, 1), (TOKENS, 2)):
+        for file, tables in ((PROBES, rows), (TOKENS, tokens)):
             with recorded(folder, file) as aside:
-                pd.concat([part[index] for part in parts], ignore_index=True).to_parquet(aside, index=False)
-        content = {"after": after, "kept": list(self.kept), "metrics": {part[0]: part[3] for part in parts}}
+                pd.concat(tables, ignore_index=True).to_parquet(aside, index=False)
+        content = {"after": after, "kept": list(self.kept), "metrics": metrics}
         with recorded(folder, STATE) as aside:
             aside.write_text(as_json(content | {"cost": ledger.as_dict()}), encoding="utf-8")
 

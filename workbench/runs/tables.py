@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.evals import metric
-from workbench.files import parse_json
+from workbench.files import parse_json, read_parquet
 from workbench.runs.records import Damaged
 from workbench.scorers import wrong_columns
 
@@ -36,7 +36,7 @@ def read_table(path: Path) -> pd.DataFrame:
         Damaged: it is not parquet, a column is missing or of another kind, or a row stands twice.
     """
     try:
-        table = pd.read_parquet(path)
+        table = read_parquet(path)
         what = wrong_table(path.name, table)
     except Exception as error:  # whatever pyarrow and pandas raise for bytes that mean nothing
         raise Damaged(path, f"not parquet ({type(error).__name__})") from None

@@ -103,20 +103,22 @@ def ridge_by_sample(
 
     def solve(gram: Tensor, moment: Tensor, penalties: list[float]) -> list[Tensor]:
         count, sums, total = gram[-1, -1], gram[:-1, -1], moment[-1]
-        values, vectors = torch.linalg.eigh(gram[:-1, :-1] - torch.outer(sums, sums) / count)
-        along = vectors.T @ (moment[:-1] - sums * total / count)
-        solutions = []
-        for penalty in penalties:
-            w = vectors @ (along / (values + penalty * count))
-            solutions.append(torch.cat([w, ((total - sums @ w) / count)[None]]))
-        return solutions
+        square, target = gram[:-1, :-1] - torch.outer(sums, sums) / count, moment[:-1] - sums * total / count
+        if len(penalties) == 1:
+            square.diagonal().add_(penalties[0] * count)
+            weights = [torch.linalg.solve(square, target)]
+        else:
+            values, vectors = torch.linalg.eigh(square)
+            along = vectors.T @ target
+            weights = [vectors @ (along / (values + penalty * count)) for penalty in penalties]
+        return [torch.cat([w, ((total - sums @ w) / count)[None]]) for w in weights]
 
     errors = torch.zeros(len(grid), len(parts), dtype=torch.float64)
     if len(grid) > 1:
         for f in range(len(parts)):
             for place, w in enumerate(solve(gram.sum(0) - gram[f], moment.sum(0) - moment[f], grid)):
                 errors[place, f] = (square[f] - 2 * w @ moment[f] + w @ gram[f] @ w) / gram[f][-1, -1]
-    mean, error = errors.mean(1), errors.std(1, correction=1) / len(parts) ** 0.5
+    mean, error = errors.mean(1), errors.std(1, correction=min(1, len(parts) - 1)) / len(parts) ** 0.5
     best = int(mean.argmin())
     near = [place for place in range(len(grid)) if mean[place] <= mean[best] + error[best]] if len(grid) > 1 else [0]
     penalty = grid[near[-1]]
@@ -219,6 +221,25 @@ def fit_map(
     fold_of = draw_folds(samples, context.seed)
     tensors, penalty = text.fit([fold_of[s.id] for s in samples], ridge)
     return LinearMap(tensors, str(lm.device), signal, hidden, layer, penalty)
+
+
+def fit_layers(
+    context: TaskContext, lm: LanguageModel, samples: list[Sample], layers: tuple[int, ...], signal: str, ridge: float
+) -> list[tuple[LinearMap, ...]]:
+    """Maps from the states of each of several layers, by one forward pass: one of all samples, and one of each half.
+
+    Arguments are those of `fit_map`; of fewer than four samples there are no halves.
+    """
+    text = read(context, lm, samples, signal, "token", layers)
+    parts = [slice(None), *(slice(i, None, 2) for i in (0, 1) if len(samples) >= 4)]
+    out = []
+    for layer, states in zip(
+        layers, zip(*(s.chunk(len(layers), dim=1) for s in text.states), strict=True), strict=True
+    ):
+        each = [Reading(list(states[part]), text.signal[part]) for part in parts]
+        fits = [half.fit([0] * len(half.signal), ridge)[0] for half in each]
+        out.append(tuple(LinearMap(t, str(lm.device), signal, "token", layer, ridge) for t in fits))
+    return out
 
 
 def draw_folds(samples: list[Sample], seed: int) -> dict[str, int]:

@@ -36,6 +36,14 @@ def opened(path: Path, read: Callable[[Path], T]) -> T:
     return table
 
 
+def _read(path: Path) -> Any:
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(path).read()  # `read_table` would load pandas with its datasets
+    table.validate(full=True)
+    return table
+
+
 def read_columns(path: Path) -> dict[str, np.ndarray]:
     """The columns of a score table that say what is scored how: no score is NaN, `span` is 1, 0, or -1 for no label.
 
@@ -43,10 +51,8 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
         UserError: as `read_scores`.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    # `read_table` would load pandas with its datasets.
-    table, types = opened(path, lambda file: pq.ParquetFile(file).read()), pa.types
+    table, types = opened(path, _read), pa.types
     kinds = {
         "text in every row": lambda t: types.is_string(t) or types.is_large_string(t),
         "whole numbers": types.is_integer,

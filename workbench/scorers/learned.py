@@ -15,15 +15,13 @@ import torch
 from torch import Tensor
 
 from workbench.errors import UserError
-from workbench.models import LanguageModel, TokenStats
+from workbench.models import PROMPT, Encoding, TokenStats, encode
 from workbench.scorers.amortised import draw_folds, other_text, read
 from workbench.scorers.base import TaskContext, scorer
-from workbench.scorers.specificity import COPIED, copied, rarity
-from workbench.tasks import Sample
 
 WHERE = ("token", "predicting", "token", "predicting")  # two states of the last layer and two of an inner one
 DEPTH = 0.75  # of the layers: the inner one
-FLOOR = 1e-6  # nats: below it l_t is rounding
+NEAREST = 20  # samples whose answers are searched for a token
 
 
 @scorer("learned", range=(0, 1), kind="live", needs=("text",), run={"objective": "wga", "lr": 3e-5},
@@ -34,18 +32,19 @@ class LearnedScorer:
 
     z are four states side by side, standardised: of the last layer and of the one three quarters up, at the token and
     at the one that predicts it. w solves ((1 - a) C0 + a C + ridge I) w = (1 - a) c0 + a c. C0 is the covariance of
-    z, and c0 that of z and (1 + u) r c, on other text before the run: where is the model unsure (u, the signal above
-    its least, in units of its deviation), of what is rare there and not copied (r and c as in `specificity`)? C and c
-    are the same on the forget batches of the run with log l_t in place of (1 + u) r c: what is lost, and not kept by
-    the retain text? a = `share` min(1, mean l_t), so that the run counts as far as it has made something forgotten. No
-    label is read, and no pass is made but one over `rows` samples at the start.
+    z, and c0 that of z and (1 + u) r c, on other text before the run: where is the model unsure (u), of what is rare
+    there (r) and not copied from the question (c; see `specific`)? C and c are the same on the forget batches of the
+    run, with g0 rank(l_t) in place of (1 + u) r c, g0 by the w of the start: what is lost, of what only memory can
+    supply? (l_t alone leads to names, which are lost along with the facts.) a = `share` min(1, mean l_t), so that the
+    run counts as far as it has made something forgotten. No label is read, and no pass is made but one over `rows`
+    samples at the start.
 
     Attributes:
         width: size of the hidden state.
         device: where these tensors are.
         state: the frame of z ("shift", "scale"); the covariances of the start and of the run ("start.states",
-            "start.signal", "states", "signal", and the "mean" of z); "penalty", "w", the "level" and "spread" of w . z
-            on forget tokens, and the "average" of g there; the count of "step"s.
+            "start.signal", "states", "signal"); "penalty", "start.w", "w", the "level" and "spread" of w . z on the
+            tokens seen last, and the "average" of g there; the count of "step"s.
         layer: the layers whose states are read, as indices into the model's hidden states.
         signal: the scorer that w predicts on other text; any that reads one forward pass.
         rows: samples of other text, at most.
@@ -65,7 +64,7 @@ class LearnedScorer:
     signal: str = "alternatives"
     rows: int = 100
     ridge: float = 0.0
-    share: float = 0.2
+    share: float = 0.25
     memory: float = 10.0
     every: int = 4
     power: float = 4.0
@@ -99,17 +98,18 @@ class LearnedScorer:
             return
         samples = other_text(context, self.rows)
         text = read(context, context.lm, samples, self.signal, WHERE, self.layer)
-        text.signal = _specific(context.lm, samples, text.signal)
+        text.signal = specific([encode(context.lm, s) for s in samples], text.signal)
         folds = draw_folds(samples, context.seed)
         fitted, penalty = text.fit([folds[s.id] for s in samples], self.ridge)
-        self.state = {name: fitted[name] for name in ("shift", "scale")} | {"step": torch.zeros(1)}
-        self.state["penalty"] = torch.tensor([float(penalty) * (1 if self.ridge else 3)])
-        self.state = {name: tensor.to(self.device) for name, tensor in self.state.items()}
-        mean, states, signal = self._moments(torch.cat(text.states), torch.cat(text.signal))
+        state = {name: fitted[name] for name in ("shift", "scale")} | {"step": torch.zeros(1)}
+        state["penalty"] = torch.tensor([float(penalty) * (1 if self.ridge else 3)])
+        self.state = {name: tensor.to(self.device) for name, tensor in state.items()}
+        z = self._standard(torch.cat(text.states))
+        states, signal = _moments(z, torch.cat(text.signal))
         self.state |= {"start.states": states, "start.signal": signal}
-        self.state |= {"mean": mean, "states": states.clone(), "signal": torch.zeros_like(signal)}
-        self._solve(0.0)
-        self.state["average"] = self._g(torch.cat(text.states)).mean()[None]
+        self.state |= {"states": torch.zeros_like(states), "signal": torch.zeros_like(signal)}
+        self._solve(0.0, z)
+        self.state["start.w"] = self.state["w"].clone()
 
     def go_on_from(self, earlier: LearnedScorer) -> None:
         """Go on with what another run's scorer had learned at its end."""
@@ -127,54 +127,68 @@ class LearnedScorer:
     def scores(self, stats: TokenStats) -> Tensor:
         """(N,) g of a batch's answer tokens, from their hidden states."""
         assert stats.hidden is not None
-        return self._g(stats.hidden)
+        s = (self._standard(stats.hidden) @ self.state["w"] - self.state["level"]) / self.state["spread"]
+        return torch.special.ndtr(s) ** self.power
 
     def learn(self, stats: TokenStats) -> None:
         """Add a batch's states and losses, and solve for w again. Tensors of `state` are replaced, not changed."""
         assert stats.hidden is not None
-        nll = stats.nll.detach().float()
+        nll, z = stats.nll.detach().float(), self._standard(stats.hidden)
+        rank = nll.argsort(stable=True).argsort().float() / len(nll)
+        moments = _moments(z, self._g(z @ self.state["start.w"]) * rank)
         done = float(self.state["step"]) + 1
         new = max(1 / done, 1 - math.exp(-self.every / self.memory))  # at first the mean over all batches
-        for name, value in zip(
-            ("mean", "states", "signal"), self._moments(stats.hidden, nll.clamp(min=FLOOR).log()), strict=True
-        ):
+        for name, value in zip(("states", "signal"), moments, strict=True):
             self.state[name] = (1 - new) * self.state[name] + new * value
         self.state["step"] = self.state["step"] + 1
-        self._solve(self.share * min(1.0, float(nll.mean())))
-        self.state["average"] = self._g(stats.hidden).mean()[None]
-
-    def _g(self, hidden: Tensor) -> Tensor:
-        s = (self._standard(hidden) @ self.state["w"] - self.state["level"]) / self.state["spread"]
-        return torch.special.ndtr(s) ** self.power
+        self._solve(self.share * min(1.0, float(nll.mean())), z)
 
     def _standard(self, hidden: Tensor) -> Tensor:
         return (hidden.float() - self.state["shift"]) / self.state["scale"]
 
-    def _moments(self, hidden: Tensor, signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The mean of z, its covariance, and its covariance with the signal in units of the signal's deviation."""
-        z, y = self._standard(hidden), signal.float() - signal.float().mean()
-        mean = z.mean(0)
-        z = z - mean
-        deviation = y.square().mean().sqrt().clamp(min=1e-12)
-        return mean, z.T @ z / len(z), z.T @ y / deviation / len(z)
+    def _g(self, s: Tensor) -> Tensor:
+        """(N,) g of tokens with these w . z, in units of their own spread."""
+        return torch.special.ndtr((s - s.mean()) / (s.std(correction=0) + 1e-12)) ** self.power
 
-    def _solve(self, share: float) -> None:
-        """w, and the level and spread of w . z over the tokens seen last."""
+    def _solve(self, share: float, z: Tensor) -> None:
+        """W of a mix of the start and the run, with the level and spread of w . z, and the average of g, over z."""
         state = self.state
         states, signal = ((1 - share) * state[f"start.{name}"] + share * state[name] for name in ("states", "signal"))
         penalty = state["penalty"] * torch.eye(len(states), device=states.device)
         factor, _ = torch.linalg.cholesky_ex(states + penalty)  # NaN where the states are; then the run's loss is, too
         w = torch.cholesky_solve(signal[:, None], factor)[:, 0]
-        spread = (w @ state["states"] @ w).clamp(min=0).sqrt()[None] + 1e-12
-        self.state |= {"w": w, "level": (w @ state["mean"])[None], "spread": spread}
+        s = z @ w
+        spread = s.std(correction=0)[None] + 1e-12
+        state |= {"w": w, "level": s.mean()[None], "spread": spread, "average": self._g(s).mean()[None]}
 
 
-def _specific(lm: LanguageModel, samples: list[Sample], signal: list[Tensor]) -> list[Tensor]:
-    """(1 + u) r c of each sample's answer tokens, from their signal; r compares the samples with one another."""
-    values = torch.cat(signal)
-    deviation, least = values.std(correction=0).clamp(min=1e-12), values.min()
-    parts = []
-    for sample, rare, own in zip(samples, rarity(lm, samples, samples), signal, strict=True):
-        factor = rare * np.where(copied(lm, sample), COPIED, 1.0)
-        parts.append((1 + (own - least) / deviation) * torch.tensor(factor, device=own.device).float())
+def _moments(z: Tensor, signal: Tensor) -> tuple[Tensor, Tensor]:
+    """The covariance of z (N, d), and that of z and a signal (N,) in units of the signal's deviation."""
+    z, y = z - z.mean(0), signal.float() - signal.float().mean()
+    deviation = y.square().mean().sqrt().clamp(min=1e-12)
+    return z.T @ z / len(z), z.T @ y / deviation / len(z)
+
+
+def specific(encodings: list[Encoding], signal: list[Tensor]) -> list[Tensor]:
+    """(1 + u) r c of the answer tokens of each sample, from their signal.
+
+    u is the signal above its least, in units of its deviation. r = log((k + 1) / (n + 1/2)) / log((k + 1) / (1/2)),
+    where n of the k = 20 samples with the most similar questions (by TF-IDF of their tokens; the sample itself is one)
+    have the token in their answer. c is 1/2 for a token that the question has too, else 1.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    answers = [[e.ids[p] for p in e.answer_positions] for e in encodings]
+    questions = [[e.ids[p] for p in e.positions(PROMPT)] for e in encodings]
+    texts = [question or answer for question, answer in zip(questions, answers, strict=True)]
+    vectors = TfidfVectorizer(analyzer=lambda ids: ids, sublinear_tf=True).fit_transform(texts)
+    values, k, parts = torch.cat(signal), min(NEAREST, len(encodings)), []
+    for place, (own, answer) in enumerate(zip(signal, answers, strict=True)):
+        nearest = np.argsort(-(vectors @ vectors[place].T).toarray()[:, 0].round(9), kind="stable")[:k]  # ties by place
+        n = np.array([sum(token in answers[i] for i in nearest) for token in answer])
+        factor = (
+            np.log((k + 1) / (n + 0.5)) / np.log((k + 1) / 0.5) * np.where(np.isin(answer, questions[place]), 0.5, 1)
+        )
+        u = (own - values.min()) / values.std(correction=0).clamp(min=1e-12)
+        parts.append((1 + u) * torch.tensor(factor, device=own.device).float())
     return parts

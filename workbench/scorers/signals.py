@@ -63,6 +63,14 @@ def alternatives(scoring: BatchContext) -> Tensor:
     return values.exp()
 
 
+@scorer("breadth", range=(1, None), source="standard: Hill number of order 1/2", certainty="sure")
+def breadth(scoring: BatchContext) -> Tensor:
+    """(sum_i sqrt p_i)^2: the effective number of tokens among which the model chooses; the unlikely count more."""
+    values = scoring.stats.breadth
+    assert values is not None
+    return values
+
+
 @scorer("wga", range=(0, 1), source="arXiv 2502.19301", certainty="sure")
 def wga(scoring: BatchContext, *, beta: float = 1.0) -> Tensor:
     """p_t^beta: high where the model is sure. The weight of the objective `wga`, as scores."""

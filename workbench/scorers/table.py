@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.errors import UserError
+from workbench.files import read_parquet
 from workbench.scorers.columns import COLUMNS, opened
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ KINDS = {
 def wrong_columns(table: pd.DataFrame, kinds: dict[str, str] = KINDS) -> str:
     """The first column that is not of its kind, in words; empty where all are that the table has."""
     of_kind = {
-        "text in every row": lambda c: not len(c) or pd.api.types.infer_dtype(c, skipna=False) == "string",
+        "text in every row": lambda c: not len(c) or (pd.api.types.infer_dtype(c) == "string" and not c.hasnans),
         "text": lambda c: pd.api.types.infer_dtype(c, skipna=True) in ("string", "empty"),
         "whole numbers": lambda c: pd.api.types.is_integer_dtype(c.dtype) and not c.hasnans,
         "numbers": lambda c: pd.api.types.is_any_real_numeric_dtype(c.dtype),
@@ -77,7 +78,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         UserError: no such file, not parquet, or columns missing or of another kind.
     """
-    table = opened(path, pd.read_parquet)
+    table = opened(path, read_parquet)
     if wrong := wrong_columns(table):
         raise UserError(f"{path}: no score table: {wrong}; make one with `workbench score`")
     return table

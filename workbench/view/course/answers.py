@@ -60,7 +60,7 @@ def results(function: Any, inputs: Iterable[tuple[Any, ...]]) -> np.ndarray:
 
 
 def _result(function: Callable[..., Any], each: tuple[Any, ...]) -> float:
-    words = ", ".join(f"{x:.3g}" if isinstance(x, int | float) else type(x).__name__ for x in each)
+    words = ", ".join(f"{x:.3g}" if isinstance(x, float) else type(x).__name__ for x in each)
     try:
         with np.errstate(all="ignore"):
             value = function(*each)

@@ -51,7 +51,7 @@ def blind(answer: Any, *, attacks: Mapping[str, Any]) -> str:
     )
 
 
-@exercise("06.3", title="Write `comes_back`", difficulty=3, importance=4, minutes=6)
+@exercise("06.3", title="Write the measure of what comes back", difficulty=3, importance=4, minutes=6)
 def way_back(answer: Any, *, attacks: Mapping[str, Any]) -> str:
     """A function of the values of the run, the retain-only model and the model before: how much comes back."""
     entries = [[entry[k] for k in ("run", "retain_only", "before")] for entry in attacks.values()]

@@ -99,9 +99,11 @@ def collateral(answer: Any, *, run: Any) -> str:
 
 def falls(run: Any) -> pd.DataFrame:
     """The forget tokens of a run: their labels, and probability before, after and the change."""
-    from workbench.view.html import as_probes
+    from workbench.view.run_source import run_directory
 
-    table = as_probes(run, "tokens.parquet")
+    table = run_directory(run).table("tokens.parquet")
+    if table is None:
+        raise Wrong("the run has recorded no tokens; has it ended?")
     table = table[table["probe_set"] == "forget"].assign(p=lambda t: np.exp(t["logp"].astype(float)))
     wide = table.pivot_table("p", ["sample_id", "position"], "phase")[["before", "after"]]
     spans = table.groupby(["sample_id", "position"])["span"].first().eq(True).astype(bool)

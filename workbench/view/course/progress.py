@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -136,5 +137,7 @@ def class_page(learners: Sequence[Learner], wrong: Sequence[str]) -> str:
 
     specs = dict(exercise.load())
     solved = {name: sum(name in each.solved for each in learners) for name in specs}
-    body = render("course.progress", learners=learners, exercises=specs, solved=solved, wrong=wrong)
+    chapters = {chapter: list(names) for chapter, names in groupby(specs, key=lambda name: name[:2])}
+    parts: dict[str, Any] = {"learners": learners, "chapters": chapters, "exercises": specs, "solved": solved}
+    body = render("course.progress", **parts, wrong=list(wrong))
     return page("Progress of a course", body, subtitle=f"{len(learners)} learners, {len(specs)} exercises")

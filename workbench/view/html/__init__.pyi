@@ -42,6 +42,7 @@ from .layers import bool_spans as bool_spans
 from .layers import by_sample as by_sample
 from .layers import default_threshold as default_threshold
 from .layers import layers_of as layers_of
+from .layers import trusts as trusts
 from .line_chart import line_chart_svg as line_chart_svg
 from .line_chart import ticks as ticks
 from .render import NO_FORMULAS as NO_FORMULAS

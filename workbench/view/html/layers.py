@@ -12,7 +12,7 @@ import pandas as pd
 
 from workbench.errors import UserError, unknown
 from workbench.view.html.scale import By, Scale
-from workbench.view.html.text import value_of
+from workbench.view.html.text import marked, value_of
 
 KEY = ["sample_id", "position"]
 
@@ -30,6 +30,7 @@ class Layer:
         rule: where a default threshold comes from, in words.
         auroc: against the labelled spans, where it is known.
         answers: how many that is made of.
+        trust: how far its scores can be trusted, in a line, where the scorer says so.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Layer:
     rule: str
     auroc: float | None
     answers: int | None
+    trust: str = ""
 
     def selects(self, score: float) -> bool:
         """Whether the threshold selects `score`."""
@@ -65,6 +67,7 @@ def _layer(
     alignment: Mapping[str, Any],
     scorer: str,
     scale: Scale | None,
+    trust: str,
 ) -> Layer:
     finite = scores[np.isfinite(scores.to_numpy(dtype=float))]
     rule = ""
@@ -72,7 +75,7 @@ def _layer(
         labelled = int(spans.reindex(finite.index).eq(True).sum())
         threshold, rule = default_threshold(finite.to_numpy(dtype=float), labelled)
     auroc = value_of(alignment.get("auroc"))[0]
-    return Layer(name, scorer, finite, scale, threshold, rule, auroc, alignment.get("answers"))
+    return Layer(name, scorer, finite, scale, threshold, rule, auroc, alignment.get("answers"), trust)
 
 
 def default_threshold(scores: np.ndarray, labelled: int) -> tuple[float, str]:
@@ -106,7 +109,7 @@ def layers_of(
     many = tokens.index.get_level_values("sample_id").nunique() > 1  # AUROC of one answer says nothing of a scorer
     several = "step" in scores and scores["step"].nunique() > 1
     layers: list[Layer] = []
-    first = 0
+    first, trust = 0, trusts(scores)
     for name in names:
         table = scores[scores["scorer"] == name]
         steps = sorted(table["step"].unique()) if "step" in table else [0]
@@ -121,8 +124,16 @@ def layers_of(
             shown = f"{name}, step {step}" if several else name
             values = part.set_index(KEY)["score"].astype(float)
             known = (alignment or {}).get(name, {}) if step == steps[-1] and many else {}  # it is of the last step
-            layers.append(_layer(shown, values, spans, limit, known, name, scale))
+            layers.append(_layer(shown, values, spans, limit, known, name, scale, trust.get(name, "")))
     return bool_spans(tokens), layers, first
+
+
+def trusts(scores: pd.DataFrame) -> dict[str, str]:
+    """Scorer -> how far its scores can be trusted, in a line with marks, for those whose notes say so."""
+    notes = scores.attrs.get("notes")
+    known = notes.items() if isinstance(notes, dict) else ()
+    each = {str(name): note.get("confidence") for name, note in known if isinstance(note, dict)}
+    return {name: marked(str(one["line"])) for name, one in each.items() if isinstance(one, dict) and "line" in one}
 
 
 def spans_of(tokens: pd.DataFrame) -> pd.Series:

@@ -23,6 +23,7 @@ from workbench.view.html import (
     cuts,
     default_threshold,
     parts,
+    trusts,
 )
 
 TOP = 65534  # a probability of 1 as a 16-bit number
@@ -122,7 +123,7 @@ def payload(
     if "span" in table:
         spans = [None if pd.isna(s) else bool(s) for s in table["span"]]
     labels = np.array([bool(s) for s in spans])
-    row, books = 0, []
+    row, books, trust = 0, [], trusts(scores)
     codes = np.full(values.shape, NONE, dtype="<u2")
     for layer in layers:
         chosen = slice(row, row + len(layer["steps"]))
@@ -130,7 +131,7 @@ def payload(
         finite = values[chosen][known]
         ordered = np.sort(finite)
         codes[chosen][known], book = _coded(finite, ordered)
-        layer["size"] = len(book)
+        layer |= {"size": len(book), "trust": trust.get(layer["name"], "")}
         _describe(layer, values[chosen][-1][known[-1]], ordered, int((labels & known[-1]).sum()))
         books.append(book)
         row += len(layer["steps"])

@@ -49,9 +49,10 @@ class View {
     this.by = choice(BY.map((by) => [by, by]), model.get("by"), (by) => this.set("by", by));
     this.limit = el("b");
     this.summary = el("span", { class: "wb-last" });
+    this.trust = el("span", { class: "wb-trust" });
     const threshold = el("span", { class: "wb-control" }, "threshold ", this.slider, this.limit);
     const bar = el("div", { class: "wb-bar" }, labelled("scorer", this.scorer), this.legend,
-      labelled("colour by", this.by), threshold, this.summary);
+      labelled("colour by", this.by), threshold, this.summary, this.trust);
     this.unit = choice([["token", "tokens"], ["word", "words"]], model.get("unit"), (unit) => this.set("unit", unit));
     const sorts = [["order", "table order"], ["score", "score"]];
     for (const name of Object.keys(scores.head.orders)) sorts.push([name, name]);
@@ -110,6 +111,8 @@ class View {
     }
     this.limit.textContent = state.threshold === null ? "none" : number(state.threshold);
     this.summary.replaceChildren(summary(scores, state));
+    this.trust.textContent = layer.trust;
+    this.trust.hidden = !layer.trust;
     this.replay?.show(state.step);
     if (what === "step" || what === "scorer") this.card.hide();
   }

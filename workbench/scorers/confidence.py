@@ -1,0 +1,83 @@
+"""How far a fitted scorer can be trusted on what it scores, without labels, and what it falls back to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+SURE = 0.9  # a weight from which the fitted scores count in full
+FEW = 20  # texts: below it two halves of them agree by chance
+KIN = 0.5  # share of tokens that even a few texts of the same kind and language have
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """What a scorer was fitted on, against what it scores.
+
+    Attributes:
+        texts: how many it was fitted on.
+        known: share of the scored tokens that occur in the answers of those texts; small for another kind of text or
+            another language.
+        stable: rank correlation of the scores of two maps, each fitted on half of the texts; NaN for fewer than four.
+    """
+
+    texts: int
+    known: float
+    stable: float
+
+    @property
+    def weight(self) -> float:
+        """Share of the fitted scores in the result; the rest is surprisal, which needs no fit.
+
+        `stable`, times texts / 20 and (`known` / .5)^2 where these are below 1; 1 from .9 on, 0 for fewer than four.
+        """
+        agreeing = 0.0 if np.isnan(self.stable) else max(0.0, self.stable)
+        weight = agreeing * min(1.0, self.texts / FEW) * min(1.0, self.known / KIN) ** 2
+        return 1.0 if weight >= SURE else weight
+
+    @property
+    def low(self) -> bool:
+        """Whether part of the scores, or all, is surprisal."""
+        return self.weight < 1
+
+    def __str__(self) -> str:
+        """One line for people."""
+        halves = "" if np.isnan(self.stable) else f"; halves of them agree to {self.stable:.2f}"
+        basis = f"fitted on {self.texts:,} texts that have {self.known:.0%} of the tokens{halves}"
+        if not self.low:
+            return f"good confidence: {basis}"
+        share = (
+            f"{1 - self.weight:.0%} of each score is surprisal instead" if self.weight else "surprisal is shown instead"
+        )
+        return f"low confidence: {basis}. {share}; give more text of the same kind and language"
+
+    def note(self) -> dict[str, Any]:
+        """The same as a dictionary for `TaskContext.notes`: its numbers, and the line that says them."""
+        numbers = {key: None if value != value else value for key, value in asdict(self).items()}
+        return numbers | {"weight": self.weight, "line": str(self)}
+
+
+def known_share(scored: list[list[int]], fitted: list[list[int]]) -> float:
+    """Share of the tokens of `scored` that occur in `fitted`."""
+    seen = {token for ids in fitted for token in ids}
+    each = [token in seen for ids in scored for token in ids]
+    return float(np.mean(each)) if each else 0.0
+
+
+def ranks(values: list[np.ndarray]) -> list[np.ndarray]:
+    """Values of each sample's tokens as shares of all tokens that are lower, ties by halves; NaN stays NaN."""
+    flat = np.concatenate(values)
+    finite = flat[~np.isnan(flat)]
+    places = np.sort(finite)
+    share = (np.searchsorted(places, flat) + np.searchsorted(places, flat, side="right")) / (2 * max(1, len(finite)))
+    share[np.isnan(flat)] = np.nan
+    return np.split(share, np.cumsum([len(each) for each in values])[:-1])
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's rank correlation; NaN where one of them has no spread."""
+    x, y = (ranks([each])[0] for each in (a, b))
+    spread = x.std() * y.std()
+    return float(((x - x.mean()) * (y - y.mean())).mean() / spread) if spread else float("nan")
