@@ -264,7 +264,8 @@ class RetainLoss:
         if self.sparse is not None:
             self.sparse.begin(step, turn + 1)
         micro_batches = self.batches.micro_batches(turn + 1)
-        self.computed = sum(m.token_share for m in micro_batches)
+        if self.batches.token_mask is not None:  # in a run of one process
+            self.computed = sum(m.token_share for m in micro_batches)
         return micro_batches
 
     def _before(self, indices: list[int]) -> Tensor:
