@@ -122,7 +122,7 @@ def _grid(
                 level = int(levels[key][i, j])
                 words += [f"{place}{letter(level)}"] if level else []
                 mark = "•" if dots[key][i, j] else ""
-                text = f"{values[key][i, j]:.2f}".replace("-", "−") if wide else mark  # noqa: RUF001
+                text = f"{round(values[key][i, j], 2) + 0.0:.2f}".replace("-", "−") if wide else mark  # noqa: RUF001
                 inside += (
                     [f'<{"b" if mark else "i"} class="wb-v{place}">{text}</{"b" if mark else "i"}>'] if text else []
                 )
