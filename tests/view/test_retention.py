@@ -48,9 +48,9 @@ def test_each_cell_says_in_words_how_it_stands(hand: SequenceDirectory) -> None:
         "wb-own", "wb-own", "wb-forgotten", "wb-not-yet", "wb-kept"
     ]  # fmt: skip
     assert table[2, 0]["title"] == (
-        "biographies/person:0,1 after request 2, asked before: 0.30, −0.70 against before; it comes back"  # noqa: RUF001
+        "biographies/person:0,1 after request 2, requested before: 0.30, −0.70 against before; it comes back"  # noqa: RUF001
     )
-    assert table[1, 1]["title"].endswith("not asked yet: 0.90, −0.10 against before; it is lost unasked")  # noqa: RUF001
+    assert table[1, 1]["title"].endswith("not requested yet: 0.90, −0.10 against before; it is lost without a request")  # noqa: RUF001
     assert table[1, 2]["title"].endswith("to keep: 0.98, −0.02 against before")  # noqa: RUF001
     assert html.count("<i>↑</i>") == 1
     assert html.count("<i>↓</i>") == 2
@@ -164,7 +164,8 @@ def test_keys_alone_move_and_open(chromium: Any, large: SequenceDirectory, tmp_p
     page.get_by_role("grid").focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
         page.keyboard.press(key)
-    assert page.locator(".wb-readout").text_content().startswith("biographies/person:2,3 after request 2, just asked")
+    readout = page.locator(".wb-readout").text_content()
+    assert readout.startswith("biographies/person:2,3 after request 2, just requested")
     current = page.get_by_role("grid").get_attribute("aria-activedescendant")
     assert "wb-cur" in page.locator(f"#{current}").get_attribute("class")
     page.keyboard.press("Enter")

@@ -24,15 +24,16 @@ def course(
         Path, typer.Option("--dir", metavar="DIR", help="the learner's folder: notebooks and progress")
     ] = Path("course"),
     name: Annotated[
-        str | None, option("NAME", help="of the learner, for the teacher's page; by default the user")
+        str | None, option("NAME", help="the learner's name, for the teacher's page; by default the user name")
     ] = None,
     edition: Annotated[Shown, typer.Option(help="with or without the solutions")] = "exercises",
     progress: Annotated[
-        Path | None, option("FOLDER", help="of learners' files (NAME.jsonl, or NAME/progress.jsonl): make the page")
+        Path | None,
+        option("FOLDER", help="make the page of a class, from learners' files (NAME.jsonl, or NAME/progress.jsonl)"),
     ] = None,
-    out: Annotated[Path, option("FILE.html", help="the page of --progress")] = Path("progress.html"),
+    out: Annotated[Path, option("FILE.html", help="where --progress writes the page")] = Path("progress.html"),
 ) -> dict[str, Any]:
-    """Open the course in JupyterLab and keep progress in its folder; or make a teacher's page of a class."""
+    """Open the course in JupyterLab and record progress in its folder, or make a teacher's page of a class."""
     if progress is None:
         begin(writable(folder, folder=True), name or getpass.getuser())
         return open_edition(folder, edition, options)

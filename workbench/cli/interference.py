@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 def interference(
     task: TaskOptions,
     model: ModelOptions,
-    by: Annotated[str, option("FIELD", "of the rows: person, attribute, phrasing, author, kind, ...")],
+    by: Annotated[str, option("FIELD", "whose values are the domains: person, attribute, phrasing, author, kind, ...")],
     objective: Annotated[str, option("X", "the forget loss")] = "wga",
     weights: Annotated[str, option("Y", "the token weights, by a scorer's name")] = "uniform",
-    level: Annotated[str, option("SET.METRIC<=X", "each run ends when a probe finds this")] = (
+    level: Annotated[str, option("SET.METRIC<=X", "each run ends at the first probe that reaches this level")] = (
         "forget.fact_accuracy<=0.2"
     ),
     seeds: Annotated[str, option("A,B,C")] = "0",
-    sets: Annotated[str, option("A,B", "whose domains are measured")] = "forget,neighbours",
+    sets: Annotated[str, option("A,B", "sets whose domains are measured")] = "forget,neighbours",
     most: Annotated[int | None, count("forget at most N domains")] = None,
-    answers: Annotated[int, count("answers of each domain whose tokens are shown")] = 3,
+    answers: Annotated[int, count("show the tokens of N answers of each domain")] = 3,
     pairs: Annotated[list[str], settings("e.g. steps=240 lr=3e-4")] = [],  # noqa: B006
-    html: Annotated[Path | None, option("FILE.html", "also write the maps")] = None,
+    html: Annotated[Path | None, option("FILE.html", "also write the maps as a page")] = None,
     out: Annotated[Path, option("DIR", "the directory of the runs and of the result")] = Path("interference"),
 ) -> dict[str, Any]:
     """Forget each domain of a task alone, and measure what that does to the others, beside what was predicted.
 
-    The same command again does what is missing.
+    If it was interrupted, the same command again does what is missing.
     """
     if html:
         writable(html)
@@ -90,10 +90,10 @@ def show(result: Interference) -> None:
 @command
 def at_risk(
     task: TaskOptions,
-    model: Annotated[str | None, option("M", "gradient and states need it")] = None,
-    predictor: Annotated[str, option("P", "names, words, gradient, states or syntax")] = "names",
-    most: Annotated[int, count("so many rows")] = 20,
-    out: Annotated[Path | None, option("FILE", "write their ids, for --keep")] = None,
+    model: Annotated[str | None, option("M", "the model; only --predictor gradient and states need it")] = None,
+    predictor: Annotated[str, option("P", "ranked by names, words, gradient, states or syntax")] = "names",
+    most: Annotated[int, count("show the first N rows")] = 20,
+    out: Annotated[Path | None, option("FILE", "write the ids of those not in the retain set, for --keep")] = None,
 ) -> dict[str, Any]:
     """Rank the rows to be kept by how likely forgetting is to hurt them, before any run."""
     if out:

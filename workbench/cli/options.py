@@ -110,7 +110,7 @@ class TaskOptions:
     )
     piece_words: Annotated[int, count("cut your own longer texts into pieces of at most N words")] = 200
     keep: Annotated[
-        str | None, option("ID,...|FILE", "rows of other sets to rehearse, too; a file has an id a line")
+        str | None, option("ID,...|FILE", "rows of other sets to add to the retain set; a file has one id per line")
     ] = None
 
     def spec(self) -> TaskSpec:

@@ -53,20 +53,20 @@ def sequence(
     weights: Annotated[str, option("Y", "a scorer's name, a score table, or a saved scorer")],
     reference: Annotated[str | None, option("MODEL", "a retain-only model, for scorers and attacks")] = None,
     pairs: Annotated[list[str], settings("e.g. steps=60 lr=3e-4")] = [],  # noqa: B006
-    seeds: Annotated[str, option("A,B,C", "a whole sequence each")] = "0",
-    rehearse: Annotated[bool, flag("--rehearse", "each request forgets the earlier ones again")] = False,
+    seeds: Annotated[str, option("A,B,C", "seeds: a whole sequence for each")] = "0",
+    rehearse: Annotated[bool, flag("--rehearse", "each request also forgets the rows of earlier ones again")] = False,
     scorer: Annotated[
-        Literal["new", "carried"], typer.Option(help="of weights that learn: new for each request, or carried on")
+        Literal["new", "carried"], typer.Option(help="weights that learn: new for each request, or carried on")
     ] = "new",
     adapters: Annotated[
-        Literal["stacked", "merged"], typer.Option(help="with train=lora: on top of each other, or merged on disk")
+        Literal["stacked", "merged"], typer.Option(help="with train=lora: stacked on each other, or merged on disk")
     ] = "stacked",
     attacks: Annotated[str, option("A,...", "attack the last model: names of attacks, or all")] = "",
     attack_set: Annotated[list[str], typer.Option(metavar="A.K=V ...", help="options of attacks")] = [],  # noqa: B006
     probe_limit: ProbeLimit = None,
-    metric: Annotated[str | None, option("METRIC", "of the matrix that is shown; default: fact accuracy")] = None,
+    metric: Annotated[str | None, option("METRIC", "shown in the matrix; default: fact accuracy")] = None,
     html: Annotated[Path | None, option("FILE.html", "also write a page, with the answers")] = None,
-    out: Annotated[Path | None, option("DIR", "default: a directory in runs/ named by all of this")] = None,
+    out: Annotated[Path | None, option("DIR", "default: a directory in runs/ named after these options")] = None,
 ) -> dict[str, Any]:
     """Forget one request after the other, and measure what each does to all others.
 
@@ -100,7 +100,7 @@ def sequence(
 
 
 def show(retention: Retention) -> None:
-    """Print the matrix and the four numbers."""
+    """Print the matrix and its numbers."""
     from workbench.evals import NUMBERS
 
     mean = retention.mean()
@@ -113,7 +113,7 @@ def show(retention: Retention) -> None:
             cells[j + 1] += " *"
         rows.append([name, *cells])
     table_line(rows)
-    say("* the request itself; to its left it is not asked yet, to its right it is forgotten")
+    say("* just after its own request; to the left it is not requested yet, to the right it was forgotten before")
     for name, value in retention.numbers().items():
         label, meaning = NUMBERS[name]
         if is_missing(value):

@@ -100,9 +100,9 @@ FORMULAS: dict[str, Callable[[np.ndarray, int], Parts]] = {
 }
 NUMBERS: Mapping[str, tuple[str, str]] = {  # what people call it, and what it says
     "reversal": ("forgetting reversal", "how much of what was forgotten comes back; above 0: it comes back"),
-    "erosion": ("knowledge erosion", "what is lost of the sets to keep; above 0: it erodes"),
-    "erosion_growth": ("erosion a request", "the slope of the erosion: what one more request costs"),
-    "spill_over": ("spill-over", "what a request's set changes before it is asked; below 0: earlier requests hurt it"),
+    "erosion": ("knowledge erosion", "what the sets to keep have lost; above 0: they erode"),
+    "erosion_growth": ("erosion per request", "the slope of the erosion: what one more request costs the sets to keep"),
+    "spill_over": ("spill-over", "the change of a request's set before its turn; below 0: earlier requests hurt it"),
     "forgetting": ("forgetting of what is kept", "how far the sets to keep are below their best"),
 }
 

@@ -50,32 +50,34 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         "0 keeps all.",
     )  # fmt: skip
     share: float = Field(
-        1.0, gt=0, le=1, description="Sparse steps: share of each forget answer's tokens, those of the largest "
-        "weights, that enter the loss; the gradient runs through their positions alone. 1 computes all.",
+        1.0, gt=0, le=1, description="Below 1: sparse steps. Share of each forget answer's tokens that enter "
+        "the loss, those with the largest weights; 1 is a plain step.",
     )  # fmt: skip
     least_weight: float = Field(
         0.0,
         ge=0,
-        description="Sparse steps through all tokens of at least this weight, in place of `share`; 0: by share.",
+        description="Above 0: sparse steps that choose all forget tokens of at least this weight, in place of `share`.",
     )
     share_by: Literal["weights", "random"] = Field(
         "weights",
-        description="How a sparse step chooses forget tokens; random ones, drawn at each visit, are a control.",
+        description="How a sparse step chooses forget tokens; `random` draws them anew at each visit, as a control.",
     )
     retain_share: float = Field(
-        1.0, gt=0, le=1, description="Sparse steps: share of each retain answer's tokens that enter the loss."
+        1.0, gt=0, le=1, description="Below 1: sparse steps. Share of each retain answer's tokens that enter the loss."
     )
     retain_by: Literal["surprise", "conflict", "random"] = Field(
-        "surprise", description="How a sparse step chooses retain tokens: by the largest loss, the largest rise of "
-        "it since before the run, or random ones.",
+        "surprise", description="How a sparse step chooses retain tokens: by their loss, by how much it has risen "
+        "since before the run (`conflict`), or at random.",
     )  # fmt: skip
     names: bool = Field(
         True, description="A sparse step's gradient also runs through the names that question and answer share."
     )
-    before: int = Field(0, ge=0, description="A sparse step's gradient also runs through so many tokens before each.")
+    before: int = Field(
+        0, ge=0, description="A sparse step's gradient also runs through this many tokens before each chosen one."
+    )
     reuse: int = Field(
-        1, ge=1, description="Visits of a sample for which a sparse step's context, the keys and values of all other "
-        "tokens, is kept.",
+        1, ge=1, description="Visits of a sample for which a sparse step keeps its context: the keys and values of all "
+        "other tokens.",
     )  # fmt: skip
     drift: float = Field(
         0.01, ge=0, description="A kept context is computed anew once the trained weights have moved by more than this "

@@ -69,16 +69,16 @@ def sequence_page(source: SequenceSource, *, metric: str | None = None) -> str:
     sequence = sequence_directory(source)
     plan, retention = sequence.plan, sequence.retention(metric)
     last, seed = len(retention.requests), retention.seeds[0]
-    note = "Rows are states of the model, columns the sets of the requests; beneath, what nobody asked to forget."
+    note = "Rows are states of the model, columns the sets of the requests; below, the sets to keep."
     sections = [Section("What is left after each request", note, retention_view(retention, css=False))]
     body = Markup().join(cell_detail(sequence, last, j, seed=seed, max_samples=SHOWN) for j in range(last))
-    sections.append(Section("The answers after the last request", "Each request's own, before any and now.", body))
+    sections.append(Section("The answers after the last request", "Each request's set, at first and now.", body))
     kept = range(last, last + len(retention.kept))
     body = Markup().join(cell_detail(sequence, last, j, seed=seed, max_samples=SHOWN) for j in kept)
-    sections.append(Section("What was to be kept", "The same of the sets to keep.", body))
+    sections.append(Section("What was to be kept", "The same for the sets to keep.", body))
     if attacks := sequence.attacks(seed):
         body = attacks_view(attacks, read_answers(sequence.seed_folder(seed) / "attacks"), css=False)
-        sections.append(Section("What comes back under attack", "All requests together, after the last.", body))
+        sections.append(Section("What comes back under attack", "The sets of all requests, after the last one.", body))
     spent = sequence.cost()
     parts = {"phases": {name: spent[name] for name in ("runs", "probes")}, "total": spent["total"]}
     sections.append(Section("What it cost", "All runs, and the probes between them.", cost_table(parts, css=False)))

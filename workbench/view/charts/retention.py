@@ -13,7 +13,7 @@ from workbench.view.html import label, number, short_names, shortened
 def retention_chart(retention: Retention) -> Chart:
     """A row a state, a column a set: the value, and as colour its change against before (blue lost, orange gained).
 
-    Below the diagonal a set is forgotten, above it not asked yet; a bold number is the request that was just asked.
+    Below the diagonal a set is forgotten, above it not requested yet; a bold number is the request just carried out.
 
     Args:
         retention: what `SequenceDirectory.retention()` gives.

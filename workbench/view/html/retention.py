@@ -1,4 +1,4 @@
-"""The retention matrix as HTML: what is left of every set after every request, and the four numbers below it."""
+"""The retention matrix as HTML: what is left of every set after every request, and the numbers below it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.view.html.text import label, number
 
 MARKED = 0.05  # a change that gets an arrow
 RAISED, LOWERED = "↑", "↓"
-STANDING = {"own": "just asked", "forgotten": "asked before", "not yet": "not asked yet", "kept": "to keep"}
+STANDING = {"own": "just requested", "forgotten": "requested before", "not yet": "not requested yet", "kept": "to keep"}
 
 
 def short_names(names: tuple[str, ...]) -> tuple[str, list[str]]:
@@ -39,7 +39,7 @@ def retention_view(
     """What is left of every set after every request: rows are states, columns the requests' sets, beneath what is kept.
 
     Colour is the change against the value before any request: blue lost, orange gained. A frame marks the request that
-    was just asked; below it a set is forgotten, above it not asked yet. An arrow marks what comes back after it was
+    was just made; below it a set is forgotten, above it not requested yet. An arrow marks what comes back after it was
     asked (up), and what is lost that nobody has asked for (down), from 0.05.
 
     Args:
@@ -84,7 +84,7 @@ def _cell(retention: Retention, i: int, j: int, chosen: tuple[int, int] | None) 
     when = f"after request {i}" if i else "before any request"
     about = f"{retention.sets[j]} {when}, {STANDING[standing]}: {number(value, 2)}"
     about += f", {signed(change)} against before" if i else ""
-    about += {RAISED: "; it comes back", LOWERED: "; it is lost unasked"}.get(mark, "")
+    about += {RAISED: "; it comes back", LOWERED: "; it is lost without a request"}.get(mark, "")
     return place | {
         "value": number(value, 2), "change": signed(change) if i else "", "mark": mark, "range": spread,
         "style": Markup(f"background-color:{colour(level)}") if level else "",

@@ -12,7 +12,7 @@ class Labels {
     this.previous = button("Previous", () => this.go(-1), "key p");
     this.next = button("Next", () => this.go(1), "key n");
     this.none = button("No fact here", () => model.send({ do: "none" }), "key 0");
-    this.clear = button("Clear", () => model.send({ do: "clear" }), "take the labels of this answer back");
+    this.clear = button("Clear", () => model.send({ do: "clear" }), "make this answer unlabelled again");
     const unlabelled = button("Next unlabelled", () => this.unlabelled(), "key u");
     const undo = button("Undo", () => model.send({ do: "undo" }), "key z");
     root.append(
@@ -21,7 +21,7 @@ class Labels {
       el("div", { class: "wb-bar wb-tools" }, this.previous, this.next, unlabelled, this.none, this.clear, undo),
       this.problem,
       el("div", { class: "wb-foot" }, "Click the words that carry the fact; drag, or hold Shift, for a stretch. Keys: arrows move, " +
-        "Space marks, Shift and an arrow mark a stretch, n and p go on and back, u to the next unlabelled answer, 0 no fact here, z undoes."),
+        "Space marks, Shift and an arrow mark a stretch, n and p go to the next and previous answer, u to the next unlabelled one, 0 says there is no fact, z undoes."),
     );
     root.addEventListener("keydown", (event) => this.key(event));
     this.list.addEventListener("pointerdown", (event) => this.press(event));
