@@ -108,7 +108,7 @@ def test_commands_that_pages_name_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     for path in [p for p in PAGES if "findings" not in p.parts]:
         text = path.read_text(encoding="utf-8")
-        assert set(re.findall(r"^    workbench (\w+)|`workbench (\w+)", text, re.M)) - {("", "")} <= {
+        assert set(re.findall(r"^    workbench (\w[\w-]*)|`workbench (\w[\w-]*)", text, re.M)) - {("", "")} <= {
             pair for name in commands for pair in ((name, ""), ("", name))
         }, path
         assert set(re.findall(r"(?:^    |`)make ([\w-]+)", text, re.M)) <= targets, path
