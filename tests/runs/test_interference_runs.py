@@ -70,6 +70,28 @@ def test_damage_is_what_the_runs_did(result: tuple[Any, Path], files: dict[str, 
     assert {"forget", "measuring", "predicting"} <= set(cost)
 
 
+def test_the_order_of_the_sets_changes_nothing(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who is in both sets is forgotten by the field's own value, whichever set is named first."""
+
+    def seen(config: Any, *_: Any) -> Any:
+        chosen.append(config.task.only)
+        raise KeyboardInterrupt
+
+    def first(sets: tuple[str, ...]) -> Any:
+        with pytest.raises(KeyboardInterrupt):
+            interfere(files | {"retain": both}, tmp_path / "out", sets=sets)
+        return chosen[-1]
+
+    chosen: list[Any] = []
+    rows = [json.loads(line) for line in Path(files["forget"]).read_text().splitlines()]
+    both = str(tmp_path / "retain.jsonl")
+    Path(both).write_text("".join(json.dumps(r | {"question": f"Again: {r['question']}"}) + "\n" for r in rows))
+    monkeypatch.setattr(module, "run_one", seen)
+    assert first(("retain", "forget")) == first(("forget", "retain")) == ("who", rows[0]["who"])
+
+
 def test_its_files(result: tuple[Any, Path]) -> None:
     found, out = result
     read = runs.read_interference(out)
@@ -159,7 +181,10 @@ def test_the_command(
         (["--level", "forget.nothing"], "takes SET.METRIC<=LEVEL"),
         (["--objective", "wgaa"], "unknown objective 'wgaa'"),
         (["--seeds", "0,0"], "seeds must be one or more different whole numbers"),
+        (["--sets", "forget,forget"], "none of them twice"),
+        (["--sets", "forget, nobody"], "unknown set 'nobody'"),
         (["--keep", "nobody-0"], "no row 'nobody-0' to keep"),
+        (["--keep", ",".join(f"nobody-{n:04}" for n in range(500))], "no row 'nobody-0000' to keep"),
     ],
 )
 def test_bad_input_is_one_line_before_any_model(

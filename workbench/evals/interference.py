@@ -243,6 +243,8 @@ class Interference:
 
 def written(value: float, metric: str) -> str:
     """A damage in words."""
+    if np.isnan(value):
+        return "none was known"
     return f"{value:.2f} nats" if metric == "logp" else f"{100 * value:.0f} % of its facts"
 
 

@@ -80,8 +80,9 @@ def interfere(
     config = task if isinstance(task, Config) else configured(task, model, objective, weights, list(pairs), level)
     config.check()
     out, ledger = Path(out), Ledger()
-    if "forget" not in sets:
-        raise UserError("sets must have forget among them")
+    if "forget" not in sets or len(set(sets)) < len(sets):
+        raise UserError("sets must have forget among them, and none of them twice")
+    sets = sorted(sets, key=lambda name: name != "forget")  # the field has a forget domain's own name
     if not len(seeds) or min(len(set(seeds)), answers + 1) < 1 or len(set(seeds)) < len(seeds):
         raise UserError("seeds must be one or more different whole numbers, and answers at least 0")
     if most is not None and most < 1:
