@@ -68,6 +68,13 @@ def test_damage_is_what_the_runs_did(result: tuple[Any, Path], files: dict[str, 
     assert found.damage["logp"][:, 0, 0].mean() > found.damage["logp"][:, 0, 1].mean()  # itself most
     cost = found.about["cost"]["phases"]
     assert {"forget", "measuring", "predicting"} <= set(cost)
+    assert cost["measuring"]["flops"] > 0
+
+
+def test_a_level_that_only_the_last_probe_finds_is_reached(files: dict[str, str], tmp_path: Path) -> None:
+    more: dict[str, Any] = {"seeds": (0,), "most": 1, "answers": 0}
+    assert interfere(files, tmp_path / "a", level="forget.fact_accuracy<=1", **more).reached.all()
+    assert not interfere(files, tmp_path / "b", level="forget.fact_accuracy<=-1", **more).reached.any()
 
 
 def test_the_order_of_the_sets_changes_nothing(
@@ -112,6 +119,22 @@ def test_its_files(result: tuple[Any, Path]) -> None:
         runs.read_interference(out.parent / "damaged")
     with pytest.raises(UserError, match="workbench interference"):
         runs.read_interference(out.parent)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seeds": [0]}, {"measured": ["nobody"]}, {"predicted": {}}, {"sets": []}, {"reached": [[True]]},
+     {"damage": {"logp": [1.0]}}, {"predicted": {"stars": [[0.0, 0.0], [0.0, 0.0]]}}],
+)  # fmt: skip
+def test_numbers_that_do_not_fit_together_are_refused(
+    result: tuple[Any, Path], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    for file in result[1].glob("*.parquet"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    record = json.loads((result[1] / "interference.json").read_text())
+    (tmp_path / "interference.json").write_text(json.dumps(record | change))
+    with pytest.raises(UserError, match="is damaged"):
+        runs.read_interference(tmp_path)
 
 
 def test_stopped_anywhere_it_ends_with_the_same_numbers(
