@@ -276,7 +276,7 @@ def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Ma
     names = {name: record[name] for name in ("task", "model", "by", "forgotten", "measured", "sets", "seeds")}
     about = {name: record[name] for name in ABOUT if name in record}
     seeds, pairs = len(names["seeds"]), (len(names["forgotten"]), len(names["measured"]))
-    shapes = [((seeds, *pairs), values) for values in record["damage"].values()]
+    shapes: list[tuple[tuple[int, ...], Any]] = [((seeds, *pairs), values) for values in record["damage"].values()]
     shapes += [(pairs, values) for values in record["predicted"].values()]
     shapes += [((seeds, pairs[0]), record[name]) for name in ("reached", "steps")]
     if any(array(values).shape != shape for shape, values in shapes) or len(names["sets"]) != pairs[1]:
