@@ -92,7 +92,7 @@ def agree(folder: Path, other: Path, objective: str, rtol: float) -> None:
     assert ((losses.pop("loss") - expected.pop("loss")).abs() <= rtol * terms).all()
     pd.testing.assert_frame_equal(losses, expected, check_exact=False, rtol=rtol, atol=1e-4 * rtol)
     assert (scores["token"] == their_scores["token"]).all()
-    # Scores are float32 (`learned` solves in it), recorded in batches of other sizes where there is a `micro_batch`.
+    # Scores are float32, and recorded in batches of other sizes where there is a `micro_batch`.
     assert (scores["score"] - their_scores["score"]).abs().max() < 5e-6
 
 
@@ -143,8 +143,8 @@ def test_two_processes_from_the_shell_stop_and_resume(
     own: dict[str, str], tmp_path: Path, config: str, by_signal: bool
 ) -> None:
     """One run directory, costs of both; stopped, it goes on in one process alone, and in two."""
-    settings = QUICK.replace(steps=40, checkpoint_every=100, record_every=100)
-    ends = ["--probe-every", "24", "--stop-at", "forget.probability<=1"]  # for both at the same step
+    settings = QUICK.replace(steps=60, checkpoint_every=100, record_every=100)
+    ends = ["--probe-every", "40", "--stop-at", "forget.probability<=1"]  # for both at the same step
     words = accelerate(config, *command(own, tmp_path / "run", settings)[1:], *ends)
     child = subprocess.Popen(words, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: (tmp_path / "run" / "config.json").exists())
@@ -165,9 +165,9 @@ def test_two_processes_from_the_shell_stop_and_resume(
     words = accelerate(config, "-m", "workbench", "runs", "resume", str(directory.path))
     done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert directory.json("run.json") == {"status": "finished", "steps": 24, "reason": f"reached {ends[-1]}"}
+    assert directory.json("run.json") == {"status": "finished", "steps": 40, "reason": f"reached {ends[-1]}"}
     events = directory.events()
-    assert [e["step"] for e in events] == list(range(1, 25))
+    assert [e["step"] for e in events] == list(range(1, 41))
     again = runs.RunDirectory(alone).events()
     for mine, theirs in zip(events[status["step"] : status["step"] + 2], again[-2:], strict=True):
         assert mine["forget_nll"] == pytest.approx(theirs["forget_nll"], rel=1e-3)

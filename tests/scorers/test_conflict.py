@@ -104,7 +104,7 @@ def test_spans_around_tokens_that_the_forget_gradient_needs(
                     expected[place] = 1
                     place += way
         assert table.loc[table["sample_id"] == sample.id, "score"].tolist() == expected.tolist()
-    assert 0 < table["score"].mean() < 1
+    assert table["score"].mean() > 0
     with pytest.raises(UserError, match="k_span must be at most k"):
         score_fixed(TaskContext(exact, few), ["span_gradient"], options={"span_gradient": {"k": 0.0, "k_span": 1.0}})
 

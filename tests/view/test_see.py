@@ -269,3 +269,19 @@ def test_a_reference_has_the_prompts_of_the_model(full: LanguageModel, monkeypat
     monkeypatch.setattr("workbench.runs.loading.load_result", lambda run, **style: taken.update(style) or full)
     model_of("a run", full)
     assert taken == full.style()
+
+
+@pytest.mark.filterwarnings("ignore:the unlabelled text looks memorised")
+def test_it_says_how_far_a_fitted_scorer_can_be_trusted(full: LanguageModel, bio: Task) -> None:
+    view = wb.see(bio.forget[:4], full, scorers=["specificity", "surprisal"], unlabelled=bio.retain[:3])
+    layers = {layer["name"]: layer for layer in view.head["layers"]}
+    assert layers["specificity"]["trust"].startswith("low confidence: fitted on 3 texts")
+    assert "surprisal is shown instead" in layers["specificity"]["trust"]
+    assert not layers["surprisal"]["trust"]
+    assert "low confidence: fitted on 3 texts" in view.to_html()
+    hostile = view.scores.copy()
+    hostile.attrs = {"notes": {"specificity": {"confidence": {"line": "<b>\u202e"}}, "surprisal": {"confidence": 3}}}
+    page = wb.TokenView(hostile).to_html()
+    assert "&lt;b&gt;[U+202E]" in page
+    hostile.attrs = {"notes": [1]}
+    assert wb.TokenView(hostile).head["layers"][0]["trust"] == ""

@@ -14,7 +14,7 @@ from workbench.errors import UserError
 from workbench.models import Encoding, LanguageModel, TokenStats, encode
 from workbench.scorers.amortised import fit_layers, other_text
 from workbench.scorers.base import TaskContext, scorer
-from workbench.scorers.confidence import Confidence, agreement, known_share, ranks
+from workbench.scorers.confidence import Confidence, agreement, known_share, ranks, times_longer
 from workbench.tasks import Sample
 
 NEAREST = 20  # samples whose answers are searched for a token
@@ -158,8 +158,9 @@ def _specificity(
     others = [encode(lm, s) for s in (*context.task.retain, *context.task.sets.get("unlabelled", []))]
     factors = zip(own, q, rarity(lm, own, others), novelty(lm, own, others), strict=True)
     scores = [over_words(encoding, a * b * c) for encoding, a, b, c in factors]
-    known = known_share([answer_ids(e) for e in own], [answer_ids(encode(lm, s)) for s in text])
-    scores = trusted(context, name, scores, Confidence(len(text), known, stable[0]))
+    ids = [answer_ids(e) for e in own], [answer_ids(encode(lm, s)) for s in text]
+    confidence = Confidence(len(text), known_share(*ids), stable[0], times_longer(*ids))
+    scores = trusted(context, name, scores, confidence)
     return [each**power for each in scores]
 
 

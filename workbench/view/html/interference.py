@@ -122,7 +122,7 @@ def _grid(
                 level = int(levels[key][i, j])
                 words += [f"{place}{letter(level)}"] if level else []
                 mark = "•" if dots[key][i, j] else ""
-                value = values[key][i, j]
+                value = round(values[key][i, j], 2) + 0.0
                 shown_as = f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "·"  # noqa: RUF001
                 text = shown_as if wide else mark
                 inside += (
