@@ -197,7 +197,8 @@ def undial(tokens: ForgetTokens, *, strength: float = 10.0) -> Tensor:
     return (tokens.weights * _cross_entropy(target, needed(tokens.stats.logits))).mean()
 
 
-@objective("palu", over="tokens", needs=("teacher", "logits"), source="after arXiv 2601.03190", certainty="likely")
+@objective("palu", over="tokens", needs=("teacher", "logits", "rest"), source="after arXiv 2601.03190",
+           certainty="likely")  # fmt: skip
 def palu(tokens: ForgetTokens, *, first: int = 1, k: int = 1) -> Tensor:
     """Mean over tokens: for the `first` of each marked stretch mean_j (z_j - mean z)^2, for the rest KL(p_ref || p).
 

@@ -127,6 +127,13 @@ def test_the_command_opens_exercises_and_begins_a_file(
     own = tmp_path / "mine"
     told(capsys, "course", "--dir", str(own), "--name", "Ada", "--no-browser")
     assert words[-3:] == ["--notebook-dir", str(own), "--no-browser"]
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    told(capsys, "course", "--dir", str(tmp_path / "container"), "--no-browser")
+    assert "learner" in json.loads((tmp_path / "container" / "progress.jsonl").read_text().splitlines()[0])["learner"]
     assert json.loads((own / "progress.jsonl").read_text().splitlines()[0])["learner"] == "Ada"
     text = (own / "01_see_importance.ipynb").read_text(encoding="utf-8")
     assert "01.1" in text

@@ -13,7 +13,7 @@ import torch
 
 from workbench.cost import Phase
 from workbench.errors import UserError
-from workbench.evals import domains, hit_rate, predictions, row_damage, row_values, spearman
+from workbench.evals import domains, hit_rate, predictions, row_damage, row_values, spearman, written
 from workbench.evals.likeness import alike_in_syntax, names_in, rarities, shape, shape_grams, shared_words
 from workbench.evals.predicted import conflicts, gradient_cosines, state_distances
 from workbench.models import collate, encode, token_stats
@@ -31,6 +31,11 @@ ROWS = [
     sample("b", "Where was Bo Nash born?", "Bo Nash was born in Quill.", person="Bo"),
     sample("c", "What does Cy play?", "In the band Cy plays the oud.", person="Cy"),
 ]
+
+
+def test_what_has_no_value_is_said_in_words() -> None:
+    assert written(0.25, "accuracy") == "25 % of its facts"
+    assert written(float("nan"), "accuracy") == "none was known"
 
 
 def test_shapes_are_spacys() -> None:

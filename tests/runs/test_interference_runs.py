@@ -68,6 +68,35 @@ def test_damage_is_what_the_runs_did(result: tuple[Any, Path], files: dict[str, 
     assert found.damage["logp"][:, 0, 0].mean() > found.damage["logp"][:, 0, 1].mean()  # itself most
     cost = found.about["cost"]["phases"]
     assert {"forget", "measuring", "predicting"} <= set(cost)
+    assert cost["measuring"]["flops"] > 0
+
+
+def test_a_level_that_only_the_last_probe_finds_is_reached(files: dict[str, str], tmp_path: Path) -> None:
+    more: dict[str, Any] = {"seeds": (0,), "most": 1, "answers": 0}
+    assert interfere(files, tmp_path / "a", level="forget.fact_accuracy<=1", **more).reached.all()
+    assert not interfere(files, tmp_path / "b", level="forget.fact_accuracy<=-1", **more).reached.any()
+
+
+def test_the_order_of_the_sets_changes_nothing(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who is in both sets is forgotten by the field's own value, whichever set is named first."""
+
+    def seen(config: Any, *_: Any) -> Any:
+        chosen.append(config.task.only)
+        raise KeyboardInterrupt
+
+    def first(sets: tuple[str, ...]) -> Any:
+        with pytest.raises(KeyboardInterrupt):
+            interfere(files | {"retain": both}, tmp_path / "out", sets=sets)
+        return chosen[-1]
+
+    chosen: list[Any] = []
+    rows = [json.loads(line) for line in Path(files["forget"]).read_text().splitlines()]
+    both = str(tmp_path / "retain.jsonl")
+    Path(both).write_text("".join(json.dumps(r | {"question": f"Again: {r['question']}"}) + "\n" for r in rows))
+    monkeypatch.setattr(module, "run_one", seen)
+    assert first(("retain", "forget")) == first(("forget", "retain")) == ("who", rows[0]["who"])
 
 
 def test_its_files(result: tuple[Any, Path]) -> None:
@@ -90,6 +119,22 @@ def test_its_files(result: tuple[Any, Path]) -> None:
         runs.read_interference(out.parent / "damaged")
     with pytest.raises(UserError, match="workbench interference"):
         runs.read_interference(out.parent)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seeds": [0]}, {"measured": ["nobody"]}, {"predicted": {}}, {"sets": []}, {"reached": [[True]]},
+     {"damage": {"logp": [1.0]}}, {"predicted": {"stars": [[0.0, 0.0], [0.0, 0.0]]}}],
+)  # fmt: skip
+def test_numbers_that_do_not_fit_together_are_refused(
+    result: tuple[Any, Path], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    for file in result[1].glob("*.parquet"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    record = json.loads((result[1] / "interference.json").read_text())
+    (tmp_path / "interference.json").write_text(json.dumps(record | change))
+    with pytest.raises(UserError, match="is damaged"):
+        runs.read_interference(tmp_path)
 
 
 def test_stopped_anywhere_it_ends_with_the_same_numbers(
@@ -159,7 +204,10 @@ def test_the_command(
         (["--level", "forget.nothing"], "takes SET.METRIC<=LEVEL"),
         (["--objective", "wgaa"], "unknown objective 'wgaa'"),
         (["--seeds", "0,0"], "seeds must be one or more different whole numbers"),
+        (["--sets", "forget,forget"], "none of them twice"),
+        (["--sets", "forget, nobody"], "unknown set 'nobody'"),
         (["--keep", "nobody-0"], "no row 'nobody-0' to keep"),
+        (["--keep", ",".join(f"nobody-{n:04}" for n in range(500))], "no row 'nobody-0000' to keep"),
     ],
 )
 def test_bad_input_is_one_line_before_any_model(

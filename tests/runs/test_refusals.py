@@ -37,6 +37,9 @@ def own(bio: Task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         (["lora_rank=999999999", "train=lora"], {}, "lora_rank must be at most 65536"),
         (["train=layers:99"], {}, "train=layers:99: the model has layers 0 to 3"),
         (["layer=99"], {"objective": "rmu"}, "layer=99: the model has 4 layers"),
+        (["share=0.5"], {"objective": "rmu"}, "share is for objectives over single tokens, and 'rmu' steers states"),
+        (["least_weight=0.5"], {"weights": "atwu"}, "fixed before the run, and 'atwu' learns along"),
+        (["retain_share=0.5", "retain_loss=states"], {}, "retain_share is for losses over single tokens"),
         ([], {"stop-at": "forget.nonsense<=1", "probe-every": "1"}, "the forget set has no nonsense"),
         ([], {"stop-at": "forgot.probability<=1", "probe-every": "1"}, "the forgot set has no probability"),
     ],
@@ -79,3 +82,12 @@ def test_a_job_of_a_level_that_does_not_exist_starts_nothing(own: dict[str, str]
     with pytest.raises(UserError, match="the forget set has no nonsense"):
         jobs.start(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_scorer_to_go_on_from_is_read_before_the_model(
+    own: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    config = config_of(own, weights="atwu", scorer=str(tmp_path / "no.safetensors"))
+    with pytest.raises(UserError, match=r"no\.safetensors: no such file"):
+        execution.start(config, tmp_path / "run")

@@ -136,6 +136,18 @@ def test_rehearsed_requests_forget_the_earlier_ones_again(tmp_path: Path) -> Non
     assert {s.id for s in spec.load().forget} == {s.id for p in PEOPLE for s in TaskSpec(p).load().forget}
 
 
+def test_what_a_rehearsed_request_keeps_is_probed_alone(files: dict[str, str], tmp_path: Path) -> None:
+    """Its run practises on the earlier requests' rows too, and so probes another set than its own."""
+    (tmp_path / "other.jsonl").write_text(OWN % ("Dot", "Dot", "nurse"))
+    specs = [
+        TaskSpec(forget=files["a"], retain=files["keep"]),
+        TaskSpec(forget=files["b"], retain=str(tmp_path / "other.jsonl")),
+    ]
+    sequence = wb.sequence(specs, **NAMED, rehearse=True, out=tmp_path / "sequence")
+    rows, _ = sequence.answers("retain of request 2", 2)
+    assert rows.groupby("phase").size().to_dict() == {"before": 1, "after": 1}
+
+
 def test_a_carried_scorer_goes_on_where_it_was(tmp_path: Path) -> None:
     """Its steps are counted on, and the first thing that a later request records is what the one before ended with."""
     named = NAMED | {"weights": "atwu"}
@@ -222,6 +234,7 @@ def test_bad_input_is_one_line_before_any_model_is_loaded(
         (person, "--set", "nothing=1"): "unknown setting 'nothing'",
         (person, "--out", str(tmp_path / "full")): "is not empty; choose another --out",
         (person, "--objective", "what"): "unknown objective 'what'",
+        (person, "--metric", "probabilty"): "unknown metric of the sequence 'probabilty': did you mean probability",
     }
     for words, line in cases.items():
         assert line in refused(capsys, "sequence", *common, *words), words

@@ -161,6 +161,16 @@ def test_a_file_of_it_scores_alike_and_serves_as_weights(full: LanguageModel, sm
     assert all(torch.equal(fixed.scorer.state[name], again.state[name]) for name in again.state)
 
 
+def test_a_file_for_a_deeper_model_says_so(full: LanguageModel, small: Task, tmp_path: Path) -> None:
+    ours = begun(full, small)
+    deeper = replace(ours, layer=(-1, -1, 9, 9))
+    save_scorer(deeper, tmp_path / "learned.safetensors")
+    with pytest.raises(UserError, match="states of layer 9, and bio-full has 4"):
+        apply_scorer(load_scorer(tmp_path / "learned.safetensors"), full, small.forget[:1])
+    with pytest.raises(UserError, match="layer is 4 whole numbers"):
+        replace(ours, layer=(-1, -1))
+
+
 def test_a_run_goes_on_from_its_files_to_the_same_bits(full: LanguageModel, small: Task, tmp_path: Path) -> None:
     """From before its first step of learning, and from between two."""
     settings = Settings(steps=6, batch_size=6, record_every=6, checkpoint_every=2, options={"weights": {"every": 3}})

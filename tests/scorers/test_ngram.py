@@ -51,3 +51,16 @@ def test_su_ngram(k: float, window: int, full: LanguageModel, small: Task) -> No
 def test_a_negative_window_says_so(full: LanguageModel, small: Task) -> None:
     with pytest.raises(UserError, match="window must be at least 0"):
         score_fixed(TaskContext(full, small), ["su_ngram"], options={"su_ngram": {"window": -1}})
+
+
+def test_a_window_may_be_wider_than_any_answer(full: LanguageModel, small: Task) -> None:
+    tables = [
+        score_fixed(TaskContext(full, small), ["su_ngram"], options={"su_ngram": {"window": n}}) for n in (500, 10**12)
+    ]
+    assert tables[0]["score"].equals(tables[1]["score"])
+
+
+@pytest.mark.parametrize("name", ["su_ngram", "span_gradient"])
+def test_deviations_that_are_no_number_say_so(full: LanguageModel, small: Task, name: str) -> None:
+    with pytest.raises(UserError, match="must be finite, not nan"):
+        score_fixed(TaskContext(full, small), [name], options={name: {"k": float("nan")}})

@@ -167,11 +167,25 @@ def test_what_follows_the_last_weight_is_not_computed_and_changes_nothing(
     torch.testing.assert_close(of_cut, of_whole, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("objective", ["tpo", "palu"])
+def test_where_a_weight_of_zero_means_keep_nothing_is_cut(full: LanguageModel, small: Task, objective: str) -> None:
+    values: dict[str, Any] = {"steps": 9, "seed": 0, "options": {}, "reference": None, "cost": Phase()}
+    weights = prepare_weights(full, small, "spans", trained=None, **values)
+    assert ForgetLoss(full, small.forget, objective, weights, PLAIN, Ledger()).batches.token_mask is None
+
+
+@pytest.mark.parametrize("seed", [2**40, -(2**40)])
+def test_tokens_are_drawn_from_any_seed(full: LanguageModel, small: Task, seed: int) -> None:
+    drawn = PLAIN.replace(steps=1, seed=seed, share=0.3, share_by="random", retain_share=0.3, retain_by="random")
+    assert run(full, small, drawn).events
+
+
 @pytest.mark.parametrize(
     ("objective", "weights", "more", "why"),
     [
         ("rmu", "surprisal", {}, "'rmu' steers states"),
         ("tpo", "surprisal", {}, "trains tokens of weight 0 too"),
+        ("palu", "surprisal", {}, "trains tokens of weight 0 too"),
         ("jensun", "surprisal", {}, "counts an answer's tokens"),
         ("atwu", "atwu", {}, "learns along"),
         ("wga", "surprisal", {"share_by": "random", "skip": 0.1}, "goes with share alone"),

@@ -40,6 +40,16 @@ def test_every_cell_says_its_numbers() -> None:
     assert cells(narrow, "damage")[1][1] == '<b class="wb-v0">•</b><b class="wb-v1">•</b>'
 
 
+def test_a_domain_of_which_nothing_was_known_has_no_number() -> None:
+    result = made()
+    result.damage["accuracy"][:, :, 1] = np.nan
+    html = interference_view(result, css=False)
+    title, inside = cells(html, "damage")[1]
+    assert title.endswith("facts lost not available")
+    assert '<i class="wb-v1">·</i>' in inside
+    assert "nan" not in html.lower().replace("finance", "")
+
+
 def test_colours() -> None:
     result = made()
     others = result.others()

@@ -35,7 +35,7 @@ def course(
 ) -> dict[str, Any]:
     """Open the course in JupyterLab and record progress in its folder, or make a teacher's page of a class."""
     if progress is None:
-        begin(writable(folder, folder=True), name or getpass.getuser())
+        begin(writable(folder, folder=True), name or user())
         return open_edition(folder, edition, options)
     learners, wrong = read_folder(progress)
     for line in wrong:
@@ -43,3 +43,11 @@ def course(
     write_text(writable(out), class_page(learners, wrong))
     say(out)
     return {"learners": {each.name: len(each.solved) for each in learners}, "wrong": len(wrong), "page": str(out)}
+
+
+def user() -> str:
+    """The user's name; in a container the user may have none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "learner"

@@ -51,7 +51,7 @@ def interference(
         config,
         by,
         seeds=seeds_of(seeds),
-        sets=sets.split(","),
+        sets=[name.strip() for name in sets.split(",")],
         most=most,
         answers=answers,
         out=out,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ class TaskOptions:
 
 def _ids(text: str) -> tuple[str, ...]:
     """Ids separated by commas, or those of a file, one a line."""
-    if not Path(text).is_file():
+    if not os.path.isfile(text):  # `Path.is_file` fails for a list that is longer than a name may be
         return tuple(part.strip() for part in text.split(",") if part.strip())
     try:
         lines = Path(text).read_text(encoding="utf-8").splitlines()

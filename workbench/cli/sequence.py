@@ -12,7 +12,7 @@ from workbench.cli.attack import attack_options
 from workbench.cli.console import Progress, number, say, table_line
 from workbench.cli.options import ModelOptions, ProbeLimit, command, count, flag, option, settings
 from workbench.cli.sweep import seeds_of
-from workbench.errors import is_missing
+from workbench.errors import is_missing, unknown
 from workbench.files import writable, write_text
 from workbench.runs import uninterrupted
 
@@ -77,6 +77,8 @@ def sequence(
     with uninterrupted():
         from workbench.runs import sequence as carry_out
         from workbench.runs import settings_for
+    if metric and metric not in (names := higher()):
+        raise unknown("metric of the sequence", metric, names)
     progress, chosen = Progress(), settings_for(pairs, [objective], [weights])
     directory = carry_out(
         requests.specs(), objective=objective, weights=weights, settings=chosen, seeds=seeds_of(seeds),
@@ -97,6 +99,13 @@ def sequence(
         say(html)
     shown = {"metric": retention.metric, "values": retention.values.tolist()}
     return {"sequence": str(directory.path)} | results | {"retention": _no_nan(shown)}
+
+
+def higher() -> list[str]:
+    """The metrics of which higher means that more is known: of these a sequence has matrices."""
+    from workbench.evals import metric
+
+    return [name for name in metric if metric[name].better == "higher"]
 
 
 def show(retention: Retention) -> None:

@@ -96,9 +96,11 @@ def truth_ratios(
     return ratios
 
 
-def token_table(lm: LanguageModel, samples: list[Sample], batch_size: int = 64) -> pd.DataFrame:
+def token_table(
+    lm: LanguageModel, samples: list[Sample], batch_size: int = 64, cost: Phase | None = None
+) -> pd.DataFrame:
     """The token table of the samples' own answers, of any length, without `run`, `phase` and `probe_set`."""
-    return _teacher_forced(lm, [encode(lm, s, any_length=True) for s in samples], batch_size, Phase())[2]
+    return _teacher_forced(lm, [encode(lm, s, any_length=True) for s in samples], batch_size, cost or Phase())[2]
 
 
 @torch.no_grad()

@@ -243,6 +243,8 @@ class Interference:
 
 def written(value: float, metric: str) -> str:
     """A damage in words."""
+    if np.isnan(value):
+        return "none was known"
     return f"{value:.2f} nats" if metric == "logp" else f"{100 * value:.0f} % of its facts"
 
 
@@ -273,6 +275,15 @@ def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Ma
 
     names = {name: record[name] for name in ("task", "model", "by", "forgotten", "measured", "sets", "seeds")}
     about = {name: record[name] for name in ABOUT if name in record}
+    seeds, pairs = len(names["seeds"]), (len(names["forgotten"]), len(names["measured"]))
+    shapes: list[tuple[tuple[int, ...], Any]] = [((seeds, *pairs), values) for values in record["damage"].values()]
+    shapes += [(pairs, values) for values in record["predicted"].values()]
+    shapes += [((seeds, pairs[0]), record[name]) for name in ("reached", "steps")]
+    if any(array(values).shape != shape for shape, values in shapes) or len(names["sets"]) != pairs[1]:
+        raise ValueError("its numbers are not one for each seed and pair of domains")
+    known = {*record["damage"]} == {*DAMAGES} and record["predicted"] and {*record["predicted"]} <= {*PREDICTORS}
+    if not known or not {*names["forgotten"]} <= {*names["measured"]}:
+        raise ValueError("its domains, damages or predictions are not there")
     return Interference(
         **names,
         damage={name: array(values) for name, values in record["damage"].items()},

@@ -139,13 +139,13 @@ class Config(BaseModel, frozen=True, extra="forbid"):
     def check(self) -> None:
         """Raise for what cannot be, before anything is loaded or written: a name, an option, a layer."""
         from workbench.models import layer_count, layers_of
-        from workbench.objectives import retain_loss
+        from workbench.objectives import objective, retain_loss
         from workbench.scorers import check_needs, load_scorer, read_scores
-        from workbench.unlearning import check_options, from_file, is_live, one_scorer
+        from workbench.unlearning import check_options, check_retain_share, check_share, from_file, is_live, one_scorer
 
         options = self.settings.options.get("objective", {})
         check_options(self.objective, options)
-        retain_loss[self.settings.retain_loss]
+        check_retain_share(retain_loss[self.settings.retain_loss], self.settings)
         if levels(self.stop_at, "stop_at") and not self.probe_every:
             raise UserError(f"stop_at={self.stop_at} needs probes during the run: set probe_every (--probe-every)")
         if self.weights.endswith(".parquet"):
@@ -154,8 +154,12 @@ class Config(BaseModel, frozen=True, extra="forbid"):
             load_scorer(Path(self.weights))
         else:
             check_needs([self.weights], self.reference is not None)
+        learns = from_file(self.weights) or is_live(self.weights)
+        check_share(objective[self.objective], self.weights, not learns, self.settings)
         if self.scorer and not is_live(self.weights):
             raise UserError(f"weights={self.weights} do not learn during a run, so no scorer can go on: leave it out")
+        if self.scorer:
+            load_scorer(Path(self.scorer))
         chosen = self.settings.train.startswith("layers:")
         if (chosen or options.get("layer")) and (count := layer_count(self.model)):
             if chosen:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from workbench.cost import Ledger
+from workbench.cost import Ledger, Phase
 from workbench.errors import UserError
 from workbench.evals import Domain, Interference, domains, interference_from, row_damage, row_values
 from workbench.files import parse_json, read_parquet, writable, write_json, write_table
@@ -80,8 +80,9 @@ def interfere(
     config = task if isinstance(task, Config) else configured(task, model, objective, weights, list(pairs), level)
     config.check()
     out, ledger = Path(out), Ledger()
-    if "forget" not in sets:
-        raise UserError("sets must have forget among them")
+    if "forget" not in sets or len(set(sets)) < len(sets):
+        raise UserError("sets must have forget among them, and none of them twice")
+    sets = sorted(sets, key=lambda name: name != "forget")  # the field has a forget domain's own name
     if not len(seeds) or min(len(set(seeds)), answers + 1) < 1 or len(set(seeds)) < len(seeds):
         raise UserError("seeds must be one or more different whole numbers, and answers at least 0")
     if most is not None and most < 1:
@@ -100,8 +101,8 @@ def interfere(
             one = one.replace(settings=one.settings.replace(seed=seed))
             path = directory_of(one, domain.name, out)
             runs.append(run_one(one, path, stop))
-            with ledger.phase("measuring"):
-                lost.append(tokens_after(runs[-1], [s for each in measured for s in each.samples]))
+            with ledger.phase("measuring") as cost:
+                lost.append(tokens_after(runs[-1], [s for each in measured for s in each.samples], cost=cost))
     progress("forget", len(runs), len(runs))
     result = _assembled(config, loaded, by, list(seeds), forgotten, measured, runs, lost, answers, ledger, progress)
     save(result, out)
@@ -139,7 +140,9 @@ def run_one(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunD
     return RunDirectory(path)
 
 
-def tokens_after(run: RunDirectory, samples: Sequence[Sample], file: Path | None = None) -> pd.DataFrame:
+def tokens_after(
+    run: RunDirectory, samples: Sequence[Sample], file: Path | None = None, cost: Phase | None = None
+) -> pd.DataFrame:
     """How probable the tokens of samples are after a run; kept in a file of its directory, and read from there."""
     file = file or run.path / LOST
     with contextlib.suppress(Exception):  # none yet, or bytes that mean nothing: it is made again
@@ -149,7 +152,7 @@ def tokens_after(run: RunDirectory, samples: Sequence[Sample], file: Path | None
     from workbench.evals import token_table
     from workbench.runs.loading import load_result
 
-    table = token_table(load_result(run), list(samples))[KEPT]
+    table = token_table(load_result(run), list(samples), cost=cost)[KEPT]
     write_table(file, table)
     return table
 
@@ -173,8 +176,8 @@ def _assembled(
 
     with ledger.phase("loading"):
         lm = load_for(config)
-    with ledger.phase("measuring"):
-        before = token_table(lm, [s for domain in measured for s in domain.samples])
+    with ledger.phase("measuring") as cost:
+        before = token_table(lm, [s for domain in measured for s in domain.samples], cost=cost)
     damage = damage_by_domain(before, lost, measured)
     shape = (len(seeds), len(forgotten), len(measured))
     groups, others = [domain.samples for domain in forgotten], [domain.samples for domain in measured]
@@ -243,9 +246,8 @@ def _carriers(
 
 
 def _reached(run: RunDirectory, level: str) -> bool:
-    """Whether a run ended before its last step, which only its level makes it do; without a level it need not."""
-    events = run.events()
-    return not level or bool(events and events[-1]["step"] < run.read_config().settings.steps)
+    """Whether a probe found the level of a run, the last one included; without a level it need not."""
+    return not level or str(run.status()["reason"]).startswith("reached ")
 
 
 def save(result: Interference, out: Path) -> None:

@@ -22,7 +22,7 @@ from workbench.runs.sequence_files import PROBES, STATE, TOKENS, SequenceDirecto
 from workbench.runs.sequence_plan import MERGED, Plan
 from workbench.runs.stages import Event
 from workbench.runs.stopping import Stopped
-from workbench.tasks import Sample, Task
+from workbench.tasks import Sample, Task, joined
 
 
 @dataclass
@@ -100,7 +100,10 @@ class Following:
     def _of_run(self, run: RunDirectory, phase: str, name: str, task: Task) -> Probed | None:
         """What a run probed of a set in its own way, if that is the same set; else None."""
         number = int(run.name.rpartition("-")[2])
-        if self.tasks[number - 1].sets.get(name) != task.sets[name]:
+        own = self.tasks[number - 1]
+        if self.plan.rehearse:  # the run's sets are its own with those of the earlier requests
+            own = joined([own, *self.tasks[: number - 1]], own.name)
+        if own.sets.get(name) != task.sets[name]:
             return None
         tables = [run.table(file) for file in (PROBES, TOKENS)]
         rows, tokens = (None if t is None else t[(t["phase"] == phase) & (t["probe_set"] == name)] for t in tables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -133,6 +134,8 @@ def span_gradient(context: TaskContext, *, rows: int = 64, k: float = 1.0, k_spa
         k: standard deviations above the mean that make an anchor.
         k_span: standard deviations above the mean that a span goes on over; at most k.
     """
+    if not (math.isfinite(k) and math.isfinite(k_span)):
+        raise UserError(f"span_gradient: k and k_span must be finite, not {k} and {k_span}")
     if k_span > k:
         raise UserError(f"span_gradient: k_span must be at most k ({k:g}), not {k_span:g}")
     with differentiable(context.lm) as (lm, parameters):

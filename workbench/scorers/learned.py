@@ -75,6 +75,8 @@ class LearnedScorer:
 
     def __post_init__(self) -> None:
         self.layer = tuple(self.layer)  # a list, if it comes from a file
+        if len(self.layer) != len(WHERE) or not all(isinstance(layer, int) for layer in self.layer):
+            raise UserError(f"learned: layer is {len(WHERE)} whole numbers, not {self.layer}")
         for key, least in (("ridge", 0), ("memory", 1), ("power", 0.01), ("every", 0), ("share", 0)):
             most = 1 if key == "share" else math.inf
             if not (least <= getattr(self, key) <= most and math.isfinite(getattr(self, key))):

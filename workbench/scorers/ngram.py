@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -47,6 +48,8 @@ def su_ngram(context: TaskContext, *, k: float = 0.0, window: int = 2) -> list[n
     """
     if window < 0:
         raise UserError(f"su_ngram: window must be at least 0, not {window}")
+    if not math.isfinite(k):
+        raise UserError(f"su_ngram: k must be finite, not {k}")
     forget, retain = (table(context.lm, samples) for samples in (context.task.forget, context.task.retain))
     return list(_marks(context, forget, retain, k, window))
 
@@ -56,5 +59,6 @@ def _marks(
 ) -> Iterator[np.ndarray]:
     for sample in context.task.forget:
         moved = np.array([abs(forget[each] - retain.get(each, 0.0)) for each in trigrams(context.lm, sample)])
+        wide = min(window, len(moved))
         chosen = moved > moved.mean() + k * moved.std() + 1e-12
-        yield np.convolve(chosen, np.ones(2 * window + 1))[window : window + len(chosen)].clip(max=1)
+        yield np.convolve(chosen, np.ones(2 * wide + 1))[wide : wide + len(chosen)].clip(max=1)

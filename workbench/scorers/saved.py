@@ -89,11 +89,14 @@ def _nothing(width: int, device: str) -> TokenStats:
 
 
 def check_fits(learned: Learned, lm: LanguageModel) -> None:
-    """Raise where a scorer was made for states of another width than the model's."""
-    layers = 1 if isinstance(learned.layer, int) else len(learned.layer)
-    width, own = learned.state["shift"].numel() // layers, lm.config.hidden_size
+    """Raise where a scorer was made for states of another width than the model's, or of layers that it lacks."""
+    layers = (learned.layer,) if isinstance(learned.layer, int) else learned.layer
+    width, own = learned.state["shift"].numel() // len(layers), lm.config.hidden_size
     if width != own:
         raise UserError(f"the scorer reads states of {width} numbers, and {lm.name} has {own}; use its own model")
+    count = lm.config.num_hidden_layers
+    if not all(isinstance(layer, int) and -count - 1 <= layer <= count for layer in layers):
+        raise UserError(f"the scorer reads states of layer {layers[-1]}, and {lm.name} has {count}; use its own model")
 
 
 @torch.no_grad()

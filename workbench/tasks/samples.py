@@ -140,11 +140,6 @@ def fields_of(samples: Sequence[Sample]) -> list[str]:
     return [*own, *([KIND] if KIND not in own and any(s.question for s in samples) else [])]
 
 
-def _same(sample: Sample) -> tuple[str, str]:
-    """What is equal for two samples that differ only in white space and letter case."""
-    return " ".join(sample.question.split()).casefold(), " ".join(sample.answer.split()).casefold()
-
-
 def spread(items: Sequence[T], limit: int | None) -> list[T]:
     """At most `limit` items, evenly spaced."""
     if limit is None or len(items) <= limit:

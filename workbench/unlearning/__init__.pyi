@@ -1,4 +1,6 @@
 from .checkpoint import Checkpoint as Checkpoint
+from .choosing import check_retain_share as check_retain_share
+from .choosing import check_share as check_share
 from .diverged import Diverged as Diverged
 from .losses import ForgetLoss as ForgetLoss
 from .losses import RetainLoss as RetainLoss

@@ -8,8 +8,10 @@ import re
 import torch
 from torch import Tensor
 
+from workbench.errors import UserError
 from workbench.models import ANSWER, PROMPT, Encoding, processes
 from workbench.objectives import ObjectiveSpec
+from workbench.registry import Spec
 from workbench.unlearning.batches import BatchSampler
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.weights import Weights
@@ -48,6 +50,26 @@ def shared_names(encoding: Encoding) -> list[int]:
         for place, (segment, (start, end)) in enumerate(zip(encoding.segments, encoding.ranges, strict=True))
         if any(start < stop and begin < end for begin, stop in spans.get(segment, ()))
     ]
+
+
+def check_share(entry: ObjectiveSpec, weights: str, fixed: bool, settings: Settings) -> None:
+    """Raise where sparse steps on the forget set do not go with the objective, the weights or other settings."""
+    if not settings.sparse_forget:
+        return
+    for need in sorted(set(entry.needs) & set(WHOLE)):
+        raise UserError(f"share is for objectives over single tokens, and '{entry.name}' {WHOLE[need]}; use share=1")
+    if not fixed:  # such a scorer reads the states of all answer tokens
+        raise UserError(f"share needs weights that are fixed before the run, and '{weights}' learns along; use 1")
+    if settings.share_by == "random" and (settings.skip or settings.least_weight):
+        raise UserError("share_by=random goes with share alone; use skip=0 and least_weight=0")
+
+
+def check_retain_share(entry: Spec, settings: Settings) -> None:
+    """Raise where sparse steps on the retain set do not go with the retain loss."""
+    if settings.retain_share < 1 and "states" in entry.needs:
+        raise UserError(
+            f"retain_share is for losses over single tokens, and '{entry.name}' keeps states; retain_share=1"
+        )
 
 
 def chosen_for_the_run(weights: Weights, settings: Settings) -> list[Tensor] | None:

@@ -28,7 +28,7 @@ from workbench.models import (
 from workbench.objectives import ObjectiveSpec
 from workbench.registry import Spec
 from workbench.unlearning.batches import BatchSampler, MicroBatch, Recipe
-from workbench.unlearning.choosing import WHOLE, chosen_for_the_run, largest, shared_names
+from workbench.unlearning.choosing import check_retain_share, check_share, chosen_for_the_run, largest, shared_names
 from workbench.unlearning.settings import Settings
 from workbench.unlearning.weights import Weights
 
@@ -116,7 +116,8 @@ class SparseSide:
             mask = self.kept[index].mask
             assert mask is not None
             return mask
-        generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + self.step) * 100_003 + index)
+        seed = ((self.settings.seed * 1_000_003 + self.step) * 100_003 + index) % 2**63  # torch takes 64 bits
+        generator = torch.Generator().manual_seed(seed)
         return largest(torch.rand(self.batches.tokens[index], generator=generator), self.share)
 
     def _look(self, indices: list[int]) -> None:
@@ -226,13 +227,8 @@ def forget_side(
     """
     if not settings.sparse_forget:
         return None
-    for need in sorted(set(entry.needs) & set(WHOLE)):
-        raise UserError(f"share is for objectives over single tokens, and '{entry.name}' {WHOLE[need]}; use share=1")
-    if weights.fixed is None:  # such a scorer reads the states of all answer tokens
-        raise UserError(f"share needs weights that are fixed before the run, and '{weights.name}' learns along; use 1")
+    check_share(entry, weights.name, weights.fixed is not None, settings)
     if settings.share_by == "random":
-        if settings.skip or settings.least_weight:
-            raise UserError("share_by=random goes with share alone; use skip=0 and least_weight=0")
         return SparseSide("forget", lm, batches, settings, ledger, share=settings.share)
     masks = chosen_for_the_run(weights, settings)
     return SparseSide("forget", lm, batches, settings, ledger, masks=masks)
@@ -249,9 +245,6 @@ def retain_side(
     """The retain set's side of sparse steps, if the settings ask for them."""
     if settings.retain_share == 1:
         return None
-    if "states" in entry.needs:
-        raise UserError(
-            f"retain_share is for losses over single tokens, and '{entry.name}' keeps states; retain_share=1"
-        )
+    check_retain_share(entry, settings)
     by, old = settings.retain_by, before if settings.retain_by == "conflict" else None
     return SparseSide("retain", lm, batches, settings, ledger, share=settings.retain_share, by=by, before=old)

@@ -188,8 +188,11 @@ def _training(run: RunFiles) -> Section:
         name: [(e["step"], e[key]) for e in run.events if e.get(key) is not None]
         for name, key in (("forget", "forget_nll"), ("retain", "retain_nll"))
     }
-    body = line_chart_svg(curves, title="Mean negative log-likelihood per token", y_label="nats", css=False)
-    note = "Forgetting raises the forget line; the retain line should stay where it was."
+    body = line_chart_svg(curves, title="Mean negative log-likelihood per computed token", y_label="nats", css=False)
+    note = (
+        "Forgetting raises the forget line, the mean over the tokens that are computed: in each answer up to the last "
+    )
+    note += "one with a weight, or those in the loss. The retain line should stay where it was."
     return Section("What the run did", note, body)
 
 

@@ -122,7 +122,9 @@ def _grid(
                 level = int(levels[key][i, j])
                 words += [f"{place}{letter(level)}"] if level else []
                 mark = "•" if dots[key][i, j] else ""
-                text = f"{round(values[key][i, j], 2) + 0.0:.2f}".replace("-", "−") if wide else mark  # noqa: RUF001
+                value = round(values[key][i, j], 2) + 0.0
+                shown_as = f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "·"  # noqa: RUF001
+                text = shown_as if wide else mark
                 inside += (
                     [f'<{"b" if mark else "i"} class="wb-v{place}">{text}</{"b" if mark else "i"}>'] if text else []
                 )
