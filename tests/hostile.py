@@ -122,7 +122,7 @@ def poison(run: Path, copy_to: Path, evil: str) -> tuple[set[str], set[str]]:
             table = pd.read_parquet(file)
             for column in table.select_dtypes(["object", "string"]).columns.drop(KINDS, errors="ignore"):
                 changed = table.assign(**{column: [_cell(x, evil) for x in table[column]]})
-                wrong = tables._wrong(file.name, changed)
+                wrong = tables.wrong_table(file.name, changed)
                 (refused if wrong else taken).add(f"{name}: {column}")
                 table = table if wrong else changed
             table.to_parquet(file, index=False)

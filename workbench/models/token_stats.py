@@ -179,7 +179,7 @@ def _values(scores: Tensor, labels: Tensor, extras: bool, deviation: bool, top_k
             p_all = log_all.exp()
             values["entropy"] = -(p_all * log_all).sum(-1)
         if extras:
-            values["breadth"] = (log_all / 2).logsumexp(-1).mul(2).exp()
+            values["breadth"] = (log_all / 2).logsumexp(-1).mul(2).exp().masked_fill(broken, torch.nan)
             own = values["logit"][:, None]
             # Of tokens that tie the first comes first, as for argmax: else all would be right where all are equal.
             first = torch.arange(scores.shape[-1], device=scores.device) < labels[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,12 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def wrong_table(name: str, table: pd.DataFrame) -> str:
-    """What is wrong with a table of a run, by its file's name; empty for nothing."""
-    needed = NEEDED.get(name, {})
+def wrong_table(name: str, table: pd.DataFrame, columns: Collection[str] | None = None) -> str:
+    """What is wrong with a table of a run, by its file's name; empty for nothing.
+
+    Needed are the `columns`; by default all that its readers use.
+    """
+    needed = {key: kind for key, kind in NEEDED.get(name, {}).items() if columns is None or key in columns}
     if missing := [column for column in needed if column not in table]:
         return f"it lacks {', '.join(missing)}"
     if what := wrong_columns(table, OTHER | dict.fromkeys(metric, NUMBER) | needed):

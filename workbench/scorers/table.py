@@ -60,7 +60,8 @@ def _twice(table: pd.DataFrame) -> str:
     ids = table["sample_id"]
     if ids.isna().any() or not all(map(pd.api.types.is_hashable, ids)):
         return f"its column sample_id holds {ids.dtype}, not text or whole numbers in every row"
-    for _, row in table[table.duplicated(of_token)].head(1).iterrows():
+    twice = table[table.duplicated(of_token)] if "position" in table else table[:0]
+    for _, row in twice.head(1).iterrows():
         token = f"token {row['position']} of sample {row['sample_id']}"
         return f"'{row['scorer']}' scores {token} twice; give the table of one task and model"
     return ""

@@ -186,7 +186,7 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
     Raises:
         UserError: an unknown set or metric, or no answer with the metric before and after.
     """
-    pairs = _pairs(as_probes(probes), metric)
+    pairs = _pairs(as_probes(probes, columns=("phase", "probe_set", "sample_id", "prompt")), metric)
     known = list(dict.fromkeys(pairs["probe_set"]))
     for name in sets or ():
         if name not in known:

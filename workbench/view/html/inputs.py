@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -112,7 +112,7 @@ def as_scores(scores: Scores) -> pd.DataFrame:
     return checked_scores(scores, COLUMNS)
 
 
-def as_probes(probes: Probes, file: str = "probes.parquet") -> pd.DataFrame:
+def as_probes(probes: Probes, file: str = "probes.parquet", columns: Collection[str] | None = None) -> pd.DataFrame:
     """A probe table, or with `file` "tokens.parquet" a token table: of a run, or of what `probe` returned.
 
     Raises:
@@ -121,7 +121,7 @@ def as_probes(probes: Probes, file: str = "probes.parquet") -> pd.DataFrame:
     if isinstance(probes, pd.DataFrame):
         from workbench.runs import wrong_table  # loads torch, which the other inputs do without
 
-        if wrong := wrong_table(file, probes):
+        if wrong := wrong_table(file, probes, columns):
             raise UserError(f"this is no {file.removesuffix('s.parquet')} table: {wrong}; probe and runs make one")
         return probes
     if parts := _probed(probes):
