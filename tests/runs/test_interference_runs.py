@@ -71,6 +71,17 @@ def test_damage_is_what_the_runs_did(result: tuple[Any, Path], files: dict[str, 
     assert cost["measuring"]["flops"] > 0
 
 
+def test_runs_on_rows_that_have_changed_since_are_not_taken(files: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "forget.jsonl").write_text(Path(files["forget"]).read_text())
+    own = files | {"forget": str(tmp_path / "forget.jsonl")}
+    interfere(own, tmp_path / "out", seeds=(0,), most=1, answers=0)
+    rows = [json.loads(line) for line in Path(files["forget"]).read_text().splitlines()]
+    rows = [row | {"question": f"Now: {row['question']}"} for row in rows]
+    (tmp_path / "forget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="a run on other rows"):
+        interfere(own, tmp_path / "out", seeds=(0,), most=1, answers=0)
+
+
 def test_a_level_that_only_the_last_probe_finds_is_reached(files: dict[str, str], tmp_path: Path) -> None:
     more: dict[str, Any] = {"seeds": (0,), "most": 1, "answers": 0}
     assert interfere(files, tmp_path / "a", level="forget.fact_accuracy<=1", **more).reached.all()

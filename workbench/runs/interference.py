@@ -137,6 +137,8 @@ def run_one(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunD
         start(config, path, stop=stop)
     elif not RunDirectory(path).finished:
         resume(path, stop=stop)
+    elif RunDirectory(path).config["data_sha256"] != config.task.load(lambda _: None).fingerprint:
+        raise UserError(f"{path} is a run on other rows than the task's files have now; choose another --out")
     return RunDirectory(path)
 
 
