@@ -115,12 +115,13 @@ def _watched(spec: TaskSpec, seeds: list[int], person: str, watched: set[str], o
     """Mean drop of these rows after each seed's run that forgets a person."""
     from workbench.runs.interference import LEVEL, LOST, configured, directory_of, run_one, tokens_after
 
+    spec = replace(spec, only=("person", person))
     task, values, lm = spec.load(), [], load("bio-full")
     config = configured(spec, "bio-full", "wga", "uniform", [], LEVEL)
     samples = [s for sets in task.sets.values() for s in sets if s.id in watched]
     before = row_values(token_table(lm, samples))
     for seed in seeds:
-        only = replace(spec, only=("person", person), sets=("forget", "retain"))
+        only = replace(spec, sets=("forget", "retain"))
         one = config.replace(task=only, settings=config.settings.replace(seed=seed))
         run = run_one(one, directory_of(one, person, out), None)
         after = row_values(tokens_after(run, samples, run.path / f"watched-{LOST}"))
