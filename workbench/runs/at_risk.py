@@ -41,7 +41,7 @@ class AtRisk:
     def note(self) -> str:
         """How good the ranking was where it was measured."""
         share = f"{100 * HIT_RATES[self.predictor]:.0f} %"
-        return f"{share} of the rows that were damaged were among its first tenth (eight people of biographies, three seeds)"
+        return f"{share} of the rows that were damaged were among its first tenth (eight people, three seeds)"
 
     def first(self, count: int) -> list[str]:
         """The ids of the first rows that the run would not rehearse, at most `count`."""
