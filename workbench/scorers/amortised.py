@@ -160,8 +160,7 @@ def read(
     """
     if scorer[signal].kind != "batch":
         raise UserError(f"the signal '{signal}' is no plain scorer; choose one of {', '.join(plain_scorers())}")
-    needs = scorer[signal].needs
-    if "spans" in needs:
+    if "spans" in (needs := scorer[signal].needs):
         raise UserError(f"the signal '{signal}' is the labels, and a map is to be fitted without them; choose another")
     if "reference" in needs and context.reference is None:
         raise UserError(f"the signal '{signal}' needs a reference model; name one as reference (--reference)")
@@ -191,7 +190,7 @@ def read(
 
 def check_ridge(ridge: float) -> None:
     """Raise for a penalty that is negative or not finite."""
-    if not (ridge >= 0 and math.isfinite(ridge)):
+    if not 0 <= ridge < math.inf:
         raise UserError(f"ridge must be at least 0 and finite, not {ridge}")
 
 
@@ -232,10 +231,8 @@ def fit_layers(
     """
     text = read(context, lm, samples, signal, "token", layers)
     parts = [slice(None), *(slice(i, None, 2) for i in (0, 1) if len(samples) >= 4)]
-    out = []
-    for layer, states in zip(
-        layers, zip(*(s.chunk(len(layers), dim=1) for s in text.states), strict=True), strict=True
-    ):
+    by_layer, out = zip(*(s.chunk(len(layers), dim=1) for s in text.states), strict=True), []
+    for layer, states in zip(layers, by_layer, strict=True):
         each = [Reading(list(states[part]), text.signal[part]) for part in parts]
         fits = [half.fit([0] * len(half.signal), ridge)[0] for half in each]
         out.append(tuple(LinearMap(t, str(lm.device), signal, "token", layer, ridge) for t in fits))
