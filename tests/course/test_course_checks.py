@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from workbench.errors import UserError
+from workbench.evals import Interference, Retention
 from workbench.runs import Config
 from workbench.tasks import TaskSpec
 from workbench.unlearning import Settings
@@ -86,6 +88,34 @@ ATTACKS = {
         ("relearning", 0.6, 0.2, 0.57, None),
     ]
 }
+
+ASKED = ("first", "second", "third", "last")
+MATRIX = np.array(  # most is left of the first at the end, most has come back of the second, most is spilt on the third
+    [
+        [1.0, 0.9, 0.95, 0.9, 1.0, 0.9],
+        [0.5, 0.9, 0.8, 0.9, 0.9, 0.9],
+        [0.6, 0.1, 0.7, 0.8, 0.9, 0.8],
+        [0.5, 0.2, 0.2, 0.8, 0.8, 0.8],
+        [0.6, 0.4, 0.3, 0.1, 0.7, 0.8],
+    ]
+)
+RETENTION = Retention("probability", ASKED, ("retain", "neighbours"), (0,), MATRIX[None])
+PEOPLE = ["Celia Nash", "Hugo Abel", "Nils Nash", "Celia Imre", "Rosa Abel", "Orla Sorel"]
+HURT = Interference(
+    "biographies", "bio-full", "person", PEOPLE[:2], PEOPLE, ["forget"] * 6, [0, 1],
+    {"logp": np.array([[[8, 0.1, 0.4, 0.2, 0.0, 0.3], [0.2, 7, 0.0, 0.1, 0.6, 0.0]],
+                       [[8, 0.1, 0.2, 0.4, 0.2, 0.1], [0.3, 7, 0.0, 0.1, 0.4, 0.0]]])},
+    {"names": np.array([[1, 0, 0.5, 0.5, 0, 0], [0, 1, 0, 0, 0.5, 0]]),
+     "syntax": np.array([[1, 0.2, 0.9, 0.1, 0.1, 0.8], [0.2, 1, 0.9, 0.1, 0.1, 0.8]])},
+    np.ones((2, 2), dtype=bool), np.full((2, 2), 4), {}, pd.DataFrame(), {},
+)  # fmt: skip
+
+
+def reversal_by_loop(matrix: Any, requests: int) -> float:
+    total = 0.0
+    for j in range(1, requests):
+        total += float(matrix[requests][j - 1]) - float(matrix[j][j - 1])
+    return total / (requests - 1)
 
 
 def chosen(rule: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> Callable[..., float]:
@@ -277,6 +307,46 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[tuple[Any, str]]]] = {
             (lambda run, floor, before: min(max((run - floor) / (before - floor), 0), 1), "cut"),
         ],
     ),
+    "07.1": (
+        {"retention": RETENTION},
+        ["second", ASKED[int(np.argmax((MATRIX[-1, :4] - MATRIX[1:].diagonal()[:4])[:3]))]],
+        [
+            ("first", "right after its own turn"),
+            ("third", "place 2 of 3"),
+            ("last", "no request follows"),
+            ("retain", "erode"),
+            ("fourth", "no set"),
+            (2, "text"),
+        ],
+    ),
+    "07.2": (
+        {"retention": RETENTION},
+        [lambda R, T: np.mean(R[T, : T - 1] - np.diagonal(R[1:])[: T - 1]), reversal_by_loop],
+        [
+            (lambda R, T: np.mean(np.diagonal(R[1:])[: T - 1] - R[T, : T - 1]), "sign"),
+            (lambda R, T: np.sum(R[T, : T - 1] - np.diagonal(R[1:])[: T - 1]), "sum"),
+            (lambda R, T: np.mean(R[T, :T] - np.diagonal(R[1:])[:T]), "leave the last request out"),
+            (lambda R, T: np.mean(R[T, : T - 1] - R[0, : T - 1]), "*before* all"),
+            (lambda R, T: np.mean(R[T, : T - 1] - np.diagonal(R)[: T - 1]), "R[1, 0]"),
+            (lambda R, T: np.mean(R[T, : T - 1] - R[T - 1, : T - 1]), "last request alone"),
+            (lambda R, T: np.mean([R[j:, j - 1].max() - R[j, j - 1] for j in range(1, T)]), "any time"),
+            (lambda R, T: R[T] - R[0], "one number"),
+            (lambda R, T: R[T, T + 9], "fails"),
+            (0.1, "without calling"),
+        ],
+    ),
+    "07.3": (
+        {"result": HURT},
+        [["Nils Nash", "Celia Imre"], {"Celia Imre", "Nils Nash"}, np.array(PEOPLE)[[3, 2]]],
+        [
+            (["Celia Nash", "Nils Nash"], "was to be forgotten"),
+            (["Nils Nash", "Orla Sorel"], "by `syntax`"),
+            (["Rosa Abel", "Celia Imre"], "1 of these 2"),
+            (["Nils Nash"], "you name 1"),
+            ("Nils Nash", "list"),
+            (["Nils"], "no person"),
+        ],
+    ),
 }
 
 
@@ -366,6 +436,14 @@ def test_the_check_reads_the_learners_own_run() -> None:
     other = {name: {**entry, "comes_back": -entry["comes_back"]} for name, entry in ATTACKS.items()}
     assert not check("06.1", "relearning", attacks=other)
     assert check("06.1", "opening", attacks=other)
+
+
+def test_a_sequence_of_one_request_and_another_row_get_a_hint() -> None:
+    one = Retention("probability", ("first",), ("retain",), (0,), np.array([[[1.0, 1.0], [0.2, 0.9]]]))
+    assert "two requests" in check("07.1", "first", retention=one).text
+    assert check("07.2", reversal_by_loop, retention=one)
+    other = replace(HURT, damage={"logp": HURT.damage["logp"] + [[[0] * 6, [0, 0, 0, 0, 0, 5]]]})
+    assert "forgetting Hugo Abel" in check("07.3", ["Rosa Abel", "Orla Sorel"], result=other).text
 
 
 def test_one_line_says_what_is_wrong_with_the_call() -> None:

@@ -47,7 +47,7 @@ class Wrong(Exception):
     """What about an answer is wrong, in a line or two that do not give the right one away."""
 
 
-CHAPTERS = ("tour", "importance", "comparison", "own_runs", "causes", "learned", "attacks")
+CHAPTERS = ("tour", "importance", "comparison", "own_runs", "causes", "learned", "attacks", "requests")
 exercise = Registry("exercise", ExerciseSpec, [f"workbench.view.course.{chapter}" for chapter in CHAPTERS])
 
 
