@@ -77,7 +77,11 @@ def results(path: Path) -> tuple[Any, ...]:
 
 def same(a: tuple[Any, ...], b: tuple[Any, ...]) -> None:
     """Equal to the last bit."""
-    assert a[0] == b[0]
+    pairs = zip(a[0], b[0], strict=True)
+    differing = [
+        (x["step"], key, x.get(key), y.get(key)) for x, y in pairs for key in x | y if x.get(key) != y.get(key)
+    ]
+    assert differing == []
     assert a[1] == b[1]
     pd.testing.assert_frame_equal(a[2], b[2], check_exact=True)
     pd.testing.assert_frame_equal(a[3], b[3], check_exact=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from commandline import refused, told
 from forked import CONTEXT
 from runs_of import results, same
@@ -37,6 +38,7 @@ def weights_of(run: runs.RunDirectory) -> str:
 def alike(a: runs.SequenceDirectory, b: runs.SequenceDirectory) -> None:
     """Two sequences with the same bits: runs, models, probes between them, numbers."""
     for n in range(1, len(a.requests) + 1):
+        assert a.run(n).config["threads"] == b.run(n).config["threads"]
         same(results(a.run(n).path), results(b.run(n).path))
         assert weights_of(a.run(n)) == weights_of(b.run(n))
     for after in range(len(a.requests) + 1):
@@ -118,6 +120,22 @@ def test_killed_anywhere_it_goes_on_to_the_same_bits(whole: runs.SequenceDirecto
     assert len(codes) > 3
     alike(runs.SequenceDirectory(out), whole)
     assert not list(out.rglob(".*.part"))
+
+
+def test_it_goes_on_with_the_threads_that_it_began_with(tmp_path: Path) -> None:
+    """Sums split over another number of threads differ in their last bits."""
+    out, before = tmp_path / "sequence", torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        process = CONTEXT.Process(target=_dying, args=(str(out), 4))  # begins with one thread
+        process.start()
+        process.join()
+        assert process.exitcode == 9
+        sequence = wb.sequence(PEOPLE, **NAMED, out=out)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [sequence.run(n).config["threads"] for n in (1, 2)] == [1, 1]
 
 
 def test_the_same_call_again_only_reads(whole: runs.SequenceDirectory) -> None:

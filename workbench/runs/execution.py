@@ -116,7 +116,7 @@ def resume(
 
 def _resumed(directory: RunDirectory, ledger: Ledger, stages: Callable[..., Stages]) -> RunDirectory:
     config = directory.read_config()
-    with _threads(directory.config.get("threads")):
+    with cpu_threads(directory.config.get("threads")):
         with ledger.phase("loading"), located(config):
             task, lm = checked_task(config), load_for(config)
         return stages(config, task, lm, directory).run()
@@ -152,7 +152,7 @@ def _outcome(write_status: Lock, path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def cpu_threads(count: int | None) -> Iterator[None]:
     """Use so many CPU threads for a while: sums split over another number of threads differ in their last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from workbench.errors import UserError
 from workbench.files import PART, as_json, cannot_write, remove
@@ -18,6 +19,7 @@ from workbench.objectives import objective as registered
 from workbench.progress import Progress, silent
 from workbench.runs.config import Config, versions
 from workbench.runs.directory import is_run
+from workbench.runs.execution import cpu_threads
 from workbench.runs.loading import checked_task
 from workbench.runs.lock import run_lock
 from workbench.runs.records import recorded
@@ -105,11 +107,13 @@ def carry_out(
                 remove(part)
         if not is_sequence(path):
             with recorded(path, PLAN) as aside:
-                aside.write_text(as_json(plan.as_dict() | {"versions": versions()}), encoding="utf-8")
+                made = {"versions": versions(), "threads": torch.get_num_threads()}
+                aside.write_text(as_json(plan.as_dict() | made), encoding="utf-8")
         directory = SequenceDirectory(path)
         if not directory.finished:
-            for seed in plan.seeds:
-                Following(plan, tasks, union, directory, seed, progress, on_step).run()
+            with cpu_threads(directory.plan.get("threads")):
+                for seed in plan.seeds:
+                    Following(plan, tasks, union, directory, seed, progress, on_step).run()
             _finish(directory)
     return directory
 
