@@ -6,8 +6,7 @@ mean of its parts, weighted by their tokens or samples.
 
 An objective's `needs` name what it takes beside the log-probabilities; the rest is not computed: `reference` (the
 reference's log-probability and logit of each token), `teacher` (its whole distribution), `logits` (the model's own),
-`states` (of one layer), `refusal` (the token ids of one), `refusals` or `alternates` (another answer to each question),
-`rest` (the tokens of weight 0 too).
+`states` (of one layer), `refusal` (token ids), `refusals` or `alternates` (another answer), `rest` (weights of 0 too).
 """
 
 from __future__ import annotations
