@@ -116,7 +116,7 @@ def test_skipping_is_told_only_where_it_served() -> None:
 def test_retain_rows_that_are_not_rehearsed_stand_for_the_neighbours() -> None:
     options = argparse.ArgumentParser()
     bench.goal_options(options)
-    bench.prepare(options.parse_args(["--retain-rows", "40", "--unrehearsed", "16", "--limit", "4", "--threads", "2"]))
+    bench.prepare(options.parse_args(["--retain-rows", "40", "--unrehearsed", "16", "--limit", "4", "--threads", "1"]))
     task, sets = bench._loaded["task"], bench._loaded["sets"]
     whole = TaskSpec("biographies", retain_rows=40).load()
     assert task.sets["neighbours"] + task.retain == whole.retain

@@ -51,7 +51,8 @@ def alike(a: runs.SequenceDirectory, b: runs.SequenceDirectory) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> runs.SequenceDirectory:
-    """Two requests, without interruption."""
+    """Two requests, without interruption, by one thread as in the processes that are killed."""
+    torch.set_num_threads(1)
     return wb.sequence(PEOPLE, **NAMED, out=tmp_path_factory.mktemp("whole") / "sequence")
 
 
