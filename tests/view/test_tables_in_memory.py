@@ -13,7 +13,7 @@ from tables import table_of
 
 import workbench as wb
 from workbench.errors import UserError
-from workbench.evals import agreement, alignment, disagreement
+from workbench.evals import agreement, alignment, disagreement, outcomes
 from workbench.scorers import read_columns, read_scores
 from workbench.unlearning.settings import Settings
 from workbench.view import charts
@@ -87,6 +87,7 @@ def test_probe_and_token_tables_with_a_column_of_another_kind(probed: dict[str, 
         (probes, lambda table: wb.BeforeAfter(table, tokens)),
         (probes, lambda table: charts.slope_chart(table, "probability")),
         (probes, answers_view),
+        (probes, outcomes),
         (tokens, lambda table: wb.BeforeAfter(probes, table)),
         (tokens, change_view),
     ]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from workbench.errors import UserError
 from workbench.evals.words import spaced, unspaced
-from workbench.scorers import wrong_columns
+from workbench.scorers import with_numbers, wrong_columns
 
 RIGHT_ROUGE = 0.8  # ROUGE-L recall from which an answer without a labelled fact is right
 KEPT = 0.5  # less than this share of the probability before counts as damage
@@ -69,11 +69,13 @@ def outcomes(probes: pd.DataFrame, attacked: pd.DataFrame | None = None) -> pd.D
     Raises:
         UserError: one of the phases is missing, or it is no probe table.
     """
-    kinds = dict.fromkeys(("phase", "probe_set", "sample_id", "prompt", "answer", "generation"), "text")
-    kinds |= {"probability": "numbers", "fact_accuracy": "numbers", "rouge_l_recall": "numbers"}
-    lacking = [name for name in list(kinds)[:7] if name not in probes]
+    texts_in = ("phase", "probe_set", "sample_id", "prompt", "answer", "generation")
+    numbers = ("probability", "fact_accuracy", "rouge_l_recall")
+    kinds = dict.fromkeys(texts_in, "text") | dict.fromkeys(numbers, "numbers")
+    lacking = [name for name in (*texts_in, "probability") if name not in probes]
     if wrong := f"it has no column {', '.join(lacking)}" if lacking else wrong_columns(probes, kinds):
         raise UserError(f"this is no probe table: {wrong}; a run's probes.parquet is one")
+    probes = with_numbers(probes, numbers)
     key = ["probe_set", "sample_id"]
     phases = {name: part.set_index(key) for name, part in probes.groupby("phase", sort=False)}
     if not {"before", "after"} <= set(phases):

@@ -11,7 +11,7 @@ import pandas as pd
 from workbench.evals import metric
 from workbench.files import parse_json, read_parquet
 from workbench.runs.records import Damaged
-from workbench.scorers import wrong_columns
+from workbench.scorers import with_numbers, wrong_columns
 
 NAME, TEXT, WHOLE, NUMBER, FLAG = "text in every row", "text", "whole numbers", "numbers", "true, false or nothing"
 ANSWER = {"phase": NAME, "probe_set": NAME, "sample_id": NAME}
@@ -43,7 +43,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise Damaged(path, f"not parquet ({type(error).__name__})") from None
     if what:
         raise Damaged(path, what)
-    return table
+    return with_numbers(table, [*metric, "logp", "rank", "score", "entropy"])
 
 
 def wrong_table(name: str, table: pd.DataFrame, columns: Collection[str] | None = None) -> str:

@@ -40,4 +40,5 @@ from .table import in_order as in_order
 from .table import read_scores as read_scores
 from .table import score_table as score_table
 from .table import weights_from as weights_from
+from .table import with_numbers as with_numbers
 from .table import wrong_columns as wrong_columns

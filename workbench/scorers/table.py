@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,12 @@ def wrong_columns(table: pd.DataFrame, kinds: dict[str, str] = KINDS) -> str:
         if name in table and not (of_kind[kind](table[name]) or (not needed and table[name].isna().all())):
             return f"its column {name} holds {table[name].dtype}, not {kind}"
     return ""
+
+
+def with_numbers(table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """The table with NaN in those columns of numbers that hold nothing but None, which is no number."""
+    empty = [name for name in columns if name in table and table[name].dtype == object and table[name].isna().all()]
+    return table.astype(dict.fromkeys(empty, float))
 
 
 def checked_scores(table: pd.DataFrame, needed: Sequence[str]) -> pd.DataFrame:
