@@ -269,6 +269,7 @@ def test_adapters_of_experts_are_merged_once(name: str, tmp_path: Path) -> None:
         ("adapter_config.json", {"base_model_name_or_path": "."}, "whose base model is itself"),
         ("adapter_config.json", {"peft_type": "UNHEARD"}, "cannot be loaded: 'UNHEARD'"),
         ("adapter_config.json", {"target_modules": ["other"]}, "cannot be loaded: No modules were targeted"),
+        ("adapter_config.json", {"alora_invocation_tokens": [1]}, "cannot be merged: aLoRA does not support merging"),
         ("adapter_config.json", {"r": 3}, "another shape"),
         ("adapter_config.json", {"use_dora": True}, r"8 missing \(.*magnitude"),
         ("adapter_config.json", "{", "damaged"),

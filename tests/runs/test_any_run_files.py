@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import os
 import shutil
@@ -120,24 +119,34 @@ class Replaced:
 
 
 @st.composite
-def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """A content with some bytes changed, or cut off, or nothing of it."""
+def damage(draw: st.DrawFn, size: int) -> Callable[[bytes], bytes]:
+    """What changes some of `size` bytes, cuts them off, or leaves nothing of them.
+
+    What hypothesis draws it keeps, so that a large file is not drawn, but only what is done to it.
+    """
     way = draw(st.sampled_from(("bytes", "bytes", "cut", "other")))
     if way == "other":
-        return draw(st.binary(max_size=20) | st.sampled_from(RAW).map(str.encode))
+        other = draw(st.binary(max_size=20) | st.sampled_from(RAW).map(str.encode))
+        return lambda content: other
     if way == "cut":
-        return content[: draw(st.integers(0, len(content) - 1))]
-    changed = bytearray(content)
-    for _ in range(draw(st.integers(1, 3))):
-        changed[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
-    return bytes(changed)
+        end = draw(st.integers(0, size - 1))
+        return lambda content: content[:end]
+    places = draw(st.lists(st.tuples(st.integers(0, size - 1), st.integers(0, 255)), min_size=1, max_size=3))
+
+    def change(content: bytes) -> bytes:
+        changed = bytearray(content)
+        for place, byte in places:
+            changed[place] = byte
+        return bytes(changed)
+
+    return change
 
 
 @st.composite
 def edited(draw: st.DrawFn, content: bytes) -> bytes:
     """JSON (or lines of it) in which a value somewhere is another, is gone, or has another name; or damaged."""
     if draw(st.integers(0, 4)) == 0:
-        return draw(damaged(content))
+        return draw(damage(len(content)))(content)
     try:
         lines = [json.loads(content)]
     except ValueError:
@@ -164,7 +173,7 @@ def altered(draw: st.DrawFn, content: bytes, path: Path) -> bytes:
     """A table without a column, without rows, with rows twice, or with another value or kind of values; or damaged."""
     way = draw(st.sampled_from(("bytes", "drop", "value", "column", "rows", "twice", "all")))
     if way == "bytes":
-        return draw(damaged(content))
+        return draw(damage(len(content)))(content)
     table = pd.read_parquet(path)
     name = draw(st.sampled_from(list(table.columns)))
     value = draw(COLUMN)
@@ -198,6 +207,16 @@ def readers(run: RunDirectory) -> Iterable[Callable[[], Any]]:
     yield lambda: read_run(run.path)
     yield lambda: AnswerNotes(run.path).of("x")
     yield lambda: compared_with(str(run.path / "suites" / "s.json"), None)  # type: ignore[arg-type]
+
+
+def other_content(data: st.DataObject, path: Path) -> bytes:
+    """Of a file, by its kind."""
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        return bytes(data.draw(edited(content)))
+    if path.suffix == ".parquet":
+        return bytes(data.draw(altered(content, path)))
+    return data.draw(damage(len(content)))(content)
 
 
 @SETTINGS
@@ -275,12 +294,7 @@ def test_any_checkpoint(place: Path, data: st.DataObject) -> None:
     folder = place / "unfinished" / "checkpoints" / "step-000002"
     names = sorted(path.name for path in folder.iterdir())
     path = folder / data.draw(st.sampled_from([*names, "state.json"]))
-    kinds: dict[str, Callable[[bytes], Any]] = {
-        ".json": edited,
-        ".parquet": functools.partial(altered, path=path),
-    }
-    content = data.draw(kinds.get(path.suffix, damaged)(path.read_bytes()))
-    with Replaced(path, content):
+    with Replaced(path, other_content(data, path)):
         saved = newest_intact(place / "unfinished")
         assert (saved.state is None) == bool(saved.damaged)
         assert not any("\n" in what for what in saved.damaged.values())
@@ -293,7 +307,7 @@ def test_any_saved_scorer(place: Path, data: st.DataObject) -> None:
     with safe_open(path, "pt") as stream:
         metadata, state = stream.metadata(), {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     if data.draw(st.booleans()):
-        content = data.draw(damaged(path.read_bytes()))
+        content = other_content(data, path)
     else:
         metadata["scorer"] = data.draw(edited(metadata["scorer"].encode())).decode(errors="replace")
         if data.draw(st.booleans()):
@@ -321,8 +335,7 @@ def test_any_adapter(place: Path, data: st.DataObject) -> None:
     """Merged into its base, which takes longer."""
     folder = place / "adapter"
     path = folder / data.draw(st.sampled_from(("adapter_config.json", "workbench.json", "adapter_model.safetensors")))
-    change = damaged if path.suffix == ".safetensors" else edited
-    with Replaced(path, data.draw(change(path.read_bytes()))):
+    with Replaced(path, other_content(data, path)):
         only_errors(lambda: load_adapter(load("bio-full", device="cpu"), folder))
 
 

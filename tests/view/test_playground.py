@@ -162,6 +162,19 @@ def test_alternatives_and_putting_one_in(made: Playground) -> None:
     assert made.answer == first.lstrip()
 
 
+def test_other_scores_of_a_text_leave_its_tokens_selected(made: Playground) -> None:
+    made.view.select("typed", int(made.tokens.iloc[2]["position"]))
+    chosen, place = made.view.selected, made.next.place
+    made.scorer = "entropy"
+    assert made.wait()
+    assert [token["position"] for token in made.view.selected] == [chosen[0]["position"]]
+    assert [*made.view.selected[0]["scores"]] == ["entropy"]
+    assert made.next.place == place
+    made.answer = "In another place."
+    assert made.wait()
+    assert made.view.selected == []
+
+
 def test_the_greedy_answer(full: Any, bio: Any, made: Playground) -> None:
     sample = bio.forget[0]
     made.type(sample.question, "")
@@ -311,5 +324,27 @@ def test_an_old_view_leaves_a_newer_threshold_alone(chromium: Any, made: Playgro
       model.get = get;
     }""")
     assert page.evaluate("model.get('threshold')") == 0.123
+    assert page.messages == []
+    page.close()
+
+
+def test_a_new_table_leaves_focus_and_place(chromium: Any, made: Playground, tmp_path: Path) -> None:
+    """Scores of the same text come while somebody goes through it by keyboard."""
+    page = open_widget(chromium, made.view, tmp_path)
+    for kept in (True, False):
+        page.locator("[role=listbox]").focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        at = page.locator(".wb-cur").inner_text()
+        page.evaluate("""kept => {
+          const head = structuredClone(model.get("head"));
+          if (!kept) head.samples[0].texts[0] = "On";
+          model.set("head", head);
+        }""", kept)  # fmt: skip
+        assert page.evaluate("document.activeElement.getAttribute('role')") == "listbox"
+        assert page.locator(".wb-cur").all_inner_texts() == [at] * kept
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        assert page.evaluate("model.get('chosen')") == [2 if kept else 0]
     assert page.messages == []
     page.close()

@@ -244,5 +244,8 @@ def load_adapter(lm: LanguageModel, folder: Path) -> LanguageModel:
     misfits(
         f"model '{folder}': the adapter does not fit {lm.name}", report.to_dict(), "name the base it was trained on"
     )
-    merge_adapter(lm.module).eval()
+    try:
+        merge_adapter(lm.module).eval()
+    except Exception as error:  # kinds of adapters that peft only applies beside the weights, such as aLoRA
+        raise UserError(f"model '{folder}': the adapter cannot be merged: {one_line(error)}") from error
     return replace(lm, name=str(folder))

@@ -130,11 +130,20 @@ class TokenView(SavesFigure, Twin, anywidget.AnyWidget):
         }
 
     def show(self, scores: Scores, samples: Samples = None, **more: Any) -> None:
-        """Show another table in the same place; arguments and errors as of the class, without `title`."""
+        """Show another table in the same place; arguments and errors as of the class, without `title`.
+
+        Other scores of the same tokens leave those selected that are.
+        """
+        before = self._data
         state = self._state(scores, samples, **more)
+        same = (before.index, before.tokens) == (self._data.index, self._data.tokens)
+        if same:
+            state["chosen"] = self.chosen
         with self.hold_sync():
             for name, value in state.items():
                 setattr(self, name, value)
+            if same:
+                self._select(None)  # the same tokens, with their new scores
         self.redraw_twin()
 
     @classmethod

@@ -103,6 +103,10 @@ class Text {
     return shown;
   }
 
+  words() {
+    return this.rows.map((row) => row.words).join("\n");
+  }
+
   choose(tokens) {
     const rows = [...this.chosen, ...tokens].map((each) => this.rows.findLast((row) => row.sample.first <= each));
     for (const token of this.chosen) this.marks[token]?.setAttribute("aria-selected", "false");

@@ -152,11 +152,18 @@ export default {
   render({ model, el: host }) {
     host.classList.add("wb-host");
     let view = null;
+    const controls = () => [...host.querySelectorAll("select, input, button, [tabindex]")];
+    // A new table may come while somebody is in the old one by keyboard: focus and place stay.
     const draw = () => {
+      const focused = controls().indexOf(host.getRootNode().activeElement);
+      const [place, words] = [view?.text.current ?? -1, view?.text.words()];
       view?.remove();
       const root = el("div", { class: "wb wb-live" });
       host.replaceChildren(root);
       view = new View(model, root);
+      if (focused < 0) return;
+      controls()[focused]?.focus({ preventScroll: true });
+      if (place >= 0 && view.text.words() === words) view.text.go(place);
     };
     draw();
     model.on("change:head", draw);
