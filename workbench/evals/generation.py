@@ -9,9 +9,10 @@ import torch
 
 from workbench.cost import Phase
 from workbench.models import (
+    Draws,
     LanguageModel,
-    Noise,
     count_generation,
+    draw,
     encode,
     end_of_turn,
     generate,
@@ -21,8 +22,6 @@ from workbench.models import (
 )
 from workbench.progress import Progress, silent
 from workbench.tasks import Sample, Task
-
-BLOCK = 32  # tries that are drawn by one generator
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,25 @@ def greedy(
     Progress is reported under the name `what`, in questions. Where there are `openings`, one a sample, each answer is
     begun with its own, and what is returned is what follows.
     """
-    how = _How(batch_size, max_new_tokens, openings, stops, cost, progress, what)
-    return [texts[0] if texts else None for texts in _continuations(lm, samples, how)]
+    prompts = _prompts(lm, samples, openings)
+    order = sorted(prompts, key=lambda i: (len(prompts[i][0]), i))
+    out: list[str | None] = [None] * len(samples)
+    ends, _ = end_of_turn(lm)
+    done = 0
+    for some, room in in_batches(order, batch_size, lambda i: min(max_new_tokens, lm.context - len(prompts[i][0]))):
+        texts, finite = [""] * len(some), [True] * len(some)
+        if room > 0:
+            ids, mask = padded(lm, [prompts[i][0] for i in some])
+            with torch.no_grad():
+                generated, finite = generate(lm, ids, mask, room, ends)
+            if cost is not None:
+                count_generation(cost, lm, mask, generated.shape[1])
+            texts = lm.tokenizer.batch_decode(until(generated, ends), skip_special_tokens=True)
+        for i, text, known in zip(some, texts, finite, strict=True):
+            out[i] = cleaned(text, _stops(lm, samples[i], stops), prompts[i][1]) if known else None
+        done += len(some)
+        progress(what, done, len(order))
+    return out
 
 
 def sampled(
@@ -94,71 +110,44 @@ def sampled(
     temperature: float = 1.0,
     seed: int = 0,
     stops: tuple[str, ...] = (),
-    cost: Phase | None = None,
     progress: Progress = silent,
     what: str = "sample",
 ) -> list[list[str] | None]:
     """`tries` continuations of each question, drawn from all of softmax(logits / temperature); None as in `greedy`.
 
-    Tokens are drawn by Gumbel noise from generators that belong to a seed, a sample's id and a block of tries, so that
-    what is drawn does not depend on the other samples or on the batch. Progress is in blocks.
+    What is drawn depends on the seed, the sample's id and the try's number, not on the other samples or on the batch.
+    A batch has at most `batch_size` tries. Progress is in questions, or parts of them where `tries` is larger.
     """
-    how = _How(batch_size, max_new_tokens, None, stops, cost, progress, what, tries, temperature, seed)
-    return _continuations(lm, samples, how)
-
-
-@dataclass(frozen=True)
-class _How:
-    """The options of `greedy` and `sampled`; greedy is one try without a temperature."""
-
-    batch_size: int
-    max_new_tokens: int
-    openings: Sequence[str] | None
-    stops: tuple[str, ...]
-    cost: Phase | None
-    progress: Progress
-    what: str
-    tries: int = 1
-    temperature: float | None = None
-    seed: int = 0
-
-
-@torch.no_grad()
-def _continuations(lm: LanguageModel, samples: list[Sample], how: _How) -> list[list[str] | None]:
-    """All tries of each sample; None for plain text, and where a try met logits that are not finite."""
-    prompts = {i: _prompt(lm, s, how.openings[i] if how.openings else "") for i, s in enumerate(samples) if s.question}
+    prompts = _prompts(lm, samples)
+    block = min(tries, batch_size)
     order = sorted(prompts, key=lambda i: (len(prompts[i][0]), i))
-    block = min(how.tries, BLOCK)
-    jobs = [(i, first) for i in order for first in range(0, how.tries, block)]
+    jobs = [(i, range(first, min(first + block, tries))) for i in order for first in range(0, tries, block)]
     texts_of: list[list[str] | None] = [[] if i in prompts else None for i in range(len(samples))]
-    ends, end_text = end_of_turn(lm)
-    done, at_once = 0, max(1, how.batch_size // block)
-
-    def room_of(job: tuple[int, int]) -> int:
-        return min(how.max_new_tokens, lm.context - len(prompts[job[0]][0]))
-
-    for some, room in in_batches(jobs, at_once, room_of):
-        blocks = [(i, first, min(block, how.tries - first)) for i, first in some]
-        indices = [i for i, _, size in blocks for _ in range(size)]
-        ids, mask = padded(lm, [prompts[i][0] for i in indices])
-        texts, finite = [""] * len(indices), [True] * len(indices)
-        if room > 0:
-            noise = None
-            if how.temperature is not None:
-                names = [f"{how.seed} {first} {samples[i].id}" for i, first, _ in blocks]
-                noise = Noise(lm.device, how.temperature, names, [size for *_, size in blocks])
-            generated, finite = generate(lm, ids, mask, room, ends, noise)
-            if how.cost is not None:
-                count_generation(how.cost, lm, mask, generated.shape[1])
-            texts = lm.tokenizer.batch_decode(until(generated, ends), skip_special_tokens=True)
-        for index, text, known in zip(indices, texts, finite, strict=True):
-            own = (end_text,) if end_text and end_text not in samples[index].answer else ()
-            text = cleaned(text, how.stops + own, prompts[index][1])
-            so_far = texts_of[index]
-            texts_of[index] = [*so_far, text] if known and so_far is not None else None
+    ends, _ = end_of_turn(lm)
+    done = 0
+    for some, length in in_batches(jobs, max(1, batch_size // block), lambda job: len(prompts[job[0]][0])):
+        rows = [(row, i, number) for row, (i, numbers) in enumerate(some) for number in numbers]
+        tokens: list[list[int]] = [[] for _ in rows]
+        finite = [True] * len(rows)
+        if (room := min(max_new_tokens, lm.context - length)) > 0:
+            draws = Draws(lm.device, temperature, [f"{seed} {number} {samples[i].id}" for _, i, number in rows], room)
+            ids = torch.tensor([prompts[i][0] for i, _ in some], device=lm.device)
+            tokens, finite = draw(lm, ids, torch.tensor([row for row, *_ in rows], device=lm.device), draws, ends)
+        different = [*dict.fromkeys(map(tuple, tokens))]
+        text_of = dict(zip(different, lm.tokenizer.batch_decode(different, skip_special_tokens=True), strict=True))
+        for (_, i, _), own, known in zip(rows, tokens, finite, strict=True):
+            text = cleaned(text_of[tuple(own)], _stops(lm, samples[i], stops), prompts[i][1])
+            so_far = texts_of[i]
+            texts_of[i] = [*so_far, text] if known and so_far is not None else None
         done += len(some)
-        how.progress(how.what, done, len(jobs))
+        progress(what, done, len(jobs))
     return texts_of
+
+
+def _stops(lm: LanguageModel, sample: Sample, stops: tuple[str, ...]) -> tuple[str, ...]:
+    """Where the continuation of a sample is cut: at the text that ends a turn too, unless its answer has that."""
+    _, end_text = end_of_turn(lm)
+    return stops + ((end_text,) if end_text and end_text not in sample.answer else ())
 
 
 def cleaned(text: str, stops: tuple[str, ...], left: str) -> str:
@@ -168,10 +157,19 @@ def cleaned(text: str, stops: tuple[str, ...], left: str) -> str:
     return text.strip().removeprefix(left.strip()).strip()
 
 
-def _prompt(lm: LanguageModel, sample: Sample, opening: str) -> tuple[list[int], str]:
-    """The ids that an answer continues, and of it what stands before in the text; `opening` begins the answer."""
-    if not opening:
-        encoding = encode(lm, sample, answer=False)
-        return encoding.ids, encoding.left
-    encoding = encode(lm, replace(sample, answer=opening))
-    return encoding.ids[: len(encoding.ids) - encoding.ends], ""
+def _prompts(
+    lm: LanguageModel, samples: Sequence[Sample], openings: Sequence[str] | None = None
+) -> dict[int, tuple[list[int], str]]:
+    """Of each sample with a question the ids that an answer continues, and of them what stands before in the text.
+
+    An opening begins the answer.
+    """
+
+    def prompt(sample: Sample, opening: str) -> tuple[list[int], str]:
+        if not opening:
+            encoding = encode(lm, sample, answer=False)
+            return encoding.ids, encoding.left
+        encoding = encode(lm, replace(sample, answer=opening))
+        return encoding.ids[: len(encoding.ids) - encoding.ends], ""
+
+    return {i: prompt(s, openings[i] if openings else "") for i, s in enumerate(samples) if s.question}

@@ -11,7 +11,7 @@ import torch
 
 from workbench.errors import NOT_FINITE, UserError
 from workbench.evals.generation import cleaned
-from workbench.models import LanguageModel, Noise, encode, end_of_turn, exclusive, until
+from workbench.models import Draws, LanguageModel, encode, end_of_turn, exclusive, until
 from workbench.tasks import Sample
 
 NEXT_QUESTION = ("\nQuestion:",)  # what a model with plain prompts may write after its answer
@@ -73,9 +73,9 @@ def streamed(
         raise UserError(f"the question fills the context of {lm.name}, {lm.context} tokens; begin a new chat")
     ends, end_text = end_of_turn(lm)
     stops = (NEXT_QUESTION if lm.prompt == "plain" else ()) + ((end_text,) if end_text else ())
-    noise = None if temperature is None else Noise(lm.device, temperature, [f"{seed} 0 {sample.id}"], [1])
+    draws = None if temperature is None else Draws(lm.device, temperature, [f"{seed} 0 {sample.id}"], room)
     tokens: list[int] = []
-    for token in _tokens(lm, encoding.ids, noise):
+    for token in _tokens(lm, encoding.ids, draws):
         tokens.append(token)
         text = lm.tokenizer.batch_decode(until(torch.tensor([tokens]), ends), skip_special_tokens=True)[0]
         done = token in ends or any(stop in text for stop in stops)
@@ -86,9 +86,10 @@ def streamed(
             return
 
 
-def _tokens(lm: LanguageModel, ids: list[int], noise: Noise | None) -> Iterator[int]:
-    """New tokens one after the other, each the most probable (or drawn, with `noise`), without an end."""
+def _tokens(lm: LanguageModel, ids: list[int], draws: Draws | None) -> Iterator[int]:
+    """New tokens one after the other, each the most probable (or drawn, with `draws`), without an end."""
     whole = torch.tensor([ids], device=lm.device)
+    row = torch.zeros(1, dtype=torch.long, device=lm.device)
     cache, new = None, whole
     while True:
         with exclusive(lm), torch.no_grad(), lm.autocast():
@@ -97,7 +98,9 @@ def _tokens(lm: LanguageModel, ids: list[int], noise: Noise | None) -> Iterator[
         logits = out.logits[:, -1].float()
         if not bool(logits.sum().isfinite()):
             raise UserError(f"{NOT_FINITE} ({lm.name}): it cannot answer")
-        token = (logits if noise is None else noise(logits)).argmax(-1, keepdim=True)
+        step = whole.shape[1] - len(ids)
+        token = logits.argmax(-1) if draws is None else draws.take(logits, step, row, row)
+        token = token[:, None]
         whole = torch.cat([whole, token], dim=1)
         new = token if cache is not None else whole
         yield int(token)

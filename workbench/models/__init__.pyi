@@ -15,13 +15,14 @@ from .catalog import available as available
 from .catalog import cache as cache
 from .catalog import layer_count as layer_count
 from .catalog import parameter_count as parameter_count
-from .decoding import Noise as Noise
 from .decoding import exclusive as exclusive
 from .decoding import generate as generate
 from .decoding import in_batches as in_batches
 from .decoding import padded as padded
 from .decoding import until as until
 from .distributed import processes as processes
+from .drawing import Draws as Draws
+from .drawing import draw as draw
 from .encoding import ANSWER as ANSWER
 from .encoding import PROMPT as PROMPT
 from .encoding import TEMPLATE as TEMPLATE

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from workbench.errors import NOT_FINITE, UserError
-from workbench.models.decoding import Noise, generate, in_batches, padded, until
+from workbench.models.decoding import generate, in_batches, padded, until
+from workbench.models.drawing import Draws
 from workbench.models.encoding import encode, end_of_turn
 from workbench.tasks import Sample
 
@@ -47,11 +48,11 @@ def replies(
                 f"a prompt of {len(coded[some[0]].ids)} tokens leaves no room in the context of {lm.name}; shorten it"
             )
         ids, mask = padded(lm, [coded[n].ids for n in some])
-        noise = None
+        draws = None
         if temperature is not None:
-            noise = Noise(lm.device, temperature, [f"{seed} prompt {n}" for n in some], [1] * len(some))
+            draws = Draws(lm.device, temperature, [f"{seed} prompt {n}" for n in some], room)
         with torch.no_grad():
-            tokens, finite = generate(lm, ids, mask, room, ends, noise)
+            tokens, finite = generate(lm, ids, mask, room, ends, draws)
         if not all(finite):
             raise UserError(f"{lm.name} cannot generate: {NOT_FINITE}")
         decoded = lm.tokenizer.batch_decode(until(tokens, ends), skip_special_tokens=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import threading
 import weakref
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 if TYPE_CHECKING:
+    from workbench.models.drawing import Draws
     from workbench.models.language_model import LanguageModel
 
 T = TypeVar("T")
@@ -26,30 +26,6 @@ def exclusive(lm: LanguageModel) -> Any:
     """
     with _guard:
         return _locks.setdefault(lm.module, threading.RLock())
-
-
-class Noise:
-    """Makes the argmax of logits a draw from softmax(logits / temperature), by Gumbel noise: minus log of exponentials.
-
-    Args:
-        device: of the logits.
-        temperature: of the draws.
-        names: one a group of neighbouring rows, which its generator's seed is made of.
-        sizes: rows of each group.
-    """
-
-    def __init__(self, device: torch.device, temperature: float, names: list[str], sizes: list[int]) -> None:
-        self.temperature, self.sizes = temperature, sizes
-        digests = [hashlib.sha256(name.encode(errors="surrogatepass")).digest() for name in names]
-        self.generators = [torch.Generator(device).manual_seed(int.from_bytes(d[:6], "big")) for d in digests]
-
-    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
-        """The noisy logits (B, V)."""
-        noise, start = torch.empty_like(logits), 0
-        for size, generator in zip(self.sizes, self.generators, strict=True):
-            noise[start : start + size].exponential_(generator=generator)
-            start += size
-        return logits / self.temperature - noise.log_()
 
 
 def until(generated: torch.Tensor, ends: set[int]) -> list[list[int]]:
@@ -81,9 +57,12 @@ def padded(lm: LanguageModel, prompts: Sequence[list[int]]) -> tuple[torch.Tenso
 
 
 def generate(
-    lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: int, ends: set[int], noise: Noise | None
+    lm: LanguageModel, ids: torch.Tensor, mask: torch.Tensor, room: int, ends: set[int], draws: Draws | None = None
 ) -> tuple[torch.Tensor, list[bool]]:
-    """New tokens (B, at most `room`) after left-padded prompts (B, T), and whether all logits of a row were finite."""
+    """New tokens (B, at most `room`) after left-padded prompts (B, T), and whether all logits of a row were finite.
+
+    They are the most probable ones or, with `draws` of B rows, drawn.
+    """
     from transformers import GenerationConfig
 
     own_ends = {"pad_token_id": _pad(lm), "eos_token_id": sorted(ends) or None}
@@ -94,7 +73,11 @@ def generate(
     def watch(so_far: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         ended = torch.isin(so_far[:, width:], stops).any(-1)  # what follows is padding
         finite.logical_and_(ended | logits.sum(-1).isfinite())
-        return logits if noise is None else noise(logits)
+        if draws is None:
+            return logits
+        rows = torch.arange(len(logits), device=logits.device)
+        tokens = draws.take(logits, so_far.shape[1] - width, rows, rows)
+        return torch.full_like(logits, -torch.inf).scatter_(1, tokens[:, None], 0.0)
 
     with exclusive(lm):
         # What `config` leaves open, generate takes from the model's own defaults, which may penalise repetition.
