@@ -13,8 +13,9 @@ import torch
 from tiny_models import MODELS, build
 
 from workbench.errors import is_missing
-from workbench.evals.attacks import Target, attack_model, recovery
+from workbench.evals.attacks import Target, asking, attack_model, recovery
 from workbench.evals.attacks.quantisation import linear_weights, quantised, rounded
+from workbench.evals.generation import greedy
 from workbench.models import LanguageModel, load
 from workbench.tasks.samples import Task
 
@@ -42,6 +43,26 @@ def test_ceiling_and_floor(full: LanguageModel, retained: LanguageModel, bio: Ta
     chance = float((1 - 0.95**tries).mean())
     people = 16  # phrasings of a fact are no answers of their own: the facts of 48 answers
     assert floor.value <= chance + 1.96 * math.sqrt(chance * (1 - chance) / people)
+
+
+def test_what_was_asked_is_not_asked_again(retained: LanguageModel, bio: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[LanguageModel] = []
+
+    def counted(lm: LanguageModel, *more: Any, **options: Any) -> Any:
+        asked.append(lm)
+        return greedy(lm, *more, **options)
+
+    monkeypatch.setattr(asking, "greedy", counted)
+    target = target_of(retained, bio, limit=6)
+    phrasing, context, plain = (attack_model(name, target) for name in ("worst_phrasing", "in_context", "greedy"))
+    assert asked == [retained] * 3  # with the plain answers, which in_context has beside its own
+    both = attack_model("worst_of_both", target)
+    assert len(asked) == 3
+    assert both.rows.equals(attack_model("worst_of_both", target_of(retained, bio, limit=6)).rows)
+    hits = phrasing.rows["hits"] + context.rows["hits"] - plain.rows["hits"]
+    assert both.rows["hits"].tolist() == hits.tolist()
+    attack_model("int4", target)
+    assert asked[-1] is not retained  # a copy is asked itself
 
 
 def test_nothing_is_skipped_in_silence(full: LanguageModel, small: Task) -> None:
@@ -100,14 +121,10 @@ def test_other_architectures(small: Task, tmp_path: Path, name: str) -> None:
     with torch.no_grad():
         for parameter in other.module.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)), alpha=0.1)
-    for attack in ("int4", "second_turn", "in_context", "opening", "logit_lens", "uds"):
-        outcome = attack_model(attack, target_of(lm, small, limit=2, before=lm, retain_only=other))
+    for attack in ("leak_at_k", "int4", "second_turn", "in_context", "opening", "logit_lens", "uds"):
+        outcome = attack_model(attack, target_of(lm, small, limit=2, before=lm, retain_only=other), FEW.get(attack))
         if is_missing(outcome):
-            assert (attack, name) in {
-                ("logit_lens", "Gemma 2"),
-                ("logit_lens", "Gemma 3n, text"),
-                ("uds", "Gemma 3n, text"),
-            }
+            assert (attack, name) in WITHOUT
             assert "the model" in outcome["reason"]
         else:
             assert 0 <= outcome.value <= 1

@@ -48,16 +48,23 @@ def ask(
 ) -> list[str]:
     """Greedy answers of the target's model, or of a copy of it that an attack has changed.
 
+    What an attack asks again, the same batch of the same model, has been answered.
+
     Raises:
         NotAvailable: the model's logits are not finite.
     """
-    lm = lm or target.lm
+    batch = (tuple((s.question, s.history, s.answer) for s in samples), tuple(openings or ()))
+    if lm is None and batch in target.asked:
+        return target.asked[batch]
     how = continuation(target.task, target.probe_set)
     options: dict[str, Any] = {"openings": openings, "stops": how.stops, "progress": target.progress, "what": what}
-    answers = greedy(lm, list(samples), target.batch_size, how.tokens or target.new_tokens, **options)
+    answers = greedy(lm or target.lm, list(samples), target.batch_size, how.tokens or target.new_tokens, **options)
     if None in answers:
         raise NotAvailable(NOT_FINITE)
-    return [answer or "" for answer in answers]
+    texts = [answer or "" for answer in answers]
+    if lm is None:
+        target.asked[batch] = texts
+    return texts
 
 
 def rows_of(samples: Sequence[Sample], tries: Sequence[Sequence[tuple[str, str]]]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,12 +29,12 @@ def _worst(target: Target, what: str, contexts: list[tuple[tuple[str, str], ...]
 
     Whoever attacks has the plain answer too; `alone` is without it.
     """
-    tries = [
-        [with_question(s, text, context) for context in contexts for text in wordings(s)] for s in target.questions
-    ]
-    flat = [replace(s, id=f"{s.id} {n}") for samples in tries for n, s in enumerate(samples)]
-    texts = iter(ask(target, flat, what=what))
-    pairs = [[(_shown(s), next(texts)) for s in samples] for samples in tries]
+    pairs: list[list[tuple[str, str]]] = [[] for _ in target.questions]
+    for context in contexts:
+        tries = [[with_question(s, text, context) for text in wordings(s)] for s in target.questions]
+        texts = iter(ask(target, [sample for samples in tries for sample in samples], what=what))
+        for own, samples in zip(pairs, tries, strict=True):
+            own += [(_shown(sample), next(texts)) for sample in samples]
     alone = rows_of(target.questions, pairs)
     parts = {"wordings": _count(target), "mean_over_wordings": float((alone["hits"] / alone["tries"]).mean())}
     parts |= {"alone": float(alone["value"].mean())}

@@ -97,6 +97,7 @@ class Target:
         progress: called with the attack's name, what is done, and how much there is.
         kept: rows of a long attack that a process before this one had finished.
         keep: called with all rows so far of a long attack, to be kept.
+        asked: greedy answers of the model by what it was asked; attacks share them.
     """
 
     lm: LanguageModel
@@ -109,6 +110,7 @@ class Target:
     progress: Progress = field(default=silent, compare=False)
     kept: list[dict[str, Any]] = field(default_factory=list, compare=False)
     keep: Callable[[list[dict[str, Any]]], None] = field(default=lambda rows: None, compare=False)
+    asked: dict[Any, list[str]] = field(default_factory=dict, compare=False)
 
     @functools.cached_property
     def questions(self) -> list[Sample]:
