@@ -60,15 +60,6 @@ def test_held_out_errors_equal_a_slow_loop_and_the_rule_is_one_standard_error() 
     assert penalty == max(c for c, error in zip(GRID, mean, strict=True) if error <= allowed)
 
 
-def test_quantiles_are_the_share_of_the_fitted_tokens_below() -> None:
-    states, signal, groups = example()
-    tensors, _, _ = ridge_by_sample(states, signal, groups, [0.1])
-    fitted = ((states.float() - tensors["shift"]) / tensors["scale"]) @ tensors["w"] + tensors["b"]
-    place = torch.searchsorted(tensors["quantiles"], fitted) / 1001
-    below = torch.stack([(fitted < value).float().mean() for value in fitted])
-    assert (place - below).abs().max() < 0.01
-
-
 def test_folds_hold_whole_samples_of_like_number(small: Task) -> None:
     folds = draw_folds(small.forget, 3)
     sizes = np.bincount(list(folds.values()))

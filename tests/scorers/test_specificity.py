@@ -17,17 +17,22 @@ from workbench.scorers.amortised import other_text
 from workbench.scorers.base import TaskContext
 from workbench.scorers.score import score_fixed
 from workbench.scorers.specificity import (
-    answer_ids,
+    by_word,
     copied,
     novelty,
-    over_words,
+    quantiles,
     rarity,
     token_ids,
     unsureness,
-    word_numbers,
-    word_texts,
 )
+from workbench.scorers.words import Words
 from workbench.tasks.samples import Sample, Task
+
+
+def texts_of(lm: LanguageModel, sample: Sample) -> list[str]:
+    """The word that each answer token is part of."""
+    own = Words.of(encode(lm, sample))
+    return [own.texts[number] for number in own.numbers]
 
 
 def test_rarity_against_a_plain_loop(full: LanguageModel, bio: Task) -> None:
@@ -51,9 +56,9 @@ def test_rarity_against_a_plain_loop(full: LanguageModel, bio: Task) -> None:
         order = sorted(range(len(others)), key=lambda i: (-round(likeness[i], 9), i))
         least = likeness[order[19]]
         sure = [i for i in order if likeness[i] > least + 1e-9]
-        for word, value in zip(word_texts(encode(full, sample)), values, strict=True):
+        for word, value in zip(texts_of(full, sample), values, strict=True):
             n = round(20 * (1 - value**2) ** 0.5)  # the formula read backwards
-            inside = sum(word in word_texts(encode(full, others[i])) for i in sure)
+            inside = sum(word in texts_of(full, others[i]) for i in sure)
             assert inside <= n <= inside + 20 - len(sure)
 
 
@@ -61,22 +66,20 @@ def test_rarity_is_one_for_what_nobody_says_and_nought_for_what_all_say(full: La
     others = [Sample(f"o{i}", f"Where does {n} live?", f"{n} lives in Quillon.") for i, n in enumerate(("Ada", "Bram"))]
     sample = Sample("s", "Where does Zeno live?", "Zeno lives in Ostrava.")
     (values,) = rarity(full, [encode(full, sample)], [encode(full, o) for o in others])
-    by_word = dict(zip(word_texts(encode(full, sample)), values, strict=True))
-    answers = [word_texts(encode(full, o)) for o in others]
+    by_word = dict(zip(texts_of(full, sample), values, strict=True))
+    answers = [texts_of(full, o) for o in others]
     for word, value in by_word.items():
         share = sum(word in own for own in answers) / 2
         assert value == pytest.approx((1 - share**2) ** 0.5)
     assert set(by_word.values()) >= {0.0, 1.0}
 
 
-def test_copied_marks_the_name_and_nothing_of_a_text_without_a_question(full: LanguageModel) -> None:
-    sample = Sample("s", "Where does Celia Nash live?", "Celia Nash lives in Ostrava.")
-    marks = dict(zip((full.tokenizer.decode([t]).strip() for t in answer_ids(encode(full, sample))),
-                     copied(full, encode(full, sample)), strict=True))  # fmt: skip
-    assert marks["Celia"]
-    assert marks["Nash"]
-    assert not marks["Ostrava"]
-    assert not copied(full, encode(full, Sample("t", "", "Celia Nash lives in Ostrava."))).any()
+def test_copied_marks_words_of_the_question_and_none_of_a_text_that_goes_on(full: LanguageModel) -> None:
+    sample = Sample("s", "Where does Celia Nash live, with Ost?", "Celia Nash lives in Ostrava.")
+    marks = dict(zip(texts_of(full, sample), copied(encode(full, sample)), strict=True))
+    assert {word for word, mark in marks.items() if mark} == {"Celia", "Nash"}
+    assert not copied(encode(full, Sample("t", "", "Celia Nash lives in Ostrava."))).any()
+    assert not copied(encode(full, replace(sample, continues=True))).any()
 
 
 def test_a_name_that_opens_the_answer_is_copied_under_a_chat_template_too(full: LanguageModel) -> None:
@@ -92,12 +95,10 @@ def test_a_name_that_opens_the_answer_is_copied_under_a_chat_template_too(full: 
     chat.tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|end|>", pad_token="<|end|>")
     chat.tokenizer.chat_template = "{% for m in messages %}user:{{ m['content'] }}\n{% endfor %}assistant:"
     chat.prompt = "chat"
-    sample = Sample("s", "Where does Zeno live?", "Zeno lives in Ostrava.")
-    encoding = encode(chat, sample)
+    encoding = encode(chat, Sample("s", "Where does Zeno live?", "Zeno lives in Ostrava."))
     starts = [encoding.ranges[p] for p in encoding.answer_positions]
-    marks = copied(chat, encoding)
-    assert chat.tokenizer.convert_ids_to_tokens(answer_ids(encoding)[0]) == "Ze"
-    assert all(mark for mark, (start, end) in zip(marks, starts, strict=True) if 0 < end <= 4)
+    assert chat.tokenizer.convert_ids_to_tokens(encoding.ids[encoding.answer_positions[0]]) == "Ze"
+    assert [bool(m) for m in copied(encoding)] == [0 < end <= 4 for start, end in starts]
 
 
 def test_what_answers_say_unasked_is_no_copy(full: LanguageModel) -> None:
@@ -105,40 +106,43 @@ def test_what_answers_say_unasked_is_no_copy(full: LanguageModel) -> None:
     rows = [("Where does Zeno live?", "Zeno lives in Ostrava."), ("What does Zeno sell?", "Zeno sells maps."),
             ("Where in Ostrava does Zeno work?", "In Ostrava, Zeno works by the harbour."),
             ("Who is Zeno?", "Zeno is a man of Ostrava.")]  # fmt: skip
-    samples = [Sample(str(i), *row) for i, row in enumerate(rows)]
-    coded = [encode(full, s) for s in samples]
-    marks = [set(np.array(answer_ids(e))[copied(full, e)].tolist()) for e in coded]
-    for encoding, values in zip(coded, novelty(full, coded[:3], coded[3:]), strict=False):
-        for token, value, mark in zip(answer_ids(encoding), values, copied(full, encoding), strict=True):
-            have = sum(token in answer_ids(e) for e in coded)
-            share = sum(token in own for own in marks) / (have + 1)
-            assert value == pytest.approx(1 - share**4 if mark else 1)
-    (third,) = novelty(full, coded[2:3], [*coded[:2], coded[3]])
-    tokens = [full.tokenizer.decode([t]).strip() for t in answer_ids(encode(full, samples[2]))]
-    name, town = (np.mean(third[[t in word and bool(t) for t in tokens]]) for word in ("Zeno", "Ostrava"))
-    assert name < 0.7 < 0.95 < town
+    coded = [encode(full, Sample(str(i), *row)) for i, row in enumerate(rows)]
+    for group, others in ((coded[:3], coded[3:]), (coded[2:3], [*coded[:2], coded[3]])):
+        for encoding, values in zip(group, novelty(group, others), strict=True):
+            by_text = dict(zip(texts_of(full, encoding.sample), values, strict=True))
+            for word, value in by_text.items():
+                having = [r for r in rows if word in texts_of(full, Sample("", *r))]
+                share = sum(word in r[0].rstrip("?").split() for r in having) / len(having)
+                assert value == pytest.approx(
+                    1 - share**4 if word in encoding.sample.question.rstrip("?").split() else 1
+                )
+    assert by_text["Zeno"] == 0
+    assert by_text["Ostrava"] == pytest.approx(1 - 1 / 81)
+    (alone,) = novelty([encode(full, Sample("x", "Who met Abelone?", "Abelone met Bram.", continues=True))], coded)
+    assert alone.min() == 1  # a text that goes on has no question
 
 
-def test_words_are_units_and_punctuation_is_not_part_of_them(full: LanguageModel) -> None:
-    encoding = encode(full, Sample("s", "Where?", "Zeno's café, in Bergen-on-Sea (1956)."))
-    numbers = word_numbers(encoding)
-    spans = [encoding.ranges[p] for p in encoding.answer_positions]
-    pieces = ["".join(encoding.sample.answer[a:b] for (a, b), n in zip(spans, numbers, strict=True) if n == word)
-              for word in dict.fromkeys(numbers)]  # fmt: skip
-    assert [p.strip() for p in pieces if p.strip()] == [
-        "Zeno", "'", "s", "café", ",", "in", "Bergen", "-", "on", "-", "Sea", "(", "1956", ")", "."]  # fmt: skip
-    scores = np.arange(len(numbers), dtype=float)
-    pooled = over_words(encoding, scores)
-    for word in set(numbers):
-        assert pooled[numbers == word] == pytest.approx(scores[numbers == word].mean())
+def test_alternatives_of_a_word_are_the_product_of_its_pieces_and_in_one_view_their_mean(full: LanguageModel) -> None:
+    encoding = encode(full, Sample("s", "Where?", "Quillonford, at 145-291-4697."))
+    own = Words.of(encoding)
+    logs = np.random.default_rng(0).random((len(own.numbers), 3))
+    out = by_word(encoding, logs)
+    for word, text in enumerate(own.texts):
+        mark = own.numbers == word
+        total = logs[mark].sum(0)
+        np.testing.assert_allclose(out[mark][:, 1], np.broadcast_to(total, (mark.sum(), 3)))
+        digits = any(c.isdigit() for c in text)
+        np.testing.assert_allclose(out[mark][0, 0], total if digits else total / mark.sum())
+    assert {"Quillonford", "145-291-4697"} <= set(own.texts)
 
 
-def test_a_script_without_spaces_has_a_word_a_token(full: LanguageModel) -> None:
-    """Tokens of one character are one word: a byte-level tokenizer may cut it into three."""
-    encoding = encode(full, Sample("s", "", "彼は大阪で地図を売る。"))
-    numbers = word_numbers(encoding)
-    begins = [a < b for a, b in (encoding.ranges[p] for p in encoding.answer_positions)]
-    assert numbers[: -encoding.ends].tolist() == (np.cumsum(begins) - 1)[: -encoding.ends].tolist()
+def test_quantiles_are_the_share_of_others_below() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(7, 2, 3)), rng.normal(size=(40, 2, 3))
+    a[3, 1, 2] = np.nan
+    slow = (b[None] < a[:, None]).mean(1)
+    slow[3, 1, 2] = np.nan
+    np.testing.assert_allclose(quantiles(a, b), slow)
 
 
 def test_the_score_is_the_product_of_its_factors(full: LanguageModel, bio: Task) -> None:
@@ -146,8 +150,8 @@ def test_the_score_is_the_product_of_its_factors(full: LanguageModel, bio: Task)
     context = TaskContext(full, task)
     unsure, stable = unsureness(context, full, other_text(context, 500))
     own, others = ([encode(full, s) for s in group] for group in (task.forget, task.retain))
-    factors = zip(own, unsure, rarity(full, own, others), novelty(full, own, others), strict=True)
-    expected = [over_words(encoding, q * r * c) ** 2 for encoding, q, r, c in factors]
+    factors = zip(unsure, rarity(full, own, others), novelty(own, others), strict=True)
+    expected = [(q * r * c) ** 2 for q, r, c in factors]
     scores = score_fixed(context, ["specificity"], options={"specificity": {"power": 2.0}})["score"]
     assert context.notes["specificity"]["confidence"]["weight"] == 1
     np.testing.assert_allclose(scores, np.concatenate(expected), atol=1e-5)

@@ -158,7 +158,7 @@ def parsed(line: bytes) -> tuple[Event | None, str]:
 
 
 def notes_of(events: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a run could not go on with as it was, in lines such as "before step 5: cost.json is damaged (...)"."""
+    """What a reader of a run must know, in lines such as "before step 5: cost.json is damaged (...)"."""
     return [f"before step {event['step']}: {note}" for event in events for note in event.get("notes", [])]
 
 

@@ -89,6 +89,7 @@ class Stages:
             reached=lambda: all_reached(self.levels, self.latest.get("probe", {})),
             resume=state,
             ledger=self.ledger,
+            say=self._say,
         )
 
     def _finish(self, run: Run, before: Probed) -> None:
@@ -126,7 +127,7 @@ class Stages:
                 self.on_step(event)
 
     def _say(self, text: str) -> None:
-        """Say what the run cannot go on with as it was: at once, and in the next event."""
+        """Say what a reader of the run must know, at once and in the next event."""
         self.notes.append(text)
         if processes().main:
             print(printable(f"workbench: {self.directory.path}: {text}"), file=sys.stderr)

@@ -30,9 +30,9 @@ from .score import score_each as score_each
 from .score import score_fixed as score_fixed
 from .score import score_samples as score_samples
 from .score_file import ScoreFile as ScoreFile
+from .specificity import by_word as by_word
 from .specificity import copied as copied
 from .specificity import novelty as novelty
-from .specificity import over_words as over_words
 from .specificity import rarity as rarity
 from .specificity import unsureness as unsureness
 from .table import checked_scores as checked_scores

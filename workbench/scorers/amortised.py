@@ -30,7 +30,7 @@ class LinearMap:
     """s = w . (h - shift) / scale + b: the expected signal at a token with hidden state h.
 
     Attributes:
-        state: "w", "shift" and "scale" (d,), "b" (1,), and "quantiles" (1001,) of s on the text it was fitted on.
+        state: "w", "shift" and "scale" (d,), and "b" (1,).
         device: where these tensors are.
         signal: the scorer that it predicts.
         hidden: the state at the token itself, or the one that predicts it.
@@ -64,11 +64,6 @@ class LinearMap:
     def predict(self, hidden: Tensor) -> Tensor:
         """(N,) expected signal at hidden states (N, d)."""
         return (hidden.float() - self.state["shift"]) / self.state["scale"] @ self.state["w"] + self.state["b"]
-
-    def quantile(self, scores: Tensor) -> Tensor:
-        """(N,) share of the tokens it was fitted on that have a lower score; in [0, 1], and NaN for NaN."""
-        share = torch.searchsorted(self.state["quantiles"], scores.contiguous()) / len(self.state["quantiles"])
-        return share.masked_fill(scores.isnan(), torch.nan)
 
 
 def ridge_by_sample(
@@ -123,10 +118,7 @@ def ridge_by_sample(
     near = [place for place in range(len(grid)) if mean[place] <= mean[best] + error[best]] if len(grid) > 1 else [0]
     penalty = grid[near[-1]]
     w = solve(gram.sum(0), moment.sum(0), [penalty])[0]
-    fitted = z.double() @ w + level
-    marks = torch.quantile(fitted[torch.linspace(0, len(fitted) - 1, min(len(fitted), 100_000)).long()],
-                           torch.linspace(0, 1, 1001, dtype=torch.float64, device=fitted.device))  # fmt: skip
-    tensors = {"w": w[:-1], "b": (w[-1] + level)[None], "shift": shift, "scale": scale, "quantiles": marks}
+    tensors = {"w": w[:-1], "b": (w[-1] + level)[None], "shift": shift, "scale": scale}
     return {name: tensor.float() for name, tensor in tensors.items()}, penalty, errors
 
 
@@ -220,23 +212,6 @@ def fit_map(
     fold_of = draw_folds(samples, context.seed)
     tensors, penalty = text.fit([fold_of[s.id] for s in samples], ridge)
     return LinearMap(tensors, str(lm.device), signal, hidden, layer, penalty)
-
-
-def fit_layers(
-    context: TaskContext, lm: LanguageModel, samples: list[Sample], layers: tuple[int, ...], signal: str, ridge: float
-) -> list[tuple[LinearMap, ...]]:
-    """Maps from the states of each of several layers, by one forward pass: one of all samples, and one of each half.
-
-    Arguments are those of `fit_map`; of fewer than four samples there are no halves.
-    """
-    text = read(context, lm, samples, signal, "token", layers)
-    parts = [slice(None), *(slice(i, None, 2) for i in (0, 1) if len(samples) >= 4)]
-    by_layer, out = zip(*(s.chunk(len(layers), dim=1) for s in text.states), strict=True), []
-    for layer, states in zip(layers, by_layer, strict=True):
-        each = [Reading(list(states[part]), text.signal[part]) for part in parts]
-        fits = [half.fit([0] * len(half.signal), ridge)[0] for half in each]
-        out.append(tuple(LinearMap(t, str(lm.device), signal, "token", layer, ridge) for t in fits))
-    return out
 
 
 def draw_folds(samples: list[Sample], seed: int) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -12,15 +11,15 @@ from torch import Tensor
 
 from workbench.errors import UserError
 from workbench.models import Encoding, LanguageModel, TokenStats, encode
-from workbench.scorers.amortised import fit_layers, other_text
+from workbench.scorers.amortised import LinearMap, Reading, other_text, read
 from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.confidence import Confidence, agreement, known_share, ranks, times_longer
+from workbench.scorers.words import Words, is_number, unspaced, word_spans
 from workbench.tasks import Sample
 
 NEAREST = 20  # samples whose answers are searched for a token
 DEPTHS = (0.5, 0.75, 1.0)  # of the layers whose states are read, as shares of all
 RIDGE = 30.0  # per token; so strong that it holds for memorised text too, of which no held-out text could tell
-UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")  # no space between words
 
 
 def token_ids(lm: LanguageModel, text: str) -> list[int]:
@@ -46,104 +45,99 @@ def rarity(lm: LanguageModel, encodings: list[Encoding], others: list[Encoding])
     known, new = ([token_ids(lm, text) for text in group] for group in texts)
     vectors = TfidfVectorizer(analyzer=lambda ids: ids, sublinear_tf=True).fit(known)
     similarity = (vectors.transform(new) @ vectors.transform(known).T).toarray()
-    answers = [set(word_texts(e)) for e in others]
+    answers = [set(Words.of(e).texts) for e in others]
     k = min(NEAREST, len(others))
     out = []
     for row, encoding in zip(similarity, encodings, strict=True):
-        nearest = np.argsort(-row, kind="stable")[:k]
-        share = np.array([sum(word in answers[i] for i in nearest) / k for word in word_texts(encoding)])
+        nearest, own = np.argsort(-row, kind="stable")[:k], Words.of(encoding)
+        share = own.per_token({word: sum(word in answers[i] for i in nearest) / k for word in own.texts})
         out.append(np.sqrt(1 - share**2))
     return out
 
 
-def words(text: str) -> list[str]:
-    """The words of a text without the punctuation and symbols around them."""
-    return [word.strip("".join(c for c in word if unicodedata.category(c)[0] in "PS")) for word in text.split()]
+def copied(encoding: Encoding) -> np.ndarray:
+    """For each answer token, whether the question has its word too; none in a text that goes on: it has no question."""
+    own = Words.of(encoding)
+    known = words_of_question(encoding.sample, own)
+    return own.per_token({word: word in known for word in own.texts})
 
 
-def copied(lm: LanguageModel, encoding: Encoding) -> np.ndarray:
-    """For each answer token, whether the question has it too.
+def words_of_question(sample: Sample, answer: Words) -> set[str]:
+    """The words of an answer that its question has too; a text that the answer continues is no question."""
+    question = "" if sample.continues else sample.question
+    known = {question[start:end] for start, end in word_spans(question)}
+    return {word for word in answer.texts if word in known or (word and unspaced(word[0]) and word in question)}
 
-    The first word of an answer is compared as a word: after a chat template no space precedes it, so that its tokens
-    differ from those in the question.
+
+def novelty(encodings: list[Encoding], others: list[Encoding]) -> list[np.ndarray]:
+    """1 - p^4 for each token of an answer's word that the question has too, else 1: 0 for a name that is only copied.
+
+    p is the share of the answers with that word (of both lists, its own among them) whose question has it too. What
+    answers elsewhere say unasked, such as a place or a genre, is a fact although this question has it.
     """
-    sample = encoding.sample
-    question = set(token_ids(lm, sample.question)) if sample.question else set()
-    opening = next(iter(words(sample.answer)), "")
-    end = sample.answer.find(opening) + len(opening) if opening and opening in words(sample.question) else 0
-    return np.array(
-        [encoding.ids[p] in question or 0 < encoding.ranges[p][1] <= end for p in encoding.answer_positions]
-    )
+    each = [(own := Words.of(e), words_of_question(e.sample, own)) for e in (*encodings, *others)]
+    have = Counter(word for own, _ in each for word in set(own.texts))
+    copies = Counter(word for _, marked in each for word in marked)
+    return [
+        own.per_token({word: 1 - (copies[word] / have[word]) ** 4 * (word in marked) for word in own.texts})
+        for own, marked in each[: len(encodings)]
+    ]
 
 
-def novelty(lm: LanguageModel, encodings: list[Encoding], others: list[Encoding]) -> list[np.ndarray]:
-    """1 - p^4 for each answer token that the question has too, else 1: 0 for a name that is never more than copied.
+def by_word(encoding: Encoding, logs: np.ndarray) -> np.ndarray:
+    """(T, 2, ...) log alternatives of each token's word, in two views: as its pieces' mean, and as their sum.
 
-    p = c / (n + 1), where n samples (of both lists) have the token in their answer, c of them in their
-    question too. What answers elsewhere say unasked, such as a place or a genre, is a fact although this question has
-    it.
+    How many alternatives a word has is the product of its pieces': this is the sum of the logarithms. But most of a
+    word's pieces follow from those before it, and a map that sees them one by one takes long words for rare ones.
+    The mean does not. A number's digits do not follow from each other, so it has the sum in both views.
     """
-    each = [(answer_ids(e), copied(lm, e)) for e in (*encodings, *others)]
-    have = Counter(token for ids, _ in each for token in set(ids))
-    copies = Counter(token for ids, mark in each for token in {t for t, same in zip(ids, mark, strict=True) if same})
-    shares = [np.array([copies[t] / (have[t] + 1) for t in ids]) for ids, _ in each[: len(encodings)]]
-    return [np.where(mark, 1 - share**4, 1.0) for share, (_, mark) in zip(shares, each, strict=False)]
-
-
-def word_numbers(encoding: Encoding) -> np.ndarray:
-    """The number of the word that each answer token is part of; a mark of punctuation is a word of its own.
-
-    In a script without spaces between words, a word is one token, or the tokens of one character.
-    """
-    text, out = encoding.sample.answer, [-1]
-    answer = encoding.answer_positions
-    for place, position in enumerate(answer):
-        start, end = encoding.ranges[position]
-        piece = start == end and place < len(answer) - encoding.ends  # of a character that began in the token before
-        inside = 0 < start < end and all(_letter(c) for c in text[start - 1 : start + 1])
-        out.append(out[-1] + (not (piece or inside) or not place))
-    return np.array(out[1:])
-
-
-def _letter(character: str) -> bool:
-    """Whether it is a letter or a digit of a script that puts spaces between words."""
-    return character.isalnum() and not unicodedata.name(character, "").startswith(UNSPACED)
-
-
-def word_texts(encoding: Encoding) -> list[str]:
-    """For each answer token the word that it is part of, without spaces; empty for those that end the turn."""
-    numbers = word_numbers(encoding)
-    pieces = [""] * (int(numbers[-1]) + 1)
-    for number, position in zip(numbers, encoding.answer_positions, strict=True):
-        pieces[number] += encoding.text_of(position).strip()
-    return [pieces[number] for number in numbers]
-
-
-def over_words(encoding: Encoding, scores: np.ndarray) -> np.ndarray:
-    """Each token's score replaced by the mean over its word."""
-    numbers = word_numbers(encoding)
-    return (np.bincount(numbers, scores) / np.bincount(numbers))[numbers]
+    own = Words.of(encoding)
+    total = own.sums(logs)
+    count = own.sums(np.ones(len(logs)))
+    count[own.per_token({word: is_number(word) for word in own.texts})] = 1
+    return np.stack([total / count.reshape(-1, *[1] * (logs.ndim - 1)), total], axis=1)
 
 
 @torch.no_grad()
 def unsureness(context: TaskContext, lm: LanguageModel, samples: list[Sample]) -> tuple[list[np.ndarray], float]:
-    """How unsure the model would be of each forget token without having memorised it, as a quantile of other text.
+    """How unsure the model would be of each forget token's word without memory of it, as a quantile of `samples`.
 
-    The mean over three layers: in the middle, after three quarters, and the last. Also how well two maps agree on it,
-    each fitted on half of `samples`; see `Confidence.stable`.
+    The mean over three layers (in the middle, after three quarters, and the last) and the two views of `by_word`. Also
+    how well two maps agree on it, each fitted on half of `samples`; see `Confidence.stable`.
     """
     layers = tuple(dict.fromkeys(-1 if d == 1 else round(d * lm.config.num_hidden_layers) for d in DEPTHS))
-    maps = fit_layers(context, lm, samples, layers, "breadth", RIDGE)
+    text = read(context, lm, samples, "breadth", "token", layers)
+    parts = [slice(None), *(slice(i, None, 2) for i in (0, 1) if len(samples) >= 4)]
+    by_layer = list(zip(*(states.chunk(len(layers), dim=1) for states in text.states), strict=True))
+    each = [Reading(list(states[part]), text.signal[part]) for part in parts for states in by_layer]
+    maps = [LinearMap(half.fit([0] * len(half.signal), RIDGE)[0], str(lm.device)) for half in each]
 
-    def values(stats: TokenStats) -> Tensor:
+    def logs(states: Tensor) -> Tensor:  # (N, maps)
+        own = states.chunk(len(layers), dim=1)
+        return torch.stack([m.predict(own[i % len(layers)]).clamp(min=1).log() for i, m in enumerate(maps)], dim=1)
+
+    def from_stats(stats: TokenStats) -> Tensor:
         assert stats.hidden is not None
-        states = stats.hidden.chunk(len(layers), dim=1)
-        by_layer = [torch.stack([m.quantile(m.predict(h)) for m in each]) for each, h in zip(maps, states, strict=True)]
-        return torch.stack(by_layer).mean(0).T
+        return logs(stats.hidden)
 
-    scores = context.per_sample(lm, values, extras=False, hidden="token", layer=layers)
-    halves = np.concatenate(scores)[:, 1:]
-    return [each[:, 0] for each in scores], agreement(*halves.T) if halves.size else float("nan")
+    scores = context.per_sample(lm, from_stats, extras=False, hidden="token", layer=layers)
+    own, other = (
+        [by_word(encode(lm, s), values) for s, values in zip(group, logarithms, strict=True)]
+        for group, logarithms in (
+            (context.task.forget, scores),
+            (samples, [logs(states).double().cpu().numpy() for states in text.states]),
+        )
+    )
+    q = quantiles(np.concatenate(own), np.concatenate(other)).reshape(-1, 2, len(parts), len(layers)).mean((1, 3))
+    stable = agreement(*q[:, 1:].T) if len(parts) > 1 else float("nan")
+    return np.split(q[:, 0], np.cumsum([len(each) for each in own])[:-1]), stable
+
+
+def quantiles(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The share of `others` that is lower than each of `values`, column by column (both (T, ...)); NaN stays NaN."""
+    columns = zip(values.reshape(len(values), -1).T, others.reshape(len(others), -1).T, strict=True)
+    shares = np.stack([np.searchsorted(np.sort(b), a) / len(b) for a, b in columns], axis=1).reshape(values.shape)
+    return np.where(np.isnan(values), np.nan, shares)
 
 
 def _specificity(
@@ -156,8 +150,7 @@ def _specificity(
     q = [np.mean(each, axis=0) for each in zip(*unsure, strict=True)]
     own = [encode(lm, s) for s in context.task.forget]
     others = [encode(lm, s) for s in (*context.task.retain, *context.task.sets.get("unlabelled", []))]
-    factors = zip(own, q, rarity(lm, own, others), novelty(lm, own, others), strict=True)
-    scores = [over_words(encoding, a * b * c) for encoding, a, b, c in factors]
+    scores = [a * b * c for a, b, c in zip(q, rarity(lm, own, others), novelty(own, others), strict=True)]
     ids = [answer_ids(e) for e in own], [answer_ids(encode(lm, s)) for s in text]
     confidence = Confidence(len(text), known_share(*ids), stable[0], times_longer(*ids))
     scores = trusted(context, name, scores, confidence)
@@ -175,11 +168,12 @@ def trusted(context: TaskContext, name: str, scores: list[np.ndarray], confidenc
 
 @scorer("specificity", range=(0, 1), kind="task", needs=("text",), source="ours", certainty="ours")
 def specificity(context: TaskContext, *, rows: int = 500, power: float = 4.0) -> list[np.ndarray]:
-    """(q r c)^power, q r c a mean over the word: unsure without memory (q), rare in similar answers (r), no copy (c).
+    """(q r c)^power of a word: unsure without memory (q), rare in similar answers (r), not copied (c).
 
-    q is the amortised `breadth` of the prediction, as a quantile of the text that the maps were fitted on, the mean
-    over three layers; r in [0, 1] is `rarity`; c in [0, 1] is `novelty`. Where that text is too little, or of another
-    kind, part of the score is surprisal, as a quantile: see `Confidence`. Needs no labels and no second model.
+    q is the amortised number of the word's alternatives (`breadth`), as a quantile of the text that the maps were
+    fitted on; see `unsureness`. r in [0, 1] is `rarity`; c in [0, 1] is `novelty`. Where that text is too little, or
+    of another kind, part of the score is surprisal, as a quantile: see `Confidence`. Needs no labels and no second
+    model.
 
     Args:
         context: the task.

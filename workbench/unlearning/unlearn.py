@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Run:
     Attributes:
         lm: the trained model.
         events: one a step, of this process's steps only.
-        scores: recorded token scores.
+        scores: recorded token scores; `attrs["notes"]` has remarks on fixed weights, as of `score_task`.
         ledger: the costs.
         steps: steps done, in earlier processes too.
         finished: whether the run came to its end.
@@ -60,6 +61,7 @@ def unlearn(
     reached: Callable[[], bool] | None = None,
     resume: Checkpoint | None = None,
     ledger: Ledger | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Run:
     """Make a model forget: minimise gamma x forget loss + alpha x retain loss by AdamW.
 
@@ -79,6 +81,8 @@ def unlearn(
         reached: called after `on_step`; if true, the run ends, finished.
         resume: the checkpoint to go on from; `lm` must be the model from before the run.
         ledger: where the costs are recorded; by default the checkpoint's ledger, or a new one.
+        say: called before the first step with how far the weights can be trusted, in a line, where their scorer says
+            so. None makes it a warning, and only where the confidence is low.
     """
     settings = settings or Settings(**registered[objective].settings)
     preferred_answers(registered[objective], task.forget)  # raises before any work where a sample lacks one
@@ -86,6 +90,12 @@ def unlearn(
         lm = lm.frozen_copy()
     ledger = ledger or (resume.ledger if resume else Ledger())
     token_weights = _weights(lm, task, weights, settings, reference, scorer, resume, ledger)
+    if (trust := token_weights.confidence) and not resume:
+        line = f"weights by {token_weights.name}: {trust['line']}"
+        if say is not None:
+            say(line)
+        elif trust["weight"] < 1:
+            warnings.warn(line, stacklevel=2)
     prepare(lm, settings)
     forget = ForgetLoss(lm, task.forget, objective, token_weights, settings, ledger)
     retain = RetainLoss(lm, task.retain, settings, ledger, forget.layer) if settings.uses_retain else None
@@ -102,7 +112,9 @@ def unlearn(
             records.append(record_scores(lm, task, token_weights, trainer.steps_done, size, cost, samples))
 
     def scores() -> pd.DataFrame:
-        return pd.concat(records, ignore_index=True)
+        table = pd.concat(records, ignore_index=True)
+        table.attrs = {"notes": token_weights.notes} if token_weights.notes else {}
+        return table
 
     if resume:
         try:

@@ -34,10 +34,13 @@ class Weights:
         name: the scorer's name.
         table: the score table, if the weights are fixed.
         learner: the live scorer, if they are not.
+        notes: remarks on the scores, as in `TaskContext.notes`.
     """
 
     def __init__(self, name: str, table: pd.DataFrame | None, learner: Any, encodings: list[Encoding]) -> None:
         self.name, self.table, self.learner = name, table, learner
+        notes = {} if table is None else table.attrs.get("notes")
+        self.notes = {name: notes[name]} if isinstance(notes, dict) and isinstance(notes.get(name), dict) else {}
         self.fixed = None if table is None else [torch.tensor(w).float() for w in weights_from(table, encodings)]
 
     def of(
@@ -64,6 +67,12 @@ class Weights:
     def mean_of(self, stats: TokenStats) -> Tensor:
         """Mean over a batch of a live scorer's scores, negative ones counted as 0."""
         return self.learner.scores(stats).detach().clamp(min=0).mean().clamp(min=1e-12)
+
+    @property
+    def confidence(self) -> dict[str, Any]:
+        """How far the scores can be trusted, from a scorer that says so, in numbers and as a "line"; else empty."""
+        note = self.notes.get(self.name, {}).get("confidence")
+        return note if isinstance(note, dict) and "line" in note else {}
 
 
 def from_file(weights: str) -> bool:
@@ -134,6 +143,7 @@ def prepare_weights(
             learner.go_on_from(earlier)
         return Weights(weights, None, learner, encodings)
     table = score_fixed(context, [weights], options={weights: options})
+    table.attrs["notes"] = context.notes
     for sample, reason in context.notes.get(weights, {}).get("not_available", {}).items():
         raise UserError(f"no weights by {weights} for sample '{sample}': {reason}; leave the sample out")
     return Weights(weights, table, None, encodings)
