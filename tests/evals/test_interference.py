@@ -176,7 +176,8 @@ def test_domains(bio: Task) -> None:
     names = [d.name for d in domains(bio, "attribute")]
     assert len(names) == 12
     assert names[6:] == [f"{name} (neighbours)" for name in names[:6]]
-    assert [d.name for d in domains(bio, "phrasing", ["forget"])] == ["0", "1", "2"]
+    assert [d.name for d in domains(bio, "phrasing", ["forget"])] == ["phrasing 0", "phrasing 1", "phrasing 2"]
+    assert [d.value for d in domains(bio, "phrasing", ["forget"])] == ["0", "1", "2"]
     assert {d.name for d in domains(bio, "kind", ["forget"])} >= {"what", "where"}
     assert fields_of(bio.forget) == ["person", "attribute", "phrasing", "kind"]
     with pytest.raises(UserError, match="unknown field of the forget rows 'persom': did you mean person"):

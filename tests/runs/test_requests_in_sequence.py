@@ -23,6 +23,7 @@ from workbench.files import sha256
 from workbench.runs import records
 from workbench.runs.sequence_files import PROBES, TOKENS
 from workbench.tasks import Task, TaskSpec, joined
+from workbench.view import sequence_page
 
 SHORT = wb.Settings(steps=2, batch_size=4, lr=1e-3, checkpoint_every=1, record_every=2)
 NAMED: dict[str, Any] = {"model": "bio-full", "objective": "wga", "weights": "uniform", "settings": SHORT}
@@ -197,6 +198,12 @@ def test_attacks_after_the_last_request(tmp_path: Path) -> None:
     greedy = sequence.attacks()["greedy"]
     assert 0 <= greedy["run"] <= greedy["before"] == 1
     assert sequence.results()["attacks"]["0"]["greedy"]["run"] == greedy["run"]
+    spent = sequence.results()["cost"]
+    assert spent["attacks"]["seconds"] == pytest.approx(sum(greedy["seconds"].values()))
+    assert spent["attacks"]["flops"] > 0
+    parts = ("runs", "probes", "attacks")
+    assert spent["total"]["flops"] == pytest.approx(sum(spent[part]["flops"] for part in parts))
+    assert "and the attacks, whose FLOPs are estimated from shapes" in sequence_page(sequence)
 
 
 OWN = '{"question": "Who is %s?", "answer": "%s is a %s."}\n'

@@ -29,10 +29,11 @@ FIRST = 0.1  # share of the rows that come first, of which a hit rate is
 
 @dataclass(frozen=True)
 class Domain:
-    """Rows of a set with one value of a field."""
+    """Rows of a set with one value of a field; a value that is a number has the field in its name: "author 199"."""
 
     probe_set: str
     name: str
+    value: str
     samples: tuple[Sample, ...] = field(repr=False)
 
 
@@ -56,8 +57,9 @@ def domains(task: Task, by: str, sets: Sequence[str] = MEASURED) -> list[Domain]
             if (value := sample.get(by)) is not None:
                 groups.setdefault(value, []).append(sample)
         for value, samples in groups.items():
-            label = f"{value} ({name})" if value in made else value
-            made[label] = Domain(name, label, tuple(samples))
+            label = f"{by} {value}" if value.isdigit() else value
+            label += f" ({name})" * (label in made)
+            made[label] = Domain(name, label, value, tuple(samples))
     if sum(domain.probe_set == "forget" for domain in made.values()) < 2:
         raise UserError(f"all forget rows have the same {by}; take another of {', '.join(known)}")
     return list(made.values())

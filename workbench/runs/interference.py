@@ -96,7 +96,7 @@ def interfere(
     for n, seed in enumerate(seeds):
         for i, domain in enumerate(forgotten):
             progress("forget", n * len(forgotten) + i, len(seeds) * len(forgotten), domain.name)
-            alone = replace(config.task, only=(by, domain.name), sets=("forget", "retain"))  # no others are probed
+            alone = replace(config.task, only=(by, domain.value), sets=("forget", "retain"))  # no others are probed
             one = config.replace(task=alone)
             one = one.replace(settings=one.settings.replace(seed=seed))
             path = directory_of(one, domain.name, out)

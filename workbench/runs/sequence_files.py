@@ -4,7 +4,7 @@ DIR/sequence.json                          the plan
 DIR/seed-0/request-1/ ...                  run directories
 DIR/seed-0/after-0/probes.parquet          every set before any request; after-1/ after the first, ...
 DIR/seed-0/after-0/tokens.parquet, measured.json
-DIR/seed-0/attacks/                        on the model after the last request
+DIR/seed-0/attacks/, attacks-cost.json     on the model after the last request
 DIR/retention.parquet, retention.json      all values; the four numbers, costs and attacks: written last
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PLAN, RESULTS, TABLE = "sequence.json", "retention.json", "retention.parquet"
-PROBES, TOKENS, STATE = "probes.parquet", "tokens.parquet", "measured.json"
+PROBES, TOKENS, STATE, ATTACKED = "probes.parquet", "tokens.parquet", "measured.json", "attacks-cost.json"
 FIRST_CHOICES = (
     "fact_accuracy",
     "rouge_l_recall",
@@ -169,8 +169,11 @@ class SequenceDirectory:
         return attacks_of(self.seed_folder(self.seeds[0] if seed is None else seed))
 
     def cost(self) -> dict[str, Any]:
-        """FLOPs and seconds so far: of the runs (their own probes included), of the probes between them, in all."""
-        runs, probes = Ledger(), Ledger()
+        """FLOPs and seconds so far: of the runs (their own probes included), the probes between them, and in all.
+
+        Where the last model was attacked, of the attacks too; their FLOPs are estimated from shapes.
+        """
+        runs, probes, attacks = Ledger(), Ledger(), Ledger()
         for seed in self.seeds:
             for n in range(1, len(self.requests) + 1):
                 folder = self.seed_folder(seed) / request_key(n)
@@ -179,7 +182,10 @@ class SequenceDirectory:
             for i in range(len(self.requests) + 1):
                 if state := self.state(seed, i):
                     probes.add(Ledger.from_dict(state["cost"]))
+            if (self.seed_folder(seed) / ATTACKED).exists():
+                attacks.add(Ledger.from_dict(self._json(self.seed_folder(seed), ATTACKED)))
         parts = {"runs": runs.total, "probes": probes.total}
+        parts |= {"attacks": attacks.total} if attacks.phases else {}
         spent = {name: {"flops": phase.flops, "seconds": phase.seconds} for name, phase in parts.items()}
         return spent | {"total": {key: sum(each[key] for each in spent.values()) for key in ("flops", "seconds")}}
 

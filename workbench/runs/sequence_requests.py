@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.cost import Ledger
+from workbench.cost import Ledger, Phase
+from workbench.errors import Missing, is_missing
 from workbench.evals import Probed, probe, probe_sets
 from workbench.files import as_json
 from workbench.progress import Progress
@@ -18,7 +19,7 @@ from workbench.runs.directory import RunDirectory, is_run
 from workbench.runs.execution import resume, start
 from workbench.runs.loading import load_for, load_result
 from workbench.runs.records import METRICS, recorded
-from workbench.runs.sequence_files import PROBES, STATE, TOKENS, SequenceDirectory, request_key
+from workbench.runs.sequence_files import ATTACKED, PROBES, STATE, TOKENS, SequenceDirectory, request_key
 from workbench.runs.sequence_plan import MERGED, Plan
 from workbench.runs.stages import Event
 from workbench.runs.stopping import Stopped
@@ -111,12 +112,18 @@ class Following:
         return None if rows is None or tokens is None or metrics is None else Probed(rows, tokens, {name: metrics})
 
     def _attack(self, run: RunDirectory) -> None:
-        plan = self.plan
-        attack(
+        """Attack, and write what it cost: the operations are estimated from shapes, since attacks do not count them."""
+        plan, flops = self.plan, dict[str, float | Missing]()
+        found = attack(
             run, self.union, reference=plan.base.reference, before=load_for(plan.base), attacks=list(plan.attacks),
             options=plan.attack_options, limit=plan.base.probe_limit, seed=self.seed,
-            out=self.folder / "attacks", progress=self._showing("attack"),
-        )  # fmt: skip
+            out=self.folder / "attacks", progress=self._showing("attack"), say=flops.update,
+        )["attacks"]  # fmt: skip
+        seconds = [value for entry in found.values() for value in entry["seconds"].values()]
+        counted = sum(value for value in flops.values() if not is_missing(value))
+        ledger = Ledger({"attacks": Phase(calls=len(seconds), flops=counted, seconds=sum(seconds))})
+        with recorded(self.folder, ATTACKED) as aside:
+            aside.write_text(as_json(ledger.as_dict()), encoding="utf-8")
 
     def _showing(self, where: str) -> Progress:
         """Progress with the place in the sequence in front."""

@@ -80,8 +80,10 @@ def sequence_page(source: SequenceSource, *, metric: str | None = None) -> str:
         body = attacks_view(attacks, read_answers(sequence.seed_folder(seed) / "attacks"), css=False)
         sections.append(Section("What comes back under attack", "The sets of all requests, after the last one.", body))
     spent = sequence.cost()
-    parts = {"phases": {name: spent[name] for name in ("runs", "probes")}, "total": spent["total"]}
-    sections.append(Section("What it cost", "All runs, and the probes between them.", cost_table(parts, css=False)))
+    parts = {"phases": {name: part for name, part in spent.items() if name != "total"}, "total": spent["total"]}
+    note = "All runs, and the probes between them"
+    note += ", and the attacks, whose FLOPs are estimated from shapes." if "attacks" in spent else "."
+    sections.append(Section("What it cost", note, cost_table(parts, css=False)))
     config = plan["config"]
     title = f"{last} requests with objective {config['objective']}"
     subtitle = f"{Path(config['model']).name} · token weights by {Path(config['weights']).name} · {sequence.path.name}"

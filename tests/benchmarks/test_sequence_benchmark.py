@@ -1,0 +1,59 @@
+"""The benchmark of sequences keeps its model in memory; its figures are those of `wb.sequence`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sequence
+
+import workbench as wb
+from workbench.errors import UserError
+
+ARGS: dict[str, Any] = {"model": "bio-full", "size": 1, "steps": 4, "steps_at_once": 4, "level": 0.5, "probe_every": 2}
+ARGS |= {"limit": 18, "answers": 18, "lr": 1e-3, "chosen": "docs/findings/leaderboard.json"}
+
+
+def test_the_matrix_is_that_of_a_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence, "PEOPLE", 2)
+    job = {"objective": "wga", "weights": "uniform", "seed": 0, "way": sequence.WAYS[0]}
+    job["args"] = ARGS | {"runs": str(tmp_path / "rows")}
+    row = sequence.one(job)
+    made = wb.sequence(
+        sequence.order(0, 1), "bio-full", "wga", "uniform", settings=sequence.settings_of(job, 4),
+        stop_at="forget.fact_accuracy<=0.5", probe_every=2, probe_limit=18, device="cpu", out=tmp_path / "sequence",
+    )  # fmt: skip
+    mine = np.array([[np.nan if v is None else v for v in state] for state in row["matrix"]])
+    theirs = made.retention("fact_accuracy").values[0][:, : mine.shape[1]]
+    measured = np.isfinite(mine)
+    assert measured.sum() == 12  # of two requests every state of every set
+    assert (mine[measured] == theirs[measured]).all()
+    assert row["steps"] == sum(made.run(n).steps for n in (1, 2))
+    for metric, key in (("fact_accuracy", "reversal"), ("probability", "probability_back")):
+        assert row[key] == pytest.approx(made.retention(metric).numbers()["reversal"]["value"], abs=1e-6)
+    assert sequence.done(job) == row
+    job["args"]["lr"] = 3e-4
+    with pytest.raises(UserError, match="is of other options; choose another --runs"):
+        sequence.done(job)
+
+
+def test_the_table_has_mean_and_range() -> None:
+    rows = [
+        {"objective": "wga", "weights": "spans", "way": way, "seed": seed, "erosion": 0.1 * seed, "steps": 12}
+        for way in sequence.WAYS for seed in (0, 1, 2)
+    ]  # fmt: skip
+    lines = sequence.table(sequence.cells_of(rows)).splitlines()
+    assert len(lines) == 4
+    assert ".10 (.00 to .20)" in lines[2]
+    assert " 12 |" in lines[2]
+    assert (
+        sequence.shown({"mean": -0.25, "low": -1.0, "high": 1.0}, 2) == "\N{MINUS SIGN}.25 (\N{MINUS SIGN}1.00 to 1.00)"
+    )
+
+
+def test_each_seed_asks_for_everybody_once() -> None:
+    people = [int(n) for name in sequence.order(1, 2) for n in name.split(":")[1].split(",")]
+    assert sorted(people) == list(range(sequence.PEOPLE))
+    assert sequence.order(1, 2) != sequence.order(2, 2)
