@@ -86,7 +86,11 @@ def ratio(cells: list[dict[str, Any]], by: str, kinds: tuple[str, str] = KINDS) 
             return {"value": None, "reason": f"no {kind} method reached the goal with most seeds"}
         sides.append(min(candidates, key=lambda c: c["spent"][by]))
     full, weighted = sides
-    between = [f"{c['objective']} + {c['weights']} ({c['reached']} of {c['seeds']} reached it)" for c in sides]
+    between = [
+        f"{c['objective']} + {c['weights']}{', sparse' if c['sparse'] else ''} "
+        f"({c['reached']} of {c['seeds']} reached it)"
+        for c in sides
+    ]
     return {"value": full["spent"][by] / weighted["spent"][by], "between": between}
 
 
