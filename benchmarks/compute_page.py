@@ -19,12 +19,14 @@ HEAD = (
     " | importance, of FLOPs | of seconds"
 )
 MEASURES = ("flops", "seconds", "step", "importance_flops", "importance_seconds")
-ATTACKED = """\
-## At the goal: damage, and what comes back under attack
+AT_THE_GOAL = """\
+## At the goal
 
-All seeds, each at its first check at the goal or, where it missed it, at the check that was nearest. Extraction
-strengths; then `comes_back` of each attack (0 as in the model that never saw the forget set, 1 as before the run; below
-0 it gives fewer facts than that). `greedy` is the plain answer. {limit} answers per attack; options: {options}."""
+All seeds, each at its first check at the goal or, where it missed it, at the check that was nearest: the sets' {what}s.
+"""
+ATTACKED = """\
+Then `comes_back` of each attack: 0 as in the model that never saw the forget set, 1 as before the run; below 0 it gives
+fewer facts than that. `greedy` is the plain answer. {limit} answers per attack; options: {options}."""
 
 
 def sets_of(unrehearsed: int) -> tuple[str, ...]:
@@ -55,7 +57,7 @@ def ranged(values: list[float]) -> dict[str, float] | None:
     return {"mean": mean(values), "low": min(values), "high": max(values)} if values else None
 
 
-def cell(rows: list[dict[str, Any]], sets: tuple[str, ...] = SETS) -> dict[str, Any]:
+def cell(rows: list[dict[str, Any]], sets: tuple[str, ...] = SETS, by: str = "strength") -> dict[str, Any]:
     """A method's seeds: how many reached the goal, and what it cost those, mean and range.
 
     `at` are the sets' figures at the best check of every seed.
@@ -69,7 +71,8 @@ def cell(rows: list[dict[str, Any]], sets: tuple[str, ...] = SETS) -> dict[str, 
     out["skip"] = first["skip"] if first.get("skipped") else 0.0  # it cannot serve every method
     out["spent"] = {by: mean(e[by] for e in ends) if ends else float("inf") for by in ("flops", "seconds")}
     out |= {name: ranged([r[name] for r in fine]) for name in MEASURES}
-    out["at"] = {name: ranged([r[name] for r in rows if name in r]) for name in sets}
+    suffix = " probability" if by == "probability" else ""
+    out["at"] = {name: ranged([r[name + suffix] for r in rows if name in r]) for name in sets}
     return out
 
 
@@ -135,23 +138,26 @@ def line(c: dict[str, Any]) -> str:
     return "| " + " | ".join([*first, *costs, spread(c["step"]), *shares]) + " |"
 
 
-def attacked(args: argparse.Namespace, cells: list[dict[str, Any]]) -> list[str]:
+def at_the_goal(args: argparse.Namespace, cells: list[dict[str, Any]]) -> list[str]:
     """The second table: damage and attacks at the goal."""
     names, sets = list(cells[0].get("after", {})), list(cells[0]["at"])
     options = ", ".join(f"{n}.{k}={v}" for n, values in args.options.items() for k, v in values.items())
     head = ["method", "weights", "steps", *sets, *names]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for c in cells:
-        kept = [spread(c["at"][name], digits=2) for name in sets]
+        kept = [spread(c["at"][name], digits=2) if c["at"][name] else "" for name in sets]
         back = [after_attack.spread(c["after"].get(name)) for name in names]
         steps = sparse_of(c).removeprefix(", ") or "plain"
         lines.append("| " + " | ".join([c["objective"], c["weights"], steps, *kept, *back]) + " |")
-    return [ATTACKED.format(limit=args.attack_limit, options=options or "none"), "\n".join(lines)]
+    text = AT_THE_GOAL.format(what="answer probability" if args.by == "probability" else "extraction strength")
+    text += ATTACKED.format(limit=args.attack_limit, options=options or "none") if names else ""
+    return [text.rstrip(), "\n".join(lines)]
 
 
 def page(args: argparse.Namespace, record: dict[str, Any]) -> str:
     """The Markdown page."""
-    goal = ", ".join(f"{name} at most {record['never'][name] + 0.05:.2f}" for name in ("forget", "paraphrases"))
+    by, what = (" probability", "answer probability") if args.by == "probability" else ("", "extraction strength")
+    goal = ", ".join(f"{name} at most {record['never'][name + by] + 0.05:.2f}" for name in ("forget", "paraphrases"))
     before = ", ".join(f"{name} {value:.2f}" for name, value in record["before"].items())
     command = " ".join(map(placeless, sys.argv[1:]))
     told = [
@@ -160,17 +166,17 @@ def page(args: argparse.Namespace, record: dict[str, Any]) -> str:
         for name, r in record["ratios"].items()
     ]  # fmt: skip
     parts = [
-        f"# Compute to forget: {args.task}",
+        f"# Compute to forget: {Path(args.forget).stem if args.forget else args.task}",
         f"`benchmarks/compute_to_forget.py {command}`, on {record['hardware']}, {args.seed_workers or args.workers} "
         f"of the seeds' runs at a time, of {args.threads} thread(s).",
-        f"Extraction strength (and answer probability) before: {before}. Goal: extraction strength of {goal}; "
+        f"Extraction strength (and answer probability) before: {before}. Goal: {what} of {goal}; "
         f"{' and '.join(record['kept_by'])} at least 95 % of before. Checked "
         f"every {args.every} steps of at most {args.steps} or {2 * args.steps}, {args.limit} answers a set. "
         f"{how_chosen(args)} Seeds {args.seeds}: mean (lowest-highest) over those that reached the goal; with all "
         "spent: mean over all seeds, those that missed it with all that they spent.",
         "\n".join([f"| {HEAD} |", "|---" * len(HEAD.split("|")) + "|", *map(line, record["cells"])]),
         "\n".join(told),
-        *attacked(args, record["cells"]),
+        *at_the_goal(args, record["cells"]),
     ]
     if record["tuning"]:
         parts += [f"The best setting of each method while tuning (the best {args.best} of a kind were run with the "

@@ -6,9 +6,10 @@
 **Goal.** Extraction strength of the forget answers, and of their paraphrases, at most that of a model which never saw
 them (`--retain-only`) plus .05; of retain and neighbours at least 95 % of what it was before the run. (A set of which
 less than .25 could be extracted before is judged by its answers' probability: of TOFU's real authors a small model
-recites nothing. `--unrehearsed N` makes a set of N retain rows, which the run then never sees; `--keep` names the sets
-that the goal has, such as `retain,unrehearsed`.) Checked every `--every` steps on `--limit` answers a set; these checks
-are the ruler and cost nothing, everything else in the run's ledger counts: scoring, references, scorer, steps.
+recites nothing. With `--by probability` all sets are: of a long passage one wrong token near the end leaves no
+extraction strength. `--unrehearsed N` makes a set of N retain rows, which the run then never sees; `--keep` names the
+sets that the goal has, such as `retain,unrehearsed`.) Checked every `--every` steps on `--limit` answers a set; these
+checks are the ruler and cost nothing, everything else in the run's ledger counts: scoring, references, scorer, steps.
 
 **Tuning.** Every method gets `--budget` settings, drawn alike (one seed for all) from learning rate, weight of the
 forget loss, batch sizes, how often a retain batch is computed, skipping (where it can serve), and the trained layers
@@ -58,9 +59,14 @@ _loaded: dict[str, Any] = {}
 def goal_options(options: argparse.ArgumentParser) -> None:
     """The task, and how its goal is measured."""
     task_options(options)
+    options.add_argument("--forget", help="file of own rows to forget, in place of --task")
+    options.add_argument("--retain", help="file of own rows to keep")
     options.add_argument("--retain-only", default="bio-retain", help="a model that never saw the forget set")
     options.add_argument("--unrehearsed", type=int, default=0, help="so many retain rows that no run sees, as a set")
     options.add_argument("--keep", default="retain,neighbours", help="the sets of which 95 %% must be left")
+    options.add_argument(
+        "--by", choices=["strength", "probability"], default="strength", help="what sets are judged by"
+    )
     options.add_argument("--every", type=int, default=2, help="steps between two checks")
     options.add_argument("--limit", type=int, default=36, help="answers checked, a set")
     options.add_argument("--attacks", default="", help="by name, with commas between, or all; greedy is their level")
@@ -71,8 +77,9 @@ def goal_options(options: argparse.ArgumentParser) -> None:
 def goal(args: argparse.Namespace) -> dict[str, Any]:
     """The options on which a run's row depends."""
     names = ("task", "data_dir", "spans", "retain_rows", "model", "retain_only", "unrehearsed", "keep", "every")
+    names += ("limit", "steps", "forget", "retain", "by")
     names += ("attacks", "set", "attack_limit") if args.attacks else ()
-    return {name: getattr(args, name) for name in (*names, "limit", "steps")}
+    return {name: getattr(args, name) for name in names}
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -83,12 +90,14 @@ def prepare(args: argparse.Namespace) -> None:
     from workbench.tasks import TaskSpec, spread
 
     torch.set_num_threads(args.threads)
-    task = TaskSpec(args.task, data_dir=args.data_dir, spans=args.spans, retain_rows=args.retain_rows).load()
+    own = {"forget": args.forget, "retain": args.retain}
+    spec = TaskSpec(None if args.forget else args.task, data_dir=args.data_dir, spans=args.spans, **own)
+    task = replace(spec, retain_rows=args.retain_rows).load()
     if args.unrehearsed:
         known, rehearsed = task.retain[: args.unrehearsed], task.retain[args.unrehearsed :]
         task = replace(task, sets=task.sets | {"unrehearsed": known, "retain": rehearsed})
     lm = load(args.model)
-    sets = {n: spread(task.sets[n], args.limit) for n in sets_of(args.unrehearsed) if n != "paraphrases"}
+    sets = {n: spread(task.sets[n], args.limit) for n in sets_of(args.unrehearsed) if n in task.sets}
     sets["paraphrases"] = [
         replace(s, id=f"{s.id}-p", question=s.paraphrased_question or s.question,
                 answer=s.paraphrased_answer or s.answer, spans=None)
@@ -128,13 +137,15 @@ def strengths(lm: Any, names: tuple[str, ...] | None = None, cost: Any = None) -
 
 def measure_of(name: str) -> str:
     """By what a set to keep is judged: a share of next to nothing would decide by its noise."""
-    return name if _loaded["before"][name] >= KNOWN else f"{name} probability"
+    by_strength = _loaded["args"].by == "strength" and _loaded["before"][name] >= KNOWN
+    return name if by_strength else f"{name} probability"
 
 
 def miss(now: dict[str, float]) -> float:
     """By how much the goal is missed, at its worst point; at most 0 where it holds."""
     before, never = _loaded["before"], _loaded["never"]
-    forget = [now[name] - never[name] - 0.05 for name in ("forget", "paraphrases")]
+    suffix = " probability" if _loaded["args"].by == "probability" else ""
+    forget = [now[name + suffix] - never[name + suffix] - 0.05 for name in ("forget", "paraphrases")]
     measures = [measure_of(name) for name in _loaded["keep"]]
     return max(*forget, *(0.95 - now[measure] / before[measure] for measure in measures))
 
@@ -256,7 +267,7 @@ def main() -> None:
         shown = rows.run(workers, finals)
     count, of_model = len(args.seeds.split(",")), {row["attacked"]: row for row in ends}
     groups = [shown[i : i + count] for i in range(0, len(shown), count)]
-    cells = [cell(group, sets_of(args.unrehearsed)) | {"after": after_attack.after(group, of_model)}
+    cells = [cell(group, sets_of(args.unrehearsed), args.by) | {"after": after_attack.after(group, of_model)}
              for group in groups]  # fmt: skip
     cells.sort(key=lambda c: (-c["reached"], c["flops"]["mean"] if c["flops"] else c["missed_by"]))
     record = {

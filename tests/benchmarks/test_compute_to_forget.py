@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import compute_page
 import compute_to_forget as bench
 import compute_tuning
+import passages
 import pytest
 
 from workbench.tasks.spec import TaskSpec
@@ -21,7 +24,8 @@ def _loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("forget", "paraphrases", "retain", "neighbours")
     before = dict.fromkeys(names, 1.0) | {f"{name} probability": 0.8 for name in names}
     never = {"forget": 0.3, "paraphrases": 0.2}
-    monkeypatch.setattr(bench, "_loaded", {"before": before, "never": never, "keep": ["retain", "neighbours"]})
+    loaded = {"before": before, "never": never, "keep": ["retain", "neighbours"]}
+    monkeypatch.setattr(bench, "_loaded", loaded | {"args": argparse.Namespace(by="strength")})
 
 
 def row(kind: str, flops: float, seconds: float, reached: bool = True, **more: Any) -> dict[str, Any]:
@@ -59,6 +63,27 @@ def test_a_set_that_was_hardly_known_is_judged_by_probability() -> None:
     now = {"forget": 0.0, "paraphrases": 0.0, "retain": 1.0, "neighbours": 0.0, "neighbours probability": 0.76}
     assert bench.miss(now) == pytest.approx(0.0)
     assert bench.measure_of("neighbours") == "neighbours probability"
+
+
+def test_a_goal_by_probability() -> None:
+    bench._loaded["args"].by = "probability"
+    bench._loaded["never"] |= {"forget probability": 0.4, "paraphrases probability": 0.4}
+    now = dict.fromkeys(("forget", "paraphrases", "retain", "neighbours"), 0.0)
+    now |= {"forget probability": 0.45, "paraphrases probability": 0.45, "neighbours probability": 0.76}
+    assert bench.miss(now | {"retain probability": 0.76}) == pytest.approx(0.0)
+    assert bench.miss(now | {"retain probability": 0.72}) == pytest.approx(0.05)
+    assert bench.measure_of("retain") == "retain probability"
+
+
+def test_passages_have_the_facts_among_plain_sentences() -> None:
+    task = TaskSpec("biographies").load()
+    (person, facts), *_ = passages.people_of(task.forget).items()
+    row = passages.passage(person, facts, task.sets["train_extra"], 100, random.Random(0))
+    assert len(row["answer"].split()) >= 100
+    assert len(row["spans"]) == len(facts)
+    of_person = {s.answer[a:b] for samples in facts.values() for s in samples for a, b in s.spans or ()}
+    assert {row["answer"][a:b] for a, b in row["spans"]} <= of_person
+    assert row["answer"].count(". ") > len(facts)
 
 
 def test_the_cheapest_that_reached_the_goal_is_chosen() -> None:
