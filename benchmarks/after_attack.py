@@ -50,12 +50,17 @@ def comes_back(row: Row, ends: dict[str, Row]) -> dict[str, float]:
 def add_columns(cells: list[Row], rows: list[Row], ends: dict[str, Row]) -> None:
     """Give each cell `after`: by attack the mean over its seeds, the lowest and the highest."""
     for cell in cells:
-        runs = [comes_back(r, ends) for r in of_cell(rows, cell)]
-        cell["after"] = {
-            name: {"mean": mean(values), "low": min(values), "high": max(values)}
-            for name in (runs[0] if runs else {})
-            if not np.isnan(values := [run[name] for run in runs]).any()
-        }
+        cell["after"] = after(of_cell(rows, cell), ends)
+
+
+def after(rows: list[Row], ends: dict[str, Row]) -> dict[str, dict[str, float]]:
+    """What comes back of some runs, by attack: mean, lowest and highest; without attacks that were not available."""
+    runs = [comes_back(r, ends) for r in rows if "attacks" in r]
+    return {
+        name: {"mean": mean(values), "low": min(values), "high": max(values)}
+        for name in (runs[0] if runs else {})
+        if not np.isnan(values := [run[name] for run in runs]).any()
+    }
 
 
 def of_cell(rows: list[Row], cell: Row) -> list[Row]:

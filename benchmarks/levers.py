@@ -21,6 +21,7 @@ from statistics import mean
 from typing import Any
 
 import compute_to_forget as runs
+from compute_page import SETS, describe
 from many_runs import Rows
 
 from workbench.runs.scheduler import Workers
@@ -120,7 +121,7 @@ def main() -> None:
     options.add_argument("--rows", default="levers.jsonl", help="finished rows; delete the file to begin anew")
     args = options.parse_args()
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    rows = Rows(Path(args.rows), runs.one, runs.describe, runs.goal(args))
+    rows = Rows(Path(args.rows), runs.one, describe, runs.goal(args))
     with Workers(args.workers, runs.prepare, args) as workers:
         levers = {n: rows.run(workers, [BASE | change | {"seed": s} for s in seeds]) for n, change in LEVERS.items()}
         to_the_end = [BASE | {"skip": t, "seed": s, "to_the_end": True} for t in THRESHOLDS for s in seeds]
@@ -148,10 +149,10 @@ def main() -> None:
     lines = []
     for threshold in THRESHOLDS:
         tried = [r for r in skips if r["skip"] == threshold]
-        ends = [spread([r[name] for r in tried]) for name in runs.SETS]
+        ends = [spread([r[name] for r in tried]) for name in SETS]
         skipped = spread([mean(r["skipped"]) if r["skipped"] else 0.0 for r in tried])
         lines.append([f"{threshold:g}", *ends, skipped, spread([r["flops"] / 1e9 for r in tried], 0)])
-    print(table(f"skip | {' | '.join(runs.SETS)} | tokens skipped | GFLOP", lines), end="\n\n")
+    print(table(f"skip | {' | '.join(SETS)} | tokens skipped | GFLOP", lines), end="\n\n")
     draw(skips, Path(args.plot))
     lines = [
         [f"{r['objective']} + {r['weights']}", str(r["samples"]), str(r["tokens"]), f"{r['flops'] / 1e9:.1f}",

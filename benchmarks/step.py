@@ -19,8 +19,11 @@ Formats and steps take turns; a rate is the median over the rounds.
   answer tokens (forget tokens of the largest surprisal, retain tokens of the largest loss), with fresh contexts;
   `flops_sparse` our plain step's FLOPs over its.
 - `atwu_overhead`: a step with the live scorer, which learns at every step, over one with weights of 1.
-- `step_bytes`: most memory held during a step beyond what was held before it (model and optimiser, which all have); on
-  a GPU only, since a CPU's allocator keeps what a step gave back, so that the next one seems to need nothing.
+- `step_bytes`: most memory held during a step beyond what was held before it (model and optimiser, which all have).
+  On a CPU it is of a further step whose tensors torch's profiler counts, since the process keeps what a step gave back.
+
+`--clock cpu` counts processor seconds of the process (all threads, user and system) in place of seconds on the clock:
+for a machine that others use too. `--only` leaves out kinds of steps. `threads` are those of torch.
 
 On a processor without bfloat16 instructions its figures are null: emulated, a product takes a hundred times as long.
 """
@@ -31,12 +34,14 @@ import argparse
 import json
 import tempfile
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
 from many_runs import hardware
 
+clock = [time.perf_counter]
 LLAMA_1B = {
     "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
     "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 4096,
@@ -115,11 +120,11 @@ class Ours:
 
         synchronise()
         watch, held = Ledger(), resident()
-        started, flops = time.perf_counter(), self.ledger.total.flops
+        started, flops = clock[0](), self.ledger.total.flops
         with watch.phase("step") as phase, padding(self.trainer.lm) if self.padded else nullcontext():
             self.event = self.trainer.step()
         synchronise()
-        seconds = time.perf_counter() - started
+        seconds = clock[0]() - started
         return {
             "seconds": seconds,
             "flops": self.ledger.total.flops - flops,
@@ -130,7 +135,10 @@ class Ours:
 
 
 def trainer_steps(lm: Any, batches: list[tuple[list[Any], list[Any]]], bf16: bool) -> tuple[list[float], float, int]:
-    """Seconds of Trainer's step on each of these batches, the first step's loss, and peak memory."""
+    """Seconds of Trainer's step on each of these batches but the last, the first step's loss, and peak memory.
+
+    On a CPU the last step is the one whose memory is counted, and its seconds are left out.
+    """
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -158,14 +166,18 @@ def trainer_steps(lm: Any, batches: list[tuple[list[Any], list[Any]]], bf16: boo
             synchronise()
             open_phase.append(Ledger().phase("step"))
             held.append((open_phase[-1].__enter__(), resident()))
-            times.append(time.perf_counter())
+            if len(times) == len(batches) - 1 and not torch.cuda.is_available():
+                watched.enter_context(peaks)
+            times.append(clock[0]())
 
         def on_step_end(self, *given: Any, **rest: Any) -> None:
             synchronise()
-            seconds.append(time.perf_counter() - times[-1])
+            seconds.append(clock[0]() - times[-1])
             open_phase[-1].__exit__(None, None, None)
+            watched.close()
 
     losses: list[Any] = []
+    watched, peaks = ExitStack(), Allocated()
     times: list[float] = []
     seconds: list[float] = []
     open_phase: list[Any] = []
@@ -185,7 +197,28 @@ def trainer_steps(lm: Any, batches: list[tuple[list[Any], list[Any]]], bf16: boo
         trainer = GradDiff(lm.module, arguments, train_dataset=pairs, data_collator=collated, callbacks=[Clock()])
         trainer._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(pairs)
         trainer.train()
+    if not torch.cuda.is_available():
+        return seconds[:-1], float(losses[0]), peaks.peak
     return seconds, float(losses[0]), max(phase.peak_bytes - before for phase, before in held[1:])
+
+
+class Allocated:
+    """Watches what torch allocates on the CPU; `peak` is the most that was held at once beyond what was held before."""
+
+    peak = 0
+
+    def __enter__(self) -> Allocated:
+        from torch.profiler import ProfilerActivity, profile
+
+        self.profiler = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+        self.profiler.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.profiler.__exit__(*error)
+        events = [e for e in self.profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+        held = accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
+        self.peak = max(held, default=0)
 
 
 def synchronise() -> None:
@@ -225,10 +258,10 @@ def gemm_peak(device: str, dtype: Any) -> float:
         a @ b
         for _ in range(3):
             synchronise()
-            started = time.perf_counter()
+            started = clock[0]()
             a @ b
             synchronise()
-            best = max(best, 2 * size**3 / (time.perf_counter() - started))
+            best = max(best, 2 * size**3 / (clock[0]() - started))
     return best
 
 
@@ -242,9 +275,11 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
     }  # fmt: skip
     if given.compile:
         del kinds["sparse"]  # compiled steps are whole
-    data = samples(given.data_dir, given.rounds + 1, given.batch_size)
+    kinds = {name: kind for name, kind in kinds.items() if name in given.only.split(",") or name == "ours"}
+    counted = given.device == "cpu"  # a further step, whose memory is counted
+    data = samples(given.data_dir, given.rounds + 1 + counted, given.batch_size)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
-    losses, batches = [], []
+    losses, batches, peaks = [], [], {}
     # A CPU is shared with whoever else is there, so that the kinds take turns; a GPU's memory does not hold all three.
     for group in [list(kinds)] if given.device == "cpu" else [[name] for name in kinds]:
         ours = {
@@ -256,7 +291,11 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
                 found[name].append(each.step())
         if "ours" in ours:
             losses = [r["loss"] for r in found["ours"]]
-            batches = ours["ours"].order(given.rounds + 1)
+            batches = ours["ours"].order(given.rounds + 1 + counted)
+        for name, each in ours.items() if counted else ():
+            with Allocated() as watch:
+                each.step()
+            peaks[name] = watch.peak
         del ours, each
         empty()
     lm = model(given.model, given.device, precision)
@@ -264,7 +303,7 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
     count = 2 * given.batch_size
     rate = {name: count / median(r["seconds"] for r in rows[1:]) for name, rows in found.items()}
     flops = median(r["flops"] / r["seconds"] for r in found["ours"][1:])
-    peaks = {name: max(r["step_bytes"] for r in rows[1:]) for name, rows in found.items()}
+    peaks = peaks or {name: max(r["step_bytes"] for r in rows[1:]) for name, rows in found.items()}
     gemm = gemm_peak(given.device, getattr(torch, precision))
     return {
         "samples_per_second": rate | {"trainer": count / median(seconds[1:])},
@@ -273,15 +312,19 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
         | {"trainer": [round(s, 3) for s in seconds]},
         "gemm_fraction": flops / gemm,
         "gemm_peak_flops": gemm,
-        "ratio_padded": rate["ours"] / rate["padded"],
-        "flops_padded": sum(r["flops"] for r in found["padded"]) / sum(r["flops"] for r in found["ours"]),
+        "ratio_padded": rate["ours"] / rate["padded"] if "padded" in found else None,
+        "flops_padded": sum(r["flops"] for r in found["padded"]) / sum(r["flops"] for r in found["ours"])
+        if "padded" in found
+        else None,
         "flops_sparse": sum(r["flops"] for r in found["ours"]) / sum(r["flops"] for r in found["sparse"])
         if "sparse" in found
         else None,
         "atwu_overhead": median(
             a["seconds"] / u["seconds"] for a, u in zip(found["atwu"][1:], found["uniform"][1:], strict=True)
-        ),
-        "step_bytes": peaks | {"trainer": peak} if given.device != "cpu" else None,
+        )
+        if {"atwu", "uniform"} <= set(found)
+        else None,
+        "step_bytes": peaks | {"trainer": peak},
         "loss_difference": abs(losses[0] - loss) / max(abs(loss), 1e-9),
     }
 
@@ -300,7 +343,13 @@ def main() -> None:
     options.add_argument("--batch-size", type=int, default=16)
     options.add_argument("--compile", action="store_true", help="our steps by torch.compile")
     options.add_argument("--rounds", type=int, default=4)
+    options.add_argument("--only", default="padded,sparse,uniform,atwu", help="kinds beside the plain step")
+    options.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     given = options.parse_args()
+    if given.clock == "cpu":
+        if given.device != "cpu":
+            options.error("--clock cpu does not see what a GPU does")
+        clock[0] = time.process_time
 
     import torch
     import transformers
@@ -331,6 +380,7 @@ def main() -> None:
         "ratio_padded": best["ratio_padded"],
         "format": chosen,
         "hardware": hardware(),
+        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "formats": found,

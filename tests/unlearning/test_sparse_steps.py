@@ -17,6 +17,7 @@ from workbench.models.token_stats import token_stats
 from workbench.runs.checkpoints import read_checkpoint, save_checkpoint
 from workbench.tasks.samples import Sample, Task
 from workbench.unlearning import sparse
+from workbench.unlearning.batches import BatchSampler
 from workbench.unlearning.checkpoint import Checkpoint
 from workbench.unlearning.choosing import by_weight, largest, shared_names
 from workbench.unlearning.losses import ForgetLoss
@@ -220,3 +221,42 @@ def test_neighbours_and_names_are_among_the_positions(full: LanguageModel, small
         predicting = {p - 1 for p in encoding.answer_positions}
         assert predicting | {p - 1 for p in predicting} <= set(own)
         assert set(shared_names(encoding)) & set(range(max(predicting))) <= set(own)
+
+
+def test_a_share_beside_a_least_weight_is_refused(full: LanguageModel, small: Task) -> None:
+    with pytest.raises(UserError, match="share and least_weight both choose"):
+        run(full, small, PLAIN.replace(share=0.3, least_weight=1.0))
+    assert run(full, small, PLAIN.replace(steps=1, least_weight=1.0)).events
+
+
+@pytest.mark.parametrize(
+    ("more", "held"),
+    [
+        ({"reuse": 1}, 0),
+        ({"reuse": 9, "drift": 0.0}, 12),
+        ({"reuse": 9, "drift": 1e-9}, 0),  # the model has moved away from all of them
+        ({"reuse": 9, "drift": 0.0, "retain_share": 0.3, "retain_batch": 1, "retain_every": 3}, 12),
+    ],
+)
+def test_a_checkpoint_holds_contexts_that_can_be_used_again_alone(
+    full: LanguageModel, small: Task, more: dict[str, Any], held: int
+) -> None:
+    """12 forget answers, each in every step. A retain answer of one visit each is not come back to."""
+    seen: list[int] = []
+
+    def count(state: Checkpoint) -> None:
+        seen.append(sum(name.endswith(".age") for name in state.skipping))
+        assert state.step < 6 or not state.skipping
+
+    settings = PLAIN.replace(steps=6, batch_size=12, share=0.3, checkpoint_every=3, **more)
+    unlearn(full, small, "wga", "surprisal", settings=settings, on_checkpoint=count)
+    assert len(small.retain) > 2  # more than steps with a retain batch
+    assert seen == [held, 0]
+
+
+def test_the_last_visits_are_those_of_all_steps(full: LanguageModel, small: Task) -> None:
+    encodings = [encode(full, s) for s in small.retain]
+    for size, steps in ((1, 3), (3, 40), (5, 17), (len(encodings), 4)):
+        batches = BatchSampler(full, encodings, size, seed=3)
+        every = {i: step for step in range(1, steps + 1) for i in batches.indices(step)}
+        assert BatchSampler(full, encodings, size, seed=3).last_visits(steps) == every

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -107,6 +108,11 @@ class BatchSampler:
     def seen(self, steps: int) -> set[int]:
         """Samples that the first steps visit."""
         return {i for step in range(1, steps + 1) for i in self.indices(step)}
+
+    def last_visits(self, steps: int) -> dict[int, int]:
+        """For each sample that the last steps visit, the last step that does; two epochs have every sample."""
+        first = steps - math.ceil(2 * len(self.encodings) / self.batch_size)
+        return {i: step for step in range(max(1, first), steps + 1) for i in self.indices(step)}
 
     def _order(self, epoch: int) -> list[int]:
         if epoch not in self._orders:

@@ -60,6 +60,8 @@ def check_share(entry: ObjectiveSpec, weights: str, fixed: bool, settings: Setti
         raise UserError(f"share is for objectives over single tokens, and '{entry.name}' {WHOLE[need]}; use share=1")
     if not fixed:  # such a scorer reads the states of all answer tokens
         raise UserError(f"share needs weights that are fixed before the run, and '{weights}' learns along; use 1")
+    if settings.share < 1 and settings.least_weight:
+        raise UserError("share and least_weight both choose the forget tokens; set one, and leave the other out")
     if settings.share_by == "random" and (settings.skip or settings.least_weight):
         raise UserError("share_by=random goes with share alone; use skip=0 and least_weight=0")
 

@@ -56,7 +56,8 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     least_weight: float = Field(
         0.0,
         ge=0,
-        description="Above 0: sparse steps that choose all forget tokens of at least this weight, in place of `share`.",
+        description="Above 0: sparse steps that choose all forget tokens of at least this weight, in place of "
+        "`share`, which must be 1 then.",
     )
     share_by: Literal["weights", "random"] = Field(
         "weights",

@@ -5,8 +5,10 @@ The rest of a sample is its context: computed without gradient, and kept for sev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,6 +68,7 @@ class SparseSide:
         share: of a sample's answer tokens, where they are chosen at each visit.
         by: how they are chosen then: `random`, `surprise` or `conflict`.
         before: of samples, the (T,) log-probabilities before the run, for `conflict`.
+        every: steps of the run for one of the set.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class SparseSide:
         share: float = 1.0,
         by: str = "random",
         before: Callable[[list[int]], Tensor] | None = None,
+        every: int = 1,
     ) -> None:
         if processes().world > 1:
             raise UserError("sparse steps are for runs of one process; use share=1 and retain_share=1")
@@ -89,7 +93,8 @@ class SparseSide:
         self.names = [shared_names(e) if settings.names else [] for e in batches.encodings]
         self.kept: dict[int, Kept] = {}
         self.probes: dict[int, Tensor] = {}  # by step: some weights, as they were
-        self.step, self.visited = 0, set[int]()
+        self.step, self.turn, self.visited = 0, 0, set[int]()
+        self.last = batches.last_visits(math.ceil(settings.steps / every)) if settings.reuse > 1 else {}
         self.narrow = batches.token_mask  # what skipping leaves of the choice
         batches.token_mask, batches.recipe = self.mask, self.recipe
 
@@ -100,7 +105,7 @@ class SparseSide:
 
     def begin(self, step: int, turn: int) -> None:
         """A step begins, or is computed again; `turn` is the step of the set's own sampler."""
-        self.step, self.visited = step, set(self.batches.indices(turn))
+        self.step, self.turn, self.visited = step, turn, set(self.batches.indices(turn))
         if self.by in ONLINE and self.masks is None:
             fresh = [i for i in sorted(self.visited) if not self._usable(i, len(self.batches.encodings[i].ids))]
             for start in range(0, len(fresh), self.batches.micro_batch_size):
@@ -161,25 +166,43 @@ class SparseSide:
             return False
         if kept.step == self.step or not self.settings.drift:
             return True
-        then, now = self.probes[kept.step], self.probes[self._probed()]
+        return self._near(kept.step, self.probes[self._probed()])
+
+    def _near(self, step: int, now: Tensor) -> bool:
+        """Whether the model of a step is near enough to the one whose probe is `now`."""
+        then = self.probes[step]
         return bool((now - then).norm() <= self.settings.drift * then.norm())
 
     def _probed(self) -> int:
         """The step, with some of its weights noted where old contexts must be compared with new weights."""
         if self.step not in self.probes and self.settings.reuse > 1 and self.settings.drift:
-            trained = [p.detach().flatten() for p in self.lm.module.parameters() if p.requires_grad]
-            self.probes[self.step] = torch.cat([p[:: max(1, len(p) // PROBED)].float() for p in trained])
+            self.probes[self.step] = self._probe()
         return self.step
 
+    def _probe(self) -> Tensor:
+        """Some of the trained weights, as they are."""
+        trained = [p.detach().flatten() for p in self.lm.module.parameters() if p.requires_grad]
+        return torch.cat([p[:: max(1, len(p) // PROBED)].float() for p in trained])
+
     def step_done(self) -> None:
-        """The visited samples' contexts are a visit older; what cannot be used again is dropped."""
+        """The visited samples' contexts are a visit older; what cannot be used again is dropped.
+
+        That is what was used often enough, what the model has moved away from, and what the run does not come back to:
+        a checkpoint holds the rest.
+        """
         for index in self.visited & set(self.kept):
             self.kept[index].visits += 1
-            if self.kept[index].visits >= self.settings.reuse:
-                del self.kept[index]
         self.visited = set()
         steps = {kept.step for kept in self.kept.values()}
-        self.probes = {step: probe for step, probe in self.probes.items() if step in steps}
+        if self.probes and steps:
+            now = self._probe()
+            steps = {step for step in steps if self._near(step, now)}
+        self.kept = {
+            index: kept
+            for index, kept in self.kept.items()
+            if kept.step in steps and kept.visits < self.settings.reuse and self.last[index] > self.turn
+        }
+        self.probes = {kept.step: self.probes[kept.step] for kept in self.kept.values() if self.probes}
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -247,4 +270,5 @@ def retain_side(
         return None
     check_retain_share(entry, settings)
     by, old = settings.retain_by, before if settings.retain_by == "conflict" else None
-    return SparseSide("retain", lm, batches, settings, ledger, share=settings.retain_share, by=by, before=old)
+    how: dict[str, Any] = {"share": settings.retain_share, "by": by, "before": old, "every": settings.retain_every}
+    return SparseSide("retain", lm, batches, settings, ledger, **how)
