@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +64,10 @@ def check_runs(notebook: nbformat.NotebookNode, folder: Path, kernel: KernelMana
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     outputs = [o for cell in code for o in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error"]
-    assert any("text/html" in o.get("data", {}) for o in outputs)
+    shown = [o.get("data", {}) for o in outputs]
+    assert any("text/html" in data for data in shown)
+    charts = [data for data in shown if "application/vnd.plotly.v1+json" in data]
+    assert all("image/svg+xml" in data for data in charts)  # a picture, for where nothing draws the chart
     assert len(nbformat.writes(notebook)) < 5_000_000
     for cell in code:
         if "wb.check(" in cell.source:
@@ -86,6 +90,13 @@ def test_committed_without_outputs(path: Path) -> None:
     cells = json.loads(path.read_text())["cells"]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
     assert max(len(cell["source"]) for cell in cells if cell["cell_type"] == "code") <= 16
+
+
+def test_charts_made_by_hand_have_the_look_of_the_others() -> None:
+    """A bare plotly figure has grey text, which is too faint on white."""
+    sources = [cell.source for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
+    assert sum(len(re.findall(r"Chart\(px\.", source)) for source in sources) > 4
+    assert not [source for source in sources if re.search(r"(?<!Chart\()\bpx\.\w+\(|go\.Figure\(", source)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -58,6 +58,9 @@ class RunDirectory:
         if not is_run(self.path):
             raise UserError(f"{path} is no run directory (it has no run's config.json); see `workbench runs list`")
 
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
     @classmethod
     def create(cls, path: Path, config: Config) -> RunDirectory:
         """Make the directory of a new run, if it is not there, and write the configuration."""

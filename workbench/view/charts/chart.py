@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from workbench.view.charts.still import show_stills
 from workbench.view.figures import Savable
 from workbench.view.html import style_sheet
+
+show_stills()  # here, since every chart is one
 
 
 class Chart(Savable, go.Figure):

@@ -17,7 +17,6 @@ from plotly.subplots import make_subplots
 from workbench.view.charts.chart import Chart
 from workbench.view.charts.palette import ABSENT, DIVERGING, GREY, INK, INKS, RISING, SIGNED, safe, template
 from workbench.view.charts.sources import Agreement, as_agreement, as_disagreement
-from workbench.view.charts.still import show_stills
 from workbench.view.html import LEVELS as STEPS
 from workbench.view.html import (
     MEASURES,
@@ -32,8 +31,6 @@ from workbench.view.html import (
     shortened,
     value_of,
 )
-
-show_stills()
 
 
 def _figure(data: Any, title: str, height: int, **layout: Any) -> Chart:
