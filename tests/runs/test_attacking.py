@@ -253,6 +253,7 @@ def test_the_attack_after_which_most_comes_back() -> None:
     }
     assert runs.most_comes_back(lucky) == {"attack": "int4", "comes_back": 0.3, "value": 0.3}
     assert runs.most_in_words(lucky) == "int4 0.30"
+    assert runs.most_in_words(lucky | {"int4": lucky["int4"] | {"weak": "weak here"}}) == "int4 0.30 (weak)"
     alone = {"leak_at_k": entry(0.5, NONE), "int4": entry(0.3, NONE), "uds": entry(0.8, NONE, "depth")}
     assert runs.most_comes_back(alone) == {"attack": "leak_at_k", "comes_back": None, "value": 0.5}
     assert runs.most_in_words(alone) == "leak_at_k 0.50 told"

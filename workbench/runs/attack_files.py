@@ -54,13 +54,15 @@ def most_comes_back(attacks: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def most_in_words(attacks: Mapping[str, Any]) -> str:
-    """The attack after which most comes back and how much, such as "leak_at_k 0.44"; empty without attacks."""
+    """The attack after which most comes back and how much, such as "leak_at_k 0.44"; empty without attacks.
+
+    "(weak)" stands after one that alone gets little from the model before the run.
+    """
     most = most_comes_back(attacks)
     if most is None:
         return ""
-    if most["comes_back"] is None:
-        return f"{most['attack']} {most['value']:.2f} told"
-    return f"{most['attack']} {most['comes_back']:.2f}"
+    share = f"{most['value']:.2f} told" if most["comes_back"] is None else f"{most['comes_back']:.2f}"
+    return f"{most['attack']} {share}" + " (weak)" * ("weak" in attacks[most["attack"]])
 
 
 def read_results(folder: Path) -> dict[str, Any]:
