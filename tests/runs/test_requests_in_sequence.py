@@ -234,6 +234,21 @@ def test_files_of_ones_own_from_the_command_line(
     assert "2 requests with objective wga" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.parametrize("more", [[], ["--rehearse"]])
+def test_a_sequence_on_rows_that_have_changed_since_is_not_taken(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    words = [
+        "sequence", files["a"], files["b"], "--retain", files["keep"], "--model", "bio-full", "--objective", "wga",
+        "--weights", "uniform", "--set", "steps=1", "batch_size=1", "--device", "cpu", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    _, first = told(capsys, *words, *more)
+    assert told(capsys, *words, *more)[1] == first
+    Path(files["b"]).write_text(OWN % ("Bob", "Bob", "baker"))
+    line = refused(capsys, *words, *more)
+    assert "request-2 is a run on other rows than the task's files have now; choose another --out" in line
+
+
 def test_bad_input_is_one_line_before_any_model_is_loaded(
     files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,11 @@ class Plan:
                 changes["scorer"] = str((before / SCORER).absolute())
         return self.base.replace(**changes)
 
+    def trained_on(self, tasks: Sequence[Task], request: int) -> Task:
+        """The task of a request's run: its own (`tasks` are those of `load`), with the earlier ones if it rehearses."""
+        own = tasks[request - 1]
+        return joined([own, *tasks[: request - 1]], own.name) if self.rehearse and request > 1 else own
+
     def load(self) -> tuple[list[Task], Task]:
         """The task of each request, and all of them as one.
 
