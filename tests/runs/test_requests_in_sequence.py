@@ -156,8 +156,8 @@ def test_rehearsed_requests_forget_the_earlier_ones_again(tmp_path: Path) -> Non
     assert {s.id for s in spec.load().forget} == {s.id for p in PEOPLE for s in TaskSpec(p).load().forget}
 
 
-def test_what_a_rehearsed_request_keeps_is_probed_alone(files: dict[str, str], tmp_path: Path) -> None:
-    """Its run practises on the earlier requests' rows too, and so probes another set than its own."""
+def test_a_request_that_rehearses_keeps_its_own_rows_alone(files: dict[str, str], tmp_path: Path) -> None:
+    """It forgets the earlier requests' rows again; what they practise on is not practised again."""
     (tmp_path / "other.jsonl").write_text(OWN % ("Dot", "Dot", "nurse"))
     specs = [
         TaskSpec(forget=files["a"], retain=files["keep"]),
@@ -166,6 +166,9 @@ def test_what_a_rehearsed_request_keeps_is_probed_alone(files: dict[str, str], t
     sequence = wb.sequence(specs, **NAMED, rehearse=True, out=tmp_path / "sequence")
     rows, _ = sequence.answers("retain of request 2", 2)
     assert rows.groupby("phase").size().to_dict() == {"before": 1, "after": 1}
+    own = sequence.run(2).read_config().task.load()
+    assert [s.answer for s in own.retain] == ["Dot is a nurse."]
+    assert [s.answer for s in own.forget] == ["Bob is a smith.", "Ann is a baker."]
 
 
 def test_a_carried_scorer_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -232,6 +235,21 @@ def test_files_of_ones_own_from_the_command_line(
     assert record["retention"]["metric"] == "rouge_l_recall"
     assert any(line.startswith("forgetting reversal") for line in lines)
     assert "2 requests with objective wga" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("more", [[], ["--rehearse"]])
+def test_a_sequence_on_rows_that_have_changed_since_is_not_taken(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    words = [
+        "sequence", files["a"], files["b"], "--retain", files["keep"], "--model", "bio-full", "--objective", "wga",
+        "--weights", "uniform", "--set", "steps=1", "batch_size=1", "--device", "cpu", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    _, first = told(capsys, *words, *more)
+    assert told(capsys, *words, *more)[1] == first
+    Path(files["b"]).write_text(OWN % ("Bob", "Bob", "baker"))
+    line = refused(capsys, *words, *more)
+    assert "request-2 is a run on other rows than the task's files have now; choose another --out" in line
 
 
 def test_bad_input_is_one_line_before_any_model_is_loaded(

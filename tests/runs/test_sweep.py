@@ -62,6 +62,20 @@ def test_a_grid_stands_in_one_table_and_is_not_repeated(
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/run.json")} == before
 
 
+def test_finished_runs_on_rows_that_have_changed_since_are_not_taken(
+    own: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = Path(own["forget"]).read_text()
+    forget, out = tmp_path / "forget.jsonl", tmp_path / "out"
+    forget.write_text(rows)
+    words = options(own | {"forget": str(forget)}, out, "--objective", "wga", "--weights", "uniform", "--seeds", "0")
+    _, first = told(capsys, *words)
+    forget.write_text(rows.replace("Celia", "Delia"))
+    assert "is a run on other rows than the task's files have now; choose another --out" in refused(capsys, *words)
+    forget.write_text(rows)
+    assert told(capsys, *words)[1] == first
+
+
 def test_a_killed_worker_s_run_is_taken_up_by_another(
     own: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,13 +132,14 @@ def directory_of(config: Config, domain: str, root: Path) -> Path:
 def run_one(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunDirectory:
     """The run, which is started, resumed or only read."""
     from workbench.runs.execution import resume, start
+    from workbench.runs.loading import check_rows
 
     if not is_run(path):
         start(config, path, stop=stop)
     elif not RunDirectory(path).finished:
         resume(path, stop=stop)
-    elif RunDirectory(path).config["data_sha256"] != config.task.load(lambda _: None).fingerprint:
-        raise UserError(f"{path} is a run on other rows than the task's files have now; choose another --out")
+    else:
+        check_rows(RunDirectory(path), config.task.load(lambda _: None))
     return RunDirectory(path)
 
 

@@ -66,6 +66,12 @@ def check_processes(config: Config, task: Task) -> None:
         )
 
 
+def check_rows(run: RunDirectory, task: Task) -> None:
+    """Raise for a finished run on other rows than its task has now, whose numbers would be taken for the task's."""
+    if run.finished and run.config.get("data_sha256", task.fingerprint) != task.fingerprint:
+        raise UserError(f"{run.path} is a run on other rows than the task's files have now; choose another --out")
+
+
 def load_for(config: Config) -> LanguageModel:
     """The model of a configuration; with several processes on the GPU of this one, or sharded over them."""
     device = config.device

@@ -20,14 +20,14 @@ from workbench.progress import Progress, silent
 from workbench.runs.config import Config, versions
 from workbench.runs.directory import is_run
 from workbench.runs.execution import cpu_threads
-from workbench.runs.loading import checked_task
+from workbench.runs.loading import check_rows, checked_task
 from workbench.runs.lock import run_lock
 from workbench.runs.records import recorded
-from workbench.runs.sequence_files import PLAN, RESULTS, TABLE, SequenceDirectory, is_sequence
+from workbench.runs.sequence_files import PLAN, RESULTS, TABLE, SequenceDirectory, is_sequence, request_key
 from workbench.runs.sequence_plan import Plan, planned
 from workbench.runs.sequence_requests import Following
 from workbench.runs.stages import Event
-from workbench.tasks import TaskSpec
+from workbench.tasks import Task, TaskSpec
 from workbench.unlearning import Settings
 
 
@@ -110,6 +110,7 @@ def carry_out(
                 made = {"versions": versions(), "threads": torch.get_num_threads()}
                 aside.write_text(as_json(plan.as_dict() | made), encoding="utf-8")
         directory = SequenceDirectory(path)
+        _check_runs(plan, tasks, directory)
         if not directory.finished:
             with cpu_threads(directory.plan.get("threads")):
                 for seed in plan.seeds:
@@ -130,6 +131,15 @@ def _check_place(plan: Plan, path: Path) -> None:
     for name, value in wanted.items():
         if held.get(name) != value:
             raise UserError(f"{path} has a sequence with another {name}; choose another --out, or remove it")
+
+
+def _check_runs(plan: Plan, tasks: Sequence[Task], directory: SequenceDirectory) -> None:
+    """Raise where a request was carried out on other rows than its files have now."""
+    for number in range(1, len(tasks) + 1):
+        task = plan.trained_on(tasks, number)
+        for seed in plan.seeds:
+            if is_run(directory.seed_folder(seed) / request_key(number)):
+                check_rows(directory.run(number, seed), task)
 
 
 def _finish(directory: SequenceDirectory) -> None:

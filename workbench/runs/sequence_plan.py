@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.errors import UserError, unknown
 from workbench.runs.config import Config
-from workbench.tasks import Task, TaskSpec, joined
+from workbench.tasks import Task, TaskSpec, joined, rehearsing
 
 SCORERS = ("new", "carried")
 ADAPTERS = ("stacked", "merged")
@@ -27,7 +27,7 @@ class Plan:
         tasks: the requests, in order; each retains its own task's retain set.
         base: the configuration of every run, but for task, model and seed; its model is the one before any request.
         seeds: of the sequences, one after the other.
-        rehearse: each request also forgets the forget rows of those before it again.
+        rehearse: each request also forgets the forget rows of those before it again; it still retains its own rows.
         scorer: "new" for every request, or "carried": a live one goes on learning where the request before left it.
         adapters: of LoRA: "stacked", each on the model with those before it, or "merged" into a whole model on disk.
         attacks: by name, on the model after the last request; empty for none.
@@ -81,6 +81,11 @@ class Plan:
             if self.scorer == "carried":
                 changes["scorer"] = str((before / SCORER).absolute())
         return self.base.replace(**changes)
+
+    def trained_on(self, tasks: Sequence[Task], request: int) -> Task:
+        """The task of a request's run: its own (`tasks` are those of `load`), with the earlier ones if it rehearses."""
+        own = tasks[request - 1]
+        return rehearsing(own, tasks[: request - 1]) if self.rehearse and request > 1 else own
 
     def load(self) -> tuple[list[Task], Task]:
         """The task of each request, and all of them as one.

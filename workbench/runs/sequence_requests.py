@@ -23,7 +23,7 @@ from workbench.runs.sequence_files import ATTACKED, PROBES, STATE, TOKENS, Seque
 from workbench.runs.sequence_plan import MERGED, Plan
 from workbench.runs.stages import Event
 from workbench.runs.stopping import Stopped
-from workbench.tasks import Sample, Task, joined
+from workbench.tasks import Sample, Task
 
 
 @dataclass
@@ -100,10 +100,7 @@ class Following:
 
     def _of_run(self, run: RunDirectory, phase: str, name: str, task: Task) -> Probed | None:
         """What a run probed of a set in its own way, if that is the same set; else None."""
-        number = int(run.name.rpartition("-")[2])
-        own = self.tasks[number - 1]
-        if self.plan.rehearse:  # the run's sets are its own with those of the earlier requests
-            own = joined([own, *self.tasks[: number - 1]], own.name)
+        own = self.plan.trained_on(self.tasks, int(run.name.rpartition("-")[2]))
         if own.sets.get(name) != task.sets[name]:
             return None
         tables = [run.table(file) for file in (PROBES, TOKENS)]

@@ -24,8 +24,11 @@ from workbench.runs.attack_files import attacks_of, most_comes_back
 from workbench.runs.config import Config
 from workbench.runs.directory import METRICS, RunDirectory, is_run
 from workbench.runs.execution import resume, start
+from workbench.runs.loading import check_rows
+from workbench.runs.records import Damaged
 from workbench.runs.scheduler import ATTEMPTS, WorkerDied, Workers
 from workbench.runs.stopping import Stopped
+from workbench.tasks import Task
 from workbench.unlearning import Settings
 
 ENGINES = ("local", "ray")
@@ -83,13 +86,15 @@ def sweep(
         progress: called with "run", runs done, all runs, and the objective and weights of the one that has just ended.
 
     Raises:
-        UserError: a configuration names what does not exist; nothing is started then.
+        UserError: a configuration names what does not exist, or a finished run is on other rows than the task's files
+            have now; nothing is started then.
     """
     if engine not in ENGINES:
         raise unknown("engine", engine, list(ENGINES))
     jobs = {str(directory_of(config, root.absolute())): config.absolute().as_dict() for config in configs}
     for record in jobs.values():
         Config.from_dict(record).check()
+    _check_rows(jobs)
     writable(root / "sweep.parquet")
     root.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, Any]] = {}
@@ -99,6 +104,18 @@ def sweep(
     table = pd.DataFrame([rows[path] for path in jobs])
     write_table(root / "sweep.parquet", table)
     return table
+
+
+def _check_rows(jobs: dict[str, Any]) -> None:
+    """Raise for a finished run on other rows than its task has now; each task is read once."""
+    tasks: dict[str, Task] = {}
+    for path, record in jobs.items():
+        with contextlib.suppress(Damaged):  # which the table says
+            if is_run(Path(path)) and (run := RunDirectory(Path(path))).finished:
+                name = json.dumps(record["task"], sort_keys=True)
+                if name not in tasks:
+                    tasks[name] = Config.from_dict(record).task.load(lambda _: None)
+                check_rows(run, tasks[name])
 
 
 def one(job: tuple[str, dict[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from .own_files import HUB as HUB
 from .own_files import read_rows as read_rows
 from .parts import joined as joined
+from .parts import rehearsing as rehearsing
 from .pieces import UNSPACED as UNSPACED
 from .pieces import words_of as words_of
 from .rows import KEYS as KEYS

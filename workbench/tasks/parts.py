@@ -9,6 +9,8 @@ from dataclasses import replace
 from workbench.errors import UserError
 from workbench.tasks.samples import Sample, Task
 
+ABOUT_FORGET = ("aliases", "two_hop")  # sets that ask about the forget rows in other ways
+ASKED = ("forget", *ABOUT_FORGET)
 NUMBERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
@@ -63,6 +65,16 @@ def joined(tasks: Sequence[Task], name: str) -> Task:
                     by_id[own] = replace(sample, id=own)
         sets[each] = list(by_id.values())
     return Task(name, sets)
+
+
+def rehearsing(task: Task, earlier: Sequence[Task]) -> Task:
+    """A task that forgets the forget rows of earlier ones again; what it keeps and probes besides is its own.
+
+    Raises:
+        UserError: as `joined`.
+    """
+    asked = [Task(each.name, {name: each.sets[name] for name in ASKED if name in each.sets}) for each in earlier]
+    return joined([task, *asked], task.name)
 
 
 def _check_apart(tasks: Sequence[Task]) -> None:

@@ -10,13 +10,12 @@ from typing import Literal
 from workbench.errors import UserError, printable, unknown
 from workbench.tasks.columns import Reading
 from workbench.tasks.own_files import check_named, own_set, shown
-from workbench.tasks.parts import joined
+from workbench.tasks.parts import ABOUT_FORGET, rehearsing
 from workbench.tasks.pieces import PIECE_WORDS
 from workbench.tasks.readers import task
 from workbench.tasks.rows import with_spans
 from workbench.tasks.samples import Sample, Task, fields_of, spread
 
-ABOUT_FORGET = ("aliases", "two_hop")  # sets that ask about the forget rows in other ways
 ADDABLE = ("neighbours", "unlabelled", "others")  # sets whose rows can be kept, too
 
 
@@ -41,7 +40,7 @@ class TaskSpec:
         retain_from: which `retain_rows`: "all" spreads them over all rows, those with wrong answers before the others,
             since the truth ratio needs them; "end" takes the last ones.
         piece_words: a longer plain text of one's own is cut into pieces of at most so many words, as MUSE's are.
-        rehearsed: earlier requests, whose forget rows are forgotten again with these.
+        rehearsed: earlier requests, whose forget rows are forgotten again with these; their retain rows are not used.
         only: (field, value): only the forget rows with that value of the field are to be forgotten; the others are the
             set `others`, which is neither trained on nor probed.
         keep: ids of rows of other sets (neighbours, unlabelled text, others) that are retain rows, too.
@@ -81,7 +80,7 @@ class TaskSpec:
         try:
             loaded = self._read(lines)
             if self.rehearsed:
-                loaded = joined([loaded, *(each.load(lines.append) for each in self.rehearsed)], loaded.name)
+                loaded = rehearsing(loaded, [each.load(lines.append) for each in self.rehearsed])
         except UserError as error:  # names and ids in it are of the files, whoever made these
             raise type(error)(printable(str(error))) from error.__cause__
         for line in lines:
