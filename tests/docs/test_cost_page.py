@@ -8,8 +8,9 @@ import pytest
 
 from workbench.models import batch as batches
 from workbench.models import load
+from workbench.models import sparse as chosen_positions
 from workbench.models.encoding import encode
-from workbench.models.flops import forward_flops
+from workbench.models.flops import context_flops, forward_flops
 from workbench.models.packing import padding
 from workbench.tasks.samples import Task
 
@@ -30,6 +31,23 @@ def test_a_forward_pass_is_the_ledgers(small: Task) -> None:
     shape = decoder, lm.module.lm_head.weight.numel(), lm.config.num_hidden_layers, lm.config.hidden_size
     with padding(lm):
         assert forward_flops(lm, one) == pytest.approx(forward(shape, one.width, len(one.rows)))
+
+
+def test_a_sparse_step_is_the_ledgers(small: Task) -> None:
+    """The chosen positions to a hundredth; the context at most as on the page, since it ends at the last keys."""
+    lm = load("bio-full")
+    encoding = encode(lm, small.forget[0])
+    some = encoding.only([i % 4 == 1 for i in range(len(encoding.answer_positions))])
+    decoder = sum(p.numel() for name, p in lm.module.model.named_parameters() if p.dim() > 1 and "embed" not in name)
+    head, layers, width = lm.module.lm_head.weight.numel(), lm.config.num_hidden_layers, lm.config.hidden_size
+    with padding(lm):
+        whole = batches.collate(lm, [some])
+        positions = sorted({place - 1 for place in some.answer_positions} | {0, 3})
+        batch = chosen_positions.choose(lm, [some], [positions], chosen_positions.contexts(lm, whole)[0])
+        n, c, b = whole.width, len(positions), len(some.answer_positions)
+        chosen = 2 * decoder * c + 4 * layers * width * c * n + 2 * head * b
+        assert forward_flops(lm, batch) == pytest.approx(chosen, rel=0.01)
+        assert context_flops(lm, whole) < forward((decoder, head, layers, width), n, 0)
 
 
 def test_the_table_is_the_arithmetic() -> None:

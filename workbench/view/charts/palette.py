@@ -25,7 +25,7 @@ MODELS = {"before": INKS[0], "run": PURPLE, "retain_only": INKS[1]}
 PHASES = {
     "forget": INKS[0], "retain": INKS[1], "backward": "#7c6f9c", "optimizer": PURPLE, "scoring": PINK, "probes": GREEN,
     "recording": OLIVE, "startup": "#8c939c", "loading": "#767d87", "other": "#a3a9b0", "checkpoint": BROWN,
-    "the rest": "#b4b9bf",
+    "context": "#4a8fa8", "reference": "#b0587f", "scorer": "#6b7fd7", "the rest": "#b4b9bf",
 }  # fmt: skip
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "triangle-down")
