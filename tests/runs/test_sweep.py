@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -74,6 +75,27 @@ def test_finished_runs_on_rows_that_have_changed_since_are_not_taken(
     assert "is a run on other rows than the task's files have now; choose another --out" in refused(capsys, *words)
     forget.write_text(rows)
     assert told(capsys, *words)[1] == first
+
+
+def test_a_run_of_a_version_with_fewer_settings_is_taken_up(
+    own: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its directory is named by the hash of fewer fields."""
+    words = options(own, tmp_path, "--objective", "wga", "--weights", "uniform", "--seeds", "0")
+    _, first = told(capsys, *words)
+    (made,) = tmp_path.glob("wga-*")
+    old = made.rename(tmp_path / "wga-uniform-s0-01234567")
+    record = json.loads((old / "config.json").read_text())
+    del record["track"]
+    (old / "config.json").write_text(json.dumps(record))
+    (old / "manifest.json").unlink()
+    _, again = told(capsys, *words)
+    assert [path.name for path in tmp_path.glob("wga-*")] == [old.name]
+    assert again["runs"][0] == first["runs"][0] | {"run": str(old)}
+    record["settings"]["seed"] = 1  # a run of another configuration, under a name of this one's
+    (old / "config.json").write_text(json.dumps(record))
+    told(capsys, *words)
+    assert sorted(path.name for path in tmp_path.glob("wga-*")) == sorted([old.name, made.name])
 
 
 def test_a_killed_worker_s_run_is_taken_up_by_another(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import hashlib
+import json
 import math
 import os
 import shutil
@@ -44,6 +47,22 @@ def run_at(source: Any) -> RunDirectory | None:
     if isinstance(source, Path | str) and is_run(Path(source)):
         return RunDirectory(Path(source))
     return source if isinstance(source, RunDirectory) else None
+
+
+def place_of(config: Config, prefix: str, root: Path) -> Path:
+    """The directory in `root` of a configuration's run: `<prefix>-<hash>`, or where a run of it is already.
+
+    A run is known by the configuration that it holds. So one of an older version, whose configurations had fewer
+    fields and thus another hash, is taken up and not begun again.
+    """
+    config = config.absolute()
+    decided = [name for name, value in config if value is None]  # by the run, which writes down what it took
+    for path in sorted(root.glob(f"{glob.escape(prefix)}-*")):
+        with contextlib.suppress(UserError):  # damaged, or no run
+            if RunDirectory(path).read_config().replace(**dict.fromkeys(decided)) == config:
+                return path
+    digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()
+    return root / f"{prefix}-{digest[:8]}"
 
 
 class RunDirectory:

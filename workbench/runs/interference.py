@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +19,7 @@ from workbench.evals import Domain, Interference, domains, interference_from, ro
 from workbench.files import parse_json, read_parquet, writable, write_json, write_table
 from workbench.progress import Progress, silent
 from workbench.runs.config import Config
-from workbench.runs.directory import RunDirectory, is_run
+from workbench.runs.directory import RunDirectory, is_run, place_of
 from workbench.runs.options import settings_for
 from workbench.runs.records import Damaged
 from workbench.tasks import Sample, Task, TaskSpec, spread
@@ -124,9 +122,8 @@ def configured(task: str | TaskSpec, model: str, objective: str, weights: str, p
 
 def directory_of(config: Config, domain: str, root: Path) -> Path:
     """The directory of a run: `<domain>-s<seed>-<hash of the whole configuration>`."""
-    digest = hashlib.sha256(json.dumps(config.absolute().as_dict(), sort_keys=True).encode()).hexdigest()
     name = re.sub(r"[^\w-]+", "-", domain.casefold())[:40].strip("-") or "domain"
-    return root / f"{name}-s{config.settings.seed}-{digest[:8]}"
+    return place_of(config, f"{name}-s{config.settings.seed}", root)
 
 
 def run_one(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunDirectory:

@@ -7,7 +7,6 @@ goes on with what is not. If a worker dies, another one resumes its run.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from workbench.objectives import objective
 from workbench.progress import Progress, silent
 from workbench.runs.attack_files import attacks_of, most_comes_back
 from workbench.runs.config import Config
-from workbench.runs.directory import METRICS, RunDirectory, is_run
+from workbench.runs.directory import METRICS, RunDirectory, is_run, place_of
 from workbench.runs.execution import resume, start
 from workbench.runs.loading import check_rows
 from workbench.runs.records import Damaged
@@ -61,8 +60,7 @@ def grid(
 
 def directory_of(config: Config, root: Path) -> Path:
     """The directory of a run of a sweep: `<objective>-<weights>-s<seed>-<hash of the whole configuration>`."""
-    digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()
-    return root / f"{config.objective}-{Path(config.weights).stem}-s{config.settings.seed}-{digest[:8]}"
+    return place_of(config, f"{config.objective}-{Path(config.weights).stem}-s{config.settings.seed}", root)
 
 
 def sweep(
