@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/importance.py tofu/forget01 --data-dir DIR --spans FILE --retain-rows 160 --model DIR
 
 One pass over the forget answers and over (at most) the largest of `--rows` other samples; then, for every number of
-rows, mean AUROC / average precision over `--seeds` random choices of them. Labels serve for measuring alone. The
-last line is one JSON object.
+rows, mean AUROC / average precision, and AUROC per sample, over `--seeds` random choices of them. Labels serve for
+measuring alone. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy.stats import rankdata
+from sklearn.metrics import average_precision_score
 
 from workbench.cli.console import table_line
-from workbench.models import batches, encode, load, token_stats
-from workbench.scorers import GRID, draw_folds, novelty, over_words, rarity, ridge_by_sample
+from workbench.models import Encoding, batches, encode, load, token_stats
+from workbench.scorers import GRID, by_word, draw_folds, novelty, quantiles, rarity, ridge_by_sample
 from workbench.tasks import Sample, TaskSpec
 
 SIGNALS = ("nll", "entropy", "alternatives", "breadth", "alike")
+IN_NATS = SIGNALS[:2]  # the others are numbers of tokens
 PENALTIES = (1.0, 10.0, 30.0, 100.0)
 FORMS = {
     "q": lambda q, r, c: q,
@@ -57,15 +59,32 @@ def read(lm: Any, samples: list[Sample], layers: tuple[int, ...]) -> list[Parts]
     return out
 
 
-def quantile_scores(text: list[Parts], forget: list[Parts], folds: list[int], signal: str, place: int, count: int,
-                    grid: list[float]) -> tuple[np.ndarray, float]:  # fmt: skip
-    """What the map of layer `place` of `count` says of the forget tokens, as quantiles, and the penalty."""
+def predicted(text: list[Parts], forget: list[Parts], folds: list[int], signal: str, place: int, count: int,
+              grid: list[float]) -> tuple[list[np.ndarray], float]:  # fmt: skip
+    """What the map of layer `place` of `count` says of the text and of the forget set, in nats; the penalty."""
     values = torch.cat([part[signal] for part in text])
     states, own = (torch.cat([part["states"].chunk(count, 1)[place] for part in group]) for group in (text, forget))
     groups = torch.cat([torch.full((len(part["nll"]),), fold) for part, fold in zip(text, folds, strict=True)])
     tensors, penalty, _ = ridge_by_sample(states, values, groups if len(grid) > 1 else groups * 0, grid)
-    fitted = ((own - tensors["shift"]) / tensors["scale"]) @ tensors["w"] + tensors["b"]
-    return (torch.searchsorted(tensors["quantiles"], fitted) / len(tensors["quantiles"])).numpy(), penalty
+    fitted = [((s - tensors["shift"]) / tensors["scale"]) @ tensors["w"] + tensors["b"] for s in (states, own)]
+    return [(f.clamp(min=0) if signal in IN_NATS else f.clamp(min=1).log()).numpy() for f in fitted], penalty
+
+
+def views(encodings: list[list[Encoding]], logs: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Quantiles of the forget tokens in the text's, the mean over layers: of tokens, and of words in both views."""
+    words = []
+    for group, values in zip(encodings, logs, strict=True):
+        parts = np.split(values, np.cumsum([len(e.answer_positions) for e in group])[:-1])
+        words.append(np.concatenate([by_word(e, part) for e, part in zip(group, parts, strict=True)]))
+    tokens, both = quantiles(*logs[::-1]), quantiles(*words[::-1])
+    out = {"tokens": tokens.mean(1), "words, mean": both[:, 0].mean(1), "words, sum": both[:, 1].mean(1)}
+    return out | {"words, both": both.mean((1, 2))}
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The share of pairs of a labelled and another token in which the labelled one is higher; ties count half."""
+    above, count = rankdata(scores)[labels], labels.sum()
+    return float((above.sum() - count * (count + 1) / 2) / (count * (len(labels) - count)))
 
 
 def main() -> None:
@@ -86,19 +105,22 @@ def main() -> None:
     known = task.sets.get("unlabelled") or task.retain
     most = min(len(known), max(map(int, args.rows.split(","))))
     chosen = [known[i] for i in np.random.default_rng(0).choice(len(known), most, replace=False)]
-    encodings = [encode(lm, s) for s in task.forget]
+    encodings, coded = ([encode(lm, s) for s in group] for group in (task.forget, chosen))
     stands = np.concatenate([[a < b for a, b in (e.ranges[p] for p in e.answer_positions)] for e in encodings])
     labels = np.concatenate([np.array(e.span_labels(), dtype=bool) for e in encodings])[stands]
     layers = (round(0.5 * lm.config.num_hidden_layers), round(0.75 * lm.config.num_hidden_layers), -1)
     text, forget = (read(lm, samples, layers) for samples in (chosen, task.forget))
     rows: list[dict[str, Any]] = []
     others = [encode(lm, s) for s in (*task.retain, *task.sets.get("unlabelled", []))]
-    r, c = (np.concatenate(factor(lm, encodings, others)) for factor in (rarity, novelty))
-    ends = np.cumsum([len(e.answer_positions) for e in encodings])[:-1]
+    r, c = np.concatenate(rarity(lm, encodings, others)), np.concatenate(novelty(encodings, others))
+    sample = np.repeat(np.arange(len(encodings)), [len(e.answer_positions) for e in encodings])[stands]
+    mixed = [mark for mark in (sample == n for n in range(len(encodings))) if len(set(labels[mark])) > 1]
 
     def note(count: int, seed: int, part: str, scores: np.ndarray, penalty: float = 0.0) -> None:
-        value = (roc_auc_score(labels, scores[stands]), average_precision_score(labels, scores[stands]))
-        rows.append({"rows": count, "seed": seed, "part": part, "auroc": value[0], "ap": value[1], "ridge": penalty})
+        scores = scores[stands]
+        each = np.mean([auroc(labels[mark], scores[mark]) for mark in mixed])
+        values = {"auroc": auroc(labels, scores), "ap": average_precision_score(labels, scores)}
+        rows.append({"rows": count, "seed": seed, "part": part, **values, "per_sample": each, "ridge": penalty})
 
     for count in sorted({min(most, int(n)) for n in args.rows.split(",")}):
         for seed in map(int, args.seeds.split(",")):
@@ -108,33 +130,29 @@ def main() -> None:
             for signal in SIGNALS:
                 for grid in (GRID, *([penalty] for penalty in PENALTIES)):
                     name = "chosen" if len(grid) > 1 else f"{grid[0]:g}"
-                    each = [quantile_scores(some, forget, folds, signal, n, 3, grid) for n in range(3)]
-                    for layer, (q, penalty) in zip(layers, each, strict=True):
-                        note(count, seed, f"{signal}, ridge {name}, layer {layer}", q, penalty)
-                    q = np.mean([q for q, _ in each], axis=0)
-                    for form, made in FORMS.items():
-                        values = np.split(made(q, r, c), ends)
-                        words = [over_words(e, v) for e, v in zip(encodings, values, strict=True)]
-                        note(count, seed, f"{signal}, ridge {name}, three layers: {form}", np.concatenate(values))
-                        note(
-                            count, seed, f"{signal}, ridge {name}, three layers: words of {form}", np.concatenate(words)
-                        )
+                    each = [predicted(some, forget, folds, signal, n, 3, grid) for n in range(3)]
+                    for layer, (logs, penalty) in zip(layers, each, strict=True):
+                        note(count, seed, f"{signal}, ridge {name}, layer {layer}", logs[1], penalty)
+                    both = [np.stack(layered, axis=1) for layered in zip(*(logs for logs, _ in each), strict=True)]
+                    for view, q in views([[coded[i] for i in places], encodings], both).items():
+                        for form, made in FORMS.items():
+                            if form == "q r c" or view.endswith("both"):
+                                note(count, seed, f"{signal}, ridge {name}, {view}: {form}", made(q, r, c))
     show(rows)
     print(json.dumps({"task": task.name, "model": args.model, "layers": layers, "rows": rows}))
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Parts x numbers of rows: mean AUROC / average precision over the seeds."""
+    """Parts x numbers of rows: means over the seeds of AUROC / average precision, AUROC per sample (penalty)."""
     counts = sorted({row["rows"] for row in rows})
     table = [["", *(f"{count} rows" for count in counts)]]
     for part in dict.fromkeys(row["part"] for row in rows):
         cells = []
         for count in counts:
             mine = [row for row in rows if row["part"] == part and row["rows"] == count]
-            mean = {key: np.mean([row[key] for row in mine]) for key in ("auroc", "ap", "ridge")}
-            cells.append(
-                f"{mean['auroc']:.3f} / {mean['ap']:.3f}" + f" ({mean['ridge']:.2g})" * bool(mean["ridge"] > 0)
-            )
+            mean = {key: np.mean([row[key] for row in mine]) for key in ("auroc", "ap", "per_sample", "ridge")}
+            figures = f"{mean['auroc']:.3f} / {mean['ap']:.3f}, {mean['per_sample']:.3f}"
+            cells.append(figures + f" ({mean['ridge']:.2g})" * bool(mean["ridge"] > 0))
         table.append([part, *cells])
     table_line(table)
 

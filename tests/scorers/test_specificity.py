@@ -74,12 +74,14 @@ def test_rarity_is_one_for_what_nobody_says_and_nought_for_what_all_say(full: La
     assert set(by_word.values()) >= {0.0, 1.0}
 
 
-def test_copied_marks_words_of_the_question_and_none_of_a_text_that_goes_on(full: LanguageModel) -> None:
+def test_copied_marks_what_was_supplied_and_nothing_of_a_text_that_goes_on(full: LanguageModel) -> None:
     sample = Sample("s", "Where does Celia Nash live, with Ost?", "Celia Nash lives in Ostrava.")
     marks = dict(zip(texts_of(full, sample), copied(encode(full, sample)), strict=True))
     assert {word for word, mark in marks.items() if mark} == {"Celia", "Nash"}
-    assert not copied(encode(full, Sample("t", "", "Celia Nash lives in Ostrava."))).any()
     assert not copied(encode(full, replace(sample, continues=True))).any()
+    plain = replace(sample, question="", answer="(Celia) Nash lives in Ostrava.")  # a name that starts a text
+    marks = dict(zip(texts_of(full, plain), copied(encode(full, plain)), strict=True))
+    assert {word for word, mark in marks.items() if mark} == {"Celia", "Nash"}
 
 
 def test_a_name_that_opens_the_answer_is_copied_under_a_chat_template_too(full: LanguageModel) -> None:
@@ -120,6 +122,11 @@ def test_what_answers_say_unasked_is_no_copy(full: LanguageModel) -> None:
     assert by_text["Ostrava"] == pytest.approx(1 - 1 / 81)
     (alone,) = novelty([encode(full, Sample("x", "Who met Abelone?", "Abelone met Bram.", continues=True))], coded)
     assert alone.min() == 1  # a text that goes on has no question
+    texts = [Sample("a", "", "Zeno Marsh sells maps."), Sample("b", "", "Maps by Zeno sell.")]
+    (first, second) = ([*values] for values in novelty([encode(full, s) for s in texts], coded[:0]))
+    assert dict(zip(texts_of(full, texts[0]), first, strict=True)) | {"": 1} == {
+        "Zeno": 0.5, "Marsh": 0, "sells": 1, "maps": 1, ".": 1, "": 1}  # fmt: skip
+    assert second[texts_of(full, texts[1]).index("Zeno")] == 1
 
 
 def test_alternatives_of_a_word_are_the_product_of_its_pieces_and_in_one_view_their_mean(full: LanguageModel) -> None:

@@ -33,6 +33,7 @@ from .score_file import ScoreFile as ScoreFile
 from .specificity import by_word as by_word
 from .specificity import copied as copied
 from .specificity import novelty as novelty
+from .specificity import quantiles as quantiles
 from .specificity import rarity as rarity
 from .specificity import unsureness as unsureness
 from .table import checked_scores as checked_scores

@@ -56,32 +56,41 @@ def rarity(lm: LanguageModel, encodings: list[Encoding], others: list[Encoding])
 
 
 def copied(encoding: Encoding) -> np.ndarray:
-    """For each answer token, whether the question has its word too; none in a text that goes on: it has no question."""
+    """For each answer token, whether its word is among those that were `supplied`."""
     own = Words.of(encoding)
-    known = words_of_question(encoding.sample, own)
+    known = supplied(encoding.sample, own)
     return own.per_token({word: word in known for word in own.texts})
 
 
-def words_of_question(sample: Sample, answer: Words) -> set[str]:
-    """The words of an answer that its question has too; a text that the answer continues is no question."""
-    question = "" if sample.continues else sample.question
-    known = {question[start:end] for start, end in word_spans(question)}
-    return {word for word in answer.texts if word in known or (word and unspaced(word[0]) and word in question)}
+def supplied(sample: Sample, answer: Words) -> set[str]:
+    """The words of an answer that its question has too; of a text without a question the first two, its subject's name.
+
+    None of an answer that continues a text: that is no question, and what is in it is part of what is to be forgotten.
+    """
+    if sample.continues:
+        return set()
+    if not sample.question:
+        return set([word for word in answer.texts if word[:1].isalnum()][:2])
+    known = {sample.question[start:end] for start, end in word_spans(sample.question)}
+    return {word for word in answer.texts if word in known or (word and unspaced(word[0]) and word in sample.question)}
 
 
 def novelty(encodings: list[Encoding], others: list[Encoding]) -> list[np.ndarray]:
-    """1 - p^4 for each token of an answer's word that the question has too, else 1: 0 for a name that is only copied.
+    """1 - p^4 for each token of a word that was `supplied`, else 1: 0 for a name that is only copied.
 
-    p is the share of the answers with that word (of both lists, its own among them) whose question has it too. What
-    answers elsewhere say unasked, such as a place or a genre, is a fact although this question has it.
+    p is the share of the answers with that word (of both lists, its own among them) that were supplied with it. What
+    answers elsewhere say unasked, such as a place or a genre, is a fact although this question has it. A text without a
+    question has 1 - p.
     """
-    each = [(own := Words.of(e), words_of_question(e.sample, own)) for e in (*encodings, *others)]
+    each = [(own := Words.of(e), supplied(e.sample, own)) for e in (*encodings, *others)]
     have = Counter(word for own, _ in each for word in set(own.texts))
     copies = Counter(word for _, marked in each for word in marked)
-    return [
-        own.per_token({word: 1 - (copies[word] / have[word]) ** 4 * (word in marked) for word in own.texts})
-        for own, marked in each[: len(encodings)]
-    ]
+    out = []
+    for encoding, (own, marked) in zip(encodings, each, strict=False):
+        power = 4 if encoding.sample.question else 1
+        values = {word: 1 - (copies[word] / have[word]) ** power * (word in marked) for word in own.texts}
+        out.append(own.per_token(values))
+    return out
 
 
 def by_word(encoding: Encoding, logs: np.ndarray) -> np.ndarray:
