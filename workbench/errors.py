@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ def printable(text: str, limit: int = 600) -> str:
 def one_line(error: BaseException, limit: int = 600) -> str:
     """What an error says, all of it on one line of at most `limit` characters; its kind where it says nothing."""
     return printable(str(error), limit) or type(error).__name__
+
+
+def note(line: str) -> None:
+    """Print a line that is no result: beside the output of a command; in a notebook, where that is red, as output."""
+    notebook = type(sys.stdout).__module__.startswith("ipykernel.")
+    print(printable(line), file=sys.stdout if notebook else sys.stderr, flush=True)
 
 
 class Missing(TypedDict):

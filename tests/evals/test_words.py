@@ -17,7 +17,6 @@ from workbench.evals.metrics import contains, fluency, metric
 from workbench.evals.outcomes import right
 from workbench.evals.spec import Answer, convention_options
 from workbench.evals.words import RougeWords, words
-from workbench.scorers.specificity import words as question_words
 
 ANSWERS = {
     "Russian": "Анна Петрова родилась в Самаре в 1984 году.",
@@ -125,9 +124,3 @@ def test_an_answer_without_words() -> None:
 )
 def test_values_in_other_scripts(text: str, value: str, expected: bool) -> None:
     assert contains(text, value) is expected
-
-
-def test_punctuation_around_a_word_of_a_question() -> None:
-    assert question_words("«Война» и “мир”, (1869)!") == ["Война", "и", "мир", "1869"]
-    for text in ('It\'s $5, a_b (see "x")... --y-- `', "Who is A. B. Cook?"):
-        assert question_words(text) == [word.strip(string.punctuation) for word in text.split()]

@@ -19,6 +19,7 @@ from workbench.tasks.samples import Sample
         ("at [bob_ray@me.com](mailto:bob_ray@me.com).", ["at", "bob_ray@me.com](mailto:bob_ray@me.com"]),
         ("snake_case, and an e\u0301tude", ["snake", "case", "and", "an", "e\u0301tude"]),
         ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("«Война» и “мир”, (1869)!", ["Война", "и", "мир", "1869"]),
         ("彼は1956年に東京で地図を売る。", ["1956"]),
         (" ... ", []),
         ("", []),

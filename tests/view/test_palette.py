@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from workbench.view.charts import INKS, MODELS, SETS, logarithmic, palette, template
-from workbench.view.charts.palette import CUT, DIVERGING, INK, PHASES, RISING, RUNS, from_zero
-from workbench.view.html import style_sheet
+from workbench.view.charts.chart import panels
+from workbench.view.charts.palette import CUT, DIVERGING, INK, PHASES, RISING, RUNS, from_zero, heading
+from workbench.view.charts.scores import brief
+from workbench.view.html import line_chart_svg, style_sheet
 
 WHITE, BLACK = "#ffffff", "#111111"  # the pages of JupyterLab
 
@@ -32,6 +36,29 @@ def test_lines_and_marks_stand_out_on_both_pages(page: str) -> None:
 def test_numbers_read_on_every_tile() -> None:
     for _, colour in (*DIVERGING, *RISING):
         assert contrast(INK, colour) >= 4.5
+
+
+def test_a_line_is_named_in_its_own_colour_that_reads_as_text() -> None:
+    lines = line_chart_svg({"forget": [(0, 1), (1, 2)], "retain": [(0, 1), (1, 1)], "a third": [(0, 2), (1, 0)]})
+    inks = re.findall(r'<text class="wb-n\d"[^>]* fill="(#\w{6})"', lines)
+    assert len(inks) == 3
+    accent = re.search(r"--wb-acc:(#\w{6})", style_sheet())
+    assert accent
+    assert all(contrast(ink, WHITE) >= 4.5 for ink in (*inks, accent[1]))
+
+
+def test_titles_fit_a_narrow_page() -> None:
+    """Plotly cuts what is too long; panels have titles that are smaller than the chart's."""
+    lines = heading("a <b> & " + "long title " * 9).split("<br>")
+    assert len(lines) == 2
+    assert lines[0].startswith("a &lt;b&gt; &amp; long")
+    figure = panels(1, 2, subplot_titles=["one", "two"])
+    assert all(note.font.size < template().layout.title.font.size for note in figure.layout.annotations)
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.678, ".68"), (-0.934, "−.93"), (1.0, "1"), (-1.0, "−1"), (-0.001, "0")])  # noqa: RUF001
+def test_correlations_are_short_enough_for_a_narrow_cell(value: float, text: str) -> None:
+    assert brief(value) == text
 
 
 def test_text_follows_the_page() -> None:

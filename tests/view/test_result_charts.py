@@ -91,6 +91,8 @@ def test_slope_chart_draws_each_answer_once() -> None:
         "<b>retain</b><br>0 fell · 1 rose · 0 stayed",
     ]
     assert {t.xaxis for t in slope_chart(table, sets=["retain"]).data} == {"x"}
+    three = slope_chart(pd.concat([table, probes((0.3, 0.8), probe_set="neighbours")]))  # narrow: one below the other
+    assert three.layout.annotations[0].text == "<b>forget</b><br>2 fell<br>0 rose<br>1 stayed"
 
 
 def test_slope_chart_says_what_is_missing() -> None:

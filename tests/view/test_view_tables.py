@@ -55,6 +55,8 @@ def test_metrics_view_names_reasons():
     assert "<small>0.97 →</small> 0.08" in page
     assert 'title="needs wrong answers">not available' in page
     assert "truth ratio not available: needs wrong answers (forget)." in page
+    both = {phase: {"forget": {"truth_ratio": NOTHING, "rouge": NOTHING}} for phase in ("before", "after")}
+    assert "truth ratio, rouge not available: needs wrong answers (forget)." in metrics_view(both, KNOWN)
 
 
 def test_metrics_view_defines_at_the_point_of_use():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from workbench.errors import UserError, one_line
+from workbench.errors import UserError, note, one_line
 
 # Weights in other formats (pickles among them), copies in other number formats, and what lies in subfolders.
 NOT_READ = ["*/*", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite"]
@@ -25,7 +23,7 @@ def fetch(name: str) -> str:
     failure: Exception | None = None
     revision = None
     if not constants.HF_HUB_OFFLINE:
-        print(f"workbench: asking the hub for {name} ...", file=sys.stderr, flush=True)
+        note(f"workbench: asking the hub for {name} ...")
         try:  # snapshot_download asks too, but waits as long as the network likes
             revision = HfApi().model_info(name, timeout=SECONDS).sha
         except Exception as error:

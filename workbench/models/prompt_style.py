@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import sys
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, printable
+from workbench.errors import UserError, note
 from workbench.models.catalog import RECORD, read_record
 from workbench.models.chat_template import DATE, is_dated
 from workbench.models.encoding import end_of_turn
@@ -76,4 +75,4 @@ def describe(lm: LanguageModel) -> None:
     line += f"; {lm.precision} on {lm.device}"
     if line not in _described:
         _described.add(line)
-        print(printable(line), file=sys.stderr)
+        note(line)

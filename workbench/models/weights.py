@@ -7,7 +7,6 @@ forgotten, so here it is an error.
 from __future__ import annotations
 
 import re
-import sys
 import traceback
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import UserError, printable
+from workbench.errors import UserError, note, printable
 from workbench.models.catalog import read_record
 
 INDEX = "model.safetensors.index.json"
@@ -123,7 +122,7 @@ def wrappers_in(keys: Collection[str], own: Collection[str]) -> list[str]:
 def say_stripped(name: str, wrappers: Iterable[str]) -> None:
     """Say which wrappers' names do not count."""
     line = f"workbench: model '{name}': {', '.join(wrappers)} taken off the names of its tensors"
-    print(printable(line), file=sys.stderr)
+    note(line)
 
 
 def misfits(what: str, report: dict[str, Any], advice: str) -> None:

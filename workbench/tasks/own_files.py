@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, printable, unknown
+from workbench.errors import UserError, note, unknown
 from workbench.tasks.columns import NAMEABLE, Reading
 from workbench.tasks.json_rows import CHATS, RowList
 from workbench.tasks.pieces import PIECE_WORDS, cut
@@ -16,11 +15,6 @@ from workbench.tasks.samples import Sample, Task
 from workbench.tasks.sources import hub, rows
 
 HUB = "hub:"  # before a data set's name: hub:OWNER/NAME, hub:OWNER/NAME/CONFIG, either with :SPLIT
-
-
-def shown(line: str) -> None:
-    """Print a line as an error is."""
-    print(printable(line), file=sys.stderr, flush=True)
 
 
 def own_set(
@@ -45,7 +39,7 @@ def own_set(
 
 
 def read_rows(
-    source: Any, columns: Mapping[str, str] | None = None, *, prefix: str = "row", say: Callable[[str], None] = shown
+    source: Any, columns: Mapping[str, str] | None = None, *, prefix: str = "row", say: Callable[[str], None] = note
 ) -> list[Sample]:
     """Rows in any form as samples; long texts stay whole.
 

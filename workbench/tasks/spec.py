@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from workbench.errors import UserError, printable, unknown
+from workbench.errors import UserError, note, printable, unknown
 from workbench.tasks.columns import Reading
-from workbench.tasks.own_files import check_named, own_set, shown
+from workbench.tasks.own_files import check_named, own_set
 from workbench.tasks.parts import ABOUT_FORGET, rehearsing
 from workbench.tasks.pieces import PIECE_WORDS
 from workbench.tasks.readers import task
@@ -67,7 +67,7 @@ class TaskSpec:
     keep: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
 
-    def load(self, say: Callable[[str], None] = shown) -> Task:
+    def load(self, say: Callable[[str], None] = note) -> Task:
         """Read the task.
 
         Args:

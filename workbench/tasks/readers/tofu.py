@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, note, unknown
 from workbench.tasks.parts import numbered
 from workbench.tasks.readers.official import task
 from workbench.tasks.rows import samples_from
@@ -52,7 +51,7 @@ def tofu(variant: str, data_dir: Path | None) -> Task:
         except UserError as error:
             if data_dir is not None:
                 raise
-            print(f"tofu: no {holdout} ({error}); attacks compare with --unlabelled text", file=sys.stderr)
+            note(f"tofu: no {holdout} ({error}); attacks compare with --unlabelled text")
     return Task(f"tofu/{variant}/{part}" if part else f"tofu/{variant}", sets)
 
 

@@ -2,6 +2,7 @@ from .attacks import attacks_chart as attacks_chart
 from .chart import Chart as Chart
 from .palette import INKS as INKS
 from .palette import MODELS as MODELS
+from .palette import RUNS as RUNS
 from .palette import SETS as SETS
 from .palette import logarithmic as logarithmic
 from .palette import template as template

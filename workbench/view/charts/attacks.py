@@ -49,5 +49,5 @@ def attacks_chart(attacks: Mapping[str, Any] | RunSource) -> Chart:
     order = {"categoryorder": "array", "categoryarray": [safe(bar.marked) for bar in reversed(bars)]}
     return figure.update_layout(
         template=template(), title={"text": "What comes back"}, height=150 + 28 * len(bars), yaxis=order,
-        xaxis={"range": [0, 1.08], "title": "share of the facts that are given"}, margin={"l": 150},
+        xaxis={"range": [0, 1.08], "title": "share of the facts that are given"}, margin={"l": 150, "t": 72},
     )  # fmt: skip

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from workbench.view.charts.still import show_stills
 from workbench.view.figures import Savable
@@ -26,3 +29,8 @@ class Chart(Savable, go.Figure):
 
         display(style_sheet("chart"))
         super()._ipython_display_()
+
+
+def panels(rows: int, cols: int, **more: Any) -> Chart:
+    """A chart of several panels; their titles are smaller than its own. `more` is what `make_subplots` takes."""
+    return make_subplots(rows, cols, figure=Chart(), **more).update_annotations(font_size=13)

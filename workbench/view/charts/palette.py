@@ -7,6 +7,7 @@ reaches 4.5 with both, so `Chart` sends a style along that follows the page's th
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,15 +47,23 @@ def colour_of(name: str, place: int, known: dict[str, str]) -> str:
 def template() -> go.layout.Template:
     """Transparent paper and plot, and grey text and grid that read on white and on black."""
     axis = {"gridcolor": FAINT, "linecolor": FAINT, "zerolinecolor": FAINT, "automargin": True, "ticks": "",
-            "exponentformat": "SI", "title": {"standoff": 10}}  # fmt: skip
+            "exponentformat": "SI", "title": {"standoff": 10}, "ticklabelstandoff": 6}  # fmt: skip
     return go.layout.Template(
         layout={
             "paper_bgcolor": CLEAR,
             "plot_bgcolor": CLEAR,
             "font": {"color": GREY, "size": 12, "family": "system-ui, 'DejaVu Sans', sans-serif"},
             "colorway": [*INKS, *RUNS],
-            "title": {"font": {"size": 14}, "x": 0.01, "xanchor": "left"},
-            "margin": {"l": 8, "r": 16, "t": 40, "b": 8},
+            "title": {
+                "font": {"size": 14},
+                "x": 0.01,
+                "xanchor": "left",
+                "yref": "container",
+                "y": 1,
+                "yanchor": "top",
+                "pad": {"t": 12},
+            },
+            "margin": {"l": 8, "r": 16, "t": 64, "b": 8},
             "hoverlabel": {"bgcolor": "#2d333b", "bordercolor": GREY, "font": {"color": "#f0f3f6", "size": 12}},
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "xaxis": axis,
@@ -66,6 +75,11 @@ def template() -> go.layout.Template:
 def safe(text: str) -> str:
     """`text` as a plotly label: escaped, invisible characters as marks, and no formula between dollar signs."""
     return str(plain(text)).replace("$", "&#36;")
+
+
+def heading(text: str, wide: int = 70) -> str:
+    """A chart's title, escaped, in lines that fit a narrow page: plotly breaks none."""
+    return "<br>".join(map(safe, textwrap.wrap(text, wide)))
 
 
 def logarithmic(values: Sequence[float]) -> dict[str, Any]:

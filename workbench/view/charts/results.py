@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from workbench.errors import UserError, unknown
-from workbench.view.charts.chart import Chart
+from workbench.view.charts.chart import Chart, panels
 from workbench.view.charts.palette import (
     DASHES,
     GREY,
@@ -145,7 +144,7 @@ def metrics_chart(curve: pd.DataFrame | RunSource, metrics: Sequence[str] = ("fa
     shown = [m for m in metrics if m in curve and curve[m].notna().any()]
     if not shown:
         raise UserError(f"the run has none of the metrics {', '.join(metrics)}")
-    figure = make_subplots(1, len(shown), figure=Chart(), subplot_titles=[safe(m.replace("_", " ")) for m in shown])
+    figure = panels(1, len(shown), subplot_titles=[safe(m.replace("_", " ")) for m in shown])
     for place, probe_set in enumerate(dict.fromkeys(curve["probe_set"])):
         colour = colour_of(str(probe_set), place, SETS)
         look = {
@@ -195,9 +194,10 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
     if not shown:
         raise UserError(f"no answer has '{metric}' before and after the run")
     groups = {name: pairs[pairs["probe_set"] == name] for name in shown}
-    figure = make_subplots(
-        1, len(shown), figure=Chart(), shared_yaxes=True, horizontal_spacing=0.04,
-        subplot_titles=[_counts(name, part, " · " if len(groups) < 4 else "<br>") for name, part in groups.items()],
+    between = " · " if len(groups) < 3 else "<br>"
+    figure = panels(
+        1, len(shown), shared_yaxes=True, horizontal_spacing=0.04,
+        subplot_titles=[_counts(name, part, between) for name, part in groups.items()],
     )  # fmt: skip
     seen: set[str] = set()
     for column, part in enumerate(groups.values(), 1):
@@ -205,7 +205,7 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
             for width, lines in _lines(part[part["turn"] == turn], metric).items():
                 figure.add_trace(_slopes(lines, turn, width, turn not in seen), row=1, col=column)
                 seen.add(turn)
-    figure.update_xaxes(tickvals=[0, 1], ticktext=["before", "after"], range=[-0.08, 1.08], showgrid=False)
+    figure.update_xaxes(tickvals=[0, 1], ticktext=["before", "after"], range=[-0.3, 1.3], showgrid=False)
     values = pairs[["before", "after"]].to_numpy().ravel()
     if values.min() > 0 and values.max() > 100:
         figure.update_yaxes(logarithmic(values))
@@ -213,7 +213,7 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
         figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title=safe(metric.replace("_", " ")), col=1)
     return figure.update_layout(
-        template=template(), height=440, hovermode="closest", margin={"t": 108 if len(groups) < 4 else 140, "b": 64},
+        template=template(), height=460, hovermode="closest", margin={"t": 90 if len(groups) < 3 else 128, "b": 64},
         legend={"y": 0, "yref": "container", "yanchor": "bottom"},
         title={"text": f"Each answer: {safe(metric.replace('_', ' '))} before and after"},
     )  # fmt: skip

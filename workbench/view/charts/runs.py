@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from workbench.errors import UserError
-from workbench.view.charts.chart import Chart
+from workbench.view.charts.chart import Chart, panels
 from workbench.view.charts.palette import DASHES, GREY, PHASES, RUNS, SETS, SYMBOLS, colour_of, safe, template
 from workbench.view.charts.sources import as_curve, by_name
 from workbench.view.html import as_cost
@@ -88,7 +87,7 @@ def reach_chart(curves: Any, metric: str, *, against: str = "flops", level: floa
     """
     if against not in AXES:
         raise UserError(f"against is {', '.join(AXES)}, not '{against}'")
-    figure = make_subplots(1, 2, figure=Chart(), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=REACHED)
+    figure = panels(1, 2, shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=REACHED)
     for place, (name, curve) in enumerate(by_name(curves, as_curve).items()):
         if not len(curve) or metric not in curve:
             continue
@@ -126,19 +125,19 @@ def progress_chart(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float
     Raises:
         UserError: there is nothing to draw yet.
     """
-    panels = {name: lines for name, lines in curves.items() if any(lines.values())}
-    if not panels:
+    parts = {name: lines for name, lines in curves.items() if any(lines.values())}
+    if not parts:
         raise UserError("the run has no steps yet: there is nothing to draw")
-    figure = make_subplots(len(panels), 1, figure=Chart(), subplot_titles=list(map(safe, panels)), vertical_spacing=0.2)
-    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-    for row, lines in enumerate(panels.values(), 1):
+    figure = panels(len(parts), 1, subplot_titles=list(map(safe, parts)), vertical_spacing=0.2)
+    names = list(dict.fromkeys(name for lines in parts.values() for name in lines))
+    for row, lines in enumerate(parts.values(), 1):
         for name, points in lines.items():
             place = names.index(name)
-            first = not any(name in each for each in list(panels.values())[: row - 1])
+            first = not any(name in each for each in list(parts.values())[: row - 1])
             line = {"color": colour_of(name, place, SETS), "dash": DASHES[place % len(DASHES)], "width": 2}
             xy = {"x": [x for x, _ in points], "y": [y for _, y in points]}
             figure.add_scatter(
                 **xy, mode="lines", name=safe(name), legendgroup=name, showlegend=first, line=line, row=row, col=1
             )
-    figure.update_yaxes(rangemode="tozero").update_xaxes(title="step", row=len(panels))
-    return figure.update_layout(template=template(), title={"text": safe(title)}, height=120 + 220 * len(panels))
+    figure.update_yaxes(rangemode="tozero").update_xaxes(title="step", row=len(parts))
+    return figure.update_layout(template=template(), title={"text": safe(title)}, height=120 + 220 * len(parts))

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from workbench.view.charts.chart import Chart
-from workbench.view.charts.palette import ABSENT, DIVERGING, GREY, INK, INKS, RISING, SIGNED, safe, template
+from workbench.view.charts.chart import Chart, panels
+from workbench.view.charts.palette import ABSENT, DIVERGING, GREY, INK, INKS, RISING, SIGNED, heading, safe, template
 from workbench.view.charts.sources import Agreement, as_agreement, as_disagreement
 from workbench.view.html import LEVELS as STEPS
 from workbench.view.html import (
@@ -34,8 +33,10 @@ from workbench.view.html import (
 
 
 def _figure(data: Any, title: str, height: int, **layout: Any) -> Chart:
-    figure = Chart(data, layout={"template": template(), "title": {"text": safe(title)}, "height": height})
-    return figure.update_layout(**layout)
+    title = heading(title)
+    lines = title.count("<br>")
+    look = {"title": {"text": title}, "height": height + 18 * lines, "margin": {"t": 48 + 18 * lines}}
+    return Chart(data, layout={"template": template(), **look}).update_layout(**layout)
 
 
 def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: str = "pooled") -> Chart:
@@ -56,7 +57,7 @@ def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: s
     for a, row in zip(names, cells, strict=True):
         texts = [number(value, 4) if why == "" else f"{NOT_AVAILABLE}, {safe(why)}" for value, why in row]
         hover.append([f"{safe(a)} / {safe(b)}: {text}" for b, text in zip(names, texts, strict=True)])
-    shown = [["–" if value is None else number(value) for value, _ in row] for row in cells]  # noqa: RUF001
+    shown = [["–" if value is None else brief(value) for value, _ in row] for row in cells]  # noqa: RUF001
     ends = [0, 1] if measure == "top_k_overlap" else [-1, 0, 1]
     heat = tiles(
         [[value for value, _ in row] for row in cells],
@@ -87,6 +88,13 @@ def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: s
     )
 
 
+def brief(value: float) -> str:
+    """A number between -1 and 1 as tables of correlations have it, without the 0 before the point: .68."""
+    text = f"{abs(value):.2f}"
+    text = text.removeprefix("0") if text not in ("0.00", "1.00") else text[0]
+    return f"−{text}" if value < 0 and text != "0" else text  # noqa: RUF001
+
+
 def matrix_chart(scores: Scores, sample_id: Any, *, scorers: Sequence[str] | None = None) -> Chart:
     """One sample as a heatmap: a row for each scorer on its own scale, a column for each token; raw scores on hover.
 
@@ -102,7 +110,7 @@ def matrix_chart(scores: Scores, sample_id: Any, *, scorers: Sequence[str] | Non
         hover.append([f"{safe(c.title)}<br>{name} {number(x, 4)}" for c, x in zip(tokens, row, strict=True)])
     absent = [[1 if x is None else None for x in row] for row in places]
     maps = [tiles(places, SIGNED, hover)]
-    notes = ["each scorer on its own scale"]
+    notes = ["orange above zero, blue below", "each scorer on its own scale"]
     if any(c.span for c in tokens):
         notes.append("labelled tokens underlined")
     if any(x for row in absent for x in row):
@@ -145,7 +153,8 @@ def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> Chart:
     shown = np.where(np.array(later, dtype=float) == 1, np.nan, rows / np.where(largest > 0, largest, 1.0))
     return _figure(
         [tiles(shown.tolist(), SIGNED, hover), tiles(later, [[0, ABSENT], [1, ABSENT]], hover)],
-        "What each earlier token (column) adds to an answer token (row); each row on its own scale",
+        "What each earlier token (column) does to an answer token (row): orange raises it, blue lowers it; "
+        "each row on its own scale",
         170 + 22 * len(rows),
         xaxis={**ticks(texts), "tickangle": -90},
         yaxis={**ticks(answer), "autorange": "reversed"},
@@ -184,7 +193,7 @@ def distribution_chart(scores: Scores) -> Chart:
     if not spans.notna().any():
         parts = {"answer tokens": pd.Series(True, tokens.index)}
     layers = [s.answer for s in comparison.scored]
-    figure = make_subplots(figure=Chart(), rows=len(layers), cols=1, vertical_spacing=0.36 / len(layers))
+    figure = panels(len(layers), 1, vertical_spacing=0.36 / len(layers))
     for row, layer in enumerate(layers, 1):
         for place, (name, chosen) in enumerate(parts.items()):
             values = layer.scores[chosen.reindex(layer.scores.index, fill_value=False)].to_numpy(dtype=float)
@@ -195,8 +204,9 @@ def distribution_chart(scores: Scores) -> Chart:
     return figure.update_layout(
         template=template(),
         title={"text": "Scores of answer tokens, each scorer on its own axis"},
-        height=80 + 82 * len(layers),
-        legend={"x": 1, "xanchor": "right", "y": 1, "yref": "container", "yanchor": "top"},
+        height=104 + 82 * len(layers),
+        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
+        margin={"t": 44, "b": 56},
     )
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from plotly.subplots import make_subplots
-
 from workbench.errors import UserError, printable
 from workbench.evals import NAMES, Where
-from workbench.view.charts.chart import Chart
+from workbench.view.charts.chart import Chart, panels
 from workbench.view.charts.palette import ABOVE, ABSENT, safe, template
 from workbench.view.charts.scores import ticks, tiles
 from workbench.view.html import ENDS, NOT_AVAILABLE, ROOM, VALUES, cell, columns_of, known_values, shortened, token_text
@@ -31,8 +29,8 @@ def where_chart(where: Where, value: str = "") -> Chart:
     if (value := value or known[0]) not in known:
         raise UserError(f"the maps have {', '.join(known)}; not '{printable(value)}'")
     columns, models = columns_of(where), list(where.models)
-    figure = make_subplots(
-        1, len(models), figure=Chart(), shared_yaxes=True, horizontal_spacing=0.02,
+    figure = panels(
+        1, len(models), shared_yaxes=True, horizontal_spacing=0.02,
         subplot_titles=[NAMES[m] for m in models], column_widths=[where.layers(m) for m in models],
     )  # fmt: skip
     texts, gaps = [token_text(where, i) for i in range(len(where.tokens))], False

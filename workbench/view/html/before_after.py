@@ -181,7 +181,7 @@ def answer_lines(reference: str, before: str | None, after: str | None) -> list[
     texts = [None if text is None else visible(text) for text in (before, after)]
     if before is not None and after is not None:
         texts = list(word_diff(before, after))
-    if before is not None and before == after:
+    if before == after:
         return [("reference", visible(reference)), ("before, after", texts[0])]
     return [("reference", visible(reference)), ("before", texts[0]), ("after", texts[1])]
 

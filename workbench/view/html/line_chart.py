@@ -11,7 +11,7 @@ from markupsafe import Markup
 from workbench.view.html.render import render
 from workbench.view.html.text import number
 
-INKS, DASHES = ("#c85a00", "#1a66c9", "#1f7a62", "#6e7781"), ("", "7 4", "2 3", "9 3 2 3")
+INKS, DASHES = ("#b85200", "#1a66c9", "#1f7a62", "#6e7781"), ("", "7 4", "2 3", "9 3 2 3")
 SETS = ("forget", "retain", "neighbours", "general")  # each has its own look, whatever stands beside it
 
 

@@ -48,9 +48,12 @@ def metrics_view(
             for phase in phases:
                 if name in phase.get(s, {}) and (reason := value_of(phase[s][name])[1]):
                     reasons.setdefault((name, reason), {})[s] = None
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}  # a line for all that lack a value for one reason
+    for (name, reason), where in reasons.items():
+        alike.setdefault((reason, tuple(where)), []).append(label(name))
     directed = any(known.get(name, {}).get("direction") for name in names)
     exceptions = [label(name) for name in names if name in ANY_SET and name in known]
-    parts = {"sets": sets, "names": names, "known": known, "reasons": reasons}
+    parts = {"sets": sets, "names": names, "known": known, "reasons": alike}
     guide = {"directed": directed, "exceptions": exceptions}
     return render("tables.metrics", before=phases[0], after=phases[1], **parts, **guide, title=title, css=css)
 
