@@ -228,7 +228,8 @@ class Interference:
         if pairs := self.pairs(metric, 1):
             (i, j), mean = pairs[0], self.mean(metric)
             worst = mean[self.forgotten.index(i), self.measured.index(j)]
-            lines.append(f"Forgetting {i} hurts {j} most: {written(worst, metric)}.")
+            most = f"Forgetting {i} hurts {j} most: {written(worst, metric)}."
+            lines.append("No domain is hurt by forgetting another." if worst <= 0 else most)
         values = {n: v for n, v in self.correlations(metric).items() if not np.isnan(v["mean"])}
         told = [f"{PREDICTORS[n]} {in_range(v)}" for n, v in values.items()]
         if told:
@@ -258,8 +259,7 @@ def in_range(value: Mapping[str, Any]) -> str:
 
 def nulls(values: Any) -> Any:
     """Lists of numbers as JSON takes them: null for NaN."""
-    if isinstance(values, np.ndarray):
-        values = values.tolist()
+    values = values.tolist() if isinstance(values, np.ndarray) else values
     if isinstance(values, list):
         return [nulls(value) for value in values]
     return None if isinstance(values, float) and not np.isfinite(values) else values
@@ -290,8 +290,7 @@ def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Ma
         **names,
         damage={name: array(values) for name, values in record["damage"].items()},
         predicted={name: array(values) for name, values in record["predicted"].items()},
-        reached=np.array(record["reached"], dtype=bool),
-        steps=np.array(record["steps"], dtype=int),
+        **{name: np.array(record[name], dtype=kind) for name, kind in (("reached", bool), ("steps", int))},
         about=about,
         tokens=tokens,
         texts={name: (str(q), str(a), str(d)) for name, (q, a, d) in texts.items()},
