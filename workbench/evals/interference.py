@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -229,7 +230,7 @@ class Interference:
             (i, j), mean = pairs[0], self.mean(metric)
             worst = mean[self.forgotten.index(i), self.measured.index(j)]
             most = f"Forgetting {i} hurts {j} most: {written(worst, metric)}."
-            lines.append("No domain is hurt by forgetting another." if worst <= 0 else most)
+            lines.append(most if not worst <= 0 else "No domain is hurt by forgetting another.")
         values = {n: v for n, v in self.correlations(metric).items() if not np.isnan(v["mean"])}
         told = [f"{PREDICTORS[n]} {in_range(v)}" for n, v in values.items()]
         if told:
@@ -271,10 +272,7 @@ def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Ma
     Raises:
         KeyError, ValueError, TypeError: it is not that.
     """
-
-    def array(values: Any) -> np.ndarray:
-        return np.array(values, dtype=float)  # null becomes NaN
-
+    array = functools.partial(np.array, dtype=float)  # null becomes NaN
     names = {name: record[name] for name in ("task", "model", "by", "forgotten", "measured", "sets", "seeds")}
     about = {name: record[name] for name in ABOUT if name in record}
     seeds, pairs = len(names["seeds"]), (len(names["forgotten"]), len(names["measured"]))
@@ -290,7 +288,8 @@ def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Ma
         **names,
         damage={name: array(values) for name, values in record["damage"].items()},
         predicted={name: array(values) for name, values in record["predicted"].items()},
-        **{name: np.array(record[name], dtype=kind) for name, kind in (("reached", bool), ("steps", int))},
+        reached=np.array(record["reached"], dtype=bool),
+        steps=np.array(record["steps"], dtype=int),
         about=about,
         tokens=tokens,
         texts={name: (str(q), str(a), str(d)) for name, (q, a, d) in texts.items()},
