@@ -32,11 +32,11 @@ from workbench.errors import UserError
 PEOPLE = 16
 WAYS = ("one at a time", "all at once")
 KEPT = ("retain", "neighbours")
-COLUMNS = {  # what the table shows: by name, what it is
+COLUMNS = {  # the figures of a way: by name, what it is
     "forget": "fact accuracy of all 16 people at the end",
     "retain": "of people to keep",
     "neighbours": "of people who share values with those to forget, in no training batch",
-    "erosion": "what is lost of retain and neighbours",
+    "erosion": "what is lost of retain and neighbours, their mean",
     "reversal": "what comes back of a request until the last one",
     "probability_back": "the same, of the mean probability of the answers",
     "spill_over": "what a request's people change before they are asked",
@@ -218,21 +218,30 @@ def cells_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def table(cells: list[dict[str, Any]]) -> str:
-    """The cells as a table of Markdown."""
-    head = ["objective", "weights", "way", "orders", *COLUMNS]
-    lines = [f"| {' | '.join(name.replace('_', '-') for name in head)} |", "|" + "---|" * len(head)]
-    for cell in cells:
-        values = [shown(cell.get(name), 0 if name in ("steps", "gflops") else 2) for name in COLUMNS]
-        own = [f"`{cell['objective']}`", cell["weights"], cell["way"], str(cell["seeds"])]
-        lines.append(f"| {' | '.join(own + values)} |")
+    """Both ways beside each other as a table of Markdown; * is where not every run came to the level."""
+    head = ["objective", "weights", "orders"]
+    head += [f"{what} {arrow}: {way}" for what, arrow in (("forget", "↓"), ("lost", "↓")) for way in WAYS]
+    head += ["comes back", "in probability", "before their turn", *(f"GFLOPs: {way}" for way in WAYS)]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for objective, weights in dict.fromkeys((c["objective"], c["weights"]) for c in cells):
+        both = {c["way"]: c for c in cells if (c["objective"], c["weights"]) == (objective, weights)}
+        if len(both) < len(WAYS):
+            continue
+        ways = [both[way] for way in WAYS]
+        row = [f"`{objective}`", weights, str(min(way["seeds"] for way in ways))]
+        row += [shown(way["forget"], 2) + "*" * (way["reached"]["mean"] < 1) for way in ways]
+        row += [shown(way["erosion"], 2) for way in ways]
+        row += [shown(ways[0].get(name), 2) for name in ("reversal", "probability_back", "spill_over")]
+        row += [f"{way['gflops']['mean']:.0f}" for way in ways]
+        lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 
 def shown(value: dict[str, float] | None, digits: int) -> str:
-    """A mean with its range; shares without their zero."""
+    """A mean with its range, without the zero before the point."""
     if value is None:
         return ""
-    texts = [f"{value[key]:.{digits}f}" for key in ("mean", "low", "high")]
+    texts = [f"{round(value[key], digits) + 0.0:.{digits}f}" for key in ("mean", "low", "high")]  # no zero below zero
     texts = [("\N{MINUS SIGN}" if t[0] == "-" else "") + (t.lstrip("-").removeprefix("0") or "0") for t in texts]
     return texts[0] if texts[1] == texts[2] else f"{texts[0]} ({texts[1]} to {texts[2]})"
 

@@ -39,18 +39,20 @@ def test_the_matrix_is_that_of_a_sequence(tmp_path: Path, monkeypatch: pytest.Mo
         sequence.done(job)
 
 
-def test_the_table_has_mean_and_range() -> None:
+def test_the_table_has_both_ways_with_mean_and_range() -> None:
+    row = {"objective": "wga", "weights": "spans", "forget": 0.1, "steps": 12, "gflops": 3.2}
     rows = [
-        {"objective": "wga", "weights": "spans", "way": way, "seed": seed, "erosion": 0.1 * seed, "steps": 12}
+        row | {"way": way, "seed": seed, "erosion": 0.1 * seed, "reached": float(seed > 0 or way == sequence.WAYS[0])}
         for way in sequence.WAYS for seed in (0, 1, 2)
     ]  # fmt: skip
     lines = sequence.table(sequence.cells_of(rows)).splitlines()
-    assert len(lines) == 4
-    assert ".10 (.00 to .20)" in lines[2]
-    assert " 12 |" in lines[2]
+    assert len(lines) == 3
+    assert "| `wga` | spans | 3 | .10 | .10* | .10 (.00 to .20) | .10 (.00 to .20) |" in lines[2]
     assert (
-        sequence.shown({"mean": -0.25, "low": -1.0, "high": 1.0}, 2) == "\N{MINUS SIGN}.25 (\N{MINUS SIGN}1.00 to 1.00)"
+        sequence.shown({"mean": -0.25, "low": -1.0, "high": -0.001}, 2)
+        == "\N{MINUS SIGN}.25 (\N{MINUS SIGN}1.00 to .00)"
     )
+    assert len(sequence.table(sequence.cells_of(rows[:3])).splitlines()) == 2  # nothing to compare with
 
 
 def test_each_seed_asks_for_everybody_once() -> None:

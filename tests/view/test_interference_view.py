@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,25 @@ def test_every_cell_says_its_numbers() -> None:
     assert damage[0][1] == '<b class="wb-own">×</b>'  # noqa: RUF001
     assert predicted[1][0].startswith("Ada forgotten, Bo measured&#10;gradients 1.60")
     assert "<b>Forgetting Ada hurts Bo most: 0.80 nats.</b>" in html
+    gained = replace(result, damage={"logp": -np.abs(result.damage["logp"])})
+    assert gained.summary()[0] == "No domain is hurt by forgetting another."
     assert re.search(r"0\.\d\d \(-?\d\.\d\d to 1\.00\)", html)  # one seed's damage is what is predicted
     narrow = interference_view(made(neighbours=20), css=False)
     assert cells(narrow, "damage")[1][1] == '<b class="wb-v0">•</b><b class="wb-v1">•</b>'
+    assert "Bold marks the tenth of the pairs" in html
+    assert "• marks the tenth of the pairs" in narrow
+
+
+def test_a_domain_does_not_repeat_the_set_that_it_stands_under() -> None:
+    result = made(["profession", "town"], neighbours=0)
+    result.measured.append("profession (neighbours)")
+    result.sets.append("neighbours")
+    result.damage.update({name: np.pad(values, ((0, 0), (0, 0), (0, 1))) for name, values in result.damage.items()})
+    result.predicted.update({name: np.pad(values, ((0, 0), (0, 1))) for name, values in result.predicted.items()})
+    html = interference_view(result, css=False)
+    assert "<span>profession (neighbours)</span>" not in html
+    assert html.count("<span>profession</span>") == 6  # a row and two columns of both maps
+    assert "town forgotten, profession (neighbours) measured" in html
 
 
 def test_a_domain_of_which_nothing_was_known_has_no_number() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -228,7 +229,8 @@ class Interference:
         if pairs := self.pairs(metric, 1):
             (i, j), mean = pairs[0], self.mean(metric)
             worst = mean[self.forgotten.index(i), self.measured.index(j)]
-            lines.append(f"Forgetting {i} hurts {j} most: {written(worst, metric)}.")
+            most = f"Forgetting {i} hurts {j} most: {written(worst, metric)}."
+            lines.append(most if not worst <= 0 else "No domain is hurt by forgetting another.")
         values = {n: v for n, v in self.correlations(metric).items() if not np.isnan(v["mean"])}
         told = [f"{PREDICTORS[n]} {in_range(v)}" for n, v in values.items()]
         if told:
@@ -258,8 +260,7 @@ def in_range(value: Mapping[str, Any]) -> str:
 
 def nulls(values: Any) -> Any:
     """Lists of numbers as JSON takes them: null for NaN."""
-    if isinstance(values, np.ndarray):
-        values = values.tolist()
+    values = values.tolist() if isinstance(values, np.ndarray) else values
     if isinstance(values, list):
         return [nulls(value) for value in values]
     return None if isinstance(values, float) and not np.isfinite(values) else values
@@ -271,10 +272,7 @@ def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Ma
     Raises:
         KeyError, ValueError, TypeError: it is not that.
     """
-
-    def array(values: Any) -> np.ndarray:
-        return np.array(values, dtype=float)  # null becomes NaN
-
+    array = functools.partial(np.array, dtype=float)  # null becomes NaN
     names = {name: record[name] for name in ("task", "model", "by", "forgotten", "measured", "sets", "seeds")}
     about = {name: record[name] for name in ABOUT if name in record}
     seeds, pairs = len(names["seeds"]), (len(names["forgotten"]), len(names["measured"]))

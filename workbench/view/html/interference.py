@@ -16,7 +16,7 @@ from workbench.view.html.scale import HATCH, LEVELS, colour, letter, ramp
 from workbench.view.html.text import number, plain, shortened, visible
 
 SHORT = {"logp": "log-probability", "accuracy": "facts lost"}
-FIRST = 0.1  # share of the pairs that have a dot: those with the most damage, or the highest prediction
+FIRST = 0.1  # share of the pairs that are marked: those with the most damage, or the highest prediction
 WIDE = 12  # columns up to which a cell has its number
 LABEL = 22  # characters of a domain's name in the map
 DETAILS = 3  # pairs of which a page shows what carries the damage
@@ -58,8 +58,8 @@ def interference_view(
 ) -> Html:
     """Two maps of domains x domains, damage beside prediction, and what carries the damage; needs no script.
 
-    The more orange, the more damage, or the higher the prediction; blue is a gain. A dot marks the tenth of the pairs
-    that is hurt most, or expected to be.
+    The more orange, the more damage, or the higher the prediction; blue is a gain. A bold number, or on a large map a
+    dot, marks the tenth of the pairs that is hurt most, or expected to be.
 
     Args:
         result: what `workbench.runs.interfere` returns.
@@ -138,9 +138,14 @@ def _grid(
         rows.append({"name": visible(shortened(forgotten, LABEL)), "cells": Markup("").join(cells)})
     return {
         "name": name, "rows": rows, "keys": keys, "shown": keys.index(shown),
-        "heads": [{"name": visible(shortened(m, LABEL)), "cut": _cut(result, j)} for j, m in columns],
+        "heads": [{"name": visible(_under_set(result, j)), "cut": _cut(result, j)} for j, _ in columns],
         "groups": [{"name": s, "span": len(list(part))} for s, part in groupby(result.sets)], "wide": wide,
     }  # fmt: skip
+
+
+def _under_set(result: Interference, j: int) -> str:
+    """The name of a measured domain under the name of its set, which it need not say again."""
+    return shortened(result.measured[j].removesuffix(f" ({result.sets[j]})"), LABEL)
 
 
 def _cut(result: Interference, j: int) -> bool:

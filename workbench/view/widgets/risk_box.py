@@ -39,6 +39,7 @@ class RiskBox(widgets.VBox):
         )
         self.clear = widgets.Button(description="Take them out", tooltip="rehearse only the task's own retain set")
         self.rows = widgets.HTML()
+        self.count.add_class("wb-count")
         self.count.observe(lambda _: self.show(), "value")
         self.add.on_click(lambda _: self._set(added=True))
         self.clear.on_click(lambda _: self._set(added=False))
