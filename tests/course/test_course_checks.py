@@ -257,6 +257,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[tuple[Any, str]]]] = {
             (lambda x: x, "l itself"),
             (lambda x: 1 - x, "1 - l"),
             (lambda x: 1 - np.exp(x), "inside"),
+            (lambda x: x * (1 - np.exp(-x)), "weight"),
             (lambda x: [x], "not one number"),
         ],
     ),
@@ -468,3 +469,17 @@ def test_verdicts_are_noted_where_progress_is_kept(tmp_path: Path, monkeypatch: 
         check("06.1", answer, attacks=ATTACKS)
     rows = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
     assert [(row["exercise"], row["right"]) for row in rows] == [("06.1", False), ("06.1", True)]
+
+
+def test_what_the_chart_says_is_no_answer() -> None:
+    """Its "stayed" is stricter than the question: who reads 1 off it is told so."""
+    left = [1.0, 0.95, 0.95, 0.1, 0.1]
+    rows = pd.DataFrame({"probe_set": "forget", "left": left, "p_after": left, "still remembered": True})
+    assert "in the chart" in check("04.1", 1, rows=rows).text
+
+
+def test_the_threshold_that_a_view_begins_with_is_no_answer() -> None:
+    """It selects as many tokens as are labelled, and a higher one reaches the recall that is wanted."""
+    scores = scores_of({"specificity": [0.9] * 8 + [0.3, 0.1] + [0.2] + [0.0] * 29}, [1] * 10 + [0] * 30)
+    assert "higher threshold" in check("01.2", 0.2, scores=scores).text
+    assert check("01.2", 0.9, scores=scores)

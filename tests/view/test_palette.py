@@ -49,7 +49,7 @@ def test_a_line_is_named_in_its_own_colour_that_reads_as_text() -> None:
 
 def test_titles_fit_a_narrow_page() -> None:
     """Plotly cuts what is too long; panels have titles that are smaller than the chart's."""
-    lines = heading("a <b> & " + "long title " * 9).split("<br>")
+    lines = heading("a <b> & " + "long title " * 9)["title"]["text"].split("<br>")
     assert len(lines) == 2
     assert lines[0].startswith("a &lt;b&gt; &amp; long")
     figure = panels(1, 2, subplot_titles=["one", "two"])

@@ -77,9 +77,11 @@ def safe(text: str) -> str:
     return str(plain(text)).replace("$", "&#36;")
 
 
-def heading(text: str, wide: int = 70) -> str:
-    """A chart's title, escaped, in lines that fit a narrow page: plotly breaks none."""
-    return "<br>".join(map(safe, textwrap.wrap(text, wide)))
+def heading(*texts: str, wide: int = 70) -> dict[str, Any]:
+    """A chart's title, and the margin for it: escaped, in lines that fit a narrow page, since plotly breaks none."""
+    lines = [safe(line) for text in texts for line in textwrap.wrap(text, wide)]
+    more = len(lines) - 1  # plotly moves what has several lines up by half of them
+    return {"title": {"text": "<br>".join(lines), "pad": {"t": 12 + 10 * more}}, "margin": {"t": 48 + 18 * more}}
 
 
 def logarithmic(values: Sequence[float]) -> dict[str, Any]:

@@ -33,10 +33,9 @@ from workbench.view.html import (
 
 
 def _figure(data: Any, title: str, height: int, **layout: Any) -> Chart:
-    title = heading(title)
-    lines = title.count("<br>")
-    look = {"title": {"text": title}, "height": height + 18 * lines, "margin": {"t": 48 + 18 * lines}}
-    return Chart(data, layout={"template": template(), **look}).update_layout(**layout)
+    look = heading(title)
+    height += look["margin"]["t"] - 48
+    return Chart(data, layout={"template": template(), "height": height, **look}).update_layout(**layout)
 
 
 def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: str = "pooled") -> Chart:

@@ -8,7 +8,7 @@ from typing import Any
 from workbench.errors import UserError, printable
 from workbench.evals import NAMES, Where
 from workbench.view.charts.chart import Chart, panels
-from workbench.view.charts.palette import ABOVE, ABSENT, safe, template
+from workbench.view.charts.palette import ABOVE, ABSENT, heading, safe, template
 from workbench.view.charts.scores import ticks, tiles
 from workbench.view.html import ENDS, NOT_AVAILABLE, ROOM, VALUES, cell, columns_of, known_values, shortened, token_text
 
@@ -59,7 +59,6 @@ def where_chart(where: Where, value: str = "") -> Chart:
     figure.update_yaxes({**ticks(labels), "autorange": "reversed"})
     grey = f"; grey: {NOT_AVAILABLE}" if gaps else ""
     about = f"{VALUES[value]} of each token by layer{grey}"
-    heading = f"{safe(shortened(f'{where.prompt} {where.answer}'.strip(), 90))}<br>{about}"
-    return figure.update_layout(
-        template=template(), height=140 + 20 * len(texts), title={"text": heading}, margin={"t": 84}
-    )
+    look = heading(shortened(f"{where.prompt} {where.answer}".strip(), 90), about)
+    look["margin"]["t"] += 24  # for the models' names
+    return figure.update_layout(template=template(), height=60 + look["margin"]["t"] + 20 * len(texts), **look)

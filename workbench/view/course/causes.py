@@ -20,6 +20,9 @@ def hardly_moved(answer: Any, *, rows: pd.DataFrame) -> str:
     if count == kept[0.9]:
         return f"{kept[0.9]} of {len(forget)}, while the mean over all of them is {mean:.2f}"
     mistakes = {
+        float(
+            (forget["left"] > 0.99).sum()
+        ): "fewer have `stayed` in the chart, where a change by 0.01 is one: here nine tenths need be left",
         float((rows["left"] >= 0.9).sum()): "this counts all sets; only `forget` was to be forgotten",
         float(
             (forget["p_after"] >= 0.9).sum()
@@ -45,6 +48,7 @@ def pull(answer: Any, *, surprisal: Any) -> str:
         "this is 1 - l: p is not l, but exp(-l)": 1 - values,
         "the sign is the other way round": np.expm1(-values),
         "the sign inside the exponential is the other way round": 1 - np.exp(values),
+        "this has the weight in it, which here is the surprisal: leave it out": -values * np.expm1(-values),
     }
     same(results(answer, [(x,) for x in values]), -np.expm1(-values), [f"l = {x:.3g}" for x in values], hints)
     sure = values[: max(1, len(values) // 4)]

@@ -11,7 +11,7 @@ from workbench.view.course.answers import as_number
 from workbench.view.course.exercises import Wrong, exercise
 
 SCORER = "specificity"  # whose marks are predicted
-RECALL = 0.9  # of exercise 01.2
+RECALL = 0.8  # of exercise 01.2: above the threshold that a view begins with
 HARDEST = 10  # of exercise 01.3
 
 
@@ -51,14 +51,14 @@ def dark_tokens(answer: Any, *, scores: pd.DataFrame) -> str:
     if all(dark):
         return f"all {len(tokens)} are among the darkest of their answers under `{SCORER}`, and {labelled}"
     raise Wrong(
-        f"{sum(dark)} of your {len(tokens)} tokens are dark under `{SCORER}`, and {labelled}. Which of them would "
-        "somebody guess who knows English, or has read the question, but has never heard of the person?"
+        f"{sum(dark)} of your {len(tokens)} tokens are dark under `{SCORER}`, and {labelled}. Which of them could "
+        "a reader guess who knows English and has read the question, but has never heard of the person?"
     )
 
 
 @exercise("01.2", title="Set a threshold", difficulty=2, importance=4, minutes=4)
 def threshold(answer: Any, *, scores: pd.DataFrame) -> str:
-    """The highest threshold that selects nine in ten of the labelled tokens."""
+    """The highest threshold that selects eight in ten of the labelled tokens."""
     limit = as_number(getattr(answer, "threshold", answer), "the threshold")
     if getattr(answer, "scorer", SCORER) != SCORER:
         raise Wrong(f"the view shows `{answer.scorer}`; choose `{SCORER}` above the text")
