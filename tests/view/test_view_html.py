@@ -325,3 +325,19 @@ def test_views_show_themselves() -> None:
     assert shown._repr_html_() == str(shown)
     assert type(shown._repr_html_()) is str
     assert repr(shown) == f"<HTML of {len(shown)} characters>"  # what a notebook keeps beside the HTML
+
+
+def test_views_of_one_page_leave_each_others_colours_alone() -> None:
+    """Rules of a view of one scorer name no input, and once recoloured the views with inputs that stand below it."""
+    several = pd.concat([scores_of(SAMPLES, SPANS), scores_of(SAMPLES, SPANS).assign(scorer="other")])
+    for view, own in (
+        (scores_of(SAMPLES, SPANS), r"\.wb-m:not\(\.wb-many\)"),
+        (several, r"\.wb-m:has\(\.wb-r\d:checked\)"),
+    ):
+        page = str(token_view(view, SAMPLES))
+        rules = re.findall(r"([^{}]*)\{\[data-[wrl]~=", page)
+        assert rules
+        assert all(re.match(own, rule) for rule in rules)
+        assert ("wb-many" in re.findall(r'class="(wb wb-m[^"]*)"', page)[0]) == (view is several)
+    rules = re.findall(r"([^{}]*)\{\[data-[wrl]~=", str(compare_view(several, SAMPLES)))
+    assert all(rule.startswith(".wb-m:not(.wb-many)") for rule in rules)

@@ -53,7 +53,8 @@ class Choices:
 
     def css(self, count: int) -> Markup:
         """Rules that recolour the text by the checked inputs, for `count` scorers."""
-        on = [f":has(.wb-r{i}:checked)" if self.several else "" for i in range(count)]
+        # A page may hold other views: what has no scorer to choose must not recolour what has.
+        on = [f":has(.wb-r{i}:checked)" if self.several else ":not(.wb-many)" for i in range(count)]
         palette = (f"--wb-{letter(n)}:{colour(n)}" for n in range(-LEVELS, LEVELS + 1) if n)
         rules = [f".wb-m{{{';'.join(palette)}}}"]
         for by, name in enumerate(ATTRIBUTES):
