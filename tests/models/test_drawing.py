@@ -18,6 +18,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "GPT2": {},
     "Bloom": {},  # no position ids
     "Mamba": {"state_size": 4},  # no keys and values
+    "Bamba": {"num_key_value_heads": 2, "attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 16}
+    | {"mamba_d_state": 8},  # does not count positions on from its cache
     "Lfm2": {"num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]},  # both kinds of state
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -21,6 +23,7 @@ from runs_of import QUICK, config_of, own_files, wait_until
 
 from workbench import runs
 from workbench.errors import UserError
+from workbench.runs.config import Config
 from workbench.runs.sweep import directory_of, grid, sweep
 from workbench.tasks.samples import Task
 
@@ -77,25 +80,43 @@ def test_finished_runs_on_rows_that_have_changed_since_are_not_taken(
     assert told(capsys, *words)[1] == first
 
 
-def test_a_run_of_a_version_with_fewer_settings_is_taken_up(
-    own: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def older_digest(config: Config, *without: str) -> str:
+    """The hash of a configuration in a version that did not have some of its fields."""
+    record = {key: value for key, value in config.as_dict().items() if key not in without}
+    record["task"] = {key: value for key, value in record["task"].items() if key not in without}
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def test_a_run_of_a_version_with_fewer_fields_is_taken_up(own: dict[str, str], tmp_path: Path) -> None:
     """Its directory is named by the hash of fewer fields."""
-    words = options(own, tmp_path, "--objective", "wga", "--weights", "uniform", "--seeds", "0")
-    _, first = told(capsys, *words)
+    (config,) = grid(config_of(own, SHORT, weights="uniform"), ["wga"], ["uniform"], [0])
+    first = sweep([config], tmp_path)
     (made,) = tmp_path.glob("wga-*")
-    old = made.rename(tmp_path / "wga-uniform-s0-01234567")
+    assert made == directory_of(config, tmp_path)
+    old = made.rename(tmp_path / f"wga-uniform-s0-{older_digest(config, 'track', 'keep')}")
     record = json.loads((old / "config.json").read_text())
-    del record["track"]
+    del record["track"], record["task"]["keep"]
     (old / "config.json").write_text(json.dumps(record))
     (old / "manifest.json").unlink()
-    _, again = told(capsys, *words)
+    again = sweep([config], tmp_path)
     assert [path.name for path in tmp_path.glob("wga-*")] == [old.name]
-    assert again["runs"][0] == first["runs"][0] | {"run": str(old)}
-    record["settings"]["seed"] = 1  # a run of another configuration, under a name of this one's
-    (old / "config.json").write_text(json.dumps(record))
-    told(capsys, *words)
-    assert sorted(path.name for path in tmp_path.glob("wga-*")) == sorted([old.name, made.name])
+    assert again.drop(columns="run").equals(first.drop(columns="run"))
+    for change in ({"track": ("tensorboard",)}, {"task": dataclasses.replace(config.task, keep=("x",))}):
+        assert directory_of(config.replace(**change), tmp_path) != old  # which it could not have said
+
+
+def test_a_run_with_another_setting_is_another_run(own: dict[str, str], tmp_path: Path) -> None:
+    """Also where the setting is left open in one of the two, and a run writes down what it took."""
+    (config,) = grid(config_of(own, SHORT, weights="uniform"), ["wga"], ["uniform"], [0])
+    open_fields = {"probe_limit": None, "prompt": None, "system": None, "device": None, "precision": None}
+    config = config.replace(**open_fields)
+    changes = [{"probe_limit": 1}, {"reference": "bio-retain"}, {"prompt": "plain"}, {"system": "x"}, {"device": "cpu"}]
+    places = [directory_of(config, tmp_path)]
+    for change in changes:
+        places.append(directory_of(config.replace(**change), tmp_path))
+        runs.RunDirectory.create(places[-1], config.replace(**change))
+    assert len(set(places)) == 1 + len(changes)
+    assert directory_of(config, tmp_path) == places[0]
 
 
 def test_a_killed_worker_s_run_is_taken_up_by_another(

@@ -119,7 +119,7 @@ def sampled(
     A batch has at most `batch_size` tries. Progress is in questions, or parts of them where `tries` is larger.
     """
     prompts = _prompts(lm, samples)
-    block = min(tries, batch_size)
+    block = max(1, min(tries, batch_size))
     order = sorted(prompts, key=lambda i: (len(prompts[i][0]), i))
     jobs = [(i, range(first, min(first + block, tries))) for i in order for first in range(0, tries, block)]
     texts_of: list[list[str] | None] = [[] if i in prompts else None for i in range(len(samples))]

@@ -11,7 +11,7 @@ import torch
 
 from workbench.errors import NOT_FINITE, UserError
 from workbench.evals.generation import cleaned
-from workbench.models import Draws, LanguageModel, encode, end_of_turn, exclusive, until
+from workbench.models import Draws, LanguageModel, encode, end_of_turn, next_logits, until
 from workbench.tasks import Sample
 
 NEXT_QUESTION = ("\nQuestion:",)  # what a model with plain prompts may write after its answer
@@ -92,10 +92,7 @@ def _tokens(lm: LanguageModel, ids: list[int], draws: Draws | None) -> Iterator[
     row = torch.zeros(1, dtype=torch.long, device=lm.device)
     cache, new = None, whole
     while True:
-        with exclusive(lm), torch.no_grad(), lm.autocast():
-            out = lm.module(input_ids=new, attention_mask=torch.ones_like(whole), past_key_values=cache, use_cache=True)
-        cache = getattr(out, "past_key_values", None)
-        logits = out.logits[:, -1].float()
+        logits, cache = next_logits(lm, whole, new, cache)
         if not bool(logits.sum().isfinite()):
             raise UserError(f"{NOT_FINITE} ({lm.name}): it cannot answer")
         step = whole.shape[1] - len(ids)

@@ -23,6 +23,7 @@ from .decoding import until as until
 from .distributed import processes as processes
 from .drawing import Draws as Draws
 from .drawing import draw as draw
+from .drawing import next_logits as next_logits
 from .encoding import ANSWER as ANSWER
 from .encoding import PROMPT as PROMPT
 from .encoding import TEMPLATE as TEMPLATE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -45,6 +45,23 @@ class Draws:
 
 
 @torch.no_grad()
+def next_logits(lm: LanguageModel, whole: torch.Tensor, new: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
+    """(B, V) logits after the texts `whole` (B, T), in float32, and the model's cache, which has all of them then.
+
+    `new` is their end that `cache` does not have. Where the model keeps none, the cache is None, and `new` is `whole`.
+    """
+    takes = inspect.signature(lm.module.forward).parameters
+    positions = torch.arange(whole.shape[1] - new.shape[1], whole.shape[1], device=lm.device).expand(new.shape)
+    # Some models do not count on from their cache by themselves.
+    more = {"position_ids": positions, "logits_to_keep": 1}
+    more = {name: value for name, value in more.items() if name in takes}
+    with exclusive(lm), lm.autocast():
+        mask = torch.ones_like(whole)
+        out = lm.module(input_ids=new, attention_mask=mask, past_key_values=cache, use_cache=True, **more)
+    return out.logits[:, -1].float(), getattr(out, "past_key_values", None)
+
+
+@torch.no_grad()
 def draw(
     lm: LanguageModel, prompts: torch.Tensor, of: torch.Tensor, draws: Draws, ends: set[int]
 ) -> tuple[list[list[int]], list[bool]]:
@@ -66,14 +83,9 @@ def draw(
     taken = torch.zeros(count, room, dtype=torch.long, device=lm.device)
     finite = torch.ones(count, dtype=torch.bool, device=lm.device)
     stops = torch.tensor(sorted(ends), device=lm.device, dtype=torch.long)
-    keep = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(lm.module.forward).parameters else {}
     cache, whole, new = None, prompts, prompts
     for step in range(room):
-        with exclusive(lm), lm.autocast():
-            mask = torch.ones_like(whole)
-            out = lm.module(input_ids=new, attention_mask=mask, past_key_values=cache, use_cache=True, **keep)
-        cache = getattr(out, "past_key_values", None)
-        logits = out.logits[:, -1].float()
+        logits, cache = next_logits(lm, whole, new, cache)
         known = logits.sum(-1).isfinite()
         finite[rows[~known[of]]] = False
         tokens = draws.take(logits, step, rows, of)

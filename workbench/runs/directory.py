@@ -50,19 +50,28 @@ def run_at(source: Any) -> RunDirectory | None:
 
 
 def place_of(config: Config, prefix: str, root: Path) -> Path:
-    """The directory in `root` of a configuration's run: `<prefix>-<hash>`, or where a run of it is already.
+    """The directory in `root` of a configuration's run: `<prefix>-<hash of the configuration>`.
 
-    A run is known by the configuration that it holds. So one of an older version, whose configurations had fewer
-    fields and thus another hash, is taken up and not begun again.
+    The configurations of an older version had fewer fields and thus another hash. Its run is known by the hash of the
+    fields that its file holds, where the others have their defaults here, and is taken up instead of begun again.
     """
-    config = config.absolute()
-    decided = [name for name, value in config if value is None]  # by the run, which writes down what it took
     for path in sorted(root.glob(f"{glob.escape(prefix)}-*")):
         with contextlib.suppress(UserError):  # damaged, or no run
-            if RunDirectory(path).read_config().replace(**dict.fromkeys(decided)) == config:
+            older = _fields_of(config.as_dict(), RunDirectory(path).config)
+            if path.name == f"{prefix}-{_digest(older)}" and Config.from_dict(older) == config:
                 return path
-    digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()
-    return root / f"{prefix}-{digest[:8]}"
+    return root / f"{prefix}-{_digest(config.as_dict())}"
+
+
+def _fields_of(record: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the fields that another one lacks."""
+    parts = {name: held[name] for name in ("task", "settings") if isinstance(held.get(name), dict)}
+    record = record | {name: {k: v for k, v in record[name].items() if k in part} for name, part in parts.items()}
+    return {name: value for name, value in record.items() if name in held}
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class RunDirectory:

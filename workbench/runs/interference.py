@@ -123,7 +123,7 @@ def configured(task: str | TaskSpec, model: str, objective: str, weights: str, p
 def directory_of(config: Config, domain: str, root: Path) -> Path:
     """The directory of a run: `<domain>-s<seed>-<hash of the whole configuration>`."""
     name = re.sub(r"[^\w-]+", "-", domain.casefold())[:40].strip("-") or "domain"
-    return place_of(config, f"{name}-s{config.settings.seed}", root)
+    return place_of(config.absolute(), f"{name}-s{config.settings.seed}", root)
 
 
 def run_one(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunDirectory:

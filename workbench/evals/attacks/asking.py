@@ -53,7 +53,7 @@ def ask(
     Raises:
         NotAvailable: the model's logits are not finite.
     """
-    batch = (tuple((s.question, s.history, s.answer) for s in samples), tuple(openings or ()))
+    batch = (tuple((s.question, s.history, s.answer, s.continues) for s in samples), tuple(openings or ()))
     if lm is None and batch in target.asked:
         return target.asked[batch]
     how = continuation(target.task, target.probe_set)

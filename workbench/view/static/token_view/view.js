@@ -155,15 +155,16 @@ export default {
     const controls = () => [...host.querySelectorAll("select, input, button, [tabindex]")];
     // A new table may come while somebody is in the old one by keyboard: focus and place stay.
     const draw = () => {
-      const focused = controls().indexOf(host.getRootNode().activeElement);
+      const [before, focus] = [controls(), host.getRootNode().activeElement];
+      const [focused, inText] = [before.indexOf(focus), focus === view?.text.box];
       const [place, words] = [view?.text.current ?? -1, view?.text.words()];
       view?.remove();
       const root = el("div", { class: "wb wb-live" });
       host.replaceChildren(root);
       view = new View(model, root);
-      if (focused < 0) return;
-      controls()[focused]?.focus({ preventScroll: true });
-      if (place >= 0 && view.text.words() === words) view.text.go(place);
+      if (focused < 0 || controls().length !== before.length) return;
+      controls()[focused].focus({ preventScroll: true });
+      if (inText && place >= 0 && view.text.words() === words) view.text.go(place);
     };
     draw();
     model.on("change:head", draw);
