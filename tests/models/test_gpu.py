@@ -51,7 +51,7 @@ def series(events: list[dict[str, Any]]) -> pd.DataFrame:
 def test_a_run_is_the_processors(small: Task, objective: str, weights: str, change: dict[str, Any]) -> None:
     """Step by step. Parameters are not compared: AdamW makes whole moves of gradients that are rounding."""
     settings = SETTINGS.replace(**change)
-    here, there = (unlearn(on(d), small, objective, weights, settings=settings) for d in ("cpu", "cuda"))
+    here, there = (unlearn(on(d), small, objective, weights, settings=settings, say=print) for d in ("cpu", "cuda"))
     pd.testing.assert_frame_equal(series(there.events), series(here.events), check_exact=False, rtol=1e-5)
 
 
