@@ -22,7 +22,7 @@ MEASURES = ("flops", "seconds", "step", "importance_flops", "importance_seconds"
 AT_THE_GOAL = """\
 ## At the goal
 
-All seeds, each at its first check at the goal or, where it missed it, at the check that was nearest: the sets' {what}s.
+All seeds, each at its first check at the goal or, where it missed it, at the check that was nearest: the sets' {what}.
 """
 ATTACKED = """\
 Then `comes_back` of each attack: 0 as in the model that never saw the forget set, 1 as before the run; below 0 it gives
