@@ -59,6 +59,6 @@ def where_chart(where: Where, value: str = "") -> Chart:
     figure.update_yaxes({**ticks(labels), "autorange": "reversed"})
     grey = f"; grey: {NOT_AVAILABLE}" if gaps else ""
     about = f"{VALUES[value]} of each token by layer{grey}"
-    head = heading(shortened(f"{where.prompt} {where.answer}".strip(), 90), about)
-    head["margin"]["t"] += 24  # for the models' names
-    return figure.update_layout(template=template(), height=60 + head["margin"]["t"] + 20 * len(texts), **head)
+    title = heading(shortened(f"{where.prompt} {where.answer}".strip(), 90), about)
+    title["margin"]["t"] += 24  # for the models' names
+    return figure.update_layout(template=template(), height=60 + title["margin"]["t"] + 20 * len(texts), **title)
