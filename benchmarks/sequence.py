@@ -1,7 +1,7 @@
 """Deletion requests one at a time, or all at once? What comes back, what erodes, and what it costs.
 
-    .venv/bin/python benchmarks/sequence.py --workers 2      (60 minutes on 2 cores)
-    .venv/bin/python benchmarks/sequence.py --report         (the table of what is done, no work)
+    .venv/bin/python benchmarks/sequence.py --lr 3e-4 --workers 2      (well under 60 minutes on 2 cores)
+    .venv/bin/python benchmarks/sequence.py --lr 3e-4 --report         (the table of what is done, no work)
 
 16 people of the biographies are forgotten in 8 requests of 2, in an order that each seed shuffles, and by one run. Each
 run ends at the same level of forgetting, so that what differs is the price. Forget weights are those that
