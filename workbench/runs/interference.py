@@ -19,8 +19,9 @@ from workbench.evals import Domain, Interference, domains, interference_from, ro
 from workbench.files import parse_json, read_parquet, writable, write_json, write_table
 from workbench.progress import Progress, silent
 from workbench.runs.config import Config
-from workbench.runs.directory import RunDirectory, is_run, place_of
+from workbench.runs.directory import RunDirectory, is_run
 from workbench.runs.options import settings_for
+from workbench.runs.places import place_of
 from workbench.runs.records import Damaged
 from workbench.tasks import Sample, Task, TaskSpec, spread
 

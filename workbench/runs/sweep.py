@@ -21,9 +21,10 @@ from workbench.objectives import objective
 from workbench.progress import Progress, silent
 from workbench.runs.attack_files import attacks_of, most_comes_back
 from workbench.runs.config import Config
-from workbench.runs.directory import METRICS, RunDirectory, is_run, place_of
+from workbench.runs.directory import METRICS, RunDirectory, is_run
 from workbench.runs.execution import resume, start
 from workbench.runs.loading import check_rows
+from workbench.runs.places import place_of
 from workbench.runs.records import Damaged
 from workbench.runs.scheduler import ATTEMPTS, WorkerDied, Workers
 from workbench.runs.stopping import Stopped
