@@ -16,6 +16,7 @@ ARGS: dict[str, Any] = {"model": "bio-full", "size": 1, "steps": 4, "steps_at_on
 ARGS |= {"limit": 18, "answers": 18, "lr": 1e-3, "chosen": "docs/findings/leaderboard.json"}
 
 
+@pytest.mark.slow
 def test_the_matrix_is_that_of_a_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequence, "PEOPLE", 2)
     job = {"objective": "wga", "weights": "uniform", "seed": 0, "way": sequence.WAYS[0]}

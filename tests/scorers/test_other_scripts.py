@@ -105,7 +105,7 @@ def trained(texts: list[str], seen: list[int], folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("language", [GERMAN, JAPANESE], ids=["German", "Japanese"])
-@pytest.mark.parametrize("asked", [True, False], ids=["answers", "plain texts"])
+@pytest.mark.parametrize("asked", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["answers", "plain texts"])
 def test_it_finds_the_facts_in_another_language(language: dict, asked: bool, tmp_path: Path) -> None:
     """With questions, and as plain texts, of which each begins with the name or not."""
     everybody = people(language, 0)
