@@ -128,7 +128,7 @@ def test_replay(chromium: Any, lab: Lab) -> None:
 def test_panel_start_stop_resume_and_attach_after_a_restart(chromium: Any, lab: Lab) -> None:
     notebook = opened(chromium, lab, "panel.ipynb", PANEL)
     notebook.run_all()
-    panel, page = notebook.page.locator(".wb-run-panel").first, notebook.page
+    panel, page = notebook.page.locator(".wb-run-panel.wb-widget").first, notebook.page
     chooser = panel.get_by_label("objective").first
     chooser.focus()
     page.keyboard.press("ArrowDown")
@@ -152,7 +152,7 @@ def test_panel_start_stop_resume_and_attach_after_a_restart(chromium: Any, lab: 
     panel.locator(".wb-state", has_text="running").wait_for()
     notebook.restart()
     notebook.run_all()
-    panel = page.locator(".wb-run-panel").first  # attached by itself: the only run that goes on
+    panel = page.locator(".wb-run-panel.wb-widget").first  # attached by itself: the only run that goes on
     panel.locator(".wb-state", has_text="finished").wait_for(timeout=120_000)
     assert "finished, step 80 of 80" in notebook.run_cell(1)
     notebook.close()
