@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from commandline import refused
 from runs_of import QUICK, command, config_of, own_files, wait_until
@@ -164,7 +165,13 @@ def test_a_run_is_never_free_while_its_worker_starts(job: Any, capsys: pytest.Ca
     assert looks >= 3
     assert "in use by" in refused(capsys, "runs", "remove", str(job.path))
     copied = job.path.with_name("copied")
-    shutil.copytree(job.path, copied)
+    worker = runs.job_of(job.path)["pid"]
+    os.kill(worker, signal.SIGSTOP)  # it keeps its lock, and leaves its old checkpoints alone while they are copied
+    try:
+        wait_until(lambda: psutil.Process(worker).status() == psutil.STATUS_STOPPED)
+        shutil.copytree(job.path, copied)
+    finally:
+        os.kill(worker, signal.SIGCONT)
     status = jobs.Job(copied).status()
     assert status["status"] == "unfinished"
     assert "its process is gone" in status["reason"]
@@ -172,8 +179,6 @@ def test_a_run_is_never_free_while_its_worker_starts(job: Any, capsys: pytest.Ca
 
 
 def test_a_clock_that_steps_changes_nothing(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import psutil
-
     now = time.time
     for hours in (-48, 48):
         with monkeypatch.context() as patched:
