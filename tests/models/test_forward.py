@@ -79,6 +79,29 @@ def test_label_logp_under_autocast_is_as_near_as_the_plain_product(lm: LanguageM
     assert (spare - exact).abs().max() <= 1.01 * (plain - exact).abs().max()
 
 
+def test_label_logp_keeps_small_gradients_of_a_text_known_by_heart() -> None:
+    """In bfloat16 1 - p has no digits left where p is near 1; its gradient must have them."""
+    torch.manual_seed(3)
+    weight = torch.randn(300, 64, dtype=torch.float64)
+    labels = torch.randint(300, (40,))
+    rows = (weight[labels] * torch.rand(40, 1) / 3).bfloat16()  # p from a little to 1 - 1e-8
+    results = []
+    for format in (torch.bfloat16, torch.float64):
+        x, w = rows.to(format).requires_grad_(), weight.bfloat16().to(format).requires_grad_()
+        if format == torch.float64:
+            logp = (x @ w.T).log_softmax(-1)[torch.arange(40), labels]
+        else:
+            logp, _ = forward._LabelLogp.apply(x, w, labels)
+        results.append((logp, *torch.autograd.grad(logp.sum(), (x, w))))
+    logp, exact = results[0][0], results[1][0]
+    known = exact > -0.01
+    assert known.sum() > 5
+    assert (logp - exact).abs().max() < 0.2  # logits of 20 are 1/8 apart
+    error = (results[0][1].double() - results[1][1]).norm(dim=-1) / results[1][1].norm(dim=-1)
+    assert error[known].max() < 0.3
+    assert (results[0][2].double() - results[1][2]).norm() < 0.05 * results[1][2].norm()
+
+
 def test_pieces_are_for_large_plain_heads() -> None:
     plain, biased = torch.nn.Linear(4, 1 << 12, bias=False), torch.nn.Linear(4, 1 << 12)
     assert forward.in_pieces(plain, 1 << 10)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from workbench.models.batch import TokenBatch
     from workbench.models.language_model import LanguageModel
 
-PIECE = 256  # answer tokens whose distributions are held in float32 at once
+# Answer tokens whose distributions are held in float32 at once: so few that a CPU's cache holds them, and on a GPU.
+PIECE, GPU_PIECE = 32, 256
 LARGE = 1 << 22  # logits from which pieces pay off; below, autograd's own softmax is as fast
 
 
@@ -118,8 +119,8 @@ def in_pieces(head: Callable[[Tensor], Tensor] | None, tokens: int) -> TypeGuard
 def label_logp(lm: LanguageModel, head: torch.nn.Linear, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(N,) log-probability and logit of each label, in float32, with gradient to states (N, d) and the head's weight.
 
-    For the backward pass it keeps the logits in the number format of the product and nothing else of that size: the
-    softmax is recomputed piece by piece.
+    For the backward pass it keeps the derivative of the log-probabilities, in the number format of the product, and
+    nothing else of that size; what is left to do there are products.
     """
     weight = head.weight
     with _head_format(lm):
@@ -137,26 +138,42 @@ class _LabelLogp(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = rows @ weight.T
         wide = torch.promote_types(logits.dtype, torch.float32)
-        total = torch.cat([piece.to(wide).logsumexp(-1) for piece in logits.split(PIECE)])
         logit = logits.gather(-1, labels[:, None])[:, 0].to(wide)
-        ctx.save_for_backward(rows, weight, labels, logits, total)
-        return logit - total, logit
+        logp = torch.empty_like(logit)
+        piece = PIECE if rows.device.type == "cpu" else GPU_PIECE
+        buffer = torch.empty(min(piece, len(rows)), len(weight), dtype=wide, device=rows.device)
+        for part, own, value, label in zip(*(x.split(piece) for x in (logits, logit, logp, labels)), strict=True):
+            p = buffer[: len(part)].copy_(part)
+            top = p.amax(-1, keepdim=True)
+            own_place = label[:, None]
+            own_share = p.sub_(top).exp_().gather(-1, own_place)
+            others = p.scatter_(-1, own_place, 0.0).sum(-1, keepdim=True)
+            total = others + own_share
+            value.copy_(own - (top + total.log())[:, 0])
+            # -d logp / d logits is p, and p - 1 at the label: by the others, since 1 - p has no digits left near 0.
+            part.copy_(p.div_(total).scatter_(-1, own_place, -others / total))
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(rows, weight, labels, logits)
+        return logp, logit
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, of_logp: Tensor, of_logit: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        rows, weight, labels, logits, total = ctx.saved_tensors
-        for_rows = torch.empty_like(rows) if ctx.needs_input_grad[0] else None
-        for_weight = None
-        for start in range(0, len(rows), PIECE):
-            piece = slice(start, start + PIECE)
-            along = (logits[piece].to(total.dtype) - total[piece, None]).exp_().mul_(-of_logp[piece, None])
-            along.scatter_add_(-1, labels[piece, None], (of_logp + of_logit)[piece, None])
-            along = along.to(rows.dtype)
-            if for_rows is not None:
-                for_rows[piece] = along @ weight
-            if ctx.needs_input_grad[1]:
-                for_weight = along.T @ rows[piece] if for_weight is None else for_weight.addmm_(along.T, rows[piece])
+    def backward(
+        ctx: Any, of_logp: Tensor | None, of_logit: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        rows, weight, labels, derivative = ctx.saved_tensors
+        for_rows = for_weight = None
+        if ctx.needs_input_grad[0]:
+            for_rows = torch.zeros_like(rows) if of_logp is None else (derivative @ weight).mul_(-of_logp[:, None])
+            if of_logit is not None:
+                for_rows += of_logit[:, None] * weight[labels]
+        if ctx.needs_input_grad[1]:
+            if of_logp is None:
+                for_weight = torch.zeros_like(weight)
+            else:
+                for_weight = derivative.T @ (rows * -of_logp[:, None]).to(rows.dtype)
+            if of_logit is not None:
+                for_weight.index_add_(0, labels, (rows * of_logit[:, None]).to(rows.dtype))
         return for_rows, for_weight, None
 
 

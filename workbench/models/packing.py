@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from workbench.models.attention import by_products, suits_products
 from workbench.models.language_model import quiet
 
 if TYPE_CHECKING:
@@ -152,6 +153,8 @@ def attention(
 ) -> tuple[Tensor, None]:
     """Causal attention by transformers' `sdpa`, group by group where there is a `packing` (or a `SparsePacking`).
 
+    In bfloat16 training it is by plain products where these are faster (`workbench.models.attention`).
+
     Args:
         module: the attention layer.
         query: (1, H, P, D) of a row of P positions; (B, H, L, D) of a padded batch.
@@ -171,7 +174,10 @@ def attention(
     outputs = []
     for queries, keys, seen in packing.parts:
         q, k, v = queries.padded(query), keys.padded(key), keys.padded(value)
-        out, _ = sdpa_attention_forward(module, q, k, v, seen, **rest | {"is_causal": seen is None})
+        if suits_products(q, k, v, rest):
+            out = by_products(q, k, v, seen, rest.get("scaling"))
+        else:
+            out, _ = sdpa_attention_forward(module, q, k, v, seen, **rest | {"is_causal": seen is None})
         outputs.append(queries.flat(out))
     return torch.cat(outputs)[None], None
 

@@ -88,7 +88,8 @@ def contexts(lm: LanguageModel, batch: TokenBatch, *, stats: bool = False) -> tu
     values = None
     try:
         if stats:
-            values = token_stats(lm, batch, extras=False, cache=recorder)
+            with lm.autocast():  # logits in the step's own format: they only choose tokens
+                values = token_stats(lm, batch, extras=False, cache=recorder)
         else:
             forward.states_and_head(lm, batch, [], None, cache=recorder)
     except _Known:
