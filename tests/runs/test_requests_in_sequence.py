@@ -21,7 +21,7 @@ from workbench.cli.app import main
 from workbench.errors import UserError
 from workbench.files import sha256
 from workbench.runs import records
-from workbench.runs.sequence_files import PROBES, TOKENS
+from workbench.runs.sequence_files import ATTACKED, PROBES, TOKENS
 from workbench.tasks import Task, TaskSpec, joined
 from workbench.view import sequence_page
 
@@ -207,6 +207,22 @@ def test_attacks_after_the_last_request(tmp_path: Path) -> None:
     parts = ("runs", "probes", "attacks")
     assert spent["total"]["flops"] == pytest.approx(sum(spent[part]["flops"] for part in parts))
     assert "and the attacks, whose FLOPs are estimated from shapes" in sequence_page(sequence)
+    place = sequence.seed_folder(0) / ATTACKED
+    place.write_text(json.dumps({"total": {}}))
+    with pytest.raises(UserError, match=r"attacks-cost\.json is damaged"):
+        sequence.cost()
+    (sequence.seed_folder(0) / "manifest.json").unlink()
+    place.unlink()  # as a version left it that did not write this file
+    again = wb.sequence(PEOPLE, **NAMED, reference="bio-retain", attacks="greedy", out=sequence.path)
+    older = again.results()
+    assert older["attacks"] == sequence.results()["attacks"]
+    assert older["cost"] == {name: spent[name] for name in ("runs", "probes")} | {"total": older["cost"]["total"]}
+    assert older["cost"]["total"]["flops"] == pytest.approx(spent["runs"]["flops"] + spent["probes"]["flops"])
+    assert "and the probes between them; not the attacks." in sequence_page(sequence)
+    (sequence.path / "retention.json").unlink()  # not finished: what is there of the attacks is taken, and counted
+    again = wb.sequence(PEOPLE, **NAMED, reference="bio-retain", attacks="greedy", out=sequence.path)
+    assert again.results()["attacks"] == older["attacks"]
+    assert again.results()["cost"]["attacks"]["seconds"] == pytest.approx(spent["attacks"]["seconds"])
 
 
 OWN = '{"question": "Who is %s?", "answer": "%s is a %s."}\n'
