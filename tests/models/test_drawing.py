@@ -23,7 +23,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Bamba": {"num_key_value_heads": 2, "attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 16}
     | {"mamba_d_state": 8},  # does not count positions on from its cache
     # These make their inputs for generation in a way of their own; Phi3 has one rope for short texts and one for long.
-    "XLNet": {"d_head": 8, "d_inner": 48, "initializer_range": 0.2},  # a dummy token at the end, and a mask that hides it
+    "XLNet": {
+        "d_head": 8,
+        "d_inner": 48,
+        "initializer_range": 0.2,
+    },  # a dummy token at the end, which is masked
     "CpmAnt": {"dim_head": 8, "prompt_length": 2},  # takes the whole text although it has a cache
     "Phi3": {
         "original_max_position_embeddings": 8,
