@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import forked
@@ -105,7 +103,13 @@ def tofu_dir() -> Path:
 @pytest.fixture
 def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs start in processes that have the libraries loaded."""
-    monkeypatch.setattr(scheduler, "subprocess", SimpleNamespace(Popen=forked.Popen, DEVNULL=subprocess.DEVNULL))
+    monkeypatch.setattr(scheduler, "subprocess", forked)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers of a pool have the libraries loaded."""
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: forked.CONTEXT)
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from multiprocessing import reduction
@@ -16,6 +18,9 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "transformers.modeling_utils", "transformers.models.llama.modeling_llama",
                                 "pandas", "workbench.cli.app", "workbench.cli.runs", "workbench.runs.worker",
                                 "workbench.runs.execution"])  # fmt: skip
+
+
+DEVNULL = subprocess.DEVNULL  # so that this module can stand for `subprocess`
 
 
 class OpenFile:
@@ -51,6 +56,24 @@ def _child(
         os.dup2(file, descriptor)
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def together(
+    count: int, module: str, *words: str, env: dict[str, str], errors: Path, seconds: float = 120
+) -> list[int]:
+    """Exit statuses of so many processes of one run, as `torch.distributed.run` starts them; all write to `errors`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with errors.open("w") as file:
+        started = [
+            Popen([sys.executable, "-m", module, *words], stderr=file,
+                  env=env | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            for rank in range(count)
+        ]  # fmt: skip
+    return [process.wait(seconds) for process in started]
 
 
 class Popen:

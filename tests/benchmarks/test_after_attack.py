@@ -7,6 +7,7 @@ from typing import Any
 
 import after_attack
 import leaderboard
+import leaderboard_page
 import pytest
 
 from workbench.errors import missing
@@ -25,7 +26,7 @@ ENDS = {"before": end(1.0, 1.0), "retain_only": end(0.0, 0.2)}
 
 def runs(weights: str, pairs: list[tuple[float, float]], objective: str = "npo") -> list[dict[str, Any]]:
     job = {"objective": objective, "weights": weights, "lr": 1e-3, "gamma": 1.0}
-    figures = dict.fromkeys(leaderboard.COLUMNS, 0.5)
+    figures = dict.fromkeys(leaderboard_page.COLUMNS, 0.5)
     return [job | figures | {"seed": seed} | end(*pair) for seed, pair in enumerate(pairs)]
 
 
@@ -64,7 +65,7 @@ def test_only_what_forgot_alike_is_compared() -> None:
         *runs("atwu", [(0.1, 0.6), (0.2, 0.7)]),
         *runs("spans", [(0.0, 0.3), (0.05, 0.4)]),
     ]
-    cells = leaderboard.cells(rows)
+    cells = leaderboard_page.cells(rows)
     after_attack.add_columns(cells, rows, ENDS)
     assert sorted(after_attack.alike(cells)) == [
         "- `npo` + atwu: int4 more by 0.37",
@@ -90,7 +91,7 @@ def test_a_run_without_a_level_is_left_out_and_ends_nothing() -> None:
     lost[0]["attacks"]["greedy"] = missing("its logits are not finite")
     beyond = after_attack.beyond_level([*rows, *lost], ENDS)
     assert beyond == after_attack.beyond_level(rows, ENDS)
-    cells = leaderboard.cells([*rows, *lost])
+    cells = leaderboard_page.cells([*rows, *lost])
     after_attack.add_columns(cells, [*rows, *lost], ENDS)
     assert len(after_attack.alike(cells)) == 1
     without_uniform = {"int4": {"atwu": beyond["int4"]["atwu"]}}

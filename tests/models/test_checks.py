@@ -29,9 +29,13 @@ from workbench.tasks.samples import Task
 TINY = {tiny.name: tiny for tiny in MODELS}
 
 
-@pytest.mark.parametrize("kind", ["rwkv", "xlstm", "bert", "xlm-roberta"])
-def test_kinds_that_cannot_be_measured_are_refused_by_name(kind: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("rwkv", {}), ("xlstm", {}), ("bert", {}), ("xlm-roberta", {}), ("xlm", {"causal": True, "is_decoder": True}),
+     ("xlnet", {}), ("xlnet", {"is_decoder": True}), ("xlnet", {"attn_type": "uni", "is_decoder": True})],
+)  # fmt: skip
+def test_kinds_that_cannot_be_measured_are_refused_by_name(kind: str, more: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind} | more))
     with pytest.raises(UserError, match=f"{kind} (is not supported|reads in both directions)"):
         load(str(tmp_path), device="cpu")
 

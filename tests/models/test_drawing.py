@@ -12,6 +12,8 @@ import transformers
 from workbench.models import Draws, LanguageModel, draw, generate
 
 ENDS = {1, 2}
+LONG = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [9.0, 5.0, 3.0, 2.0]}
+LONG |= {"original_max_position_embeddings": 8}
 FAMILIES: dict[str, dict[str, Any]] = {
     "Llama": {"num_key_value_heads": 2},
     "Mistral": {"num_key_value_heads": 2, "sliding_window": 4},
@@ -20,6 +22,18 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Mamba": {"state_size": 4},  # no keys and values
     "Bamba": {"num_key_value_heads": 2, "attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 16}
     | {"mamba_d_state": 8},  # does not count positions on from its cache
+    # These make their inputs for generation in a way of their own; Phi3 has one rope for short texts and one for long.
+    "XLNet": {
+        "d_head": 8,
+        "d_inner": 48,
+        "initializer_range": 0.2,
+    },  # a dummy token at the end, which is masked
+    "CpmAnt": {"dim_head": 8, "prompt_length": 2},  # takes the whole text although it has a cache
+    "Phi3": {
+        "original_max_position_embeddings": 8,
+        "max_position_embeddings": 32,
+        "rope_parameters": LONG,
+    },  # two ropes
     "Lfm2": {"num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]},  # both kinds of state
 }
 
@@ -29,8 +43,8 @@ def made(full: LanguageModel, family: str) -> LanguageModel:
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     tokens = {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "initializer_range": 0.5}
     torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**size, **tokens, **FAMILIES[family])
-    name = {"GPT2": "GPT2LMHeadModel"}.get(family, f"{family}ForCausalLM")
+    config = getattr(transformers, f"{family}Config")(**size | tokens | FAMILIES[family])
+    name = {"GPT2": "GPT2LMHeadModel", "XLNet": "XLNetLMHeadModel"}.get(family, f"{family}ForCausalLM")
     return LanguageModel(getattr(transformers, name)(config).eval(), full.tokenizer, family)
 
 

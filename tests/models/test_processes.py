@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-import two_processes
+from forked import together
 from runs_of import ONE_THREAD, QUICK, command, config_of, own_files, results, series, wait_until
 from two_processes import PAIRS, SETTINGS, run_pairs
 
@@ -28,18 +28,6 @@ from workbench.tasks.samples import Task
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 SHARDED = ONE_THREAD | {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
-RUN_SHARDED = """
-import json, sys
-from pathlib import Path
-import two_processes
-from workbench.models import processes
-from workbench.models import shard
-assert processes().sharded
-whole = two_processes.load
-two_processes.load = lambda name, device: shard(whole(name, device=device), device)
-two_processes.PAIRS = json.loads(sys.argv[3])
-two_processes.run_pairs(json.loads(sys.argv[1]), Path(sys.argv[2]))
-"""
 
 
 KEPT_FOR_BACKWARD = """
@@ -100,10 +88,9 @@ def test_two_processes_are_one_with_double_accumulation(own: dict[str, str], tmp
     folders = {name: tmp_path / name for name in ("two", "micro", "plain")}
     for folder in folders.values():
         folder.mkdir()
-    script = str(Path(__file__).parents[1] / "two_processes.py")
-    words = [*LAUNCH, script, json.dumps(own), str(folders["two"])]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=ONE_THREAD)
-    assert done.returncode == 0, done.stderr
+    words = [json.dumps(own), str(folders["two"]), json.dumps(PAIRS)]
+    ends = together(2, "two_processes", *words, env=ONE_THREAD, errors=tmp_path / "errors")
+    assert ends == [0, 0], (tmp_path / "errors").read_text()
     run_pairs(own, folders["micro"], SETTINGS.replace(micro_batch_size=4))
     run_pairs(own, folders["plain"])
     for objective, _ in PAIRS:
@@ -111,22 +98,16 @@ def test_two_processes_are_one_with_double_accumulation(own: dict[str, str], tmp
         agree(folders["two"], folders["plain"], objective, 1e-6)  # a live scorer learns in float32
 
 
-def test_sharded_weights_make_the_same_run(
-    own: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sharded_weights_make_the_same_run(own: dict[str, str], tmp_path: Path) -> None:
     """Live scorer; two forwards before a backward (dpo); states of a layer, with gradient (rmu). Tied embeddings."""
     pairs = [("atwu", "atwu"), ("dpo", "uniform"), ("rmu", "uniform")]
     folders = {name: tmp_path / name for name in ("sharded", "micro")}
     for folder in folders.values():
         folder.mkdir()
-    script = tmp_path / "run_sharded.py"
-    script.write_text(RUN_SHARDED)
-    words = [*LAUNCH, str(script), json.dumps(own), str(folders["sharded"]), json.dumps(pairs)]
-    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=SHARDED | paths)
-    assert done.returncode == 0, done.stderr
-    monkeypatch.setattr(two_processes, "PAIRS", pairs)
-    run_pairs(own, folders["micro"], SETTINGS.replace(micro_batch_size=4))
+    words = [json.dumps(own), str(folders["sharded"]), json.dumps(pairs)]
+    ends = together(2, "two_processes", *words, env=SHARDED, errors=tmp_path / "errors")
+    assert ends == [0, 0], (tmp_path / "errors").read_text()
+    run_pairs(own, folders["micro"], SETTINGS.replace(micro_batch_size=4), pairs)
     for objective, _ in pairs:
         agree(folders["sharded"], folders["micro"], objective, 1e-9)
 
@@ -144,8 +125,9 @@ def test_two_processes_from_the_shell_stop_and_resume(
 ) -> None:
     """One run directory, costs of both; stopped, it goes on in one process alone, and in two."""
     settings = QUICK.replace(steps=60, checkpoint_every=100, record_every=100)
-    ends = ["--probe-every", "40", "--stop-at", "forget.probability<=1"]  # for both at the same step
-    words = accelerate(config, *command(own, tmp_path / "run", settings)[1:], *ends)
+    level = "forget.probability<=1"
+    more = ["--probe-every", "40", "--stop-at", level]  # for both at the same step
+    words = accelerate(config, *command(own, tmp_path / "run", settings)[1:], *more)
     child = subprocess.Popen(words, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: (tmp_path / "run" / "config.json").exists())
     directory = runs.RunDirectory(tmp_path / "run")
@@ -162,10 +144,11 @@ def test_two_processes_from_the_shell_stop_and_resume(
     with pytest.raises(stopping.Stopped):
         execution.resume(alone, on_step=lambda e: steps.append(e["step"]), stop=lambda: len(steps) == 2)
     assert steps == [status["step"] + 1, status["step"] + 2]
-    words = accelerate(config, "-m", "workbench", "runs", "resume", str(directory.path))
-    done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert directory.json("run.json") == {"status": "finished", "steps": 40, "reason": f"reached {ends[-1]}"}
+    words = ["runs", "resume", str(directory.path)]
+    environment = SHARDED if "fsdp" in config else ONE_THREAD | {"ACCELERATE_USE_CPU": "true"}
+    ends = together(2, "workbench", *words, env=environment, errors=tmp_path / "errors")
+    assert ends == [0, 0], (tmp_path / "errors").read_text()
+    assert directory.json("run.json") == {"status": "finished", "steps": 40, "reason": f"reached {level}"}
     events = directory.events()
     assert [e["step"] for e in events] == list(range(1, 41))
     again = runs.RunDirectory(alone).events()

@@ -18,6 +18,13 @@ from sizes import SMALL
 from workbench.view.course import edition
 from workbench.view.course.editions import tags
 
+FORKED = f"""
+import sys
+sys.path.append({str(Path(__file__).resolve().parents[1])!r})
+import forked
+from workbench.runs import scheduler
+scheduler.subprocess = forked
+"""
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 
 
@@ -38,8 +45,12 @@ def assigned(source: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[KernelManager]:
-    """One kernel for all notebooks, one after the other: to load the libraries takes as long as a notebook."""
+    """One kernel for all notebooks, one after the other: to load the libraries takes as long as a notebook.
+
+    So it is for the jobs that they start, which have them loaded.
+    """
     manager, client = start_new_kernel(kernel_name="python3")
+    assert client.execute_interactive(FORKED, timeout=120)["content"]["status"] == "ok"
     client.stop_channels()
     yield manager
     manager.shutdown_kernel(now=True)

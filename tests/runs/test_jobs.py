@@ -35,7 +35,9 @@ def root(tmp_path: Path) -> Iterator[Path]:
             os.kill(job_of(job.path)["pid"], signal.SIGKILL)
 
 
-def test_a_job_is_followed_stopped_and_resumed_to_the_same_bits(own: dict[str, str], root: Path) -> None:
+def test_a_job_is_followed_stopped_and_resumed_to_the_same_bits(
+    own: dict[str, str], root: Path, request: pytest.FixtureRequest
+) -> None:
     config = config_of(own, QUICK, probe_every=4)
     whole = execution.start(config, root / "whole")
     assert [e["step"] for e in whole.events() if "probe" in e] == [4, 8]
@@ -51,6 +53,7 @@ def test_a_job_is_followed_stopped_and_resumed_to_the_same_bits(own: dict[str, s
     assert status["reason"] == f"stopped at step {status['step']}"
     assert "stopped at step" in job.log()
     assert status["seconds"] > 0
+    request.getfixturevalue("forked_jobs")
     steps = [event["step"] for event in jobs.Job(root / "job").resume(at_once=1).follow()]
     assert steps == list(range(1, 13))
     assert job.status()["status"] == "finished"
@@ -83,12 +86,15 @@ def test_jobs_wait_for_their_turn_and_a_killed_one_makes_room(own: dict[str, str
     assert sorted(p.name for p in root.iterdir() if p.is_dir()) == ["second", "third"]
 
 
-def test_a_stop_while_the_libraries_are_loading_is_not_lost(own: dict[str, str], root: Path) -> None:
+def test_a_stop_while_the_libraries_are_loading_is_not_lost(
+    own: dict[str, str], root: Path, request: pytest.FixtureRequest
+) -> None:
     job = jobs.start(config_of(own, LONG), root / "run", at_once=1)
     wait_until(lambda: job.status()["status"] == "running")
     status = job.stop(60)
     assert status["status"] == "unfinished"
     assert not (job.path / "stop").exists()
+    request.getfixturevalue("forked_jobs")
     job.resume(at_once=1)
     wait_until(lambda: job.status()["step"] > status["step"])  # the old wish does not stop it again
     job.stop()

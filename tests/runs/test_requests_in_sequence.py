@@ -13,7 +13,7 @@ import pytest
 import torch
 from commandline import refused, told
 from forked import CONTEXT
-from runs_of import results, same
+from runs_of import few_rows, results, same
 
 import workbench as wb
 from workbench import runs
@@ -21,7 +21,7 @@ from workbench.cli.app import main
 from workbench.errors import UserError
 from workbench.files import sha256
 from workbench.runs import records
-from workbench.runs.sequence_files import PROBES, TOKENS
+from workbench.runs.sequence_files import ATTACKED, PROBES, TOKENS
 from workbench.tasks import Task, TaskSpec, joined
 from workbench.view import sequence_page
 
@@ -51,15 +51,22 @@ def alike(a: runs.SequenceDirectory, b: runs.SequenceDirectory) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> runs.SequenceDirectory:
+def people(tmp_path_factory: pytest.TempPathFactory) -> list[TaskSpec]:
+    """Two requests of the embedded task, with few rows: each request reads and encodes all there are."""
+    folder = few_rows(tmp_path_factory.mktemp("rows"))
+    return [TaskSpec(name, data_dir=str(folder)) for name in PEOPLE]
+
+
+@pytest.fixture(scope="module")
+def whole(people: list[TaskSpec], tmp_path_factory: pytest.TempPathFactory) -> runs.SequenceDirectory:
     """Two requests, without interruption, by one thread as in the processes that are killed."""
     torch.set_num_threads(1)
-    return wb.sequence(PEOPLE, **NAMED, out=tmp_path_factory.mktemp("whole") / "sequence")
+    return wb.sequence(people, **NAMED, out=tmp_path_factory.mktemp("whole") / "sequence")
 
 
-def test_one_request_is_a_single_run(tmp_path: Path) -> None:
-    sequence = wb.sequence(PEOPLE[:1], **NAMED, out=tmp_path / "sequence")
-    config = wb.Config(task=wb.TaskSpec(PEOPLE[0]), **NAMED)
+def test_one_request_is_a_single_run(people: list[TaskSpec], tmp_path: Path) -> None:
+    sequence = wb.sequence(people[:1], **NAMED, out=tmp_path / "sequence")
+    config = wb.Config(task=people[0], **NAMED)
     run = wb.start(config, tmp_path / "run")
     same(results(sequence.run(1).path), results(run.path))
     assert weights_of(sequence.run(1)) == weights_of(run)
@@ -94,7 +101,7 @@ def test_all_sets_are_probed_after_each(whole: runs.SequenceDirectory) -> None:
     assert json.loads((whole.path / "retention.json").read_text())["numbers"] == whole.results()["numbers"]
 
 
-def _dying(out: str, writes: int) -> None:
+def _dying(people: list[TaskSpec], out: str, writes: int) -> None:
     """Carry out the two requests in a process that is gone, as by kill -9, when it has written so many files."""
     count, record = 0, records.record
 
@@ -106,14 +113,16 @@ def _dying(out: str, writes: int) -> None:
             os._exit(9)
 
     records.record = counted  # type: ignore[assignment]
-    wb.sequence(PEOPLE, **NAMED, out=out)
+    wb.sequence(people, **NAMED, out=out)
 
 
-def test_killed_anywhere_it_goes_on_to_the_same_bits(whole: runs.SequenceDirectory, tmp_path: Path) -> None:
+def test_killed_anywhere_it_goes_on_to_the_same_bits(
+    people: list[TaskSpec], whole: runs.SequenceDirectory, tmp_path: Path
+) -> None:
     """Within a run, between two, while probing, while the numbers are written."""
     out, codes = tmp_path / "sequence", []
     while 0 not in codes:
-        process = CONTEXT.Process(target=_dying, args=(str(out), 4 + 4 * len(codes)))
+        process = CONTEXT.Process(target=_dying, args=(people, str(out), 4 + 4 * len(codes)))
         process.start()
         process.join()
         codes.append(process.exitcode)
@@ -124,36 +133,36 @@ def test_killed_anywhere_it_goes_on_to_the_same_bits(whole: runs.SequenceDirecto
     assert not list(out.rglob(".*.part"))
 
 
-def test_it_goes_on_with_the_threads_that_it_began_with(tmp_path: Path) -> None:
+def test_it_goes_on_with_the_threads_that_it_began_with(people: list[TaskSpec], tmp_path: Path) -> None:
     """Sums split over another number of threads differ in their last bits."""
     out, before = tmp_path / "sequence", torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        process = CONTEXT.Process(target=_dying, args=(str(out), 4))  # begins with one thread
+        process = CONTEXT.Process(target=_dying, args=(people, str(out), 4))  # begins with one thread
         process.start()
         process.join()
         assert process.exitcode == 9
-        sequence = wb.sequence(PEOPLE, **NAMED, out=out)
+        sequence = wb.sequence(people, **NAMED, out=out)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     assert [sequence.run(n).config["threads"] for n in (1, 2)] == [1, 1]
 
 
-def test_the_same_call_again_only_reads(whole: runs.SequenceDirectory) -> None:
+def test_the_same_call_again_only_reads(people: list[TaskSpec], whole: runs.SequenceDirectory) -> None:
     before = {p: p.stat().st_mtime_ns for p in whole.path.rglob("*.*") if p.is_file() and p.name != ".lock"}
-    again = wb.sequence(PEOPLE, **NAMED, out=whole.path)
+    again = wb.sequence(people, **NAMED, out=whole.path)
     assert again.results() == whole.results()
     assert all(p.stat().st_mtime_ns == then for p, then in before.items())
     with pytest.raises(UserError, match="has a sequence with another config; choose another --out"):
-        wb.sequence(PEOPLE, **NAMED | {"probe_limit": 3}, out=whole.path)
+        wb.sequence(people, **NAMED | {"probe_limit": 3}, out=whole.path)
 
 
-def test_rehearsed_requests_forget_the_earlier_ones_again(tmp_path: Path) -> None:
-    sequence = wb.sequence(PEOPLE, **NAMED, rehearse=True, out=tmp_path / "sequence")
+def test_rehearsed_requests_forget_the_earlier_ones_again(people: list[TaskSpec], tmp_path: Path) -> None:
+    sequence = wb.sequence(people, **NAMED, rehearse=True, out=tmp_path / "sequence")
     spec = sequence.run(2).read_config().task
     assert [each.name for each in spec.rehearsed] == PEOPLE[:1]
-    assert {s.id for s in spec.load().forget} == {s.id for p in PEOPLE for s in TaskSpec(p).load().forget}
+    assert {s.id for s in spec.load().forget} == {s.id for p in people for s in p.load().forget}
 
 
 def test_a_request_that_rehearses_keeps_its_own_rows_alone(files: dict[str, str], tmp_path: Path) -> None:
@@ -171,10 +180,10 @@ def test_a_request_that_rehearses_keeps_its_own_rows_alone(files: dict[str, str]
     assert [s.answer for s in own.forget] == ["Bob is a smith.", "Ann is a baker."]
 
 
-def test_a_carried_scorer_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_carried_scorer_goes_on_where_it_was(people: list[TaskSpec], tmp_path: Path) -> None:
     """Its steps are counted on, and the first thing that a later request records is what the one before ended with."""
     named = NAMED | {"weights": "atwu"}
-    sequence = wb.sequence(PEOPLE, **named, scorer="carried", out=tmp_path / "sequence")
+    sequence = wb.sequence(people, **named, scorer="carried", out=tmp_path / "sequence")
     from workbench.scorers import load_scorer
 
     done = [float(load_scorer(sequence.run(n).path / "scorer.safetensors").state["step"]) for n in (1, 2)]
@@ -185,10 +194,10 @@ def test_a_carried_scorer_goes_on_where_it_was(tmp_path: Path) -> None:
     assert first.nunique() > 1  # a new scorer begins at 0.5 everywhere
 
 
-def test_adapters_stacked_and_merged_are_the_same_model(tmp_path: Path) -> None:
+def test_adapters_stacked_and_merged_are_the_same_model(people: list[TaskSpec], tmp_path: Path) -> None:
     named = NAMED | {"settings": SHORT.replace(train="lora")}
     both = [
-        wb.sequence(PEOPLE, **named, adapters=how, out=tmp_path / how) for how in ("stacked", "merged")
+        wb.sequence(people, **named, adapters=how, out=tmp_path / how) for how in ("stacked", "merged")
     ]  # fmt: skip
     assert both[0].run(2).config["model"].endswith("request-1/adapter")
     assert both[1].run(2).config["model"].endswith("request-1/merged")
@@ -196,8 +205,8 @@ def test_adapters_stacked_and_merged_are_the_same_model(tmp_path: Path) -> None:
     assert not (both[0].run(1).path / "merged").exists()
 
 
-def test_attacks_after_the_last_request(tmp_path: Path) -> None:
-    sequence = wb.sequence(PEOPLE, **NAMED, reference="bio-retain", attacks="greedy", out=tmp_path / "sequence")
+def test_attacks_after_the_last_request(people: list[TaskSpec], tmp_path: Path) -> None:
+    sequence = wb.sequence(people, **NAMED, reference="bio-retain", attacks="greedy", out=tmp_path / "sequence")
     greedy = sequence.attacks()["greedy"]
     assert 0 <= greedy["run"] <= greedy["before"] == 1
     assert sequence.results()["attacks"]["0"]["greedy"]["run"] == greedy["run"]
@@ -207,6 +216,22 @@ def test_attacks_after_the_last_request(tmp_path: Path) -> None:
     parts = ("runs", "probes", "attacks")
     assert spent["total"]["flops"] == pytest.approx(sum(spent[part]["flops"] for part in parts))
     assert "and the attacks, whose FLOPs are estimated from shapes" in sequence_page(sequence)
+    place = sequence.seed_folder(0) / ATTACKED
+    place.write_text(json.dumps({"total": {}}))
+    with pytest.raises(UserError, match=r"attacks-cost\.json is damaged"):
+        sequence.cost()
+    (sequence.seed_folder(0) / "manifest.json").unlink()
+    place.unlink()  # as a version left it that did not write this file
+    again = wb.sequence(people, **NAMED, reference="bio-retain", attacks="greedy", out=sequence.path)
+    older = again.results()
+    assert older["attacks"] == sequence.results()["attacks"]
+    assert older["cost"] == {name: spent[name] for name in ("runs", "probes")} | {"total": older["cost"]["total"]}
+    assert older["cost"]["total"]["flops"] == pytest.approx(spent["runs"]["flops"] + spent["probes"]["flops"])
+    assert "and the probes between them; not the attacks." in sequence_page(sequence)
+    (sequence.path / "retention.json").unlink()  # not finished: what is there of the attacks is taken, and counted
+    again = wb.sequence(people, **NAMED, reference="bio-retain", attacks="greedy", out=sequence.path)
+    assert again.results()["attacks"] == older["attacks"]
+    assert again.results()["cost"]["attacks"]["seconds"] == pytest.approx(spent["attacks"]["seconds"])
 
 
 OWN = '{"question": "Who is %s?", "answer": "%s is a %s."}\n'

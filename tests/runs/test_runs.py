@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -46,11 +45,12 @@ def own(bio: Task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(own: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    done = subprocess.run(command(own, out), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["status"] == "finished"
-    return out
+    folder = tmp_path_factory.mktemp("runs")
+    with (folder / "printed").open("w") as out, (folder / "errors").open("w") as err:
+        done = forked.Popen(command(own, folder / "whole"), stdout=out, stderr=err)
+    assert done.wait() == 0, (folder / "errors").read_text()
+    assert json.loads((folder / "printed").read_text().splitlines()[-1])["status"] == "finished"
+    return folder / "whole"
 
 
 def test_a_finished_run_has_every_file(undisturbed: Path) -> None:

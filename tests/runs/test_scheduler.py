@@ -33,6 +33,7 @@ def work(item: tuple[str, int]) -> int:
     return number**2
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_killed_worker_s_item_is_redone_and_in_the_end_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

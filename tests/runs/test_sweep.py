@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import forked
 import pandas as pd
 import psutil
 import pytest
@@ -66,6 +65,7 @@ def test_a_grid_stands_in_one_table_and_is_not_repeated(
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*/run.json")} == before
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_finished_runs_on_rows_that_have_changed_since_are_not_taken(
     own: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +87,7 @@ def older_digest(config: Config, *without: str) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_run_of_a_version_with_fewer_fields_is_taken_up(own: dict[str, str], tmp_path: Path) -> None:
     """Its directory is named by the hash of fewer fields."""
     (config,) = grid(config_of(own, SHORT, weights="uniform"), ["wga"], ["uniform"], [0])
@@ -119,11 +120,9 @@ def test_a_run_with_another_setting_is_another_run(own: dict[str, str], tmp_path
     assert directory_of(config, tmp_path) == places[0]
 
 
-def test_a_killed_worker_s_run_is_taken_up_by_another(
-    own: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("forked_workers")
+def test_a_killed_worker_s_run_is_taken_up_by_another(own: dict[str, str], tmp_path: Path) -> None:
     """The pool breaks in the middle of a run; all end, and the run goes on from its checkpoint."""
-    monkeypatch.setattr("multiprocessing.get_context", lambda method: forked.CONTEXT)
     long = QUICK.replace(steps=16, batch_size=4, checkpoint_every=2)
     configs = grid(config_of(own, long, weights="uniform"), ["wga", "grad_diff"], ["uniform"], [0])
     killed: list[int] = []

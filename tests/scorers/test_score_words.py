@@ -10,6 +10,8 @@ from workbench.models.language_model import LanguageModel
 from workbench.scorers.words import Words, word_spans
 from workbench.tasks.samples import Sample
 
+FAMILY = "👨\u200d👩\u200d👧\u200d👦"
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -21,6 +23,16 @@ from workbench.tasks.samples import Sample
         ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
         ("«Война» и “мир”, (1869)!", ["Война", "и", "мир", "1869"]),
         ("彼は1956年に東京で地図を売る。", ["1956"]),
+        ("アンナはｱﾝﾅﾞとラーメンを、ドゥ・ゴール", ["アンナ", "ｱﾝﾅﾞ", "ラーメン", "ドゥ", "ゴール"]),
+        ("人々が時々、こゝろ", ["人々", "時々", "こゝ"]),
+        ("葛\U000e0100城とか\u3099", ["葛\U000e0100", "か\u3099"]),
+        ("بوبی می\u200cرود و نمی\u200cبیند", ["بوبی", "می\u200cرود", "و", "نمی\u200cبیند"]),
+        ("ක්\u200dරිස්ටි Donau\u00addampf", ["ක්\u200dරිස්ටි", "Donau\u00addampf"]),
+        ("a\u200b b\u200f, \u200cc", ["a", "b", "c"]),
+        (f"the {FAMILY}👍🏽 ❤\ufe0f and 🇩🇪🇫🇷", ["the", FAMILY, "👍🏽", "❤\ufe0f", "and", "🇩🇪", "🇫🇷"]),
+        ("1\ufe0f\u20e3 of 🎉1956🎉", ["1\ufe0f\u20e3", "of", "🎉", "1956", "🎉"]),
+        ("\ufe0f, \ufe0f. -\u0301 \u200d", []),
+        ("བོད་ཡིག", ["བོད", "ཡིག"]),
         (" ... ", []),
         ("", []),
     ],
@@ -48,3 +60,14 @@ def test_a_script_without_spaces_has_a_word_a_token(full: LanguageModel) -> None
     numbers = Words.of(encoding).numbers
     begins = [a < b for a, b in (encoding.ranges[p] for p in encoding.answer_positions)]
     assert numbers[: -encoding.ends].tolist() == (np.cumsum(begins) - 1)[: -encoding.ends].tolist()
+
+
+@pytest.mark.parametrize("text", [f"A {FAMILY}, and ❤\ufe0f.", "彼は人々とラーメン。", "می\u200cبیند \ufe0f"])
+def test_tokens_of_one_word_are_together(full: LanguageModel, text: str) -> None:
+    encoding = encode(full, Sample("s", "Who?", text))
+    own = Words.of(encoding)
+    places = [encoding.ranges[p] for p in encoding.answer_positions]
+    for start, end in word_spans(text):
+        assert text[start:end] in own.texts
+        numbers = {n for n, (a, b) in zip(own.numbers, places, strict=True) if a < end and b > start}
+        assert len(numbers) == 1

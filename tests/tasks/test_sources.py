@@ -155,7 +155,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 BAD: dict[str, tuple[str | bytes, str]] = {
     "comma.jsonl": (f"{ROW},\n{OTHER}", ":1: not JSON (Extra data"),
     "comma_in_it.jsonl": (f'{ROW}\n{{"question": "Who?",}}', ":2: not JSON ("),
-    "comma_at_the_end.json": (f"[\n{ROW},\n]", ":3: not JSON ("),
+    "comma_at_the_end.json": (f"[\n{ROW},]", ":2: not JSON ("),
     "cut_off.json": (f"[{ROW}", ": not JSON ("),
     "two_in_a_line.jsonl": (f"{ROW} {OTHER}", ":1: not JSON (Extra data"),
     "text.jsonl": ("Once upon a time.", ":1: not JSON ("),

@@ -191,7 +191,7 @@ def test_tokens_are_drawn_from_any_seed(full: LanguageModel, small: Task, seed: 
         ("atwu", "atwu", {}, "learns along"),
         ("wga", "surprisal", {"share_by": "random", "skip": 0.1}, "goes with share alone"),
         ("wga", "surprisal", {"retain_loss": "states"}, "keeps states"),
-        ("wga", "surprisal", {"compile": True}, "not compiled|torch.compile does not work"),
+        ("wga", "surprisal", {"compile": True}, "are not compiled"),
     ],
 )
 def test_what_sparse_steps_cannot_serve_is_refused(

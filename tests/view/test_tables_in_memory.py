@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,17 @@ def probed(bio: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.D
     return {name: pd.read_parquet(run.path / f"{name}.parquet") for name in ("probes", "tokens")}
 
 
-def changed(table: pd.DataFrame, column: str) -> Iterator[pd.DataFrame]:
-    """A table without a column, and with every kind of value in it, throughout and in its first row alone."""
+def changed(table: pd.DataFrame, column: str, first: int = 0, every: int = 1) -> Iterator[pd.DataFrame]:
+    """A table without a column, and with every kind of value in it, throughout and in its first row alone.
+
+    Of those with a value, one in `every`, from number `first` on.
+    """
     yield table.drop(columns=column)
-    for value in JUNK:
-        yield table.assign(**{column: pd.Series([value] * len(table), index=table.index)})
-        first = pd.Series([value, *table[column].iloc[1:]], index=table.index, dtype=object)
-        yield table.assign(**{column: first})
+    for number, (value, throughout) in enumerate(itertools.product(JUNK, (True, False))):
+        if (number - first) % every == 0:
+            values = [value] * len(table) if throughout else [value, *table[column].iloc[1:]]
+            kind = None if throughout else object
+            yield table.assign(**{column: pd.Series(values, index=table.index, dtype=kind)})
 
 
 def read(reader: Callable[[pd.DataFrame], Any], table: pd.DataFrame) -> bool:
@@ -81,7 +86,9 @@ def test_a_token_that_is_scored_twice() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:overflow")  # a log-probability of a trillion
-def test_probe_and_token_tables_with_a_column_of_another_kind(probed: dict[str, pd.DataFrame]) -> None:
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_probe_and_token_tables_with_a_column_of_another_kind(probed: dict[str, pd.DataFrame], every: int) -> None:
+    """By default every fifth kind of value, another one in each column and reader, so that all occur."""
     probes, tokens = probed["probes"], probed["tokens"]
     readers: list[tuple[pd.DataFrame, Callable[[pd.DataFrame], Any]]] = [
         (probes, lambda table: wb.BeforeAfter(table, tokens)),
@@ -91,9 +98,10 @@ def test_probe_and_token_tables_with_a_column_of_another_kind(probed: dict[str, 
         (tokens, lambda table: wb.BeforeAfter(probes, table)),
         (tokens, change_view),
     ]
-    for table, reader in readers:
+    for turn, (table, reader) in enumerate(readers):
         assert read(reader, table)
-        refused = {column for column in table for other in changed(table, column) if not read(reader, other)}
+        cases = [(c, other) for n, c in enumerate(table) for other in changed(table, c, turn + n, every)]
+        refused = {column for column, other in cases if not read(reader, other)}
         assert {"phase", "probe_set", "sample_id"} <= refused
 
 

@@ -12,10 +12,12 @@ from workbench.models.catalog import read_record
 
 # transformers has these without an attention mask, so that padding before a prompt is read as text.
 WITHOUT_MASK = ("rwkv", "xlstm")
+# These are given a token that stands for the next one, and read it in both directions, whatever is_decoder says.
+MASKED = ("xlm", "xlnet")
 # These read in both directions unless their configuration says is_decoder.
 ENCODERS = (
     "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "rembert",
-    "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm", "xlm-roberta", "xlm-roberta-xl", "xlnet", "xmod",
+    "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.*", "vocab*", "*.model", "*.tiktoken", "tekken.json")
 
@@ -28,7 +30,7 @@ def check_directory(name: str, folder: Path) -> None:
     kind = record.get("model_type")
     if kind in WITHOUT_MASK:
         raise UserError(f"model '{name}': {kind} is not supported: without an attention mask, it reads padding as text")
-    if kind in ENCODERS and not record.get("is_decoder"):
+    if kind in MASKED or (kind in ENCODERS and not record.get("is_decoder")):
         raise UserError(f"model '{name}': {kind} reads in both directions; give a causal language model")
     if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
         raise _no_tokenizer(name)

@@ -14,6 +14,8 @@ from workbench.models.decoding import exclusive, until
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
+CACHES = ("past_key_values", "mems")  # as models name what they give
+
 
 class Draws:
     """Which token each row takes: the first whose cumulated probability exceeds a uniform number of the row's own.
@@ -49,16 +51,20 @@ def next_logits(lm: LanguageModel, whole: torch.Tensor, new: torch.Tensor, cache
     """(B, V) logits after the texts `whole` (B, T), in float32, and the model's cache, which has all of them then.
 
     `new` is their end that `cache` does not have. Where the model keeps none, the cache is None, and `new` is `whole`.
+    The model itself makes its inputs of them, as in `generate`: some families want more than the new tokens, or drop
+    their cache where the text outgrows it.
     """
     takes = inspect.signature(lm.module.forward).parameters
-    positions = torch.arange(whole.shape[1] - new.shape[1], whole.shape[1], device=lm.device).expand(new.shape)
     # Some models do not count on from their cache by themselves.
-    more = {"position_ids": positions, "logits_to_keep": 1}
+    more = {"position_ids": torch.arange(whole.shape[1], device=lm.device).expand(whole.shape), "logits_to_keep": 1}
     more = {name: value for name, value in more.items() if name in takes}
+    more |= {"is_first_iteration": True} if cache is None else {"next_sequence_length": new.shape[1]}
     with exclusive(lm), lm.autocast():
-        mask = torch.ones_like(whole)
-        out = lm.module(input_ids=new, attention_mask=mask, past_key_values=cache, use_cache=True, **more)
-    return out.logits[:, -1].float(), getattr(out, "past_key_values", None)
+        inputs = lm.module.prepare_inputs_for_generation(
+            whole, past_key_values=cache, attention_mask=torch.ones_like(whole), use_cache=True, **more
+        )
+        out = lm.module(**inputs)
+    return out.logits[:, -1].float(), next((out[name] for name in CACHES if out.get(name) is not None), None)
 
 
 @torch.no_grad()
@@ -100,5 +106,13 @@ def draw(
         if cache is None:
             new = whole  # the model keeps none
         else:
-            cache.reorder_cache(parents)
+            cache = _of_rows(lm, cache, parents)
     return until(taken, ends), finite.tolist()
+
+
+def _of_rows(lm: LanguageModel, cache: Any, rows: torch.Tensor) -> Any:
+    """The cache of these rows; an older family, which has no class for it, says itself how it is taken apart."""
+    if not hasattr(cache, "reorder_cache"):
+        return lm.module._reorder_cache(cache, rows)
+    cache.reorder_cache(rows)
+    return cache

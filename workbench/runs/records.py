@@ -171,6 +171,7 @@ SHAPES: dict[str, Any] = {
     "suite": _Suite,
     "sequence.json": _Plan,
     "measured.json": _Measured,
+    "attacks-cost.json": _Cost,
 }
 _adapters: dict[str, TypeAdapter[Any]] = {}
 

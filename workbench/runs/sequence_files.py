@@ -171,9 +171,10 @@ class SequenceDirectory:
     def cost(self) -> dict[str, Any]:
         """FLOPs and seconds so far: of the runs (their own probes included), the probes between them, and in all.
 
-        Where the last model was attacked, of the attacks too; their FLOPs are estimated from shapes.
+        Where the last model was attacked, of the attacks too; their FLOPs are estimated from shapes. They are left out
+        where a version before this record attacked it.
         """
-        runs, probes, attacks = Ledger(), Ledger(), Ledger()
+        runs, probes, attacks, unrecorded = Ledger(), Ledger(), Ledger(), False
         for seed in self.seeds:
             for n in range(1, len(self.requests) + 1):
                 folder = self.seed_folder(seed) / request_key(n)
@@ -184,8 +185,10 @@ class SequenceDirectory:
                     probes.add(Ledger.from_dict(state["cost"]))
             if (self.seed_folder(seed) / ATTACKED).exists():
                 attacks.add(Ledger.from_dict(self._json(self.seed_folder(seed), ATTACKED)))
+            else:
+                unrecorded |= bool(self.attacks(seed))
         parts = {"runs": runs.total, "probes": probes.total}
-        parts |= {"attacks": attacks.total} if attacks.phases else {}
+        parts |= {"attacks": attacks.total} if attacks.phases and not unrecorded else {}
         spent = {name: {"flops": phase.flops, "seconds": phase.seconds} for name, phase in parts.items()}
         return spent | {"total": {key: sum(each[key] for each in spent.values()) for key in ("flops", "seconds")}}
 

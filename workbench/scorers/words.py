@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 
 from workbench.models import Encoding
+from workbench.tasks import UNSPACED
 
-UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")  # no space between words
+_MARK = r"[\p{M}\uff9e\uff9f]"  # halfwidth kana have their two marks as letters
+_INSIDE = r"[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}]"  # marks, joiners, hyphenation points: no word begins or ends here
+_LETTER = r"[\p{L}\p{N}]"
+_WORD = regex.compile(rf"{_LETTER}(?:{_INSIDE}*{_LETTER})*{_MARK}*")
+_UNSPACED = regex.compile(f"[{UNSPACED}]")
+# What spaces do not set apart: signs that make one picture, katakana, a character with its marks or what repeats it.
+_APART = (
+    rf"\p{{Extended_Pictographic}}{_INSIDE}*(?:(?<=\u200d)\p{{Extended_Pictographic}}{_INSIDE}*)*",
+    rf"\p{{RI}}\p{{RI}}{_INSIDE}*",
+    rf"\p{{Katakana}}(?:{_INSIDE}*\p{{WB=Katakana}})*{_MARK}*",
+    rf"[{UNSPACED}](?:{_INSIDE}|[々〻ゝゞ])+",
+)
+_WORDS_APART = regex.compile("|".join(_APART))
 
 
 def is_number(word: str) -> bool:
@@ -20,21 +32,24 @@ def is_number(word: str) -> bool:
 
 def unspaced(character: str) -> bool:
     """Whether it is of a script that puts no spaces between words."""
-    return not character.isascii() and unicodedata.name(character, "").startswith(UNSPACED)
+    return bool(_UNSPACED.match(character))
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Where words are, in a text of a script with spaces; other characters are in none.
+    """Where words are; characters of scripts without spaces, which are words by themselves, are in none.
 
-    A word is a run of letters and digits, with their accents. But what stands between spaces and is a number, or an
-    address, is one word with the marks inside it: 145-291-4697, 26/08/1957, bob_ray@me.com.
+    They are near the default words of Unicode (UAX 29). A word is a run of letters and digits, with their accents and
+    the joiners inside; or a run of katakana; a character of a script without spaces with its marks, or with those that
+    repeat it (人々); a pictogram with all that is joined to it. Unlike there, an apostrophe or underscore parts words,
+    and what stands between spaces and is a number, or an address, is one word with the marks inside it: 145-291-4697,
+    26/08/1957, bob_ray@me.com.
     """
-    plain = "".join(" " if unspaced(c) else "m" if unicodedata.category(c)[0] == "M" else c for c in text)
-    out: list[tuple[int, int]] = []
-    for chunk in re.finditer(r"\S+", plain):
-        runs = [run.span() for run in re.compile(r"[^\W_]+").finditer(plain, *chunk.span())]
+    out = [match.span() for match in _WORDS_APART.finditer(text)]
+    plain = _UNSPACED.sub(" ", _WORDS_APART.sub(lambda match: " " * len(match.group()), text))
+    for chunk in regex.finditer(r"\S+", plain):
+        runs = [run.span() for run in _WORD.finditer(plain, *chunk.span())]
         out += [(runs[0][0], runs[-1][1])] if runs and is_number(chunk.group()) else runs
-    return out
+    return sorted(out)
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,8 @@ class Words:
 
     Attributes:
         numbers: (T,) for each answer token, the number of the word that it is part of, from 0. A mark of punctuation is
-            a word of its own. In a script without spaces a word is one token, or the tokens of one character.
+            a word of its own. In a script without spaces a word is one token, or the tokens of one character; in
+            katakana it is the tokens of a run.
         texts: the words without spaces, by their numbers; empty for tokens that end the turn.
     """
 

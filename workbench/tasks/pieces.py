@@ -10,9 +10,11 @@ from workbench.tasks.samples import Sample
 
 PIECE_WORDS = 200  # a longer text is cut into pieces of at most so many words
 WORD = re.compile(r"\S+")
-# Scripts without spaces between words: Thai to Burmese, Khmer, kana, Chinese characters. There a character is a word.
+# Scripts without spaces between words: Thai to Burmese, Khmer, kana (halfwidth too), Chinese characters and the mark
+# that repeats one. There a character is a word.
 UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf\u3005-\u3007\u303b\u3040-\u30ff"
+    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
 ANY_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 

@@ -128,6 +128,8 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
             super().__init__(**{current_name(name): value for name, value in values.items()})
         except ValidationError as error:
             raise _user_error(error) from None
+        if self.compile and (self.sparse_forget or self.retain_share < 1):
+            raise UserError("sparse steps are not compiled; use compile=false, or share=1 and retain_share=1")
 
     def replace(self, **changes: Any) -> Settings:
         """A copy with some settings changed, validated like any other."""

@@ -82,8 +82,10 @@ def sequence_page(source: SequenceSource, *, metric: str | None = None) -> str:
     spent = sequence.cost()
     parts = {"phases": {name: part for name, part in spent.items() if name != "total"}, "total": spent["total"]}
     note = "All runs, and the probes between them"
-    note += ", and the attacks, whose FLOPs are estimated from shapes." if "attacks" in spent else "."
-    sections.append(Section("What it cost", note, cost_table(parts, css=False)))
+    if attacks:
+        recorded = "attacks" in spent
+        note += ", and the attacks, whose FLOPs are estimated from shapes" if recorded else "; not the attacks"
+    sections.append(Section("What it cost", f"{note}.", cost_table(parts, css=False)))
     config = plan["config"]
     title = f"{last} requests with objective {config['objective']}"
     subtitle = f"{Path(config['model']).name} · token weights by {Path(config['weights']).name} · {sequence.path.name}"
