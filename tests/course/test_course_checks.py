@@ -147,3 +147,11 @@ def test_the_threshold_that_a_view_begins_with_is_no_answer() -> None:
     scores = scores_of({"specificity": [0.9] * 8 + [0.3, 0.1] + [0.2] + [0.0] * 29}, [1] * 10 + [0] * 30)
     assert "higher threshold" in check("01.2", 0.2, scores=scores).text
     assert check("01.2", 0.9, scores=scores)
+
+
+def test_a_threshold_is_right_where_the_view_shows_the_recall_that_is_asked_for() -> None:
+    """59 of 74 labelled tokens are .797, which a view shows as .80; 58 are .78."""
+    facts = list(np.linspace(1.0, 0.5, 74))
+    scores = scores_of({"specificity": [*facts, *[0.0] * 74]}, [1] * 74 + [0] * 74)
+    assert check("01.2", facts[58], scores=scores)
+    assert "down" in check("01.2", facts[57], scores=scores).text
