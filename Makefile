@@ -53,7 +53,7 @@ test: $(VENV)/.installed-test  ## lint, types and the default tests
 	$(BIN)/python -m pytest
 
 test-browser: $(VENV)/.installed-test $(VENV)/.installed-demos  ## JupyterLab in Chromium, light and dark
-	$(BIN)/python -m pytest -m 'browser or not browser' tests/browser tests/view/test_token_widget.py
+	$(BIN)/python -m pytest -m 'browser or not browser' tests/browser tests/view/test_token_page.py tests/view/test_compare_widgets.py
 
 test-all: $(VENV)/.installed-test  ## the same with the slow tests
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ python scripts/course.py --demos [--out build/demos]
 from __future__ import annotations
 
 import argparse
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -21,10 +21,19 @@ SHOWN = ("exercises", "solutions", "talk")
 
 
 def write_all(out: Path) -> None:
-    """All editions that people open in JupyterLab, in place of what is there."""
+    """All editions that people open in JupyterLab, in place of what is there, and what the talk shows."""
     for name in SHOWN:
-        shutil.rmtree(out / name, ignore_errors=True)
+        clear(out / name)
+        if name == "talk":
+            compute_missing(TALK, out / name)
         write_edition(out / name, name)
+
+
+def clear(folder: Path) -> None:
+    """A folder for notebooks, without those of an earlier version."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.ipynb"):
+        path.unlink()
 
 
 def compute(stem: str, folder: Path) -> None:
@@ -39,17 +48,21 @@ def compute(stem: str, folder: Path) -> None:
     NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(folder)}}).execute()
 
 
-def write_demos(out: Path) -> None:
-    """The demonstrations and what they show; computed anew where anything of it is missing."""
-    (out / "computed").mkdir(parents=True, exist_ok=True)
-    for path in out.glob("*.ipynb"):
-        path.unlink()
-    for stem in dict.fromkeys((*DEMOS, *TALK)):
-        done = out / "computed" / f"{stem}.done"
+def compute_missing(stems: Iterable[str], folder: Path) -> None:
+    """What notebooks show, in `folder`/computed; computed anew where anything of it is missing."""
+    (folder / "computed").mkdir(parents=True, exist_ok=True)
+    for stem in stems:
+        done = folder / "computed" / f"{stem}.done"
         if not done.exists():
             print(f"computing what {stem} shows ...", flush=True)
-            compute(stem, out)
+            compute(stem, folder)
             done.touch()
+
+
+def write_demos(out: Path) -> None:
+    """The demonstrations and what they show."""
+    clear(out)
+    compute_missing(dict.fromkeys((*DEMOS, *TALK)), out)
     write_edition(out, "demo", DEMOS)
     write_edition(out, "talk")
 

@@ -76,6 +76,14 @@ def test_exercises_come_without_answers_and_solutions_without_dots(stem: str) ->
     assert all("..." not in source(cell) for cell in answered)
 
 
+@pytest.mark.parametrize("stem", MASTERS)
+def test_no_link_leads_out_of_the_learners_folder(stem: str) -> None:
+    """Where the notebooks are copied to, nothing is beside them."""
+    text = "\n".join(source(cell) for cell in MASTERS[stem]["cells"] if cell["cell_type"] == "markdown")
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+
+
 @pytest.mark.parametrize("name", exercise.load())
 def test_every_exercise_stands_in_its_notebook(name: str) -> None:
     (stem,) = (stem for stem in MASTERS if stem.startswith(name[:2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -158,10 +159,11 @@ def test_a_suite_that_does_not_exist(full: LanguageModel, small: Task) -> None:
     assert run_suite(full, small, "basic", limit=1) == {"suite": "basic", "summary": {}, "parts": {}}
 
 
-def test_unseen_text_that_the_model_knows(full: LanguageModel, small: Task) -> None:
+def test_unseen_text_that_the_model_knows(full: LanguageModel, small: Task, capsys: pytest.CaptureFixture[str]) -> None:
     """The attacks then call a memorised model forgotten: that is said, and the text's NLL is among the parts."""
     task = replace(small, sets={**small.sets, "nonmembers": small.retain[:8]})
-    with pytest.warns(UserWarning, match=r"bio-full seems to know .* \(mean NLL 0\.\d\d\).* attacks say little"):
-        found = run_suite(full, task, "muse", limit=8)
+    found = run_suite(full, task, "muse", limit=8)
+    line = r"workbench: bio-full seems to know .* \(mean NLL 0\.\d\d\).* attacks say little"
+    assert re.search(line, capsys.readouterr().err)
     assert found["summary"]["mia_loss"] < 0.8
     assert found["parts"]["mia_loss"]["nonmember_nll"] < 0.1

@@ -64,7 +64,7 @@ def master(path: Path) -> nbformat.NotebookNode:
 
 
 def check_runs(notebook: nbformat.NotebookNode, folder: Path, kernel: KernelManager | None = None) -> None:
-    """Run all cells: none fails, some show more than text, dots are no answer and all solutions are right.
+    """Run all cells: none fails or prints in red, some show more than text, dots are no answer, solutions are right.
 
     A kernel that has run other notebooks forgets their names.
     """
@@ -75,6 +75,7 @@ def check_runs(notebook: nbformat.NotebookNode, folder: Path, kernel: KernelMana
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     outputs = [o for cell in code for o in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error"]
+    assert not [o.text for o in outputs if o.get("name") == "stderr"]  # Jupyter paints it red, as what went wrong
     shown = [o.get("data", {}) for o in outputs]
     assert any("text/html" in data for data in shown)
     charts = [data for data in shown if "application/vnd.plotly.v1+json" in data]

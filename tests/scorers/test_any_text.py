@@ -24,7 +24,6 @@ def test_without_a_retain_set_as_in_a_task(full: LanguageModel, bio: Task) -> No
     assert texts["score"].equals(task["score"])
 
 
-@pytest.mark.filterwarnings("ignore:the unlabelled text looks memorised")
 def test_long_texts_are_scored_whole(full: LanguageModel, bio: Task) -> None:
     names = ["surprisal", "entropy", "position", "specificity", "saliency", "seul"]
     table = score_texts(full, [LONG, SHORT], names, unlabelled=bio.retain[:20])

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from workbench.view.charts import INKS, MODELS, SETS, logarithmic, palette, template
+from workbench.view.charts.attacks import BAR
 from workbench.view.charts.chart import panels
 from workbench.view.charts.palette import CUT, DIVERGING, INK, PHASES, RISING, RUNS, from_zero, heading
+from workbench.view.charts.results import TURNS, _slopes
 from workbench.view.charts.scores import brief
 from workbench.view.html import line_chart_svg, style_sheet
 
@@ -31,6 +33,12 @@ def contrast(one: str, other: str) -> float:
 def test_lines_and_marks_stand_out_on_both_pages(page: str) -> None:
     for colour in {*INKS, *RUNS, *SETS.values(), *MODELS.values()}:
         assert contrast(colour, page) >= 3, colour
+
+
+def test_what_lets_others_show_through_stands_out_too() -> None:
+    """Lines that lie on each other are opaque; a pale bar has an edge that reads."""
+    assert {_slopes([(1.0, 0.5, "an answer")], turn, 1, True).opacity for turn in TURNS} == {None}
+    assert all(contrast(BAR["line"]["color"], page) >= 3 for page in (WHITE, BLACK))
 
 
 def test_numbers_read_on_every_tile() -> None:
@@ -85,10 +93,17 @@ def test_a_colour_means_one_thing() -> None:
     [
         ([0.0004, 0.005], ["0.0001", "0.0002", "0.0005", "0.001", "0.002", "0.005", "0.01", "0.02", "0.05"]),
         ([1e-4, 1e4], ["0.0001", "0.001", "0.01", "0.1", "1", "10", "100", "1000", "10000"]),
+        ([3.0], ["1", "2", "5", "10", "20", "50"]),
     ],
 )
 def test_a_logarithmic_axis_has_whole_numbers(values: list[float], shown: list[str]) -> None:
     assert logarithmic(values)["ticktext"] == shown
+
+
+@pytest.mark.parametrize("ends", [(0.0012, 0.0065), (2.1, 3.0), (1.0, 2.0), (0.4, 30.0)])
+def test_three_numbers_or_more_of_a_logarithmic_axis_are_seen(ends: tuple[float, float]) -> None:
+    """Closer ones on a short axis, which would show one of 1, 2 and 5, or none."""
+    assert 3 <= sum(ends[0] <= tick <= ends[1] for tick in logarithmic(ends)["tickvals"]) <= 12
 
 
 def test_a_cut_axis_says_so() -> None:

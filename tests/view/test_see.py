@@ -58,7 +58,6 @@ def test_rows_in_any_form_and_models_too(full: LanguageModel, tmp_path: Path) ->
         assert view.head["samples"][0]["ask"] == PAIR["question"]
 
 
-@pytest.mark.filterwarnings("ignore:the unlabelled text looks memorised")
 def test_what_is_given_adds_scorers(full: LanguageModel, bio: Task) -> None:
     view = wb.see(**PAIR, model=full, reference="bio-retain", unlabelled=bio.retain[:20])
     assert [layer["name"] for layer in view.head["layers"]] == [*DEFAULT, "specificity", "gap"]
@@ -271,7 +270,6 @@ def test_a_reference_has_the_prompts_of_the_model(full: LanguageModel, monkeypat
     assert taken == full.style()
 
 
-@pytest.mark.filterwarnings("ignore:the unlabelled text looks memorised")
 def test_it_says_how_far_a_fitted_scorer_can_be_trusted(full: LanguageModel, bio: Task) -> None:
     view = wb.see(bio.forget[:4], full, scorers=["specificity", "surprisal"], unlabelled=bio.retain[:3])
     layers = {layer["name"]: layer for layer in view.head["layers"]}

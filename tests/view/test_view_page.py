@@ -92,3 +92,11 @@ def test_ticks_cover_the_range(low, high):
     assert marks[0] <= low + 1e-12
     assert marks[-1] >= high - 1e-12
     assert 2 <= len(marks) <= 12
+
+
+def test_numbers_of_a_line_chart_stand_whole_and_steps_are_whole() -> None:
+    chart = line_chart_svg({"forget": [(1, 0.0002), (4, 0.00083)]})
+    ends = re.findall(r'<text x="(\d+)"[^>]* text-anchor="end" fill="#6e7781">([\d.]+)</text>', chart)
+    assert "0.00075" in {text for _, text in ends}
+    assert all(int(x) >= 7 * len(text) for x, text in ends)
+    assert re.findall(r'text-anchor="middle" fill="#6e7781">([\d.]+)<', chart) == ["1", "2", "3", "4"]

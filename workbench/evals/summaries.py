@@ -7,13 +7,12 @@ A summary is a function of an `Evaluation` that returns a number; it also writes
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from workbench.errors import NotAvailable, is_missing
+from workbench.errors import NotAvailable, is_missing, note
 from workbench.evals.answers import truth_ratios
 from workbench.evals.mia import attack, auc, members, membership_scores, nonmembers
 from workbench.evals.probes import Probed, probed_samples
@@ -80,10 +79,9 @@ class Evaluation:
             forget, unseen = (membership_scores(lm, samples, names, **options) for samples in sets)
             self._scores[of_reference] = forget, unseen
             if not of_reference and self._knows(nll := float(unseen["mia_loss"].mean())):
-                warnings.warn(
-                    f"{lm.name} seems to know the text that stands for unseen text (mean NLL {nll:.2f}), so that its "
-                    "membership attacks say little; give text that it was not trained on (--unlabelled)",
-                    stacklevel=2,
+                note(
+                    f"workbench: {lm.name} seems to know the text that stands for unseen text (mean NLL {nll:.2f}), so "
+                    "that its membership attacks say little; give text that it was not trained on (--unlabelled)"
                 )
         return self._scores[of_reference]
 

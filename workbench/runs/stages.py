@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.cost import Ledger
-from workbench.errors import NOT_FINITE, is_missing, printable
+from workbench.errors import NOT_FINITE, is_missing, note
 from workbench.evals import Probed, probe
 from workbench.models import LanguageModel, load, processes
 from workbench.progress import Progress
@@ -130,7 +129,7 @@ class Stages:
         """Say what a reader of the run must know, at once and in the next event."""
         self.notes.append(text)
         if processes().main:
-            print(printable(f"workbench: {self.directory.path}: {text}"), file=sys.stderr)
+            note(f"workbench: {self.directory.path}: {text}")
 
     def _probe(self, **options: Any) -> Probed:
         return probe(self.lm, self.task, run=self.directory.name, ledger=self.ledger, **options)

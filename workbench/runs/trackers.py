@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, note, unknown
 from workbench.files import cannot_write
 from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
@@ -67,7 +66,7 @@ class Trackers:
         try:
             self.accelerator.log(numbers, step=event["step"])
         except Exception as error:
-            warnings.warn(f"{', '.join(self.config.track)}: {error}; the run goes on untracked", stacklevel=2)
+            note(f"workbench: {', '.join(self.config.track)}: {error}; the run goes on untracked")
             self.accelerator = None
 
     def __exit__(self, *_: Any) -> None:

@@ -7,7 +7,6 @@ the model is unsure, and predicts how unsure the model would be of a memorised t
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import NOT_FINITE, UnsupportedError, UserError
+from workbench.errors import NOT_FINITE, UnsupportedError, UserError, note
 from workbench.models import LanguageModel, TokenStats, in_sample_order
 from workbench.scorers.base import BatchContext, TaskContext, plain_scorers, scorer
 from workbench.tasks import Sample, spread
@@ -175,8 +174,8 @@ def read(
     if context.task.sets.get("unlabelled") and samples[0] in context.task.sets["unlabelled"]:
         mean = float(torch.cat(surprisals).mean())
         if mean < MEMORISED:
-            warnings.warn(f"the unlabelled text looks memorised (mean answer NLL {mean:.2f}), so that it says little; "
-                          "give text of the same kind that the model was not trained on", stacklevel=2)  # fmt: skip
+            line = f"the unlabelled text looks memorised (mean answer NLL {mean:.2f}), so that it says little; "
+            note(f"workbench: {line}give text of the same kind that the model was not trained on")
     return Reading(list(states), list(signals))
 
 

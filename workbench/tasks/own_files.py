@@ -50,7 +50,7 @@ def read_rows(
             whose forget set it then is.
         columns: key -> column, such as `{"question": "Q", "answer": "A"}`, where the columns' names do not tell.
         prefix: of the ids of rows without one.
-        say: called with the one line that says what was read and how; by default printed as an error is.
+        say: called with the one line that says what was read and how; by default `note` prints it.
 
     Raises:
         UserError: it cannot be read, has no rows, or a row is wrong; the line names the place.

@@ -71,7 +71,7 @@ class TaskSpec:
         """Read the task.
 
         Args:
-            say: called with each line that says how files of one's own were read; by default printed as an error is.
+            say: called with each line that says how files of one's own were read; by default `note` prints it.
 
         Raises:
             UserError: no such task, fields that do not go together, or a file that cannot be read.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.cost import Ledger, Phase
-from workbench.errors import UserError
+from workbench.errors import UserError, note
 from workbench.models import LanguageModel
 from workbench.objectives import objective as registered
 from workbench.tasks import Sample, Task
@@ -82,7 +81,7 @@ def unlearn(
         resume: the checkpoint to go on from; `lm` must be the model from before the run.
         ledger: where the costs are recorded; by default the checkpoint's ledger, or a new one.
         say: called before the first step with how far the weights can be trusted, in a line, where their scorer says
-            so. None makes it a warning, and only where the confidence is low.
+            so. None notes it, and only where the confidence is low.
     """
     settings = settings or Settings(**registered[objective].settings)
     preferred_answers(registered[objective], task.forget)  # raises before any work where a sample lacks one
@@ -95,7 +94,7 @@ def unlearn(
         if say is not None:
             say(line)
         elif trust["weight"] < 1:
-            warnings.warn(line, stacklevel=2)
+            note(f"workbench: {line}")
     prepare(lm, settings)
     forget = ForgetLoss(lm, task.forget, objective, token_weights, settings, ledger)
     retain = RetainLoss(lm, task.retain, settings, ledger, forget.layer) if settings.uses_retain else None

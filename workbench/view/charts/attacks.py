@@ -12,6 +12,8 @@ from workbench.view.charts.sources import as_attacks
 from workbench.view.html import attack_bars, number
 from workbench.view.run_source import RunSource
 
+BAR = {"color": "rgba(121,126,134,.4)", "line": {"color": GREY, "width": 1}}  # pale below text, with clear ends
+
 
 def attacks_chart(attacks: Mapping[str, Any] | RunSource) -> Chart:
     """A bar an attack from the retain-only model to the model before, with the run on it; most comes back on top.
@@ -37,7 +39,7 @@ def attacks_chart(attacks: Mapping[str, Any] | RunSource) -> Chart:
         figure.add_bar(
             y=[safe(bar.marked) for bar in spans], base=floors,
             x=[b - a for a, b in zip(floors, ceilings, strict=True)],
-            orientation="h", name="retain-only to before", marker={"color": GREY, "opacity": 0.45}, hovertext=texts,
+            orientation="h", name="retain-only to before", marker=BAR, hovertext=texts,
             hovertemplate="%{y}: %{hovertext}<extra></extra>",
         )  # fmt: skip
     figure.add_scatter(

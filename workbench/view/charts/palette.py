@@ -85,11 +85,21 @@ def heading(*texts: str, wide: int = 70) -> dict[str, Any]:
 
 
 def logarithmic(values: Sequence[float]) -> dict[str, Any]:
-    """A logarithmic axis with whole numbers at 1, 2 and 5 of each power of ten (at each power, where they are many)."""
+    """A logarithmic axis with numbers at 1, 2 and 5 of each power of ten.
+
+    Only at the powers where these are many, and closer where fewer than three numbers would be seen.
+    """
     known = [float(v) for v in values if v > 0 and math.isfinite(v)] or [1.0]
     low, high = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
-    steps = (1, 2, 5) if high - low <= 3 else (1,)
-    ticks = [step * 10.0**power for power in range(low, high + 1) for step in steps]
+
+    def at(steps: Sequence[float]) -> list[float]:
+        return [step * 10.0**power for power in range(low, high + 1) for step in steps]
+
+    def seen(ticks: list[float]) -> int:
+        return sum(min(known) <= tick <= max(known) for tick in ticks)
+
+    closer = [at(steps) for steps in ((1,), (1, 2, 5), range(1, 10), [n / 5 for n in range(5, 50)])][high - low <= 3 :]
+    ticks = next((each for each in closer if seen(each) >= 3), closer[0])
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 

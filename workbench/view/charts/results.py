@@ -265,5 +265,5 @@ def _slopes(lines: Sequence[tuple[float, float, str]], turn: str, width: int, le
     return go.Scatter(
         x=x, y=y, customdata=texts, hovertemplate="%{customdata}<extra></extra>", name=turn, legendgroup=turn,
         mode="lines+markers", line={"color": colour, "width": width}, showlegend=legend,
-        opacity=0.75, marker={"symbol": symbol, "size": sizes, "color": colour, "line": {"width": 0}},
+        marker={"symbol": symbol, "size": sizes, "color": colour, "line": {"width": 0}},
     )  # fmt: skip

@@ -19,6 +19,7 @@ MARKERS = {
     "pentagon": "p",
 }  # fmt: skip
 POINTS = 0.62  # of a pixel on the page
+SIDES = {"top": {"xytext": (0, 5), "ha": "center"}, "bottom": {"xytext": (0, -5), "ha": "center", "va": "top"}}
 BESIDE = 120  # points that labels and legend take beside tiles
 BAR = 0.7  # of a place, that its bars take
 Places = Mapping[str, int]
@@ -80,8 +81,8 @@ def _scatter(axes: Axes, trace: Any, across: Places, up: Places) -> None:
     if any(bar is not None for bar in bars):
         axes.errorbar(x, y, bars[1], bars[0], fmt="none", ecolor=colour(marker.color), capsize=2, linewidth=0.9)
     if "text" in mode:
-        above = str(trace.textposition or "").startswith("top")
-        look = {"xytext": (0, 5), "ha": "center"} if above else {"xytext": (6, 0), "va": "center"}
+        side = str(trace.textposition or "").partition(" ")[0]
+        look: dict[str, Any] = SIDES.get(side, {"xytext": (6, 0), "va": "center"})
         for a, b, text in zip(x, y, trace.text, strict=True):
             axes.annotate(str(text), (a, b), textcoords="offset points", annotation_clip=False, **look)
 
@@ -105,7 +106,9 @@ def _bars(
     if ends is not None:
         starts = np.array([ends.get(place, 0.0) for place in places])
         ends.update(zip(places, starts + lengths, strict=True))
-    look = {"color": colour(trace.marker.color), "alpha": trace.marker.opacity}
+    look, line = {"color": colour(trace.marker.color), "alpha": trace.marker.opacity}, trace.marker.line
+    if line.width:
+        look |= {"edgecolor": colour(line.color), "linewidth": POINTS * line.width}
     if lies:
         axes.barh(places, lengths, left=starts, height=BAR / many, **look)
     else:

@@ -12,6 +12,7 @@ from workbench.view.html.render import render
 from workbench.view.html.text import number
 
 INKS, DASHES = ("#b85200", "#1a66c9", "#1f7a62", "#6e7781"), ("", "7 4", "2 3", "9 3 2 3")
+LETTER = 7  # units that a character of a label takes
 SETS = ("forget", "retain", "neighbours", "general")  # each has its own look, whatever stands beside it
 
 
@@ -54,7 +55,10 @@ def line_chart_svg(
     xs, ys = zip(*(point for points in lines.values() for point in points), strict=True)
     y_ticks = ticks(min(0.0, *ys), max(ys))
     x_ticks = [x for x in ticks(min(xs), max(xs), 7) if min(xs) <= x <= max(xs)]
-    left, right, top, bottom = 44, 150, 24, 38
+    if all(float(x).is_integer() for x in xs):  # there is no half step
+        x_ticks = [x for x in x_ticks if float(x).is_integer()]
+    y_texts = [f"{y:g}" for y in y_ticks]
+    left, right, top, bottom = max(44, 16 + LETTER * max(map(len, y_texts))), 150, 24, 38
 
     def across(x: float) -> float:
         return left + (x - min(xs)) / ((max(xs) - min(xs)) or 1.0) * (width - left - right)
@@ -67,7 +71,7 @@ def line_chart_svg(
         "chart.lines",
         size={"width": width, "height": height, "left": left, "right": width - right},
         x_ticks=[(across(x), f"{x:g}") for x in x_ticks],
-        y_ticks=[(up(y), f"{y:g}") for y in y_ticks],
+        y_ticks=[(up(y), text) for y, text in zip(y_ticks, y_texts, strict=True)],
         labels={"x": x_label, "y": y_label, "name": title or y_label or "line chart"},
         about="; ".join(f"{n}: {number(p[0][1])} to {number(p[-1][1])}" for n, p in lines.items()),
         lines=[
