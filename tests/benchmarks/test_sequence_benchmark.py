@@ -86,6 +86,7 @@ def test_the_table_has_both_ways_with_mean_and_range() -> None:
 
 def test_options_have_a_row_each_beside_the_plain_way() -> None:
     row = {"objective": "wga", "seed": 0, "forget": 0.1, "erosion": 0.2, "steps": 12, "gflops": 3.2, "reached": 1.0}
+    row |= {"reversal": 0.0, "probability_back": 0.1, "spill_over": -0.1}
     ways = [("uniform", 0), ("uniform", 1), ("uniform", 2), ("spans", 0), ("spans", 1)]
     rows = [row | {"weights": weights, "way": sequence.WAYS[n]} for weights, n in ways]
     lines = sequence_table.options_table(sequence_table.cells_of(rows)).splitlines()
