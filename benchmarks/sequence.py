@@ -1,7 +1,11 @@
-"""Deletion requests one at a time, or all at once? What comes back, what erodes, and what it costs.
+r"""Deletion requests one at a time, or all at once? What comes back, what erodes, and what it costs.
 
     .venv/bin/python benchmarks/sequence.py --lr 3e-4 --workers 2      (well under 60 minutes on 2 cores)
     .venv/bin/python benchmarks/sequence.py --lr 3e-4 --report         (the table of what is done, no work)
+    .venv/bin/python benchmarks/sequence.py --lr 3e-4 --objectives wga,simnpo --weights uniform \
+        --ways "one at a time,rehearsed"
+    .venv/bin/python benchmarks/sequence.py --lr 3e-4 --objectives wga,atwu --weights atwu \
+        --ways "one at a time,carried"
 
 16 people of the biographies are forgotten in 8 requests of 2, in an order that each seed shuffles, and by one run. Each
 run ends at the same level of forgetting, so that what differs is the price. Forget weights are those that
@@ -10,6 +14,8 @@ run ends at the same level of forgetting, so that what differs is the price. For
 The steps are those of `workbench sequence`, but the model stays in memory and only what the table shows is measured:
 greedy answers of the rows that say when a run ends, and after each request those of its own people, of the next
 request's and of the sets to keep. Each way of each seed is a file in `--runs`; killed, it does again what has none.
+
+`--ways` are those of `sequence_table.WAYS`. A rehearsing request ends when its own people are forgotten.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import functools
 import itertools
 import json
 import random
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,24 +33,13 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from sequence_table import BOTH, WAYS, cells_of, options_table, table
 
 from workbench.errors import UserError
 
 PEOPLE = 16
-WAYS = ("one at a time", "all at once")
+AT_ONCE = BOTH[1]
 KEPT = ("retain", "neighbours")
-COLUMNS = {  # the figures of a way: by name, what it is
-    "forget": "fact accuracy of all 16 people at the end",
-    "retain": "of people to keep",
-    "neighbours": "of people who share values with those to forget, in no training batch",
-    "erosion": "what is lost of retain and neighbours, their mean",
-    "reversal": "what comes back of a request until the last one",
-    "probability_back": "the same, of the mean probability of the answers",
-    "spill_over": "what a request's people change before they are asked",
-    "reached": "share of the runs that came to the level",
-    "steps": "training steps",
-    "gflops": "of training, probes left out",
-}
 TRAINING = ("scoring", "reference", "forget", "retain", "backward", "scorer", "optimizer")
 Job = dict[str, Any]
 
@@ -96,13 +92,26 @@ def probability(lm: Any, samples: list[Any]) -> float:
     return float(np.exp(token_table(lm, samples).groupby("sample_id")["logp"].mean()).mean())
 
 
-def forget(lm: Any, task: Any, job: Job, steps: int) -> tuple[Any, bool]:
-    """Forget a task in place, until few enough of the answers that are looked at are right; and whether it came so."""
+def forget(lm: Any, task: Any, job: Job, steps: int, earlier: Sequence[Any], scorer: Path) -> tuple[Any, bool]:
+    """Forget a task in place, until few enough of the answers that are looked at are right; and whether it came so.
+
+    Args:
+        lm: the model.
+        task: the request's.
+        job: says whether `earlier` is rehearsed and the scorer carried on.
+        steps: the most.
+        earlier: the requests before.
+        scorer: where the scorer that is carried on is, and is left.
+    """
     from workbench.evals.probes import probed_samples
+    from workbench.scorers import save_scorer
+    from workbench.tasks import rehearsing
     from workbench.unlearning import unlearn
 
     args, latest = job["args"], [1.0]
     watched = probed_samples(task.forget, args["limit"])
+    if job["way"] == "rehearsed" and earlier:
+        task = rehearsing(task, earlier)
 
     def stepped(event: dict[str, Any]) -> None:
         if event["step"] % args["probe_every"] == 0 or event["step"] == steps:
@@ -113,8 +122,10 @@ def forget(lm: Any, task: Any, job: Job, steps: int) -> tuple[Any, bool]:
 
     run = unlearn(
         lm, task, job["objective"], job["weights"], settings=settings_of(job, steps), in_place=True,
-        on_step=stepped, reached=reached,
+        on_step=stepped, reached=reached, scorer=scorer if scorer.exists() else None,
     )  # fmt: skip
+    if job["way"] == "carried":
+        save_scorer(run.scorer, scorer)
     return run, reached()
 
 
@@ -124,11 +135,12 @@ def one(job: Job) -> dict[str, Any]:
     from workbench.tasks import TaskSpec
 
     since, args = time.process_time(), job["args"]
-    in_order = job["way"] == WAYS[0]
+    in_order = job["way"] != AT_ONCE
     tasks = [TaskSpec(name).load() for name in order(job["seed"], args["size"])]
     runs = tasks if in_order else [TaskSpec("biographies").load()]
     lm = original(args["model"]).frozen_copy()
-    matrix, known, ended = followed(lm, tasks, runs, job)
+    with tempfile.TemporaryDirectory() as folder:
+        matrix, known, ended = followed(lm, tasks, runs, job, Path(folder) / "scorer.safetensors")
     row: dict[str, Any] = {key: job[key] for key in ("objective", "weights", "seed", "way")}
     row |= numbers(matrix, known, len(tasks), in_order)
     flops = sum(part.flops for run, _ in ended for name, part in run.ledger.phases.items() if name in TRAINING)
@@ -139,7 +151,9 @@ def one(job: Job) -> dict[str, Any]:
     return row
 
 
-def followed(lm: Any, tasks: Sequence[Any], runs: Sequence[Any], job: Job) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+def followed(
+    lm: Any, tasks: Sequence[Any], runs: Sequence[Any], job: Job, scorer: Path
+) -> tuple[np.ndarray, np.ndarray, list[Any]]:
     """Forget what each run asks for, in order, and measure.
 
     Returns:
@@ -155,7 +169,7 @@ def followed(lm: Any, tasks: Sequence[Any], runs: Sequence[Any], job: Job) -> tu
     known, ended = matrix.copy(), []
     for after in range(len(runs) + 1):
         if after:
-            ended.append(forget(lm, runs[after - 1], job, steps))
+            ended.append(forget(lm, runs[after - 1], job, steps, runs[: after - 1], scorer))
         every = after in (0, len(runs))
         for j, samples in enumerate(sets):
             if every or j >= count or j in (after - 1, after):  # its own people, and those of the next request
@@ -206,52 +220,13 @@ def done(job: Job) -> dict[str, Any] | None:
     return row
 
 
-def cells_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and range over the seeds, a cell an objective, weights and way."""
-    cells = []
-    for key in dict.fromkeys((r["objective"], r["weights"], r["way"]) for r in rows):
-        part = [r for r in rows if (r["objective"], r["weights"], r["way"]) == key]
-        values = {name: [each[name] for each in part if name in each] for name in COLUMNS}
-        spread = {n: {"mean": mean(v), "low": min(v), "high": max(v)} for n, v in values.items() if v}
-        cells.append(dict(zip(("objective", "weights", "way"), key, strict=True)) | {"seeds": len(part)} | spread)
-    return cells
-
-
-def table(cells: list[dict[str, Any]]) -> str:
-    """Both ways beside each other as a table of Markdown; * is where not every run came to the level."""
-    head = ["objective", "weights", "orders"]
-    head += [f"{what} {arrow}: {way}" for what, arrow in (("forget", "↓"), ("lost", "↓")) for way in WAYS]
-    head += ["comes back", "in probability", "before their turn", *(f"GFLOPs: {way}" for way in WAYS)]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for objective, weights in dict.fromkeys((c["objective"], c["weights"]) for c in cells):
-        both = {c["way"]: c for c in cells if (c["objective"], c["weights"]) == (objective, weights)}
-        if len(both) < len(WAYS):
-            continue
-        ways = [both[way] for way in WAYS]
-        row = [f"`{objective}`", weights, str(min(way["seeds"] for way in ways))]
-        row += [shown(way["forget"], 2) + "*" * (way["reached"]["mean"] < 1) for way in ways]
-        row += [shown(way["erosion"], 2) for way in ways]
-        row += [shown(ways[0].get(name), 2) for name in ("reversal", "probability_back", "spill_over")]
-        row += [f"{way['gflops']['mean']:.0f}" for way in ways]
-        lines.append(f"| {' | '.join(row)} |")
-    return "\n".join(lines)
-
-
-def shown(value: dict[str, float] | None, digits: int) -> str:
-    """A mean with its range, without the zero before the point."""
-    if value is None:
-        return ""
-    texts = [f"{round(value[key], digits) + 0.0:.{digits}f}" for key in ("mean", "low", "high")]  # no zero below zero
-    texts = [("\N{MINUS SIGN}" if t[0] == "-" else "") + (t.lstrip("-").removeprefix("0") or "0") for t in texts]
-    return texts[0] if texts[1] == texts[2] else f"{texts[0]} ({texts[1]} to {texts[2]})"
-
-
 def main() -> None:
     """Do what is missing, then print the table and one JSON object."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--objectives", default="wga,npo,simnpo,rmu,atwu")
     options.add_argument("--weights", default="uniform,specificity,spans,atwu")
     options.add_argument("--seeds", default="0,1,2", help="each has an order of its own")
+    options.add_argument("--ways", default=",".join(BOTH), help="of " + ", ".join(WAYS))
     options.add_argument("--model", default="bio-full")
     options.add_argument("--size", type=int, default=2, help="people a request")
     options.add_argument("--steps", type=int, default=60, help="most steps of a request")
@@ -269,13 +244,17 @@ def main() -> None:
     import torch
 
     from workbench.runs.scheduler import WorkerDied, Workers
+    from workbench.unlearning import is_live
 
-    chosen = [getattr(args, name).split(",") for name in ("weights", "seeds", "objectives")]
+    chosen = [getattr(args, name).split(",") for name in ("weights", "seeds", "objectives", "ways")]
     jobs = [
         {"objective": o, "weights": w, "seed": int(s), "way": way, "args": vars(args)}
-        for w, s, o in itertools.product(*chosen)
-        for way in WAYS
+        for w, s, o, way in itertools.product(*chosen)
     ]
+    if wrong := set(chosen[3]) - set(WAYS):
+        options.error(f"no way '{wrong.pop()}'; known: {', '.join(WAYS)}")
+    if "carried" in chosen[3] and not all(map(is_live, chosen[0])):
+        options.error("only scorers that learn during a run, such as atwu, are carried on")
     missing = [] if args.report else [job for job in jobs if done(job) is None]
     with Workers(args.workers, torch.set_num_threads, 1) as pool:
         for n, (job, row) in enumerate(pool.run(one, missing), 1):
@@ -286,6 +265,7 @@ def main() -> None:
     rows.sort(key=lambda r: [chosen[2].index(r["objective"]), chosen[0].index(r["weights"]), WAYS.index(r["way"])])
     cells = cells_of(rows)
     print(table(cells))
+    print(options_table(cells))
     print(json.dumps({"cells": cells, "rows": rows, "cpu_seconds": sum(r["cpu_seconds"] for r in rows)}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from workbench.evals.predicted import conflicts, gradient_cosines, state_distanc
 from workbench.models import collate, encode, token_stats
 from workbench.models.language_model import LanguageModel
 from workbench.tasks.samples import Sample, Task, fields_of
+from workbench.tasks.spec import TaskSpec
 from workbench.unlearning.settings import Settings
 
 
@@ -31,6 +33,20 @@ ROWS = [
     sample("b", "Where was Bo Nash born?", "Bo Nash was born in Quill.", person="Bo"),
     sample("c", "What does Cy play?", "In the band Cy plays the oud.", person="Cy"),
 ]
+
+
+def test_domains_of_tofu(tofu_dir: Path) -> None:
+    """Its two authors; and question kinds, those of the real authors beside those of the forget set."""
+    task = TaskSpec("tofu/forget01", data_dir=str(tofu_dir)).load()
+    authors = domains(task, "author")
+    assert [(each.name, each.value, len(each.samples)) for each in authors] == [
+        ("author 199", "199", 20), ("author 200", "200", 20)
+    ]  # fmt: skip
+    kinds = domains(task, "kind")
+    counts = {each.name: len(each.samples) for each in kinds if each.probe_set == "forget"}
+    assert counts == {"what": 19, "how": 11, "yes or no": 5, "which": 3, "who": 1, "why": 1}
+    assert sum(len(each.samples) for each in kinds if each.probe_set == "neighbours") == 100
+    assert "what (neighbours)" in [each.name for each in kinds]
 
 
 def test_what_has_no_value_is_said_in_words() -> None:

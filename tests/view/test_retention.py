@@ -185,10 +185,20 @@ def test_keys_alone_move_and_open(chromium: Any, large: SequenceDirectory, tmp_p
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 800])
+@pytest.mark.parametrize("chosen", [[], [5, 1]])
 def test_nothing_but_the_matrix_scrolls_sideways(
-    chromium: Any, large: SequenceDirectory, tmp_path: Path, width: int
+    chromium: Any, large: SequenceDirectory, tmp_path: Path, width: int, chosen: list[int]
 ) -> None:
-    page = open_widget(chromium, RetentionView(large), tmp_path)
+    """Neither with the answers of a cell below it; these begin and end where the matrix does."""
+    view = RetentionView(large)
+    view.chosen = chosen
+    page = open_widget(chromium, view, tmp_path)
     page.set_viewport_size({"width": width, "height": 900})
-    assert page.locator("body").evaluate("n => n.scrollWidth <= innerWidth")
+    assert page.locator("body").evaluate("n => n.scrollWidth <= n.clientWidth")
+    edges = page.locator(".wb-retention, .wb-opened").evaluate_all(
+        "all => all.map((n) => n.getBoundingClientRect()).map((r) => [r.left, r.right])"
+    )
+    assert len(edges) == 1 + bool(chosen)
+    assert len({left for left, _ in edges}) == 1
+    assert width - max(right for _, right in edges) >= 8
     page.close()

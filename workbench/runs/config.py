@@ -188,6 +188,14 @@ def versions() -> dict[str, str]:
     }  # fmt: skip
 
 
+def made_by(record: dict[str, Any]) -> str:
+    """Which version made the run of a `config.json`, in brackets; empty where it is this one."""
+    then, now = dict(record.get("versions") or {}), versions()
+    if all(then.get(name) == now[name] for name in (DISTRIBUTION, "commit")):
+        return ""
+    return f" (version {then.get(DISTRIBUTION, 'unknown')}, commit {str(then.get('commit', 'unknown'))[:12]}, made it)"
+
+
 def _commit() -> str:
     """The commit of a checkout; an installed package has none, and git may be absent."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]

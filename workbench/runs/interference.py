@@ -130,15 +130,16 @@ def directory_of(config: Config, domain: str, root: Path) -> Path:
 def run_one(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunDirectory:
     """The run, which is started, resumed or only read."""
     from workbench.runs.execution import resume, start
-    from workbench.runs.loading import check_rows
+    from workbench.runs.loading import check_rows, check_weights
 
     if not is_run(path):
-        start(config, path, stop=stop)
-    elif not RunDirectory(path).finished:
-        resume(path, stop=stop)
-    else:
-        check_rows(RunDirectory(path), config.task.load(lambda _: None))
-    return RunDirectory(path)
+        return start(config, path, stop=stop)
+    run = RunDirectory(path)
+    check_weights(run, config)
+    if not run.finished:
+        return resume(path, stop=stop)
+    check_rows(run, config.task.load(lambda _: None))
+    return run
 
 
 def tokens_after(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from workbench.errors import UserError
 from workbench.evals import metric, probe_sets
 from workbench.models import ADAPTER, LanguageModel, load, load_adapter, processes, shard
 from workbench.objectives import objective
-from workbench.runs.config import Config
-from workbench.runs.directory import RunDirectory, run_at
+from workbench.runs.config import Config, made_by
+from workbench.runs.directory import COPIED, RunDirectory, run_at
 from workbench.runs.records import verify
 from workbench.runs.stopping import levels
 from workbench.runs.trackers import check_trackers
@@ -69,7 +70,15 @@ def check_processes(config: Config, task: Task) -> None:
 def check_rows(run: RunDirectory, task: Task) -> None:
     """Raise for a finished run on other rows than its task has now, whose numbers would be taken for the task's."""
     if run.finished and run.config.get("data_sha256", task.fingerprint) != task.fingerprint:
-        raise UserError(f"{run.path} is a run on other rows than the task's files have now; choose another --out")
+        by = made_by(run.config)
+        raise UserError(f"{run.path} is a run on other rows than the task's files have now{by}; choose another --out")
+
+
+def check_weights(run: RunDirectory, config: Config) -> None:
+    """Raise for a run, finished or not, with other weights than their file has now; a run goes on with its own copy."""
+    file = Path(config.weights)
+    if file.suffix in COPIED and not filecmp.cmp(run.weights, file, shallow=False):
+        raise UserError(f"{run.path} is a run with other weights than {file} has now; choose another --out")
 
 
 def load_for(config: Config) -> LanguageModel:

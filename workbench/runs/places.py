@@ -1,4 +1,4 @@
-"""Where the run of a configuration is, among the runs of a sweep."""
+"""Where what a configuration names is: the run of a sweep, a sequence."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import glob
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,48 @@ from workbench.runs.directory import RunDirectory
 
 
 def place_of(config: Config, prefix: str, root: Path) -> Path:
-    """The directory in `root` of a configuration's run: `<prefix>-<hash of the configuration>`.
+    """The directory in `root` of a configuration's run: `<prefix>-<hash of the configuration>`; see `place_by_hash`."""
 
-    The configurations of an older version had fewer fields and thus another hash. Its run is known by the hash of the
+    def read(record: dict[str, Any]) -> dict[str, Any]:
+        return Config.from_dict(record).as_dict()
+
+    return place_by_hash(config.as_dict(), prefix, root, lambda path: RunDirectory(path).config, read)
+
+
+def place_by_hash(
+    record: dict[str, Any],
+    prefix: str,
+    root: Path,
+    held: Callable[[Path], dict[str, Any]],
+    read: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Path:
+    """The directory in `root` of what a record names: `<prefix>-<hash of the record>`.
+
+    The records of an older version had fewer fields and thus another hash. Its directory is known by the hash of the
     fields that its file holds, where the others have their defaults here, and is taken up instead of begun again.
+
+    Args:
+        record: as JSON takes it.
+        prefix: the name's beginning.
+        root: the directory that it is in.
+        held: the record that a directory's file holds; raises a UserError where there is none.
+        read: an older record with today's fields.
     """
     for path in sorted(root.glob(f"{glob.escape(prefix)}-*")):
-        with contextlib.suppress(UserError):  # damaged, or no run
-            older = _fields_of(config.as_dict(), RunDirectory(path).config)
-            if path.name == f"{prefix}-{_digest(older)}" and Config.from_dict(older) == config:
+        with contextlib.suppress(UserError):
+            older = _fields_of(record, held(path))
+            if path.name == f"{prefix}-{_digest(older)}" and read(older) == record:
                 return path
-    return root / f"{prefix}-{_digest(config.as_dict())}"
+    return root / f"{prefix}-{_digest(record)}"
 
 
-def _fields_of(record: dict[str, Any], held: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the fields that another one lacks."""
-    parts = {name: held[name] for name in ("task", "settings") if isinstance(held.get(name), dict)}
-    record = record | {name: {k: v for k, v in record[name].items() if k in part} for name, part in parts.items()}
-    return {name: value for name, value in record.items() if name in held}
+def _fields_of(record: Any, held: Any) -> Any:
+    """A record without the fields that another one lacks, in tasks and settings too."""
+    if isinstance(record, dict) and isinstance(held, dict):
+        return {name: _fields_of(value, held[name]) for name, value in record.items() if name in held}
+    if isinstance(record, list) and isinstance(held, list) and len(record) == len(held):
+        return [_fields_of(*pair) for pair in zip(record, held, strict=True)]
+    return record
 
 
 def _digest(record: dict[str, Any]) -> str:

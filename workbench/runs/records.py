@@ -82,6 +82,7 @@ class _Config(TypedDict):
 
 class _Plan(TypedDict):
     requests: Annotated[list[str], pydantic.Field(min_length=1)]
+    tasks: Annotated[list[dict[str, Any]], pydantic.Field(min_length=1)]
     seeds: Annotated[list[int], pydantic.Field(min_length=1)]
     config: _Config
 

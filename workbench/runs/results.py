@@ -15,6 +15,7 @@ from workbench.evals import Probed
 from workbench.files import remove
 from workbench.models import ADAPTER, LanguageModel, has_adapter, processes, save_adapter, whole_weights
 from workbench.runs.checkpoints import FOLDER, newest_intact, save_checkpoint
+from workbench.runs.config import made_by
 from workbench.runs.directory import METRICS, RunDirectory
 from workbench.runs.records import Damaged, entries, record
 from workbench.scorers import save_scorer
@@ -27,9 +28,8 @@ def record_inputs(directory: RunDirectory, task: Task, lm: LanguageModel) -> Non
     hashes = {"model_sha256": lm.fingerprint(), "data_sha256": task.fingerprint}
     for name, value in hashes.items():
         if directory.config.get(name, value) != value:
-            raise UserError(
-                f"{directory.path}: the {name.split('_')[0]} has changed since the run began; cannot resume"
-            )
+            what, by = name.split("_")[0], made_by(directory.config)
+            raise UserError(f"{directory.path}: the {what} has changed since the run began{by}; cannot resume")
     record = directory.config | hashes
     record |= {"precision": lm.precision, "device": str(lm.device)} | lm.style()
     record |= {"threads": torch.get_num_threads(), "processes": processes().world}

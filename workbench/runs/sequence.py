@@ -20,7 +20,7 @@ from workbench.progress import Progress, silent
 from workbench.runs.config import Config, versions
 from workbench.runs.directory import is_run
 from workbench.runs.execution import cpu_threads
-from workbench.runs.loading import check_rows, checked_task
+from workbench.runs.loading import check_rows, check_weights, checked_task
 from workbench.runs.lock import run_lock
 from workbench.runs.records import recorded
 from workbench.runs.sequence_files import PLAN, RESULTS, TABLE, SequenceDirectory, is_sequence, request_key
@@ -127,19 +127,21 @@ def _check_place(plan: Plan, path: Path) -> None:
         if path.is_dir() and any(f.name != ".lock" and not PART.fullmatch(f.name) for f in path.iterdir()):
             raise UserError(f"{path} is not empty; choose another --out")
         return
-    held, wanted = SequenceDirectory(path).plan, plan.as_dict()
-    for name, value in wanted.items():
-        if held.get(name) != value:
+    held = Plan.from_dict(SequenceDirectory(path).plan, path / PLAN).as_dict()
+    for name, value in plan.as_dict().items():
+        if held[name] != value:
             raise UserError(f"{path} has a sequence with another {name}; choose another --out, or remove it")
 
 
 def _check_runs(plan: Plan, tasks: Sequence[Task], directory: SequenceDirectory) -> None:
-    """Raise where a request was carried out on other rows than its files have now."""
+    """Raise where a request was carried out on other rows, or with other weights, than the files have now."""
     for number in range(1, len(tasks) + 1):
         task = plan.trained_on(tasks, number)
         for seed in plan.seeds:
             if is_run(directory.seed_folder(seed) / request_key(number)):
-                check_rows(directory.run(number, seed), task)
+                run = directory.run(number, seed)
+                check_weights(run, plan.base)
+                check_rows(run, task)
 
 
 def _finish(directory: SequenceDirectory) -> None:

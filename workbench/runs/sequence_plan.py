@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError, unknown
 from workbench.runs.config import Config
+from workbench.runs.places import place_by_hash
+from workbench.runs.sequence_files import SequenceDirectory
 from workbench.tasks import Task, TaskSpec, joined, rehearsing
 
 SCORERS = ("new", "carried")
@@ -43,6 +44,19 @@ class Plan:
     attacks: tuple[str, ...] = ()
     attack_options: dict[str, dict[str, Any]] | None = None
 
+    @classmethod
+    def from_dict(cls, record: dict[str, Any], source: Path) -> Plan:
+        """The plan that a `sequence.json` (`source`) holds, also one of a version with fewer fields.
+
+        Raises:
+            UserError: it holds what this version does not know.
+        """
+        made = {"versions": record.get("versions")}
+        configs = [Config.from_dict(record["config"] | {"task": task} | made, source) for task in record["tasks"]]
+        values = {each.name: record[each.name] for each in fields(cls) if each.name in record}
+        values |= {name: tuple(values.get(name, ())) for name in ("seeds", "attacks")}
+        return cls(**values | {"tasks": tuple(config.task for config in configs), "base": configs[0]})
+
     @property
     def requests(self) -> tuple[str, ...]:
         """A name a request: its task's label, numbered where two share it."""
@@ -64,8 +78,12 @@ class Plan:
 
     def default_path(self, root: Path = Path("runs")) -> Path:
         """`runs/sequence-<objective>-<weights>-<hash of the plan>`, so that the same command finds it again."""
-        digest = hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
-        return root / f"sequence-{self.base.objective}-{Path(self.base.weights).stem}-{digest[:8]}"
+
+        def read(record: dict[str, Any]) -> dict[str, Any]:
+            return Plan.from_dict(record, root).as_dict()
+
+        prefix = f"sequence-{self.base.objective}-{Path(self.base.weights).stem}"
+        return place_by_hash(self.as_dict(), prefix, root, lambda path: SequenceDirectory(path).plan, read)
 
     def config(self, request: int, seed: int, folder: Path) -> Config:
         """The configuration of a request (from 1) of a seed, whose runs are in `folder`."""

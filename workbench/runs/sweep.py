@@ -23,7 +23,7 @@ from workbench.runs.attack_files import attacks_of, most_comes_back
 from workbench.runs.config import Config
 from workbench.runs.directory import METRICS, RunDirectory, is_run
 from workbench.runs.execution import resume, start
-from workbench.runs.loading import check_rows
+from workbench.runs.loading import check_rows, check_weights
 from workbench.runs.places import place_of
 from workbench.runs.records import Damaged
 from workbench.runs.scheduler import ATTEMPTS, WorkerDied, Workers
@@ -85,15 +85,15 @@ def sweep(
         progress: called with "run", runs done, all runs, and the objective and weights of the one that has just ended.
 
     Raises:
-        UserError: a configuration names what does not exist, or a finished run is on other rows than the task's files
-            have now; nothing is started then.
+        UserError: a configuration names what does not exist, or a run has other rows or weights than the files have
+            now; nothing is started then.
     """
     if engine not in ENGINES:
         raise unknown("engine", engine, list(ENGINES))
     jobs = {str(directory_of(config, root.absolute())): config.absolute().as_dict() for config in configs}
     for record in jobs.values():
         Config.from_dict(record).check()
-    _check_rows(jobs)
+    _check_files(jobs)
     writable(root / "sweep.parquet")
     root.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, Any]] = {}
@@ -105,15 +105,19 @@ def sweep(
     return table
 
 
-def _check_rows(jobs: dict[str, Any]) -> None:
-    """Raise for a finished run on other rows than its task has now; each task is read once."""
+def _check_files(jobs: dict[str, Any]) -> None:
+    """Raise for a run with other weights, or a finished one on other rows, than there are now; a task is read once."""
     tasks: dict[str, Task] = {}
     for path, record in jobs.items():
         with contextlib.suppress(Damaged):  # which the table says
-            if is_run(Path(path)) and (run := RunDirectory(Path(path))).finished:
+            if not is_run(Path(path)):
+                continue
+            run, config = RunDirectory(Path(path)), Config.from_dict(record)
+            check_weights(run, config)
+            if run.finished:
                 name = json.dumps(record["task"], sort_keys=True)
                 if name not in tasks:
-                    tasks[name] = Config.from_dict(record).task.load(lambda _: None)
+                    tasks[name] = config.task.load(lambda _: None)
                 check_rows(run, tasks[name])
 
 

@@ -65,8 +65,8 @@ def _scatter(axes: Axes, trace: Any, across: Places, up: Places) -> None:
     mode = trace.mode or ("lines+markers" if len(x) < 20 else "lines")  # as plotly has it
     share = 1.0 if trace.opacity is None else trace.opacity
     if "lines" in mode:
-        look = {"linewidth": POINTS * (trace.line.width or 2), "alpha": share, "zorder": 2}
-        axes.plot(x, y, color=colour(trace.line.color), linestyle=DASHES.get(trace.line.dash or "solid", "-"), **look)
+        dash, width = DASHES.get(trace.line.dash or "solid", "-"), POINTS * (trace.line.width or 2)
+        axes.plot(x, y, color=colour(trace.line.color), linestyle=dash, linewidth=width, alpha=share, zorder=2)
     marker = trace.marker
     if "markers" in mode:
         *ink, opaque = colour(marker.color or trace.line.color)
