@@ -8,7 +8,7 @@
 
 Each run goes on until the facts of the forget set are known no better than `--level`, checked every few steps. By
 `greedy` that is the share of greedy answers that hold them; by `tokens` the share of the labelled tokens that are
-the model's first choice after the true words before them (of all forget answers). Then, per weights, mean and range
+the model's first choice after the true words before them. Then, per weights, mean and range
 over the seeds: steps, the rise of the NLL on the generic tokens of the forget answers (outside the labelled spans) and
 the share of them that is no longer the first choice, and what is left of the other sets: fact accuracy, and held-out
 perplexity; by `tokens` extraction strength, and the rise of the generic NLL is also given `at_level`, on the line
@@ -56,6 +56,7 @@ def prepare(args: argparse.Namespace) -> None:
     apart, task.sets["retain"] = task.retain[: args.unrehearsed], task.retain[args.unrehearsed :]
     never = load(args.retain_only, **lm.like())
     _loaded.update(args=args, task=task, lm=lm, never=never, apart=apart, tables={})
+    _loaded["start"] = check(lm, 0)
 
 
 def accuracy_on(lm: Any, rows: list[Sample]) -> float:
@@ -66,12 +67,12 @@ def accuracy_on(lm: Any, rows: list[Sample]) -> float:
 
 
 def forget_tokens(lm: Any) -> dict[str, float]:
-    """Of the labelled and of the other tokens of all forget answers: their NLL, and which are the first choice."""
-    return of_tokens(token_table(lm, _loaded["task"].forget))
+    """`of_tokens` of the probed forget answers."""
+    return of_tokens(token_table(lm, spread(_loaded["task"].forget, _loaded["args"].limit)))
 
 
 def of_tokens(tokens: pd.DataFrame) -> dict[str, float]:
-    """The same of a token table."""
+    """Of a table's labelled tokens and of the others: their NLL, and which are the model's first choice."""
     tokens = tokens[tokens["end"] > tokens["start"]]
     facts = tokens["span"].astype(bool)
     generic = tokens[~facts]
@@ -92,12 +93,12 @@ def strength(lm: Any, rows: list[Sample]) -> float:
     return mean(each)
 
 
-def measure(lm: Any) -> dict[str, float]:
-    """The figures of one model."""
+def measure(lm: Any, last: dict[str, float] | None = None) -> dict[str, float]:
+    """The figures of one model; `last` is what a check has just seen of it."""
     args, task, apart = (_loaded[name] for name in ("args", "task", "apart"))
     if args.by == "tokens":
         kept = {"retain": task.retain} | ({"unrehearsed": apart} if apart else {})
-        return forget_tokens(lm) | {name: strength(lm, rows) for name, rows in kept.items()}
+        return (last or forget_tokens(lm)) | {name: strength(lm, rows) for name, rows in kept.items()}
     probed = probe(lm, task, limit=args.limit)
     generic = of_tokens(probed.tokens[probed.tokens["probe_set"] == "forget"])
     accuracy = {name: probed.metrics[name]["fact_accuracy"] for name in ("forget", "retain", "neighbours")}
@@ -123,7 +124,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     )
     settings = settings.replace(options=settings.options | {"weights": options})
     changed = _loaded["lm"].frozen_copy()
-    checks = [check(changed, 0)] if args.by == "tokens" else []
+    checks = [_loaded["start"]]
 
     def look(event: dict[str, Any]) -> None:
         if event["step"] % args.every == 0:
@@ -131,9 +132,10 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
 
     run = unlearn(changed, task, args.objective, fixed(job["weights"], weights, options), settings=settings,
                   reference=_loaded["never"], in_place=True, on_step=look,
-                  stop=lambda: bool(checks) and checks[-1]["forget"] <= args.level)  # fmt: skip
-    row = job | {"steps": run.steps, "reached": float(checks[-1]["forget"] <= args.level)} | measure(changed)
-    row |= {"flops": {name: phase.flops for name, phase in run.ledger.phases.items()}, "checks": checks}
+                  stop=lambda: checks[-1]["forget"] <= args.level)  # fmt: skip
+    row = job | measure(changed, checks[-1])
+    row |= {"steps": run.steps, "reached": float(checks[-1]["forget"] <= args.level), "checks": checks}
+    row["flops"] = {name: phase.flops for name, phase in run.ledger.phases.items()}
     if run.scorer is not None:
         found = alignment(apply_scorer(run.scorer, changed, task.forget))[weights]
         row["found"] = {name: found[name] for name in ("auroc", "auroc_per_sample", "ap")}
