@@ -69,7 +69,7 @@ class LearnedScorer:
     ridge: float = 0.0
     share: float = 0.25
     memory: float = 10.0
-    every: int = 4
+    every: int = 5
     power: float = 4.0
     name: ClassVar[str] = "learned"
     hidden: ClassVar[tuple[str, ...]] = WHERE
