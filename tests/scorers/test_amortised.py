@@ -21,19 +21,21 @@ from workbench.scorers.score import score_fixed
 from workbench.tasks.samples import Sample, Task
 
 
-def example(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def example(seed: int = 0, wide: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(seed)
     states = rng.normal(size=(200, 6)) * [1, 10, 0.1, 3, 1, 1] + [0, 50, 0, -2, 0, 0]
     signal = states @ [0.5, 0.02, 4.0, 0, 0, 0] + rng.normal(size=200) + 3
+    states = np.concatenate([states, rng.normal(size=(200, wide))], axis=1)  # of more numbers than there are tokens
     return torch.tensor(states), torch.tensor(signal), torch.tensor(np.repeat(np.arange(5), 40))
 
 
-def test_the_map_equals_ridge_of_scikit_learn() -> None:
+@pytest.mark.parametrize("wide", [0, 300])
+def test_the_map_equals_ridge_of_scikit_learn(wide: int) -> None:
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    states, signal, groups = example()
+    states, signal, groups = example(wide=wide)
     tensors, penalty, _ = ridge_by_sample(states, signal, groups, [0.3])
     reference = make_pipeline(StandardScaler(), Ridge(alpha=0.3 * 200)).fit(states.numpy(), signal.numpy())
     ours = ((states - tensors["shift"]) / tensors["scale"]) @ tensors["w"].double() + tensors["b"]
@@ -41,11 +43,12 @@ def test_the_map_equals_ridge_of_scikit_learn() -> None:
     np.testing.assert_allclose(ours, reference.predict(states.numpy()), rtol=1e-4)
 
 
-def test_held_out_errors_equal_a_slow_loop_and_the_rule_is_one_standard_error() -> None:
+@pytest.mark.parametrize("wide", [0, 300])
+def test_held_out_errors_equal_a_slow_loop_and_the_rule_is_one_standard_error(wide: int) -> None:
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import LeaveOneGroupOut
 
-    states, signal, groups = example()
+    states, signal, groups = example(wide=wide)
     _, penalty, errors = ridge_by_sample(states, signal, groups, GRID)
     z = ((states - states.mean(0)) / states.std(0, correction=0)).numpy()
     y = signal.numpy()

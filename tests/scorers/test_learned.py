@@ -33,7 +33,7 @@ Array = np.ndarray
 
 
 def begun(lm: LanguageModel, task: Task, **options: Any) -> LearnedScorer:
-    ours = LearnedScorer(lm.config.hidden_size, **options)
+    ours = LearnedScorer(lm.config.hidden_size, **{"rows": 100} | options)
     ours.begin(TaskContext(lm, task), 10, resumed=False)
     return ours
 
@@ -110,6 +110,18 @@ def test_steps_against_a_slow_loop(
         states, signal = ((1 - part) * a + part * b for a, b in zip(start, now, strict=True))
         w = np.linalg.solve(states + ridge, signal)
         np.testing.assert_allclose(ours.scores(stats), g(z @ w), rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("answers", "rows"), [(100, 10), (3840, 38), (10**6, 100)])
+def test_the_start_is_a_small_part_of_the_run(
+    answers: int, rows: int, full: LanguageModel, bio: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[int] = []
+    monkeypatch.setattr(
+        "workbench.scorers.learned.specific", lambda encodings, signal: texts.append(len(encodings)) or signal
+    )
+    LearnedScorer(full.config.hidden_size).begin(TaskContext(full, bio), 10, resumed=False, answers=answers)
+    assert texts == [rows]
 
 
 def test_the_start_is_a_map_of_other_text(full: LanguageModel, bio: Task) -> None:

@@ -95,9 +95,17 @@ def ridge_by_sample(
     moment = torch.stack([a.T @ b.float() for a, b in parts]).double()
     square = torch.stack([b @ b for _, b in parts])
 
-    def solve(gram: Tensor, moment: Tensor, penalties: list[float]) -> list[Tensor]:
-        count, sums, total = gram[-1, -1], gram[:-1, -1], moment[-1]
-        square, target = gram[:-1, :-1] - torch.outer(sums, sums) / count, moment[:-1] - sums * total / count
+    def solve(left_out: int, penalties: list[float]) -> list[Tensor]:
+        kept = [f for f in range(len(parts)) if f != left_out]
+        total_gram, total_moment = gram[kept].sum(0), moment[kept].sum(0)
+        count, sums, total = total_gram[-1, -1], total_gram[:-1, -1], total_moment[-1]
+        if few := int(count) < len(sums):  # by the products of tokens, which are fewer than those of numbers
+            a = torch.cat([parts[f][0][:, :-1] for f in kept]).double() - sums / count
+            b = torch.cat([parts[f][1] for f in kept]) - total / count
+            square, target = a @ a.T, b
+        else:
+            square = total_gram[:-1, :-1] - torch.outer(sums, sums) / count
+            target = total_moment[:-1] - sums * total / count
         if len(penalties) == 1:
             square.diagonal().add_(penalties[0] * count)
             weights = [torch.linalg.solve(square, target)]
@@ -105,18 +113,19 @@ def ridge_by_sample(
             values, vectors = torch.linalg.eigh(square)
             along = vectors.T @ target
             weights = [vectors @ (along / (values + penalty * count)) for penalty in penalties]
+        weights = [a.T @ w for w in weights] if few else weights
         return [torch.cat([w, ((total - sums @ w) / count)[None]]) for w in weights]
 
     errors = torch.zeros(len(grid), len(parts), dtype=torch.float64)
     if len(grid) > 1:
         for f in range(len(parts)):
-            for place, w in enumerate(solve(gram.sum(0) - gram[f], moment.sum(0) - moment[f], grid)):
+            for place, w in enumerate(solve(f, grid)):
                 errors[place, f] = (square[f] - 2 * w @ moment[f] + w @ gram[f] @ w) / gram[f][-1, -1]
     mean, error = errors.mean(1), errors.std(1, correction=min(1, len(parts) - 1)) / len(parts) ** 0.5
     best = int(mean.argmin())
     near = [place for place in range(len(grid)) if mean[place] <= mean[best] + error[best]] if len(grid) > 1 else [0]
     penalty = grid[near[-1]]
-    w = solve(gram.sum(0), moment.sum(0), [penalty])[0]
+    w = solve(-1, [penalty])[0]
     tensors = {"w": w[:-1], "b": (w[-1] + level)[None], "shift": shift, "scale": scale}
     return {name: tensor.float() for name, tensor in tensors.items()}, penalty, errors
 

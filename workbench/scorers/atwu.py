@@ -141,7 +141,7 @@ class AtwuScorer:
         frame = {"shift": torch.zeros(self.width), "scale": torch.ones(self.width), "step": torch.zeros(1)}
         return {**parts, **moments, **frame}
 
-    def begin(self, context: TaskContext, steps: int, *, resumed: bool) -> None:
+    def begin(self, context: TaskContext, steps: int, *, resumed: bool, answers: int = 0) -> None:
         """Get ready for a run of so many model steps; nothing is learned yet."""
         self.steps = self.pretrain + self.turns(steps)
 

@@ -22,6 +22,8 @@ from workbench.scorers.base import TaskContext, scorer
 WHERE = ("token", "predicting", "token", "predicting")  # two states of the last layer and two of an inner one
 DEPTH = 0.75  # of the layers: the inner one
 NEAREST = 20  # samples whose answers are searched for a token
+ROWS = (10, 100)  # samples of other text that a start reads: the fewest and the most
+EACH = 100  # answers of the run for each of them
 
 
 @scorer("learned", range=(0, 1), kind="live", needs=("text",), run={"objective": "wga", "lr": 3e-5},
@@ -47,7 +49,8 @@ class LearnedScorer:
             tokens seen last, and the "average" of g there; the count of "step"s.
         layer: the layers whose states are read, as indices into the model's hidden states.
         signal: the scorer that w predicts on other text; any that reads one forward pass.
-        rows: samples of other text, at most.
+        rows: samples of other text, at most; 0 takes one for every 100 answers that the run reads, from 10 to 100, so
+            that the start is a small part of the run.
         ridge: the penalty, in units of the variance of z; 0 takes 3 times what cross-validation on the other text
             chooses, since neither memorised text nor a model that changes is among its folds.
         share: how much the run counts beside the start, once a nat a token is lost; from 0 to 1.
@@ -62,11 +65,11 @@ class LearnedScorer:
     layer: tuple[int, ...] = (-1, -1, -1, -1)
     _: KW_ONLY
     signal: str = "alternatives"
-    rows: int = 100
+    rows: int = 0
     ridge: float = 0.0
     share: float = 0.25
     memory: float = 10.0
-    every: int = 4
+    every: int = 5
     power: float = 4.0
     name: ClassVar[str] = "learned"
     hidden: ClassVar[tuple[str, ...]] = WHERE
@@ -92,13 +95,13 @@ class LearnedScorer:
         """As weights, scores are multiplied by this: over the batch learned last their mean is 1, as of fixed ones."""
         return 1 / float(self.state["average"].clamp(min=1e-6))
 
-    def begin(self, context: TaskContext, steps: int, *, resumed: bool) -> None:
+    def begin(self, context: TaskContext, steps: int, *, resumed: bool, answers: int = 0) -> None:
         """Fit the start on other text by one forward pass; a resumed run has it in its checkpoint."""
         inner = max(1, round(DEPTH * context.lm.config.num_hidden_layers))
         self.layer = (-1, -1, inner, inner)
         if resumed:
             return
-        samples = other_text(context, self.rows)
+        samples = other_text(context, self.rows or min(ROWS[1], max(ROWS[0], answers // EACH)))
         text = read(context, context.lm, samples, self.signal, WHERE, self.layer)
         text.signal = specific([encode(context.lm, s) for s in samples], text.signal)
         folds = draw_folds(samples, context.seed)

@@ -141,6 +141,12 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return self.share < 1 or self.least_weight > 0
 
     @property
+    def answers(self) -> int:
+        """How many answers the run reads, of the forget set and of the retain set; one that is read again counts."""
+        retain = self.uses_retain * (self.retain_batch or self.batch_size) * math.ceil(self.steps / self.retain_every)
+        return self.steps * self.batch_size + retain
+
+    @property
     def uses_retain(self) -> bool:
         """Whether the retain loss enters the run's loss."""
         return self.alpha > 0 or self.dual_rate > 0

@@ -161,6 +161,7 @@ def _weights(
             trained=forget_then_relearn,
             resumed=resume is not None,
             start=scorer,
+            answers=settings.answers,
         )
 
 

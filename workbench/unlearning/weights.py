@@ -112,12 +112,13 @@ def prepare_weights(
     trained: Callable[..., tuple[LanguageModel, Phase]],
     resumed: bool = False,
     start: Path | None = None,
+    answers: int = 0,
 ) -> Weights:
     """Weights from a scorer by name (it scores now, or learns during the run), a score table, or a saved scorer.
 
     A saved scorer does not learn; it is applied to the states of the model as it changes. In a `resumed` run a live
     scorer's state is in the checkpoint. One named as `start` is what a live scorer goes on from: its tensors, with the
-    options of this run.
+    options of this run. `answers` are all that the run will read.
     """
     encodings = [encode(lm, s) for s in task.forget]
     context = TaskContext(lm, task, reference, seed, cost=cost, trained=trained)
@@ -133,7 +134,7 @@ def prepare_weights(
     if entry.kind == "live":
         drawn = {"seed": seed} if "seed" in entry.options and options.get("seed", -1) < 0 else {}
         learner = entry.function(lm.config.hidden_size, str(lm.device), **options | drawn)
-        learner.begin(context, steps, resumed=resumed or start is not None)
+        learner.begin(context, steps, resumed=resumed or start is not None, answers=answers)
         if start is not None:
             earlier = load_scorer(start, str(lm.device))
             check_fits(earlier, lm)
