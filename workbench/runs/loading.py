@@ -77,7 +77,10 @@ def check_rows(run: RunDirectory, task: Task) -> None:
 def check_weights(run: RunDirectory, config: Config) -> None:
     """Raise for a run, finished or not, with other weights than their file has now; a run goes on with its own copy."""
     file = Path(config.weights)
-    if file.suffix in COPIED and not filecmp.cmp(run.weights, file, shallow=False):
+    if file.suffix not in COPIED:
+        return
+    held = Path(run.weights)
+    if held.is_file() and file.is_file() and not filecmp.cmp(held, file, shallow=False):
         raise UserError(f"{run.path} is a run with other weights than {file} has now; choose another --out")
 
 
