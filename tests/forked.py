@@ -101,6 +101,7 @@ class Popen:
         assert flag == "-m"
         out, err = (str(Path(f.name).absolute()) if f else None for f in (stdout, stderr))
         kept = {number: OpenFile(number) for number in pass_fds}
+        vars(sys.modules["__main__"]).setdefault("__spec__", None)  # a kernel that was reset has lost it
         self.process = CONTEXT.Process(target=_child, args=(module, words, dict(env or os.environ), out, err, kept))
         self.process.start()
         self.pid = self.process.pid

@@ -9,7 +9,7 @@ SMALL = {
         "SETTINGS = wb.Settings(steps=20, batch_size=8, checkpoint_every=10, record_every=10)"
     ),
     "04_error_analysis": "ANSWERS, SETTINGS = 12, wb.Settings(steps=6, batch_size=8, record_every=3)",
-    "05_learned_importance_up_close": "LONG, SHORT, ABLATION = 10, 2, 4",
+    "05_learned_importance_up_close": "LONG, SHORT, ABLATION = 10, 2, 10",
     "06_is_it_forgotten": (
         "ANSWERS, SETTINGS = 6, wb.Settings(steps=4, batch_size=8, record_every=4)\n"
         "OPTIONS['leak_at_k'] = {'tries': 4, 'k': 2}"
