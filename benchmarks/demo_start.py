@@ -6,7 +6,8 @@ Voila is started anew for each page, with the options of the Makefile. It writes
 page is there when the response ends: `wall_s` is the time until then, `cpu_s` what voila and its kernel have used of
 the processors by then. On a free core the wall time is at most the CPU time and some waiting for files; on a busy
 machine only the CPU time says something. With --browser, Chromium opens the page: `drawn_s` is the time until every
-output of the page has been drawn, widgets and charts too. What the pages show is computed first where it is missing.
+output of the page has been drawn, widgets and charts too, and `cpu_s` includes the process that draws it. What the
+pages show is computed first where it is missing.
 """
 
 from __future__ import annotations

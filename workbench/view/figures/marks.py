@@ -19,7 +19,10 @@ MARKERS = {
     "pentagon": "p",
 }  # fmt: skip
 POINTS = 0.62  # of a pixel on the page
-SIDES = {"top": {"xytext": (0, 5), "ha": "center"}, "bottom": {"xytext": (0, -5), "ha": "center", "va": "top"}}
+SIDES: dict[str, dict[str, Any]] = {
+    "top": {"xytext": (0, 5), "ha": "center"},
+    "bottom": {"xytext": (0, -5), "ha": "center", "va": "top"},
+}
 BESIDE = 120  # points that labels and legend take beside tiles
 BAR = 0.7  # of a place, that its bars take
 Places = Mapping[str, int]
@@ -82,9 +85,9 @@ def _scatter(axes: Axes, trace: Any, across: Places, up: Places) -> None:
         axes.errorbar(x, y, bars[1], bars[0], fmt="none", ecolor=colour(marker.color), capsize=2, linewidth=0.9)
     if "text" in mode:
         side = str(trace.textposition or "").partition(" ")[0]
-        look: dict[str, Any] = SIDES.get(side, {"xytext": (6, 0), "va": "center"})
+        beside = SIDES.get(side, {"xytext": (6, 0), "va": "center"})
         for a, b, text in zip(x, y, trace.text, strict=True):
-            axes.annotate(str(text), (a, b), textcoords="offset points", annotation_clip=False, **look)
+            axes.annotate(str(text), (a, b), textcoords="offset points", annotation_clip=False, **beside)
 
 
 def _error(bar: Any) -> np.ndarray | None:
