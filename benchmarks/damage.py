@@ -15,7 +15,8 @@ perplexity; by `tokens` extraction strength, and the rise of the generic NLL is 
 between the last two checks, since runs overshoot by different steps. `closed` is the part of the gap in generic damage
 between uniform and span weights that a weighting closes. `--unrehearsed N` takes the first N rows out of the retain
 set, so that a run never sees them, and adds the figure on them. `NAME:k=v` sets an option of a scorer. Labels serve for
-measuring, and as the oracle `spans`. Rows have the FLOPs of each phase, and of a live scorer how well it finds the
+measuring, and as the oracle `spans`. Rows have the FLOPs of each phase (but not of scores that all seeds share, which
+are computed once), and of a live scorer how well it finds the
 labelled tokens at the end. They are kept (`--rows`): the same command goes on where it was cut off.
 """
 
@@ -57,6 +58,8 @@ def prepare(args: argparse.Namespace) -> None:
     never = load(args.retain_only, **lm.like())
     _loaded.update(args=args, task=task, lm=lm, never=never, apart=apart, tables={})
     _loaded["start"] = check(lm, 0)
+    if _loaded["start"]["forget"] <= args.level:
+        raise SystemExit(f"the model is at the level before any run: {_loaded['start']['forget']:.2f}; see --level")
 
 
 def accuracy_on(lm: Any, rows: list[Sample]) -> float:
@@ -127,7 +130,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     checks = [_loaded["start"]]
 
     def look(event: dict[str, Any]) -> None:
-        if event["step"] % args.every == 0:
+        if event["step"] % args.every == 0 or event["step"] == args.steps:
             checks.append(check(changed, event["step"]))
 
     run = unlearn(changed, task, args.objective, fixed(job["weights"], weights, options), settings=settings,

@@ -9,6 +9,7 @@ python scripts/course.py --demos [--out build/demos]
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -49,14 +50,15 @@ def compute(stem: str, folder: Path) -> None:
 
 
 def compute_missing(stems: Iterable[str], folder: Path) -> None:
-    """What notebooks show, in `folder`/computed; computed anew where anything of it is missing."""
+    """What notebooks show, in `folder`/computed; computed anew where it is missing, or of another text of theirs."""
     (folder / "computed").mkdir(parents=True, exist_ok=True)
     for stem in stems:
         done = folder / "computed" / f"{stem}.done"
-        if not done.exists():
+        text = hashlib.sha256(nbformat.writes(masters()[stem]).encode()).hexdigest()
+        if not done.exists() or done.read_text() != text:
             print(f"computing what {stem} shows ...", flush=True)
             compute(stem, folder)
-            done.touch()
+            done.write_text(text)
 
 
 def write_demos(out: Path) -> None:

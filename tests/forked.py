@@ -73,7 +73,13 @@ def together(
                   env=env | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
             for rank in range(count)
         ]  # fmt: skip
-    return [process.wait(seconds) for process in started]
+    try:
+        return [process.wait(seconds) for process in started]
+    except AssertionError as error:
+        raise AssertionError(errors.read_text()) from error
+    finally:
+        for process in started:  # one that failed leaves the others waiting for it
+            process.process.kill()
 
 
 class Popen:

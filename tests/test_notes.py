@@ -53,6 +53,6 @@ def test_nothing_else_is_printed_where_notebooks_are_red() -> None:
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stderr", "sys.__stderr__")
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stderr", "sys.__stderr__", "warnings.warn")
     }
-    assert direct <= MAY
+    assert direct <= MAY | {"unlearning/settings.py"}  # whose warning is of a name that a program should change

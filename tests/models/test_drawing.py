@@ -23,11 +23,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Bamba": {"num_key_value_heads": 2, "attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 16}
     | {"mamba_d_state": 8},  # does not count positions on from its cache
     # These make their inputs for generation in a way of their own; Phi3 has one rope for short texts and one for long.
-    "XLNet": {
-        "d_head": 8,
-        "d_inner": 48,
-        "initializer_range": 0.2,
-    },  # a dummy token at the end, which is masked
     "CpmAnt": {"dim_head": 8, "prompt_length": 2},  # takes the whole text although it has a cache
     "Phi3": {
         "original_max_position_embeddings": 8,
@@ -44,7 +39,7 @@ def made(full: LanguageModel, family: str) -> LanguageModel:
     tokens = {"vocab_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "initializer_range": 0.5}
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(**size | tokens | FAMILIES[family])
-    name = {"GPT2": "GPT2LMHeadModel", "XLNet": "XLNetLMHeadModel"}.get(family, f"{family}ForCausalLM")
+    name = {"GPT2": "GPT2LMHeadModel"}.get(family, f"{family}ForCausalLM")
     return LanguageModel(getattr(transformers, name)(config).eval(), full.tokenizer, family)
 
 

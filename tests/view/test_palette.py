@@ -106,6 +106,11 @@ def test_three_numbers_or_more_of_a_logarithmic_axis_are_seen(ends: tuple[float,
     assert 3 <= sum(ends[0] <= tick <= ends[1] for tick in logarithmic(ends)["tickvals"]) <= 12
 
 
+@pytest.mark.parametrize("ends", [(0.0012, 0.0013), (1.0, 1.01), (9.9, 10.1)])
+def test_the_ends_of_a_logarithmic_axis_too_short_for_round_numbers(ends: tuple[float, float]) -> None:
+    assert logarithmic(ends)["tickvals"] == list(ends)
+
+
 def test_a_cut_axis_says_so() -> None:
     assert from_zero([0.2, 1.0], "y") == {"title": "y", "rangemode": "tozero"}
     cut = from_zero([0.95, 1.0], "y")

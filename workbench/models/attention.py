@@ -31,7 +31,7 @@ def by_products(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, scaling: f
         q: (B, H, L, D).
         k: (B, H', S, D); H is a multiple of H', and the heads of one key head are one product.
         v: (B, H', S, D').
-        seen: (B, 1, L, S) which keys a query sees; None for causal attention.
+        seen: (B, 1, L, S) which keys a query sees, at least one; None for causal attention.
         scaling: of the scores; None for D^-1/2.
 
     Returns:

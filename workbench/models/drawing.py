@@ -14,8 +14,6 @@ from workbench.models.decoding import exclusive, until
 if TYPE_CHECKING:
     from workbench.models.language_model import LanguageModel
 
-CACHES = ("past_key_values", "mems")  # as models name what they give
-
 
 class Draws:
     """Which token each row takes: the first whose cumulated probability exceeds a uniform number of the row's own.
@@ -64,7 +62,7 @@ def next_logits(lm: LanguageModel, whole: torch.Tensor, new: torch.Tensor, cache
             whole, past_key_values=cache, attention_mask=torch.ones_like(whole), use_cache=True, **more
         )
         out = lm.module(**inputs)
-    return out.logits[:, -1].float(), next((out[name] for name in CACHES if out.get(name) is not None), None)
+    return out.logits[:, -1].float(), out.get("past_key_values")
 
 
 @torch.no_grad()
@@ -106,13 +104,5 @@ def draw(
         if cache is None:
             new = whole  # the model keeps none
         else:
-            cache = _of_rows(lm, cache, parents)
+            cache.reorder_cache(parents)
     return until(taken, ends), finite.tolist()
-
-
-def _of_rows(lm: LanguageModel, cache: Any, rows: torch.Tensor) -> Any:
-    """The cache of these rows; an older family, which has no class for it, says itself how it is taken apart."""
-    if not hasattr(cache, "reorder_cache"):
-        return lm.module._reorder_cache(cache, rows)
-    cache.reorder_cache(rows)
-    return cache

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from workbench.cost import Ledger
-from workbench.errors import UserError
+from workbench.errors import UserError, note
 from workbench.files import PART, remove
 from workbench.models import processes
 from workbench.progress import Progress, silent
 from workbench.runs.checkpoints import latest_checkpoint
-from workbench.runs.config import Config
+from workbench.runs.config import Config, made_by
 from workbench.runs.directory import RunDirectory
 from workbench.runs.loading import checked_task, load_for, load_inputs, located
 from workbench.runs.lock import Lock, job_of, run_lock
@@ -116,6 +116,9 @@ def resume(
 
 def _resumed(directory: RunDirectory, ledger: Ledger, stages: Callable[..., Stages]) -> RunDirectory:
     config = directory.read_config()
+    if (by := made_by(directory.config)) and processes().main:
+        text = f"begun by another version{by}; options that were not set have this version's defaults"
+        note(f"workbench: {directory.path}: {text}")
     with cpu_threads(directory.config.get("threads")):
         with ledger.phase("loading"), located(config):
             task, lm = checked_task(config), load_for(config)

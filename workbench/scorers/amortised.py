@@ -97,14 +97,14 @@ def ridge_by_sample(
 
     def solve(left_out: int, penalties: list[float]) -> list[Tensor]:
         kept = [f for f in range(len(parts)) if f != left_out]
-        total_gram, total_moment = gram[kept].sum(0), moment[kept].sum(0)
-        count, sums, total = total_gram[-1, -1], total_gram[:-1, -1], total_moment[-1]
-        if few := int(count) < len(sums):  # by the products of tokens, which are fewer than those of numbers
+        totals, total_moment = gram[kept, -1].sum(0), moment[kept].sum(0)
+        count, sums, total = totals[-1], totals[:-1], total_moment[-1]
+        if few := int(count) <= len(sums):  # by the products of tokens, which are fewer than those of numbers
             a = torch.cat([parts[f][0][:, :-1] for f in kept]).double() - sums / count
             b = torch.cat([parts[f][1] for f in kept]) - total / count
             square, target = a @ a.T, b
         else:
-            square = total_gram[:-1, :-1] - torch.outer(sums, sums) / count
+            square = sum(gram[f, :-1, :-1] for f in kept) - torch.outer(sums, sums) / count
             target = total_moment[:-1] - sums * total / count
         if len(penalties) == 1:
             square.diagonal().add_(penalties[0] * count)

@@ -100,6 +100,8 @@ def logarithmic(values: Sequence[float]) -> dict[str, Any]:
 
     closer = [at(steps) for steps in ((1,), (1, 2, 5), range(1, 10), [n / 5 for n in range(5, 50)])][high - low <= 3 :]
     ticks = next((each for each in closer if seen(each) >= 3), closer[0])
+    if seen(ticks) < 2 and min(known) < max(known):  # so near each other that no round numbers are between them
+        ticks = [min(known), max(known)]
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
