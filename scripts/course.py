@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def compute_missing(stems: Iterable[str], folder: Path) -> None:
     (folder / "computed").mkdir(parents=True, exist_ok=True)
     for stem in stems:
         done = folder / "computed" / f"{stem}.done"
-        text = hashlib.sha256(nbformat.writes(masters()[stem]).encode()).hexdigest()
+        text = hashlib.sha256(json.dumps(masters()[stem], sort_keys=True).encode()).hexdigest()
         if not done.exists() or done.read_text() != text:
             print(f"computing what {stem} shows ...", flush=True)
             compute(stem, folder)
