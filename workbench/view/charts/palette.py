@@ -68,7 +68,8 @@ def template() -> go.layout.Template:
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "xaxis": axis,
             "yaxis": axis,
-        }
+        },
+        data={"scatter": [go.Scatter(cliponaxis=False)]},  # a marker at 0 is whole
     )
 
 
@@ -98,7 +99,8 @@ def logarithmic(values: Sequence[float]) -> dict[str, Any]:
     def seen(ticks: list[float]) -> int:
         return sum(min(known) <= tick <= max(known) for tick in ticks)
 
-    closer = [at(steps) for steps in ((1,), (1, 2, 5), range(1, 10), [n / 5 for n in range(5, 50)])][high - low <= 3 :]
+    steps = ((1,), (1, 2, 5), range(1, 10), (1.5, 2.5, *range(1, 10)), [n / 5 for n in range(5, 50)])
+    closer = [at(sorted(each)) for each in steps][high - low <= 3 :]
     ticks = next((each for each in closer if seen(each) >= 3), closer[0])
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
