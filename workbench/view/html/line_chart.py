@@ -93,7 +93,7 @@ def _looks(names: Iterable[str]) -> list[int]:
 
 
 def _ends(drawn: Mapping[str, Sequence[tuple[float, float]]], last: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The name and last value at the end of each line, from the top down and 15 units apart."""
+    """The name and last value at the end of each line, from the top down and 17 units apart."""
     looks = _looks(drawn)
     ends = sorted(
         (points[-1][1], points[-1][0], i, name) for i, (name, points) in zip(looks, drawn.items(), strict=True)
@@ -101,7 +101,7 @@ def _ends(drawn: Mapping[str, Sequence[tuple[float, float]]], last: Mapping[str,
     out: list[dict[str, Any]] = []
     lowest = -math.inf
     for end, x, i, name in ends:
-        lowest = max(end, lowest + 15)
+        lowest = max(end, lowest + 17)
         text = f"{name} {number(last[name])}"
         out.append({"place": i, "ink": INKS[i], "x": x + 8, "y": lowest + 4, "text": text})
     return out
