@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -22,6 +23,10 @@ def luminance(colour: str) -> float:
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def hexadecimal(parts: Sequence[float]) -> str:
+    return "#" + "".join(f"{round(part):02x}" for part in parts)
 
 
 def contrast(one: str, other: str) -> float:
@@ -83,13 +88,18 @@ def test_text_follows_the_page() -> None:
 
 
 def test_the_picture_of_a_chart_opened_again_reads_in_both_themes() -> None:
-    """It has the grey itself, which a light page darkens."""
-    grey = template().layout.font.color
-    darker = re.search(r'body\[data-jp-theme-light="false"\]\)\).*brightness\(([\d.]+)\)', style_sheet("chart"), re.S)
-    assert darker
-    shade = "#" + "".join(f"{round(int(grey[i : i + 2], 16) * float(darker[1])):02x}" for i in (1, 3, 5))
-    assert contrast(shade, WHITE) >= 4.5
-    assert contrast(grey, BLACK) >= 4.5
+    """It has the grey itself, which a light page darkens and a dark one lightens; also across bars and in tiles."""
+    grey = [int(template().layout.font.color[i : i + 2], 16) for i in (1, 3, 5)]
+    factors = re.findall(r"brightness\(([\d.]+)\)", style_sheet("chart"))
+    alpha = float(BAR["color"].rpartition(",")[2].rstrip(")"))
+    for page, factor in zip((WHITE, BLACK), map(float, factors), strict=True):
+        shade = [factor * part for part in grey]
+        bar = [alpha * part + (1 - alpha) * int(page[1:3], 16) for part in shade]
+        assert contrast(hexadecimal(shade), page) >= 4.5
+        assert contrast(hexadecimal(shade), hexadecimal(bar)) >= 4.5
+        for _, tile in (*DIVERGING, *RISING):
+            ink, below = ([min(255, factor * int(c[i : i + 2], 16)) for i in (1, 3, 5)] for c in (INK, tile))
+            assert contrast(hexadecimal(ink), hexadecimal(below)) >= 4.5
 
 
 def test_a_marker_at_the_edge_of_a_chart_is_whole() -> None:

@@ -234,7 +234,8 @@ def test_user_errors():
 
 def test_the_dotted_line_of_a_label_is_explained_where_there_is_one():
     table = token_table()
-    assert "Dotted line above: labelled span." in change_view(table.assign(span=True), SAMPLES)
+    labelled = " ".join(change_view(table.assign(span=True), SAMPLES).split())
+    assert "no longer is. Dotted line above: labelled span. Hover" in labelled
     assert "Dotted line" not in change_view(table.assign(span=False), SAMPLES)
 
 

@@ -12,7 +12,7 @@ from workbench.view.charts.sources import as_attacks
 from workbench.view.html import attack_bars, number
 from workbench.view.run_source import RunSource
 
-BAR = {"color": "rgba(121,126,134,.4)", "line": {"color": GREY, "width": 1}}  # pale below text, with clear ends
+BAR = {"color": "rgba(121,126,134,.15)", "line": {"color": GREY, "width": 1}}  # pale below text, with clear ends
 WIDTH = 0.1  # of the axis, which a number takes on a narrow page
 
 

@@ -61,7 +61,7 @@ def line_chart_svg(
     last = {name: points[-1][1] for name, points in lines.items()}
     longest = max(len(f"{name} {number(value)}") for name, value in last.items())
     left, right = max(44, 16 + LETTER * max(map(len, y_texts))), max(150, round(12 + BOLD * longest))
-    top, bottom = 24, 38
+    top, bottom = 27, 42
 
     def across(x: float) -> float:
         return left + (x - min(xs)) / ((max(xs) - min(xs)) or 1.0) * (width - left - right)
