@@ -14,7 +14,7 @@ import torch
 
 from workbench.cost import Phase
 from workbench.errors import UserError
-from workbench.evals import domains, hit_rate, predictions, row_damage, row_values, spearman, written
+from workbench.evals import domains, hit_rate, in_range, predictions, row_damage, row_values, spearman, written
 from workbench.evals.likeness import alike_in_syntax, names_in, rarities, shape, shape_grams, shared_words
 from workbench.evals.predicted import conflicts, gradient_cosines, state_distances
 from workbench.models import collate, encode, token_stats
@@ -52,6 +52,8 @@ def test_domains_of_tofu(tofu_dir: Path) -> None:
 def test_what_has_no_value_is_said_in_words() -> None:
     assert written(0.25, "accuracy") == "25 % of its facts"
     assert written(float("nan"), "accuracy") == "none was known"
+    assert in_range({"mean": -0.001, "low": -0.004, "high": 0.002, "seeds": [0, 1]}) == "0.00 (0.00 to 0.00)"
+    assert in_range({"mean": float("nan"), "low": float("nan"), "high": float("nan"), "seeds": [0]}) == "no order"
 
 
 def test_shapes_are_spacys() -> None:

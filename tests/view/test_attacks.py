@@ -85,6 +85,8 @@ def test_the_chart() -> None:
     assert list(spans.x) == pytest.approx([1.0, 0.8, 0.95])
     assert list(run.x) == [0.75, 0.44, 0.06]
     assert list(figure.layout.yaxis.categoryarray)[-1] == "1 − uds"  # noqa: RUF001
+    assert list(run.textposition) == ["middle right"] * 3
+    assert list(attacks_chart({"near": entry(0.1, 0.97, 1.0)}).data[-1].textposition) == ["middle left"]  # off the end
     with pytest.raises(UserError, match="at least one"):
         attacks_chart({"nf4": ATTACKS["nf4"]})
 

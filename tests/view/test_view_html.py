@@ -232,6 +232,13 @@ def test_user_errors():
         change_view(token_table().query("phase == 'before'"), SAMPLES)
 
 
+def test_the_dotted_line_of_a_label_is_explained_where_there_is_one():
+    table = token_table()
+    labelled = " ".join(change_view(table.assign(span=True), SAMPLES).split())
+    assert "no longer is. Dotted line above: labelled span. Hover" in labelled
+    assert "Dotted line" not in change_view(table.assign(span=False), SAMPLES)
+
+
 def test_view_is_pure():
     table = pd.concat([scores_of(SAMPLES, SPANS), scores_of(SAMPLES, SPANS, "b")])
     before = table.copy(deep=True)

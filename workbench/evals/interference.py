@@ -254,8 +254,9 @@ def written(value: float, metric: str) -> str:
 
 def in_range(value: Mapping[str, Any]) -> str:
     """A correlation in words, with its range where there are several seeds."""
-    of_seeds = f" ({value['low']:.2f} to {value['high']:.2f})" if len(value["seeds"]) > 1 else ""
-    return f"{value['mean']:.2f}{of_seeds}" if np.isfinite(value["mean"]) else "no order"
+    mean, low, high = (f"{round(value[end], 2) + 0.0:.2f}" for end in ("mean", "low", "high"))  # minus zero is zero
+    of_seeds = f" ({low} to {high})" if len(value["seeds"]) > 1 else ""
+    return f"{mean}{of_seeds}" if np.isfinite(value["mean"]) else "no order"
 
 
 def nulls(values: Any) -> Any:

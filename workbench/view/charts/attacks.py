@@ -12,7 +12,8 @@ from workbench.view.charts.sources import as_attacks
 from workbench.view.html import attack_bars, number
 from workbench.view.run_source import RunSource
 
-BAR = {"color": "rgba(121,126,134,.4)", "line": {"color": GREY, "width": 1}}  # pale below text, with clear ends
+BAR = {"color": "rgba(121,126,134,.15)", "line": {"color": GREY, "width": 1}}  # pale below text, with clear ends
+WIDTH = 0.1  # of the axis, which a number takes on a narrow page
 
 
 def attacks_chart(attacks: Mapping[str, Any] | RunSource) -> Chart:
@@ -44,7 +45,7 @@ def attacks_chart(attacks: Mapping[str, Any] | RunSource) -> Chart:
         )  # fmt: skip
     figure.add_scatter(
         y=[safe(bar.marked) for bar in bars], x=[bar.run for bar in bars], mode="markers+text", name="run",
-        text=[number(bar.run) for bar in bars], textposition="middle right", cliponaxis=False,
+        text=[number(bar.run) for bar in bars], textposition=[_side(bar.run, bar.ceiling) for bar in bars],
         marker={"symbol": "diamond", "size": 12, "color": MODELS["run"]},
         hovertemplate="%{y}: run %{text}<extra></extra>",
     )  # fmt: skip
@@ -53,3 +54,9 @@ def attacks_chart(attacks: Mapping[str, Any] | RunSource) -> Chart:
         template=template(), title={"text": "What comes back"}, height=150 + 28 * len(bars), yaxis=order,
         xaxis={"range": [0, 1.08], "title": "share of the facts that are given"}, margin={"l": 150, "t": 72},
     )  # fmt: skip
+
+
+def _side(run: float | None, ceiling: float | None) -> str:
+    """Where the run's number stands: to the right, unless the bar ends there."""
+    ends = run is not None and ceiling is not None and 0 < ceiling - run < WIDTH
+    return "middle left" if ends else "middle right"

@@ -68,7 +68,8 @@ def template() -> go.layout.Template:
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "xaxis": axis,
             "yaxis": axis,
-        }
+        },
+        data={"scatter": [go.Scatter(cliponaxis=False)]},  # a marker at 0 is whole
     )
 
 
@@ -79,9 +80,16 @@ def safe(text: str) -> str:
 
 def heading(*texts: str, wide: int = 70) -> dict[str, Any]:
     """A chart's title, and the margin for it: escaped, in lines that fit a narrow page, since plotly breaks none."""
-    lines = [safe(line) for text in texts for line in textwrap.wrap(text, wide)]
+    lines = [safe(line) for text in texts for line in _even_lines(text, wide)]
     more = len(lines) - 1  # plotly moves what has several lines up by half of them
     return {"title": {"text": "<br>".join(lines), "pad": {"t": 12 + 10 * more}}, "margin": {"t": 48 + 18 * more}}
+
+
+def _even_lines(text: str, wide: int) -> list[str]:
+    """As few lines of at most `wide` characters as there can be, about equally long."""
+    lines = textwrap.wrap(text, wide)
+    each = (textwrap.wrap(text, width) for width in range(len(text) // max(len(lines), 1), wide) if width)
+    return next((even for even in each if len(even) == len(lines)), lines)
 
 
 def logarithmic(values: Sequence[float]) -> dict[str, Any]:
@@ -98,7 +106,8 @@ def logarithmic(values: Sequence[float]) -> dict[str, Any]:
     def seen(ticks: list[float]) -> int:
         return sum(min(known) <= tick <= max(known) for tick in ticks)
 
-    closer = [at(steps) for steps in ((1,), (1, 2, 5), range(1, 10), [n / 5 for n in range(5, 50)])][high - low <= 3 :]
+    steps = ((1,), (1, 2, 5), range(1, 10), (1.5, 2.5, *range(1, 10)), [n / 5 for n in range(5, 50)])
+    closer = [at(sorted(each)) for each in steps][high - low <= 3 :]
     ticks = next((each for each in closer if seen(each) >= 3), closer[0])
     if seen(ticks) < 2 and min(known) < max(known):  # so near each other that no round numbers are between them
         ticks = [min(known), max(known)]

@@ -51,6 +51,7 @@ def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: s
     """
     agreement = as_agreement(agreement)
     values, names = agreement_of(agreement, measure, level), [str(n) for n in agreement["scorers"]]
+    name = MEASURES[measure][0]
     cells = [[value_of(values[a][b]) for b in names] for a in names]
     hover = []
     for a, row in zip(names, cells, strict=True):
@@ -79,7 +80,7 @@ def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: s
     axis = ticks([safe(n) for n in names])
     return _figure(
         heat,
-        f"{MEASURES[measure][0]}, {POOLING[level]}",
+        f"{name[0].upper()}{name[1:]}, {POOLING[level]}",
         150 + 30 * len(names),
         annotations=gaps,
         xaxis={**axis, "tickangle": -90},

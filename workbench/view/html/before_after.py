@@ -117,7 +117,8 @@ def change_view(
         mean = known.mean() if len(known) else None
         sets.append({"name": name, "rows": rows, "total": len(ids), "mean": mean, **counts})
     legend = Scale(-1.0, 1.0).legend(None, "lost ", " gained")
-    return render("before_after.change", sets=sets, legend=legend, title=title, css=css)
+    labelled = bool(table["span"].eq(True).any())
+    return render("before_after.change", sets=sets, legend=legend, labelled=labelled, title=title, css=css)
 
 
 def diff_pieces(before: str, after: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

@@ -12,7 +12,7 @@ from workbench.view.html.render import render
 from workbench.view.html.text import number
 
 INKS, DASHES = ("#b85200", "#1a66c9", "#1f7a62", "#6e7781"), ("", "7 4", "2 3", "9 3 2 3")
-LETTER = 7  # units that a character of a label takes
+LETTER, BOLD = 8, 9.5  # units that a character of a label takes where its letters are largest, on a narrow page
 SETS = ("forget", "retain", "neighbours", "general")  # each has its own look, whatever stands beside it
 
 
@@ -58,7 +58,10 @@ def line_chart_svg(
     if all(float(x).is_integer() for x in xs):  # there is no half step
         x_ticks = [x for x in x_ticks if float(x).is_integer()]
     y_texts = [f"{y:g}" for y in y_ticks]
-    left, right, top, bottom = max(44, 16 + LETTER * max(map(len, y_texts))), 150, 24, 38
+    last = {name: points[-1][1] for name, points in lines.items()}
+    longest = max(len(f"{name} {number(value)}") for name, value in last.items())
+    left, right = max(44, 16 + LETTER * max(map(len, y_texts))), max(150, round(12 + BOLD * longest))
+    top, bottom = 27, 42
 
     def across(x: float) -> float:
         return left + (x - min(xs)) / ((max(xs) - min(xs)) or 1.0) * (width - left - right)
@@ -78,7 +81,7 @@ def line_chart_svg(
             {"place": i, "ink": INKS[i], "dashes": DASHES[i], "path": "L".join(f"{x:.1f} {y:.1f}" for x, y in points)}
             for i, points in zip(_looks(drawn), drawn.values(), strict=True)
         ],
-        ends=_ends(drawn, {name: points[-1][1] for name, points in lines.items()}),
+        ends=_ends(drawn, last),
         title=title,
         css=css,
     )
@@ -90,7 +93,7 @@ def _looks(names: Iterable[str]) -> list[int]:
 
 
 def _ends(drawn: Mapping[str, Sequence[tuple[float, float]]], last: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The name and last value at the end of each line, from the top down and 15 units apart."""
+    """The name and last value at the end of each line, from the top down and 17 units apart."""
     looks = _looks(drawn)
     ends = sorted(
         (points[-1][1], points[-1][0], i, name) for i, (name, points) in zip(looks, drawn.items(), strict=True)
@@ -98,7 +101,7 @@ def _ends(drawn: Mapping[str, Sequence[tuple[float, float]]], last: Mapping[str,
     out: list[dict[str, Any]] = []
     lowest = -math.inf
     for end, x, i, name in ends:
-        lowest = max(end, lowest + 15)
+        lowest = max(end, lowest + 17)
         text = f"{name} {number(last[name])}"
         out.append({"place": i, "ink": INKS[i], "x": x + 8, "y": lowest + 4, "text": text})
     return out
