@@ -78,18 +78,11 @@ def safe(text: str) -> str:
     return str(plain(text)).replace("$", "&#36;")
 
 
-def heading(*texts: str, wide: int = 70) -> dict[str, Any]:
+def heading(*texts: str, wide: int = 74) -> dict[str, Any]:
     """A chart's title, and the margin for it: escaped, in lines that fit a narrow page, since plotly breaks none."""
-    lines = [safe(line) for text in texts for line in _even_lines(text, wide)]
+    lines = [safe(line) for text in texts for line in textwrap.wrap(text, wide)]
     more = len(lines) - 1  # plotly moves what has several lines up by half of them
     return {"title": {"text": "<br>".join(lines), "pad": {"t": 12 + 10 * more}}, "margin": {"t": 48 + 18 * more}}
-
-
-def _even_lines(text: str, wide: int) -> list[str]:
-    """As few lines of at most `wide` characters as there can be, about equally long."""
-    lines = textwrap.wrap(text, wide)
-    each = (textwrap.wrap(text, width) for width in range(len(text) // max(len(lines), 1), wide) if width)
-    return next((even for even in each if len(even) == len(lines)), lines)
 
 
 def logarithmic(values: Sequence[float]) -> dict[str, Any]:
