@@ -92,7 +92,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[tuple[Any, str]]]] = {
             (tokens(("s0", 2), ("s1", 1)), "2 of three"),
             (tokens(("s0", 2), ("s0", 2), ("s1", 1)), "2 of three"),
             (tokens(("s0", 2), ("s1", 1), ("s1", 3)), "2 of your 3 tokens are dark"),
-            (["Celia"], "view.selected"),
+            (["Celia"], "blank.selected"),
             (tokens(("s0", 0), ("s0", 1), ("s0", 9)), "end of an answer"),
         ],
     ),
@@ -114,7 +114,9 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[tuple[Any, str]]]] = {
             (tokens(("a", 20)), "place"),
             (tokens(("a", 29)), "did not lower"),
             (tokens(("a", 3), ("a", 4)), "choose one"),
-            (tokens(("b", 1)), "not measured"),
+            (tokens(("b", 1)), "no change"),
+            ([], "click one"),
+            ("Abel", "replay.selected"),
         ],
     ),
     "02.2": (
@@ -222,6 +224,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Any], list[tuple[Any, str]]]] = {
             ((2 / 11, 9 / 11), "grow with the group"),
             ((0.02, 0.3), "one row"),
             ((0.05, 0.15), "first"),
+            ((0.07, 14 / 60), "larger_steps"),
         ],
     ),
     "05.1": (

@@ -52,7 +52,7 @@ LEFT = pd.DataFrame(
     }
 )
 SURPRISAL = np.array([0.001, 0.01, 0.3, 1.0, 4.0])
-DAMAGE = pd.DataFrame({"answers": [100, 50, 10], "damaged": [2, 6, 3]}, index=[0, 1, 2])
+DAMAGE = pd.DataFrame({"answers": [100, 50, 10], "damaged": [2, 6, 3], "larger_steps": [7, 9, 5]}, index=[0, 1, 2])
 ABLATION = pd.DataFrame(
     {"AUROC": [0.9, 0.89, 0.6, 0.4, 0.5], "AP": [0.8, 0.8, 0.5, 0.3, 0.2], "spread": [0.2, 0.2, 0.15, 0.1, 0.01]},
     index=["project", "objective B", "entropy term", "l in nats", "published"],

@@ -22,7 +22,8 @@ from workbench.view.course import check, exercise
 
 NAMES = list(exercise.load())
 OF_FORM = {  # words of the verdicts on what is no answer of the kind that is wanted: these do not count
-    "2 numbers", "number", "text", "list", "table", "view.selected", "no scorer", "no setting", "no attack", "no set",
+    "2 numbers", "number", "text", "list", "table", "blank.selected", "replay.selected", "click one",
+    "no scorer", "no setting", "no attack", "no set",
     "no person", "returns nothing", "fails", "without calling", "not one number", "cannot be checked: AttributeError",
 }  # fmt: skip
 

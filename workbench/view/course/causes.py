@@ -72,5 +72,9 @@ def damage_shares(answer: Any, *, table: pd.DataFrame) -> str:
         raise Wrong("these are shares of all damaged answers, and they grow with the group: divide by its answers")
     if len(parts[1]) > 1 and (parts[1]["damaged"] / parts[1]["answers"]).map(lambda one: close(having, one)).any():
         raise Wrong("the second share is of one row only: one name *or more* means all rows below the first")
+    for name in table.columns.drop(["answers", "damaged"]):
+        shares = [part[name].sum() / part["answers"].sum() if len(part) else 0.0 for part in parts]
+        if shares != truth and close(without, shares[0]) and close(having, shares[1]):
+            raise Wrong(f"these are shares of the column `{name}`: the question is about the column `damaged`")
     wrong = "first" if not close(without, truth[0]) else "second"
     raise Wrong(f"the {wrong} share is not right: add up its rows, then divide")

@@ -22,11 +22,11 @@ def answer_rows(scores: pd.DataFrame, scorer: str) -> pd.DataFrame:
     return rows[rows["step"] == rows["step"].max()]
 
 
-def clicked(answer: Any) -> list[dict[str, Any]]:
-    """The tokens of `view.selected`, each once."""
+def clicked(answer: Any, view: str) -> list[dict[str, Any]]:
+    """The tokens of a view's `selected`, each once."""
     tokens = getattr(answer, "selected", answer)
     if not isinstance(tokens, list) or not all(isinstance(t, dict) and "position" in t for t in tokens):
-        raise Wrong("give `view.selected`: the tokens that you clicked")
+        raise Wrong(f"give `{view}.selected`: the tokens that you clicked there")
     if not tokens:
         raise Wrong("no token is selected: click one, and others with Shift")
     return list({(t["sample_id"], t["position"]): t for t in tokens}.values())
@@ -35,11 +35,11 @@ def clicked(answer: Any) -> list[dict[str, Any]]:
 @exercise("01.1", title="Which tokens will be dark?", difficulty=1, importance=5, minutes=4)
 def dark_tokens(answer: Any, *, scores: pd.DataFrame) -> str:
     """Three tokens or more, clicked before the scores are seen, all among the highest of their answers."""
-    tokens = clicked(answer)
+    tokens = clicked(answer, "blank")
     if len(tokens) < 3:
         raise Wrong(f"{len(tokens)} of three: hold Shift to click more tokens, in one answer or in several")
     rows = answer_rows(scores, SCORER).set_index(["sample_id", "position"])
-    dark, spans = [], []
+    dark, spans, light = [], [], []
     for token in tokens:
         key = (token["sample_id"], token["position"])
         if key not in rows.index:
@@ -48,12 +48,13 @@ def dark_tokens(answer: Any, *, scores: pd.DataFrame) -> str:
         count = int(own["span"].eq(True).sum()) or max(1, round(len(own) / 5))  # as many as are labelled, or a fifth
         dark.append(rows.loc[key, "score"] >= own["score"].nlargest(count).iloc[-1])
         spans.append(bool(own["span"].eq(True).get(key, False)))
+        light += [] if dark[-1] else [repr(token.get("token", key))]
     labelled = f"{sum(spans)} of {len(tokens)} stand in a label"
     if all(dark):
         return f"all {len(tokens)} are among the darkest of their answers under `{SCORER}`, and {labelled}"
     raise Wrong(
-        f"{sum(dark)} of your {len(tokens)} tokens are dark under `{SCORER}`, and {labelled}. Which of them could "
-        "a reader guess who knows English and has read the question, but has never heard of the person?"
+        f"{sum(dark)} of your {len(tokens)} tokens are dark under `{SCORER}`, and {labelled}. Not dark: "
+        f"{', '.join(light)}. Could a reader guess that who has read the question, and such answers about other people?"
     )
 
 
@@ -74,19 +75,19 @@ def threshold(answer: Any, *, scores: pd.DataFrame) -> str:
         return f"{now}: {chosen.sum()} tokens are selected, {facts.sum()} are labelled"
     if not enough:
         raise Wrong(f"{now}: some facts are missed, move the threshold down")
-    raise Wrong(f"{now}: a higher threshold still reaches this recall, and selects fewer other words")
+    raise Wrong(f"{now}, and {RECALL} is enough: a higher threshold still reaches that, with fewer other words")
 
 
 @exercise("01.3", title="What did the run hurt besides the facts?", difficulty=3, importance=4, minutes=5)
 def collateral(answer: Any, *, run: Any) -> str:
     """A token outside every label that is among those whose probability fell most."""
-    tokens = clicked(answer)
+    tokens = clicked(answer, "replay")
     if len(tokens) > 1:
         raise Wrong(f"{len(tokens)} tokens are selected; choose one")
     rows = falls(run)
     key = (tokens[0]["sample_id"], tokens[0]["position"])
     if key not in rows.index:
-        raise Wrong("the run has not measured this token; choose another one")
+        raise Wrong("this token has no change of its probability: choose one of the view *Learned importance*")
     if rows.loc[key, "span"]:
         raise Wrong("this token is in a label: it was to be forgotten. Look for one without a dotted line above")
     beside = rows[~rows["span"]].sort_values("change")
