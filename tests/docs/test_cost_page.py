@@ -34,7 +34,7 @@ def test_a_forward_pass_is_the_ledgers(small: Task) -> None:
 
 
 def test_a_sparse_step_is_the_ledgers(small: Task) -> None:
-    """The chosen positions to a hundredth; the context at most as on the page, since it ends at the last keys."""
+    """The chosen positions to a hundredth; the others at most as on the page, since they end at the last keys."""
     lm = load("bio-full")
     encoding = encode(lm, small.forget[0])
     some = encoding.only([i % 4 == 1 for i in range(len(encoding.answer_positions))])
@@ -48,6 +48,9 @@ def test_a_sparse_step_is_the_ledgers(small: Task) -> None:
         chosen = 2 * decoder * c + 4 * layers * width * c * n + 2 * head * b
         assert forward_flops(lm, batch) == pytest.approx(chosen, rel=0.01)
         assert context_flops(lm, whole) < forward((decoder, head, layers, width), n, 0)
+        along = forward_flops(lm, chosen_positions.choose(lm, [some], [positions])) - chosen
+        others = 2 * decoder * (n - c) + 4 * layers * width * n * (n - c)
+        assert 0.8 * others < along < 1.02 * others
 
 
 def test_the_table_is_the_arithmetic() -> None:
@@ -60,6 +63,7 @@ def test_the_table_is_the_arithmetic() -> None:
         passes = 2 if trained == "LoRA" else 3
         context = 2 * decoder * n + 4 * layers * width * n**2
         chosen = passes * (2 * decoder * c + 4 * layers * width * c * n + 2 * head * b)
-        values = [passes * forward(shape, n, a), context + chosen, context / 4 + chosen]
+        along = 2 * decoder * (n - c) + 4 * layers * width * n * (n - c)
+        values = [passes * forward(shape, n, a), along + chosen, context / 4 + chosen]
         cells = [float(cell.split(" ")[0]) for cell in (plain, sparse, kept)]
         assert cells == pytest.approx([9000 * value / 1e15 for value in values], rel=0.01)

@@ -82,10 +82,17 @@ def gradients(lm: LanguageModel, logp: torch.Tensor) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.parametrize("context", ["before", "along"])
 @pytest.mark.parametrize("how", ["packed", "padded"])
 @pytest.mark.parametrize(("family", "more"), FAMILIES, ids=[name for name, _ in FAMILIES])
 def test_gradients_are_those_of_the_slow_pass(
-    full: LanguageModel, family: str, more: dict[str, Any], how: str, share: float, monkeypatch: pytest.MonkeyPatch
+    full: LanguageModel,
+    family: str,
+    more: dict[str, Any],
+    how: str,
+    context: str,
+    share: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(packing, "CALL", 2)
     own = LanguageModel(made(family, len(full.tokenizer), **more), full.tokenizer, family)
@@ -94,7 +101,7 @@ def test_gradients_are_those_of_the_slow_pass(
     assert packing.packs(own, batch.width)
     with packing.padding(own) if how == "padded" else contextlib.nullcontext():
         sparse.check_sparse(own, batch.width)
-        parts, _ = sparse.contexts(own, batch)
+        parts = sparse.contexts(own, batch)[0] if context == "before" else None
         logp = token_stats(own, sparse.choose(own, encodings, chosen, parts), extras=False).logp
     mine = gradients(own, logp)
     reference = slow(own, batch, chosen)
@@ -130,14 +137,15 @@ def test_flops_are_what_torch_counts(full: LanguageModel, family: str, more: dic
                 parts, _ = sparse.contexts(own, batch, stats=stats)
             ours = forward_flops(own, batch) if stats else context_flops(own, batch)
             assert counter.get_total_flops() == pytest.approx(ours, rel=0.02)
-        some = sparse.choose(own, encodings, chosen, parts)
-        with FlopCounterMode(display=False) as counter:
-            logp = token_stats(own, some, extras=False).logp
-        assert counter.get_total_flops() == pytest.approx(forward_flops(own, some), rel=0.02)
-        with FlopCounterMode(display=False) as counter:
-            logp.sum().backward()
-        ours = flops_of(backward_products(own), own, some)
-        assert counter.get_total_flops() == pytest.approx(ours, rel=0.03)
+        for before in (parts, None):
+            some = sparse.choose(own, encodings, chosen, before)
+            with FlopCounterMode(display=False) as counter:
+                logp = token_stats(own, some, extras=False).logp
+            assert counter.get_total_flops() == pytest.approx(forward_flops(own, some), rel=0.02)
+            with FlopCounterMode(display=False) as counter:
+                logp.sum().backward()
+            ours = flops_of(backward_products(own), own, some)
+            assert counter.get_total_flops() == pytest.approx(ours, rel=0.03)
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,16 @@ def _spared(layer: Any) -> int:
 
 
 def forward_flops(lm: LanguageModel, batch: TokenBatch) -> float:
-    """FLOPs of a forward pass."""
-    return flops_of(forward_products(lm), lm, batch)
+    """FLOPs of a forward pass, with those of the positions that go along with chosen ones."""
+    return flops_of(forward_products(lm), lm, batch) + _of_rest(lm, batch)
+
+
+def _of_rest(lm: LanguageModel, batch: TokenBatch) -> float:
+    """FLOPs of the positions that go along with chosen ones, without gradient, to the last layer's keys and values."""
+    if batch.chosen is None or batch.chosen.rest is None:
+        return 0.0
+    position, pair = _context_products(lm)
+    return position * batch.chosen.rest.positions + pair * batch.chosen.rest.pairs
 
 
 def flops_of(products: Products, lm: LanguageModel, batch: TokenBatch) -> float:
@@ -95,7 +103,7 @@ def flops_of(products: Products, lm: LanguageModel, batch: TokenBatch) -> float:
     """
     position, pair, row = products
     if batch.chosen is not None:
-        return position * batch.chosen.positions + pair * batch.chosen.pairs + row * len(batch.rows)
+        return position * batch.chosen.own.positions + pair * batch.chosen.own.pairs + row * len(batch.rows)
     samples = len(batch.encodings)
     positions, pairs = samples * batch.width, samples * batch.width**2
     if packs(lm, batch.width):
@@ -106,12 +114,17 @@ def flops_of(products: Products, lm: LanguageModel, batch: TokenBatch) -> float:
 
 def context_flops(lm: LanguageModel, batch: TokenBatch) -> float:
     """FLOPs of a forward pass that ends when the last layer's keys and values are known."""
+    return flops_of((*_context_products(lm), 0.0), lm, batch)
+
+
+def _context_products(lm: LanguageModel) -> tuple[float, float]:
+    """FLOPs of such a pass, a position and a query-key pair."""
     position, pair, _ = forward_products(lm)
     layers = decoder_layers(lm)
     last = layers[-1]
     read = sum(_multiply_adds(lm, m) for name, m in last.named_modules() if name.rpartition(".")[2] in READERS)
     position -= 2.0 * (_multiply_adds(lm, last) - read)
-    return flops_of((position, pair * (len(layers) - 1) / len(layers), 0.0), lm, batch)
+    return position, pair * (len(layers) - 1) / len(layers)
 
 
 def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> float:

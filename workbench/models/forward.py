@@ -56,9 +56,11 @@ def states_and_head(
     if batch.chosen is not None:
         if layers or embeddings is not None:
             raise UserError("states are not kept where only chosen positions are computed; use share=1")
-        arguments = batch.chosen.arguments()
-    with lm.autocast():
-        out = called(**arguments, output_hidden_states=bool(inner) or not plain)
+        with lm.autocast():
+            out = batch.chosen.run(called)
+    else:
+        with lm.autocast():
+            out = called(**arguments, output_hidden_states=bool(inner) or not plain)
     states = {
         layer: _one_stream(lm, out.last_hidden_state if plain and layer == -1 else out.hidden_states[layer])
         for layer in layers

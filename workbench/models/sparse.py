@@ -1,16 +1,16 @@
 """A forward pass through chosen positions of a batch, against keys and values of all others that carry no gradient.
 
-The context is computed first, without gradient; its keys and values are kept, layer by layer. Then the chosen positions
-go through the model alone. In every layer their fresh keys and values take the places of the old ones, so that they see
-one another with gradient and everything else without. This is TokenTune's selection (arXiv 2501.18824), with the
-context computed apart, so that it can be kept for several steps.
+In every layer the chosen positions see one another with gradient and everything else without: TokenTune's selection
+(arXiv 2501.18824). The others' keys and values are computed along with them (`workbench.models.lockstep`), each
+position once. Or they were computed before, as contexts: then all positions were, and the chosen ones' fresh keys and
+values take the places of the old ones. Contexts can be kept for several steps, and tell which tokens to choose.
 """
 
 from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from workbench.models import forward
 from workbench.models.batch import TokenBatch, collate
 from workbench.models.encoding import Encoding
 from workbench.models.language_model import LanguageModel
+from workbench.models.lockstep import inserted, meeting
 from workbench.models.packing import Group, group_of, packs, windowed
 from workbench.models.token_stats import TokenStats, token_stats
 
@@ -58,17 +59,13 @@ def _caches() -> tuple[type, type]:
 
         def __init__(self, context: Keys, index: Tensor) -> None:
             super().__init__()
-            self.context, self.index = context, index[:, None, :, None]
+            self.context, self.index = context, index
 
         def update(
             self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
         ) -> tuple[Tensor, Tensor]:
-            old = self.context[layer_idx]
-            keys, values = (
-                before.to(now.dtype).scatter(2, self.index.expand_as(now), now)
-                for before, now in zip(old, (key_states, value_states), strict=True)
-            )
-            return keys, values
+            keys, values = self.context[layer_idx]
+            return inserted(keys, self.index, key_states), inserted(values, self.index, value_states)
 
     return Recorder, Inserter
 
@@ -109,57 +106,107 @@ def contexts(lm: LanguageModel, batch: TokenBatch, *, stats: bool = False) -> tu
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The chosen positions of a batch, and the context they are computed against.
+class Part:
+    """Some positions of each sample of a batch, as one pass computes them.
 
     Attributes:
         inputs: arguments of the model or its decoder, but for the cache.
-        context: keys and values of the whole batch, by layer.
-        index: (B, S) where fresh keys and values go.
-        predicting: (N,) for each answer token, the place of its predicting position among the computed ones.
-        tokens: how many are chosen.
+        index: (B, S) where their keys and values go among those of all positions.
+        place: for a sample and a position, its place among the computed ones.
         positions: how many are computed, with padding.
         pairs: query-key pairs that attention computes, in a layer.
     """
 
     inputs: dict[str, Any]
-    context: Keys
     index: Tensor
-    predicting: Tensor
-    tokens: int
+    place: dict[tuple[int, int], int]
     positions: int
     pairs: int
 
-    def arguments(self) -> dict[str, Any]:
-        """Arguments of the model or its decoder; each call needs its own."""
-        return self.inputs | {"past_key_values": _caches()[1](self.context, self.index), "use_cache": True}
+
+@dataclass(frozen=True)
+class Chosen:
+    """The chosen positions of a batch, and what they are computed against: contexts, or a pass that goes along.
+
+    Attributes:
+        own: the chosen positions.
+        predicting: (N,) for each answer token, the place of its predicting position among the computed ones.
+        tokens: how many are chosen.
+        context: keys and values of the whole batch, by layer; None where the others go along.
+        rest: the other positions; None where there is a context.
+        places: how many keys a row of the batch has.
+    """
+
+    own: Part
+    predicting: Tensor
+    tokens: int
+    context: Keys | None
+    rest: Part | None
+    places: int
+
+    def run(self, called: Callable[..., Any]) -> Any:
+        """What a model or its decoder makes of the chosen positions."""
+        arguments = {"use_cache": True, "output_hidden_states": False}
+        if self.rest is None:
+            cache = _caches()[1](self.context, self.own.index)
+            return called(**self.own.inputs, **arguments, past_key_values=cache)
+        rest = self.rest
+        cache = meeting(
+            lambda cache: called(**rest.inputs, **arguments, past_key_values=cache),
+            self.own.index,
+            rest.index,
+            self.places,
+        )
+        try:
+            return called(**self.own.inputs, **arguments, past_key_values=cache)
+        finally:
+            cache.other.throw()  # it stands in the last layer
 
 
-def choose(lm: LanguageModel, encodings: Sequence[Encoding], chosen: list[list[int]], parts: list[Keys]) -> TokenBatch:
-    """A batch of which only chosen positions are computed.
+def choose(
+    lm: LanguageModel, encodings: Sequence[Encoding], chosen: list[list[int]], parts: list[Keys] | None = None
+) -> TokenBatch:
+    """A batch of which only chosen positions are computed with gradient.
 
     Args:
         lm: the model.
         encodings: the samples.
         chosen: for each sample its positions, in order; those that predict an answer token must be among them.
-        parts: of `contexts`; longer ones are cut to the samples' lengths.
+        parts: of `contexts`; longer ones are cut to the samples' lengths. None computes the others along with these.
     """
     batch = collate(lm, encodings)
-    lengths = [len(e.ids) for e in encodings]
-    parts = [{layer: (k[:, :n], v[:, :n]) for layer, (k, v) in part.items()}
-             for part, n in zip(parts, lengths, strict=True)]  # fmt: skip
-    build = _packed if packs(lm, batch.width) else _padded
-    return replace(batch, chosen=build(batch, chosen, parts))
-
-
-def _places(batch: TokenBatch, place: dict[tuple[int, int], int]) -> Tensor:
-    """(N,) place of each answer token's predicting position."""
+    packed = packs(lm, batch.width)
+    build = _packed if packed else _padded
+    own, context, rest = build(batch, chosen), None, None
+    if parts is None:
+        # A sample of which all is chosen has its first position computed twice: a pass has all samples.
+        others = [sorted(set(range(len(e.ids))) - set(c)) or [0] for e, c in zip(encodings, chosen, strict=True)]
+        rest = build(batch, others)
+    else:
+        context = _context(batch, parts, packed)
     pairs = zip(batch.rows.tolist(), batch.columns.tolist(), strict=True)
-    return torch.tensor([place[row, column - 1] for row, column in pairs], dtype=torch.long, device=batch.device)
+    predicting = [own.place[row, column - 1] for row, column in pairs]
+    predicting = torch.tensor(predicting, dtype=torch.long, device=batch.device)  # type: ignore[assignment]
+    places = sum(len(e.ids) for e in encodings) if packed else batch.width + 1
+    return replace(batch, chosen=Chosen(own, predicting, sum(map(len, chosen)), context, rest, places))  # type: ignore[arg-type]
 
 
-def _packed(batch: TokenBatch, chosen: list[list[int]], parts: list[Keys]) -> Chosen:
-    """The chosen positions as one row, sample after sample in the order of the batch's own packing."""
+def _context(batch: TokenBatch, parts: list[Keys], packed: bool) -> Keys:
+    """Keys and values of a whole batch, by layer, as its packing has them, or padded to a place more than its width."""
+    lengths, width = [len(e.ids) for e in batch.encodings], batch.width + 1
+    order: list[int] = torch.argsort(batch.packing.starts).tolist() if packed else []
+
+    def joined(layer: int, which: int) -> Tensor:
+        own = [part[layer][which][:, :n] for part, n in zip(parts, lengths, strict=True)]
+        if packed:
+            return torch.cat([own[row] for row in order], 1)[None]
+        return torch.stack([F.pad(each, (0, 0, 0, width - each.shape[1])) for each in own])
+
+    return {layer: (joined(layer, 0), joined(layer, 1)) for layer in parts[0]}
+
+
+def _packed(batch: TokenBatch, chosen: list[list[int]]) -> Part:
+    """Positions of each sample as one row, sample after sample in the order of the batch's own packing."""
     packing, device = batch.packing, batch.device
     order: list[int] = torch.argsort(packing.starts).tolist()
     rows = [row for row in order for _ in chosen[row]]
@@ -176,10 +223,6 @@ def _packed(batch: TokenBatch, chosen: list[list[int]], parts: list[Keys]) -> Ch
         at = (own if queries.padded_from is None else own[queries.padded_from]).view(len(members), -1)
         start = queries.stop
         groups.append((queries, keys, _causal(at, keys.width)))
-    context = {
-        layer: tuple(torch.cat([parts[row][layer][which] for row in order], 1)[None] for which in (0, 1))
-        for layer in parts[0]
-    }
     inputs = {
         "input_ids": batch.input_ids[at_row, at_column][None],
         "position_ids": at_column[None],
@@ -188,30 +231,22 @@ def _packed(batch: TokenBatch, chosen: list[list[int]], parts: list[Keys]) -> Ch
     }
     index = (packing.starts[at_row] + at_column)[None]
     pairs = sum(len(q.lengths) * q.width * k.width for q, k, _ in groups)
-    return Chosen(inputs, context, index, _places(batch, place), len(rows), len(rows), pairs)  # type: ignore[arg-type]
+    return Part(inputs, index, place, len(rows), pairs)
 
 
-def _padded(batch: TokenBatch, chosen: list[list[int]], parts: list[Keys]) -> Chosen:
-    """The chosen positions in rows, padded to the longest; keys of padding go to a last place that nothing sees."""
+def _padded(batch: TokenBatch, chosen: list[list[int]]) -> Part:
+    """Positions of each sample in rows, padded to the longest; keys of padding go to a last place that nothing sees."""
     width, most, device = batch.width, max(map(len, chosen)), batch.device
     columns = torch.tensor([own + own[-1:] * (most - len(own)) for own in chosen], device=device)
     real = torch.arange(most, device=device) < torch.tensor([len(own) for own in chosen], device=device)[:, None]
     place = {(row, column): row * most + i for row, own in enumerate(chosen) for i, column in enumerate(own)}
-    context = {
-        layer: tuple(
-            torch.stack([F.pad(part[layer][which], (0, 0, 0, width + 1 - part[layer][which].shape[1]))
-                         for part in parts]) for which in (0, 1)
-        ) for layer in parts[0]
-    }  # fmt: skip
     inputs = {
         "input_ids": batch.input_ids.gather(1, columns),
         "position_ids": columns,
         "attention_mask": _causal(columns, width + 1),
     }
-    index = columns.where(real, width)
     count = len(chosen) * most
-    where, pairs = _places(batch, place), count * (width + 1)
-    return Chosen(inputs, context, index, where, sum(map(len, chosen)), count, pairs)  # type: ignore[arg-type]
+    return Part(inputs, columns.where(real, width), place, count, count * (width + 1))
 
 
 def _causal(columns: Tensor, width: int) -> Tensor:
@@ -259,9 +294,12 @@ def _try(lm: LanguageModel) -> bool:
         encodings = [e.only(mask) for e, mask in zip(made, kept, strict=True)]
         batch = collate(lm, encodings)
         plain = token_stats(lm, batch, extras=False, logits=True).logits
-        parts, _ = contexts(lm, batch)
-        sparse = token_stats(lm, choose(lm, encodings, chosen, parts), extras=False, logits=True).logits
-        return torch.allclose(plain, sparse, rtol=1e-2, atol=1e-2 if lm.precision == "bfloat16" else 1e-3)  # type: ignore[arg-type]
+        near = {"rtol": 1e-2, "atol": 1e-2 if lm.precision == "bfloat16" else 1e-3}
+        for parts in (contexts(lm, batch)[0], None):
+            sparse = token_stats(lm, choose(lm, encodings, chosen, parts), extras=False, logits=True).logits
+            if not torch.allclose(plain, sparse, **near):  # type: ignore[arg-type]
+                return False
+        return True
     except (AttributeError, TypeError, ValueError, RuntimeError, LookupError):
         return False
     finally:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from workbench.models import Encoding, Keys, LanguageModel, TokenBatch, TokenStats, choose, collate, processes
 
-Recipe = tuple[list[Encoding], list[list[int]], list[Keys]]
+# Samples, the positions of each that get a gradient, and their contexts; None where the others are computed along.
+Recipe = tuple[list[Encoding], list[list[int]], list[Keys] | None]
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,13 @@ class MicroBatch:
 
 
 def merged(lm: LanguageModel, parts: list[MicroBatch]) -> TokenBatch:
-    """Micro-batches as one batch; all of them are sparse, or none is."""
-    recipes = [part.recipe for part in parts]
-    if None in recipes:
+    """Micro-batches as one batch; all of them are sparse with contexts, or sparse without, or none is."""
+    recipes = [part.recipe for part in parts if part.recipe is not None]
+    if not recipes:
         return collate(lm, [e for part in parts for e in part.encodings])
-    encodings, chosen, keys = ([each for r in recipes if r for each in r[i]] for i in range(3))
-    return choose(lm, encodings, chosen, keys)  # type: ignore[arg-type]
+    encodings, chosen = ([each for recipe in recipes for each in recipe[i]] for i in (0, 1))  # type: ignore[union-attr]
+    contexts = [keys for recipe in recipes for keys in recipe[2] or ()]
+    return choose(lm, encodings, chosen, contexts or None)  # type: ignore[arg-type]
 
 
 class BatchSampler:

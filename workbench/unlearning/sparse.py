@@ -1,6 +1,7 @@
 """Sparse steps: of each sample a few tokens enter the loss, and only the positions that these need get a gradient.
 
-The rest of a sample is its context: computed without gradient, and kept for several visits if the settings say so.
+The rest of a sample is its context, which is computed without gradient: along with these positions, or before them,
+where it is kept for several visits or tells which tokens to choose.
 """
 
 from __future__ import annotations
@@ -99,6 +100,11 @@ class SparseSide:
         batches.token_mask, batches.recipe = self.mask, self.recipe
 
     @property
+    def contexts(self) -> bool:
+        """Whether contexts are computed before the step: to be kept, or to choose tokens by."""
+        return self.settings.reuse > 1 or (self.masks is None and self.by in ONLINE)
+
+    @property
     def drawn(self) -> bool:
         """Whether tokens are drawn at each visit, so that those that enter the loss stand for all."""
         return self.masks is None and self.by == "random"
@@ -137,8 +143,11 @@ class SparseSide:
             self.kept[index] = Kept(keys, self._probed(), largest(own, self.share))
 
     def recipe(self, micro_batch: MicroBatch) -> Recipe:
-        """A micro-batch's samples, the positions of each that get a gradient, and their contexts."""
+        """A micro-batch's samples, the positions of each that get a gradient, and their contexts, if they have any."""
         pairs = list(zip(micro_batch.indices, micro_batch.encodings, strict=True))
+        chosen = [self.positions(i, e) for i, e in pairs]
+        if not self.contexts:
+            return micro_batch.encodings, chosen, None
         lacking = {i: e for i, e in pairs if not self._usable(i, len(e.ids))}
         if lacking:
             batch = collate(self.lm, list(lacking.values()))
@@ -148,7 +157,7 @@ class SparseSide:
                 phase.flops += context_flops(self.lm, batch)
             for index, keys in zip(lacking, parts, strict=True):
                 self.kept[index] = Kept(keys, self._probed())
-        return [e for _, e in pairs], [self.positions(i, e) for i, e in pairs], [self.kept[i].keys for i, _ in pairs]
+        return micro_batch.encodings, chosen, [self.kept[i].keys for i, _ in pairs]
 
     def positions(self, index: int, encoding: Encoding) -> list[int]:
         """Positions of a sample that get a gradient: those that predict its chosen tokens, and what these hang on."""

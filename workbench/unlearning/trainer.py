@@ -191,6 +191,7 @@ class Trainer:
         forget, retain, samples = self.forget.reads, self.retain.reads, sum(len(each.indices) for _, each in pairs)
         return (
             len(self.sparse) != 1
+            and len({side.contexts for side in self.sparse}) < 2
             and not (forget["logits"] or retain["logits"])
             and forget["states"] == retain["states"]
             and samples <= (self.settings.micro_batch_size or samples)
