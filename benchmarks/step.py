@@ -6,7 +6,7 @@
 The step is gradient difference: so many forget and as many retain answers of TOFU (of the embedded biographies without
 --data-dir), AdamW, gradients clipped. Trainer pads each batch to its longest, makes all logits, and makes one forward
 for each of the two sets. Both see the same batches, and the first step's losses are compared (`loss_difference`).
-Formats and steps take turns; a rate is the median over the rounds.
+Each kind of step runs alone, with one model in the process, as Trainer does; a rate is the median over the rounds.
 
 - `ratio_trainer_float32`: our rate in the number format that the workbench chooses here, over Trainer's in float32;
   `ratio_same_format_float32` with ours in float32 too; `ratio_trainer_bf16`: both in bfloat16.
@@ -16,8 +16,8 @@ Formats and steps take turns; a rate is the median over the rounds.
 - `ratio_padded`: our rate over that of the same step with its batch padded (answers are computed in one row on a CPU;
   on a GPU both are padded), `flops_padded` the FLOPs of the padded one over ours.
 - `ratio_sparse_float32`, `ratio_sparse_bf16`: as the ratios over Trainer, of a sparse step through three tenths of the
-  answer tokens (forget tokens of the largest surprisal, retain tokens of the largest loss), with fresh contexts;
-  `flops_sparse` our plain step's FLOPs over its.
+  answer tokens (forget tokens of the largest surprisal, retain tokens at random), all others computed along without
+  gradient; `flops_sparse` our plain step's FLOPs over its.
 - `atwu_overhead`: a step with the live scorer, which learns at every step, over one with weights of 1.
 - `step_bytes`: most memory held during a step beyond what was held before it (model and optimiser, which all have).
   On a CPU it is of a further step whose tensors torch's profiler counts, since the process keeps what a step gave back.
@@ -93,7 +93,7 @@ class Ours:
 
         forget, retain = data
         settings = Settings(batch_size=size, lr=1e-5, warmup=0, steps=10_000, compile=compile)
-        settings = settings.replace(share=0.3, retain_share=0.3) if sparse else settings
+        settings = settings.replace(share=0.3, retain_share=0.3, retain_by="random") if sparse else settings
         task, self.ledger, self.size = Task("step", {"forget": forget, "retain": retain}), Ledger(), size
         fixed = prepare_weights(
             lm, task, weights, steps=10_000, seed=0, options={}, reference=None, cost=Phase(), trained=lambda: None
@@ -278,25 +278,19 @@ def measured(given: argparse.Namespace, precision: str) -> dict[str, Any]:
     kinds = {name: kind for name, kind in kinds.items() if name in given.only.split(",") or name == "ours"}
     counted = given.device == "cpu"  # a further step, whose memory is counted
     data = samples(given.data_dir, given.rounds + 1 + counted, given.batch_size)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
+    found: dict[str, list[dict[str, float]]] = {}
     losses, batches, peaks = [], [], {}
-    # A CPU is shared with whoever else is there, so that the kinds take turns; a GPU's memory does not hold all three.
-    for group in [list(kinds)] if given.device == "cpu" else [[name] for name in kinds]:
-        ours = {
-            n: Ours(model(given.model, given.device, precision), data, given.batch_size, given.compile, *kinds[n])
-            for n in group
-        }
-        for _ in range(given.rounds + 1):
-            for name, each in ours.items():
-                found[name].append(each.step())
-        if "ours" in ours:
+    for name, kind in kinds.items():
+        ours = Ours(model(given.model, given.device, precision), data, given.batch_size, given.compile, *kind)
+        found[name] = [ours.step() for _ in range(given.rounds + 1)]
+        if name == "ours":
             losses = [r["loss"] for r in found["ours"]]
-            batches = ours["ours"].order(given.rounds + 1 + counted)
-        for name, each in ours.items() if counted else ():
+            batches = ours.order(given.rounds + 1 + counted)
+        if counted:
             with Allocated() as watch:
-                each.step()
+                ours.step()
             peaks[name] = watch.peak
-        del ours, each
+        del ours
         empty()
     lm = model(given.model, given.device, precision)
     seconds, loss, peak = trainer_steps(lm, batches, bf16=precision == "bfloat16")
