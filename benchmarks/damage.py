@@ -15,15 +15,18 @@ perplexity; by `tokens` extraction strength, and the rise of the generic NLL is 
 between the last two checks, since runs overshoot by different steps. `closed` is the part of the gap in generic damage
 between uniform and span weights that a weighting closes. `--unrehearsed N` takes the first N rows out of the retain
 set, so that a run never sees them, and adds the figure on them. `NAME:k=v` sets an option of a scorer. Labels serve for
-measuring, and as the oracle `spans`. Rows have the FLOPs of each phase (but not of scores that all seeds share, which
-are computed once), and of a live scorer how well it finds the
-labelled tokens at the end. They are kept (`--rows`): the same command goes on where it was cut off.
+measuring, and as the oracle `spans`. `tflop` is what the run computed but for records of its scores, with the scores
+before it: those that all seeds share are computed once, counted by torch's FlopCounterMode, and stand in each row. Rows
+have the FLOPs of each phase, and of a live scorer how well it finds the labelled tokens at the end. They are kept
+(`--rows`): the same command goes on where it was cut off. `closed` is of the seeds that reached the level, and empty
+where one of a weighting's seeds did not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -32,6 +35,7 @@ from typing import Any
 import pandas as pd
 import torch
 from many_runs import Rows, task_options
+from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.cli.console import table_line
 from workbench.evals import Answer, alignment, metric, probe, token_table
@@ -44,7 +48,7 @@ from workbench.tasks import Sample, TaskSpec, spread
 from workbench.unlearning import score_task, unlearn
 
 WEIGHTS = "uniform,random,surprisal,atwu,amortised,specificity:power=1,specificity,specificity_ref,spans"
-COLUMNS = ("steps", "reached", "forget", "generic_nll", "at_level", "generic_lost", "neighbours", "retain",
+COLUMNS = ("steps", "tflop", "reached", "forget", "generic_nll", "at_level", "generic_lost", "neighbours", "retain",
            "unrehearsed", "general_perplexity")  # fmt: skip
 _loaded: dict[str, Any] = {}
 
@@ -56,7 +60,7 @@ def prepare(args: argparse.Namespace) -> None:
     task, lm = spec.load(), load(args.model)
     apart, task.sets["retain"] = task.retain[: args.unrehearsed], task.retain[args.unrehearsed :]
     never = load(args.retain_only, **lm.like())
-    _loaded.update(args=args, task=task, lm=lm, never=never, apart=apart, tables={})
+    _loaded.update(args=args, task=task, lm=lm, never=never, apart=apart, tables={}, scoring={})
     _loaded["start"] = check(lm, 0)
     if _loaded["start"]["forget"] <= args.level:
         raise SystemExit(f"the model is at the level before any run: {_loaded['start']['forget']:.2f}; see --level")
@@ -138,7 +142,9 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
                   stop=lambda: checks[-1]["forget"] <= args.level)  # fmt: skip
     row = job | measure(changed, checks[-1])
     row |= {"steps": run.steps, "reached": float(checks[-1]["forget"] <= args.level), "checks": checks}
-    row["flops"] = {name: phase.flops for name, phase in run.ledger.phases.items()}
+    flops = {name: phase.flops for name, phase in run.ledger.phases.items()}
+    flops["scoring"] = flops.get("scoring", 0.0) + _loaded["scoring"].get(job["weights"], 0.0)
+    row |= {"flops": flops, "tflop": sum(f for name, f in flops.items() if name != "recording") / 1e12}
     if run.scorer is not None:
         found = alignment(apply_scorer(run.scorer, changed, task.forget))[weights]
         row["found"] = {name: found[name] for name in ("auroc", "auroc_per_sample", "ap")}
@@ -158,7 +164,9 @@ def fixed(named: str, weights: str, options: dict[str, Any]) -> Any:
         return weights
     if named not in _loaded["tables"]:
         lm, task, never = (_loaded[name] for name in ("lm", "task", "never"))
-        _loaded["tables"][named] = score_task(lm, task, [weights], reference=never, options={weights: options})
+        with FlopCounterMode(display=False) as counter:
+            _loaded["tables"][named] = score_task(lm, task, [weights], reference=never, options={weights: options})
+        _loaded["scoring"][named] = float(counter.get_total_flops())
     return _loaded["tables"][named]
 
 
@@ -173,10 +181,10 @@ def at_level(row: dict[str, Any], level: float) -> float:
 
 def closed_of(damage: pd.Series) -> dict[str, float]:
     """The part of the gap between uniform and span weights that each weighting closes; none without both."""
-    if not {"uniform", "spans"} <= set(damage.index):
+    if not {"uniform", "spans"} <= set(damage.dropna().index):
         return {}
     return {name: float((damage["uniform"] - value) / (damage["uniform"] - damage["spans"]))
-            for name, value in damage.items()}  # fmt: skip
+            for name, value in damage.items() if not math.isnan(value)}  # fmt: skip
 
 
 def shown(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -184,14 +192,15 @@ def shown(rows: list[dict[str, Any]]) -> dict[str, float]:
     groups = pd.DataFrame(rows).groupby("weights", sort=False)
     columns = [name for name in COLUMNS if name in rows[0]]
     means, low, high = (getattr(groups[columns], name)() for name in ("mean", "min", "max"))
-    closed = closed_of(means["at_level" if "at_level" in columns else "generic_nll"])
+    column = "at_level" if "at_level" in columns else "generic_nll"
+    closed = closed_of(means[column].where(low["reached"] == 1))
     table_line(
         [["weights", *columns, "closed"]]
         + [
             [
                 name,
                 *(f"{means.loc[name, c]:.2f} ({low.loc[name, c]:.2f}-{high.loc[name, c]:.2f})" for c in columns),
-                f"{closed[name]:.2f}" if closed else "",
+                f"{closed[name]:.2f}" if name in closed else "",
             ]
             for name in means.index
         ]
