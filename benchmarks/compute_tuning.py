@@ -30,6 +30,8 @@ SPARSE: list[dict[str, Any]] = [
     {"share": 0.2, "retain_share": 0.3},
     {"share": 0.2, "retain_share": 0.3, "retain_by": "random", "reuse": 4, "drift": 0.05},
     {"share": 0.2, "retain_share": 0.3, "names": False},
+    {"share": 0.2, "retain_share": 0.3, "names": False, "retain_by": "random"},
+    {"share": 0.2, "retain_share": 0.3, "retain_by": "random"},
     {"share": 0.2},
 ]
 
