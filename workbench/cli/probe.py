@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.console import Progress
+from workbench.cli.console import Progress, as_json
 from workbench.cli.options import Precision, PromptOptions, TaskOptions, command, count, option
 from workbench.errors import UserError
 from workbench.files import parse_json, writable, write_json, write_table
 from workbench.runs import uninterrupted
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from workbench.models import LanguageModel
 
 
@@ -78,7 +75,7 @@ def probe(
     result = {"metrics": probed.metrics, **measured, "curve": [], "convention": convention}
     if relearn:
         curve = evals.relearn(lm, loaded, steps=relearn, share=relearn_share, **shared)
-        result["curve"] = records(curve)
+        result["curve"] = as_json(curve.to_dict("records"))
         print()
         tables.curve_table(curve)
     if harness:
@@ -119,11 +116,3 @@ def compared_with(name: str, lm: LanguageModel) -> LanguageModel | dict[str, Any
     if wrong("suite", results) or not isinstance(results.get("parts"), dict):
         raise UserError(f"--reference {name}: not the results of a suite (RUN/suites/<suite>.json)")
     return results
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as JSON: a value that is not finite is null."""
-    return [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-        for row in table.to_dict("records")
-    ]
