@@ -12,6 +12,8 @@ import plotly.graph_objects as go
 from workbench.errors import UserError, unknown
 from workbench.view.charts.chart import Chart, panels
 from workbench.view.charts.palette import (
+    BELOW,
+    CLEAR,
     DASHES,
     GREY,
     INKS,
@@ -25,7 +27,7 @@ from workbench.view.charts.palette import (
     template,
 )
 from workbench.view.charts.sources import as_curve, metrics_by_name
-from workbench.view.html import ANY_SET, Probes, as_probes, definitions, number, shortened, value_of
+from workbench.view.html import Probes, as_probes, axis_title, label, number, shortened, value_of
 from workbench.view.run_source import RunSource
 
 Metrics = Mapping[str, Any]  # the content of a `metrics.json`
@@ -36,15 +38,6 @@ WIDTHS = (1, 2, 4, 7)  # of a line for 1, up to 4, up to 16, and more answers
 
 def _short(text: Any, limit: int = 40) -> str:
     return safe(shortened(str(text), limit))
-
-
-def _title(metric: str, probe_set: str) -> str:
-    """The title of an axis: set, metric, and which end is better."""
-    better = definitions().get(metric, {}).get("direction", "")
-    if probe_set == "forget" and metric not in ANY_SET:
-        better = {"higher": "lower", "lower": "higher"}.get(better, better)
-    wanted = f" ({better} is better)" if better in ("higher", "lower") else ""
-    return f"{safe(probe_set)}: {safe(metric.replace('_', ' '))}{wanted}"
 
 
 # Forget against retain ----------------------------------------------------------------------------------------------
@@ -84,8 +77,8 @@ def tradeoff_chart(
     figure.add_annotation(text="○ before", x=1, y=1.01, xref="paper", yref="paper", showarrow=False, yanchor="bottom")
     return figure.update_layout(
         template=template(), height=420, title={"text": "What was forgotten, and what was kept"},
-        xaxis=from_zero([x for x, _ in reached], _title(axes[0][1], "forget")),
-        yaxis=from_zero([y for _, y in reached], _title(axes[1][1], kept)),
+        xaxis=from_zero([x for x, _ in reached], safe(axis_title("forget", metric))),
+        yaxis=from_zero([y for _, y in reached], safe(axis_title(*axes[1]))),
         legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"}, hovermode="closest",
     )  # fmt: skip
 
@@ -102,7 +95,7 @@ def _arrow(figure: go.Figure, name: str, before: np.ndarray, after: np.ndarray, 
     colour, symbol = RUNS[place % len(RUNS)], SYMBOLS[place % len(SYMBOLS)]
     mean = after.mean(0)
     look = {"mode": "markers", "legendgroup": name, "name": name, "hovertemplate": "%{customdata}<extra></extra>"}
-    hollow = {"color": "rgba(0,0,0,0)", "size": 11, "line": {"color": GREY, "width": 2}}
+    hollow = {"color": CLEAR, "size": 11, "line": {"color": GREY, "width": 2}}
     start = {"x": [before[0]], "y": [before[1]], "customdata": [f"{name}, before: {_pair(before)}"]}
     figure.add_scatter(**start, **look, marker=hollow, showlegend=False)
     bars = {}
@@ -144,7 +137,7 @@ def metrics_chart(curve: pd.DataFrame | RunSource, metrics: Sequence[str] = ("fa
     shown = [m for m in metrics if m in curve and curve[m].notna().any()]
     if not shown:
         raise UserError(f"the run has none of the metrics {', '.join(metrics)}")
-    figure = panels(1, len(shown), subplot_titles=[safe(m.replace("_", " ")) for m in shown])
+    figure = panels(1, len(shown), subplot_titles=[safe(label(m)) for m in shown])
     for place, probe_set in enumerate(dict.fromkeys(curve["probe_set"])):
         colour = colour_of(str(probe_set), place, SETS)
         look = {
@@ -158,14 +151,8 @@ def metrics_chart(curve: pd.DataFrame | RunSource, metrics: Sequence[str] = ("fa
             if len(part):
                 figure.add_scatter(x=part["step"], y=part[m], row=1, col=column, showlegend=m == first, **look)
     figure.update_xaxes(title="step").update_yaxes(rangemode="tozero")
-    legend = {"y": 0, "yref": "container", "yanchor": "bottom"}
-    return figure.update_layout(
-        template=template(),
-        height=360,
-        legend=legend,
-        margin={"t": 84, "b": 76},
-        title={"text": "Metrics over the run"},
-    )
+    title, margin = {"text": "Metrics over the run"}, {"t": 84, "b": 76}
+    return figure.update_layout(template=template(), height=360, legend=BELOW, margin=margin, title=title)
 
 
 # Each answer --------------------------------------------------------------------------------------------------------
@@ -211,11 +198,10 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
         figure.update_yaxes(logarithmic(values))
     else:
         figure.update_yaxes(rangemode="tozero")
-    figure.update_yaxes(title=safe(metric.replace("_", " ")), col=1)
+    figure.update_yaxes(title=safe(label(metric)), col=1)
     return figure.update_layout(
         template=template(), height=460, hovermode="closest", margin={"t": 90 if len(groups) < 3 else 128, "b": 64},
-        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
-        title={"text": f"Each answer: {safe(metric.replace('_', ' '))} before and after"},
+        legend=BELOW, title={"text": f"Each answer: {safe(label(metric))} before and after"},
     )  # fmt: skip
 
 

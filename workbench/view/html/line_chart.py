@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -25,6 +25,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     start = math.floor(low / step + 1e-9)
     stop = math.ceil(high / step - 1e-9)
     return [round(i * step, 10) for i in range(start, max(stop, start + 1) + 1)]
+
+
+def placing(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """From values to places of a drawing: `low` stands at `start`, and `high` at `end`."""
+    return lambda value: start + (value - low) / ((high - low) or 1.0) * (end - start)
 
 
 def line_chart_svg(
@@ -63,12 +68,8 @@ def line_chart_svg(
     left, right = max(44, 16 + LETTER * max(map(len, y_texts))), max(150, round(12 + BOLD * longest))
     top, bottom = 27, 42
 
-    def across(x: float) -> float:
-        return left + (x - min(xs)) / ((max(xs) - min(xs)) or 1.0) * (width - left - right)
-
-    def up(y: float) -> float:
-        return height - bottom - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (height - top - bottom)
-
+    across = placing(min(xs), max(xs), left, width - right)
+    up = placing(y_ticks[0], y_ticks[-1], height - bottom, top)
     drawn = {name: [(across(x), up(y)) for x, y in points] for name, points in lines.items()}
     return render(
         "chart.lines",

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from workbench.errors import is_missing
 from workbench.evals import made_of
-from workbench.view.html.definitions import Definitions
+from workbench.view.html.definitions import Definitions, definitions
 from workbench.view.html.inputs import as_cost, as_metrics
 from workbench.view.html.line_chart import line_chart_svg
 from workbench.view.html.render import Html, render, style_sheet
@@ -20,6 +20,20 @@ from workbench.view.run_source import RunSource
 # Metrics ------------------------------------------------------------------------------------------------------------
 
 ANY_SET = ("truth_ratio", "fluency")  # higher is better on the forget set too
+
+
+def wanted(probe_set: str, metric: str) -> str:
+    """Which end of a metric is wanted of a set: "higher", "lower", or "" where neither is."""
+    better = definitions().get(metric, {}).get("direction", "")
+    if probe_set == "forget" and metric not in ANY_SET:
+        better = {"higher": "lower", "lower": "higher"}.get(better, better)
+    return better if better in ("higher", "lower") else ""
+
+
+def axis_title(probe_set: str, metric: str) -> str:
+    """The title of an axis: set, metric, and which end is better."""
+    better = wanted(probe_set, metric)
+    return f"{probe_set}: {label(metric)}{f' ({better} is better)' if better else ''}"
 
 
 def metrics_view(
