@@ -12,12 +12,11 @@ from workbench.view.figures.texts import DIFFERENCES, answer_rows, question_row
 from workbench.view.html import NOT_AVAILABLE, arrow, label, marked, number, value_of
 
 
-def outcomes_figure(answers: pd.DataFrame, *, title: str = "") -> TextFigure:
+def outcomes_figure(answers: pd.DataFrame) -> TextFigure:
     """Answers with their outcome: question, reference, what the model said before and after, what attacks brought back.
 
     Args:
         answers: rows of `workbench.evals.outcomes`, with `tags` and `note` where they have some.
-        title: a heading.
     """
     rows = list[Row]()
     for row in answers.to_dict("records"):
@@ -35,7 +34,7 @@ def outcomes_figure(answers: pd.DataFrame, *, title: str = "") -> TextFigure:
             attack, _, text = line.partition(": ")
             rows.append(Row([Piece(marked(text))], marked(f"under {attack}")))
         rows += [Row([Piece(marked(row[n]), ink=MUTED)], n) for n in ("tags", "note") if row.get(n)]
-    return TextFigure(rows, notes=[DIFFERENCES], title=marked(title))
+    return TextFigure(rows, notes=[DIFFERENCES])
 
 
 def metrics_figure(metrics: Mapping[str, Any], known: Mapping[str, Any], *, title: str = "") -> TextFigure:

@@ -46,6 +46,11 @@ def _definition(entry: MetricSpec) -> dict[str, str]:
     }
 
 
+def stated(formula: str, range: str, source: str = "ours", direction: str = "higher") -> dict[str, str]:
+    """The definition of a number that is in no registry."""
+    return {"direction": direction, "range": range, "formula": formula, "source": source}
+
+
 def range_text(low: float | None, high: float | None) -> str:
     """A range in words; None is an open end."""
     ends = [None if end is None else f"{end:g}".replace("-", "−") for end in (low, high)]  # noqa: RUF001

@@ -121,19 +121,15 @@ def _grid(
             for place, key in enumerate(keys):
                 level = int(levels[key][i, j])
                 words += [f"{place}{letter(level)}"] if level else []
-                mark = "•" if dots[key][i, j] else ""
-                value = round(values[key][i, j], 2) + 0.0
-                shown_as = f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "·"  # noqa: RUF001
-                text = shown_as if wide else mark
-                inside += (
-                    [f'<{"b" if mark else "i"} class="wb-v{place}">{text}</{"b" if mark else "i"}>'] if text else []
-                )
+                tag, value = "b" if dots[key][i, j] else "i", round(values[key][i, j], 2) + 0.0
+                text = f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "·"  # noqa: RUF001
+                text = text if wide else "•" if tag == "b" else ""
+                inside += [f'<{tag} class="wb-v{place}">{text}</{tag}>'] if text else []
             own = not others[i, j]
             if own:
                 words, inside = [], ['<b class="wb-own">×</b>']  # noqa: RUF001
-            names = [
-                n for n, yes in (("wb-own", own), ("wb-chosen", chosen == (i, j)), ("wb-cut", _cut(result, j))) if yes
-            ]
+            marks = {"wb-own": own, "wb-chosen": chosen == (i, j), "wb-cut": _cut(result, j)}
+            names = [name for name, yes in marks.items() if yes]
             cells.append(_cell(title, words, inside, names, int(levels[shown][i, j])))
         rows.append({"name": visible(shortened(forgotten, LABEL)), "cells": Markup("").join(cells)})
     return {

@@ -102,10 +102,7 @@ def number_rows(retention: Retention) -> list[dict[str, Any]]:
         if is_missing(value):
             rows.append(row | {"why": value["reason"]})
             continue
-        several = len(value["seeds"]) > 1
-        row |= {
-            "value": signed(value["value"]),
-            "sets": [(short.get(n, n), signed(v)) for n, v in value["sets"].items()],
-        }
-        rows.append(row | {"range": f"{signed(value['low'])} to {signed(value['high'])}" if several else "one seed"})
+        span = f"{signed(value['low'])} to {signed(value['high'])}" if len(value["seeds"]) > 1 else "one seed"
+        sets = [(short.get(n, n), signed(v)) for n, v in value["sets"].items()]
+        rows.append(row | {"value": signed(value["value"]), "range": span, "sets": sets})
     return rows

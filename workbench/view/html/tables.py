@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from workbench.errors import is_missing
 from workbench.evals import made_of
-from workbench.view.html.definitions import Definitions, definitions
+from workbench.view.html.definitions import Definitions, definitions, stated
 from workbench.view.html.inputs import as_cost, as_metrics
 from workbench.view.html.line_chart import line_chart_svg
 from workbench.view.html.render import Html, render, style_sheet
@@ -147,32 +147,25 @@ def _finite(value: Any) -> bool:
 
 # Alignment ----------------------------------------------------------------------------------------------------------
 
-ALIGNMENT: dict[str, dict[str, str]] = {
-    "auroc": {
-        "direction": "higher",
-        "range": "0 to 1, chance 0.5",
-        "formula": "P(score inside a span > score outside) + P(equal) / 2, over all answer tokens",
-        "source": "area under the ROC curve, scikit-learn",
-    },
-    "auroc_per_sample": {
-        "direction": "higher",
-        "range": "0 to 1, chance 0.5",
-        "formula": "mean of the AUROC of each answer that has tokens inside a span and outside",
-        "source": "ours",
-    },
-    "ap": {
-        "direction": "higher",
-        "range": "0 to 1, chance: labelled share",
-        "formula": "sum over thresholds n of (recall_n - recall_n-1) * precision_n, over all answer tokens",
-        "source": "average precision, scikit-learn",
-    },
-    "precision_at_budget": {
-        "direction": "higher",
-        "range": "0 to 1, chance: labelled share",
-        "formula": "of the k = ceil(budget T) highest of all T tokens, the share inside a span; the budget is a fifth "
-        "by default, ties are broken at random",
-        "source": "ours",
-    },
+ALIGNMENT = {
+    "auroc": stated(
+        "P(score inside a span > score outside) + P(equal) / 2, over all answer tokens",
+        "0 to 1, chance 0.5",
+        "area under the ROC curve, scikit-learn",
+    ),
+    "auroc_per_sample": stated(
+        "mean of the AUROC of each answer that has tokens inside a span and outside", "0 to 1, chance 0.5"
+    ),
+    "ap": stated(
+        "sum over thresholds n of (recall_n - recall_n-1) * precision_n, over all answer tokens",
+        "0 to 1, chance: labelled share",
+        "average precision, scikit-learn",
+    ),
+    "precision_at_budget": stated(
+        "of the k = ceil(budget T) highest of all T tokens, the share inside a span; the budget is a fifth by default, "
+        "ties are broken at random",
+        "0 to 1, chance: labelled share",
+    ),
 }
 COLUMNS = {
     "auroc": "AUROC",

@@ -150,13 +150,8 @@ def _answer(where: Where, values: list[str], shown: int, chosen: int) -> dict[st
 
 def _cell(where: Where, column: Column, i: int, text: str, values: list[str], first: int, narrow: bool) -> Markup:
     model, layer = column.model, column.layer
-    title, words, inside, shown = (
-        [f"“{where.tokens[i] or text}” · {NAMES[model]} · layer {layer + 1} of {column.layers}"],
-        [],
-        [],
-        0,
-    )
-    parts = []
+    title = [f"“{where.tokens[i] or text}” · {NAMES[model]} · layer {layer + 1} of {column.layers}"]
+    words, inside, parts, shown = list[str](), list[str](), list[str](), 0
     for place, name in enumerate(values):
         known = cell(column, i, name, narrow=narrow)
         parts.append(_written(name, known, where, model, layer, i))
@@ -167,8 +162,7 @@ def _cell(where: Where, column: Column, i: int, text: str, values: list[str], fi
         inside += [f'<{tag} class="wb-v{place}">{known.text}</{tag}>'] if known.text else []
     title.append(" · ".join(parts))
     if model in where.lenses:
-        best = where.lenses[model].alternatives(layer, i)
-        title.append(f"most probable: {quoted(best)}")
+        title.append(f"most probable: {quoted(where.lenses[model].alternatives(layer, i))}")
     classes = ' class="wb-cut"' if layer == 0 else ""
     marks = f' data-w="{" ".join(words)}"' if words else ""
     style = f' style="background-color:{colour(shown)}"' if shown else ""
