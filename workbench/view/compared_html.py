@@ -39,10 +39,8 @@ COSTS = {"seconds": ("seconds", lambda v: f"{v:,.1f}"), "flops": ("operations", 
 def compared_page(runs: Sequence[ComparedRun], *, metric: str | None = None, max_samples: int = 12) -> str:
     """A whole page of a comparison.
 
-    Args:
-        runs: as `read_runs` gives them.
-        metric: of the plot; by default fact accuracy where the runs have it.
-        max_samples: at most so many answers of each probe set.
+    The `metric` of the plot is by default fact accuracy where the runs have it; of each probe set at most `max_samples`
+    answers are shown.
 
     Raises:
         UserError: a metric that no run has.

@@ -68,9 +68,6 @@ def _flat(values: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, Any
 def read_runs(sources: Sequence[RunSource]) -> list[ComparedRun]:
     """Runs to compare, in this order.
 
-    Args:
-        sources: at least two: directories, paths, or jobs.
-
     Raises:
         UserError: fewer than two runs, one twice, or something that is no run.
     """

@@ -37,12 +37,7 @@ def cell_detail(
 ) -> Markup:
     """The answers that a cell of the matrix stands for, before any request and then, and what changed in their tokens.
 
-    Args:
-        sequence: its directory.
-        after: requests so far.
-        column: of the matrix.
-        seed: the first by default.
-        max_samples: at most so many answers.
+    The cell is that of a column of the matrix `after` so many requests; the seed is the first one by default.
 
     Raises:
         UserError: there is no such cell.

@@ -118,9 +118,7 @@ def reach_chart(curves: Any, metric: str, *, against: str = "flops", level: floa
 def progress_chart(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], title: str = "") -> Chart:
     """Lines over the steps of a run, one panel above the other: its losses, and what its probes found.
 
-    Args:
-        curves: the panel's title -> the line's name -> points (step, value).
-        title: a heading.
+    `curves` is the panel's title -> the line's name -> points (step, value).
 
     Raises:
         UserError: there is nothing to draw yet.

@@ -33,10 +33,7 @@ SIZES = {"font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5, "xtick.la
 def chart_bytes(figure: go.Figure, suffix: str, width: str | float = "16cm") -> bytes:
     """The file of a chart.
 
-    Args:
-        figure: of `workbench.view.charts`.
-        suffix: ".svg", ".pdf" or ".png".
-        width: such as "8cm"; a number is centimetres.
+    `suffix` is ".svg", ".pdf" or ".png", and `width` such as "8cm"; a number is centimetres.
 
     Raises:
         UserError: another format or width.

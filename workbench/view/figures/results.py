@@ -15,8 +15,7 @@ from workbench.view.html import NOT_AVAILABLE, arrow, label, marked, number, val
 def outcomes_figure(answers: pd.DataFrame) -> TextFigure:
     """Answers with their outcome: question, reference, what the model said before and after, what attacks brought back.
 
-    Args:
-        answers: rows of `workbench.evals.outcomes`, with `tags` and `note` where they have some.
+    The answers are rows of `workbench.evals.outcomes`, with `tags` and `note` where they have some.
     """
     rows = list[Row]()
     for row in answers.to_dict("records"):
@@ -40,10 +39,8 @@ def outcomes_figure(answers: pd.DataFrame) -> TextFigure:
 def metrics_figure(metrics: Mapping[str, Any], known: Mapping[str, Any], *, title: str = "") -> TextFigure:
     """Every metric of every probe set, before → after.
 
-    Args:
-        metrics: the content of `metrics.json`.
-        known: metric -> its definition, as `view.html.definitions` gives them.
-        title: a heading.
+    `metrics` is the content of `metrics.json`, and `known` the definition of each, as `view.html.definitions` gives
+    them.
     """
     phases, rows = [metrics.get(phase, {}) for phase in ("before", "after")], list[Row]()
     sets = list(dict.fromkeys(name for phase in phases for name in phase))

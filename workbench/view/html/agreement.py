@@ -68,12 +68,8 @@ def agreement_view(
 ) -> Markup:
     """How far scorers agree, scorer by scorer; a dash where there is no value, with the reason below.
 
-    Args:
-        agreement: as `evals.agreement` gives it.
-        measure: "spearman", "kendall" or "top_k_overlap".
-        level: "pooled" over all tokens, or "per_sample", the mean over samples.
-        title: a heading.
-        css: include the style sheet.
+    `agreement` is what `evals.agreement` gives, `measure` "spearman", "kendall" or "top_k_overlap", and `level`
+    "pooled" over all tokens or "per_sample", the mean over samples.
 
     Raises:
         UserError: for an unknown measure or level.
@@ -124,12 +120,7 @@ def disagreement_view(
 ) -> Markup:
     """Samples by how much the scorers disagree on them, most first, and which two are furthest apart.
 
-    Args:
-        table: as `evals.disagreement` gives it.
-        samples: a task, its samples, or sample id -> (question, answer).
-        limit: at most so many samples.
-        title: a heading.
-        css: include the style sheet.
+    `table` is what `evals.disagreement` gives; `samples` are a task, its samples, or sample id -> (question, answer).
     """
     shown, texts, rows = table.head(limit), as_texts(samples), []
     for row in shown.to_dict("records"):

@@ -17,8 +17,7 @@ Definitions = Mapping[str, Definition]
 def definitions(*registries: Registry[MetricSpec]) -> dict[str, dict[str, str]]:
     """What the numbers mean, by name: direction, range, unit, split, formula, source, and how open-unlearning differs.
 
-    Args:
-        registries: by default the metrics, then the suites' summaries. A name in several has the first definition.
+    The registries are by default the metrics, then the suites' summaries; a name in several has the first definition.
     """
     from workbench.evals import metric, summary  # imported here: they load torch, which no page needs
 

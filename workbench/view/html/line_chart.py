@@ -44,14 +44,8 @@ def line_chart_svg(
 ) -> Markup:
     """A line chart as inline SVG: numbers on both axes, each line named at its end, dashes as well as colours.
 
-    Args:
-        series: name -> points (x, y); points that are not finite are left out.
-        title: a heading, and the chart's accessible name.
-        x_label: the text below the x axis.
-        y_label: the text above the y axis.
-        width: of the drawing, in its own units; it scales with the page.
-        height: likewise.
-        css: include the style sheet.
+    `series` is name -> points (x, y), of which those that are not finite are left out. `width` and `height` are in
+    units of the drawing, which scales with the page; `title` is also its accessible name.
     """
     lines = {n: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)] for n, points in series.items()}
     lines = {name: points for name, points in lines.items() if points}

@@ -42,11 +42,7 @@ def retention_view(
     was just made; below it a set is forgotten, above it not requested yet. An arrow marks what comes back after it was
     asked (up), and what is lost that nobody has asked for (down), from 0.05.
 
-    Args:
-        retention: the matrix, of one seed or several.
-        chosen: (requests so far, set) of a cell that is marked.
-        title: a heading.
-        css: include the style sheet.
+    `chosen` is (requests so far, set) of a cell that is marked.
     """
     requests = retention.requests
     (shared, short), count = short_names(requests), len(requests)

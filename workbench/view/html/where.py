@@ -109,12 +109,8 @@ def where_view(
     The more colour a cell has, the more of the token is there, by the logit lens (log p, rank) or by UDS. A bold
     number, or a dot where there are many layers, marks where the token is the first choice, or UDS is below 0.5.
 
-    Args:
-        maps: of one answer or several.
-        value: shown first: "logp", "rank" or "uds"; the first of them that is there by default.
-        title: a heading.
-        css: include the style sheet that all views share.
-        chosen: a token that is marked, by its place.
+    `value` is shown first: "logp", "rank" or "uds", by default the first of them that is there; `chosen` is the place
+    of a token that is marked.
     """
     maps = [maps] if isinstance(maps, Where) else list(maps)
     values = known_values(maps)

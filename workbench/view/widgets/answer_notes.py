@@ -16,9 +16,6 @@ class AnswerNotes:
 
     What cannot be written is kept in memory and written with the next note that can.
 
-    Args:
-        folder: the run's directory.
-
     Raises:
         UserError: the file is not such JSON.
     """

@@ -17,12 +17,7 @@ from workbench.view.widgets.token_view import TokenView
 class DiffView(TokenView):
     """Tokens coloured by log p of a second model minus that of a first; a token's card has both models' alternatives.
 
-    Args:
-        both: the two models' log-probabilities.
-        samples: what was compared.
-        names: of the two models.
-        by: what colour goes by at first.
-        title: a heading.
+    `both` are the two models' log-probabilities of `samples`, and `names` those of the models.
 
     Attributes:
         by_words: whether rows are words, since the two models cut the text into different tokens.

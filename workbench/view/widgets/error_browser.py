@@ -275,11 +275,7 @@ class ErrorBrowser(SavesFigure, Twin, widgets.VBox):
         return outcomes_figure(self.rows.loc[[self.list.value]] if part == "answer" else self.shown.head(SHOWN))
 
     def to_html(self, *, max_samples: int | None = None) -> str:
-        """The static twin: the shown answers with their outcomes, diffs, metrics, tags and notes, without scripts.
-
-        Args:
-            max_samples: at most so many of them; `MOST` by default.
-        """
+        """The static twin: the shown answers with their outcomes, diffs, metrics, tags and notes, without scripts."""
         return style_sheet() + self._body(MOST if max_samples is None else max_samples)
 
     def _body(self, count: int) -> Markup:

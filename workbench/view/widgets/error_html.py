@@ -45,9 +45,7 @@ def answers_html(rows: pd.DataFrame, shown: int, drawn: Sequence[Markup]) -> Mar
 def answer_html(row: Mapping[str, Any], numbers: Markup | str = "") -> Markup:
     """One answer: outcome and why, question, reference, and the generations with the words that changed.
 
-    Args:
-        row: of `ErrorBrowser.rows`.
-        numbers: its metrics, as `numbers_html` gives them.
+    `row` is one of `ErrorBrowser.rows`, and `numbers` its metrics, as `numbers_html` gives them.
     """
     probability = [number(row[name]) for name in ("p_before", "p_after")]
     known = set(probability) != {NOT_AVAILABLE}

@@ -136,11 +136,7 @@ class RetentionView(SavesFigure, Twin, anywidget.AnyWidget):
         return retention_chart(self._data)
 
     def to_html(self, *, max_samples: int | None = None) -> str:
-        """The static twin: the same matrix without scripts, and the answers of the cell that is open.
-
-        Args:
-            max_samples: at most so many answers; as many as the widget shows by default.
-        """
+        """The static twin: the same matrix without scripts, and the answers of the cell that is open."""
         chosen = (self.chosen[0], self.chosen[1]) if self.chosen else None
         html = retention_view(self._data, chosen=chosen, title=self.title, css=False)
         detail = self._cell(max_samples or self._most) if self.chosen else Markup()
