@@ -65,13 +65,8 @@ def edition(master: dict[str, Any], name: str) -> dict[str, Any]:
     if name in ("demo", "talk"):
         for cell in cells:
             if "settings" in tags(cell):
-                cell["source"] = [*_lines(cell["source"]), COMPUTED]
+                cell["source"] = [*(line + "\n" for line in "".join(cell["source"]).split("\n")), COMPUTED]
     return {**master, "cells": cells}
-
-
-def _lines(source: str | list[str]) -> list[str]:
-    """Source as a list of lines, each with its end."""
-    return [line + "\n" for line in "".join(source).split("\n")]
 
 
 def talk(notebooks: dict[str, dict[str, Any]]) -> dict[str, Any]:

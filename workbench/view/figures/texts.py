@@ -16,7 +16,6 @@ from workbench.view.figures.text_figure import (
     ACCENT,
     DEEP,
     MUTED,
-    Key,
     Piece,
     Row,
     TextFigure,
@@ -35,7 +34,6 @@ from workbench.view.html import (
     cuts,
     diff_pieces,
     marked,
-    number,
     texts_of,
 )
 
@@ -45,6 +43,7 @@ SPANNED = "Dotted line above: labelled span."
 NOT_SCORED = "Grey: no score."
 SWITCHED = "Underlined: the model's first choice before, and no longer."
 CHANGE = Scale(-1.0, 1.0)  # of probabilities
+CHANGE_KEY = scale_key("change in probability", CHANGE, None, "lost ", " gained")
 
 
 def question_row(question: str, *, ruled: bool = False) -> list[Row]:
@@ -144,7 +143,7 @@ def change_figure(
             rows += question_row(question, ruled=bool(rows))
             rows.append(Row(_changed(by_id[sample], answer), ruled=bool(rows) and not question.strip()))
     note = f"{SWITCHED} {SPANNED}" if table["span"].eq(True).any() else SWITCHED
-    return TextFigure(rows, [_change_key()], [note], marked(title))
+    return TextFigure(rows, [CHANGE_KEY], [note], marked(title))
 
 
 def _changed(own: pd.DataFrame, answer: str | None) -> list[Piece]:
@@ -152,10 +151,6 @@ def _changed(own: pd.DataFrame, answer: str | None) -> list[Piece]:
     levels = [CHANGE.level(v) if math.isfinite(v) else None for v in own["change"]]
     pieces = _tokens(own, answer, levels, own["switched"].tolist())
     return [piece._replace(under=DEEP) if piece.under else piece for piece in pieces]
-
-
-def _change_key() -> Key:
-    return scale_key("change in probability", CHANGE, None, "lost ", " gained")
 
 
 def answers_figure(
@@ -237,13 +232,8 @@ def chat_figure(turns: Sequence[tuple[str, Mapping[str, str], Mapping[str, pd.Da
                 changed = True
             rows.append(row)
     if changed:
-        return TextFigure(rows, [_change_key()], [SWITCHED])
+        return TextFigure(rows, [CHANGE_KEY], [SWITCHED])
     return TextFigure(rows, notes=["Struck: words that only the first has. Underlined: words that it has not."])
-
-
-def threshold_note(threshold: float | None, falls: bool = False) -> list[str]:
-    """What is underlined."""
-    return [f"Underlined: at or {'below' if falls else 'above'} {number(threshold)}."] if threshold is not None else []
 
 
 def answers_of_runs(answers: Sequence[Any], names: Mapping[str, str]) -> TextFigure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
@@ -110,11 +109,13 @@ def _grid(
         for key, value in values.items()
     }
     dots = {key: firsts(value, others) for key, value in values.items()}
-    wide, columns = len(result.measured) <= WIDE, list(enumerate(result.measured))
+    wide = len(result.measured) <= WIDE
+    # Each domain stands under its set, whose name it need not say again.
+    under_sets = [name.removesuffix(f" ({s})") for name, s in zip(result.measured, result.sets, strict=True)]
     rows = []
     for i, forgotten in enumerate(result.forgotten):
         cells = []
-        for j, measured in columns:
+        for j, measured in enumerate(result.measured):
             title = [f"{forgotten} forgotten, {measured} measured"]
             title += [_written(name, key, value[i, j]) for key, value in values.items()]
             words, inside = [], []
@@ -134,14 +135,9 @@ def _grid(
         rows.append({"name": visible(shortened(forgotten, LABEL)), "cells": Markup("").join(cells)})
     return {
         "name": name, "rows": rows, "keys": keys, "shown": keys.index(shown),
-        "heads": [{"name": visible(_under_set(result, j)), "cut": _cut(result, j)} for j, _ in columns],
+        "heads": [{"name": visible(shortened(n, LABEL)), "cut": _cut(result, j)} for j, n in enumerate(under_sets)],
         "groups": [{"name": s, "span": len(list(part))} for s, part in groupby(result.sets)], "wide": wide,
     }  # fmt: skip
-
-
-def _under_set(result: Interference, j: int) -> str:
-    """The name of a measured domain under the name of its set, which it need not say again."""
-    return shortened(result.measured[j].removesuffix(f" ({result.sets[j]})"), LABEL)
 
 
 def _cut(result: Interference, j: int) -> bool:
@@ -166,13 +162,11 @@ def _written(grid: str, key: str, value: float) -> str:
 
 def _switch(grids: list[dict[str, Any]]) -> Markup:
     """Rules that recolour the cells of each map by its radio input that is checked."""
-    return Markup(f"<style>{''.join(rule for grid in grids for rule in _rules(grid))}</style>")
-
-
-def _rules(grid: dict[str, Any]) -> Iterator[str]:
-    for place in range(len(grid["keys"])):
-        on = f".wb-interference:has(.wb-{grid['name']}{place}:checked) .wb-map-{grid['name']}"
-        yield f"{on} .wb-v{place}{{display:inline}}"
-        for level in [*range(-LEVELS, 0), *range(1, LEVELS + 1)]:
-            yield f'{on} [data-w~="{place}{letter(level)}"]{{background-color:{colour(level)}!important}}'
-    yield f".wb-interference td.wb-own{{background-image:{HATCH}}}"
+    rules = [f".wb-interference td.wb-own{{background-image:{HATCH}}}"]
+    for grid in grids:
+        for place in range(len(grid["keys"])):
+            on = f".wb-interference:has(.wb-{grid['name']}{place}:checked) .wb-map-{grid['name']}"
+            rules.append(f"{on} .wb-v{place}{{display:inline}}")
+            for level in [*range(-LEVELS, 0), *range(1, LEVELS + 1)]:
+                rules.append(f'{on} [data-w~="{place}{letter(level)}"]{{background-color:{colour(level)}!important}}')
+    return Markup(f"<style>{''.join(rules)}</style>")

@@ -107,9 +107,9 @@ def layers_of(
             if limit is None and scale is not None and not scale.flat:
                 limit, rule = default_threshold(values.to_numpy(), int(spans.reindex(values.index).eq(True).sum()))
             known = (alignment or {}).get(name, {}) if step == ends[-1] and many else {}  # it is of the last step
-            about = {"auroc": value_of(known.get("auroc"))[0], "answers": known.get("answers")}
+            about = (value_of(known.get("auroc"))[0], known.get("answers"), trust.get(name, ""))
             shown = f"{name}, step {step}" if several else name
-            layers.append(Layer(shown, name, values, scale, limit, rule, **about, trust=trust.get(name, "")))
+            layers.append(Layer(shown, name, values, scale, limit, rule, *about))
     return bool_spans(tokens), layers, first
 
 

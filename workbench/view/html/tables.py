@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from markupsafe import Markup
@@ -57,11 +58,9 @@ def metrics_view(
     sets = list(dict.fromkeys(s for phase in phases for s in phase))
     names = list(dict.fromkeys(m for phase in phases for s in phase.values() for m in s))
     reasons: dict[tuple[str, str], dict[str, None]] = {}
-    for name in names:
-        for s in sets:
-            for phase in phases:
-                if name in phase.get(s, {}) and (reason := value_of(phase[s][name])[1]):
-                    reasons.setdefault((name, reason), {})[s] = None
+    for name, s, phase in product(names, sets, phases):
+        if name in phase.get(s, {}) and (reason := value_of(phase[s][name])[1]):
+            reasons.setdefault((name, reason), {})[s] = None
     alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}  # a line for all that lack a value for one reason
     for (name, reason), where in reasons.items():
         alike.setdefault((reason, tuple(where)), []).append(label(name))

@@ -84,11 +84,6 @@ def token_text(where: Where, i: int) -> str:
     return text.strip() or ("␣" if text else "…" if any(where.tokens[i:]) else "∎")
 
 
-def _word(place: int, level: int) -> str:
-    """What `data-w` of a cell says of its colour by one of the values."""
-    return f"{place}{letter(level)}"
-
-
 def _switch(count: int) -> Markup:
     """Rules that recolour the cells by the value whose radio input is checked."""
     rules = []
@@ -97,7 +92,7 @@ def _switch(count: int) -> Markup:
         rules.append(f"{on} .wb-b{place}{{display:flex}}{on} .wb-v{place}{{display:inline}}")
         rules.append(f'{on} [data-w~="{place}?"]{{background-image:{HATCH}}}')
         for level in range(1, LEVELS + 1):
-            rules.append(f'{on} [data-w~="{_word(place, level)}"]{{background-color:{colour(level)}!important}}')
+            rules.append(f'{on} [data-w~="{place}{letter(level)}"]{{background-color:{colour(level)}!important}}')
     return Markup(f"<style>{''.join(rules)}</style>")
 
 
@@ -152,7 +147,7 @@ def _cell(where: Where, column: Column, i: int, text: str, values: list[str], fi
         known = cell(column, i, name, narrow=narrow)
         parts.append(_written(name, known, where, model, layer, i))
         level = 0 if math.isnan(known.strength) else round(LEVELS * known.strength)
-        words += [_word(place, level)] if level else [f"{place}?"] * (name not in column.values)
+        words += [f"{place}{letter(level)}"] if level else [f"{place}?"] * (name not in column.values)
         shown = level if place == first else shown
         tag = "b" if known.there else "i"
         inside += [f'<{tag} class="wb-v{place}">{known.text}</{tag}>'] if known.text else []

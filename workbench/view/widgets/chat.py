@@ -21,7 +21,7 @@ from workbench.view.model_source import ModelSource, described, several
 from workbench.view.run_source import run_of
 from workbench.view.widgets.chat_box import ChatBox
 from workbench.view.widgets.chat_history import FILE, ChatHistory
-from workbench.view.widgets.chat_html import DIFFERENCES, LEGEND, chat_html, records_html, turns_figure, turns_html
+from workbench.view.widgets.chat_html import DIFFERENCES, LEGEND, chat_html, records_html, turn_html, turns_figure
 from workbench.view.widgets.chat_turn import Compared, Turn, answer_scores, answered, compare, record_of, side_by_side
 from workbench.view.widgets.saving import SavesFigure
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
@@ -246,7 +246,8 @@ class Chat(SavesFigure, Twin, widgets.VBox):
         self.redraw_twin()
 
     def _turns_html(self, *, live: bool) -> Markup:
-        return turns_html(self.turns, self.labels, self.box.mode, self.box.needle, live=live)
+        looks = self.labels, self.box.mode, self.box.needle
+        return Markup().join(turn_html(turn, *looks, i, live=live) for i, turn in enumerate(self.turns))
 
     def _before(self) -> None:
         """Draw what was asked before this chat."""

@@ -50,7 +50,7 @@ class NextTokens(anywidget.AnyWidget):
 
 
 def whole(text: str) -> str:
-    """A text as a tokenizer takes it: a lone surrogate, as a browser may send one, becomes a question mark.
+    """A text as tokenizers and files take it: a lone surrogate, as a browser may send one, becomes a question mark.
 
     Raises:
         UserError: it is no text.
