@@ -90,12 +90,12 @@ def table_line(rows: list[list[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def as_json(value: Any) -> Any:
-    """A value as JSON takes it: a number that is not finite is null, in lists and dictionaries too."""
+def finite(value: Any) -> Any:
+    """A value as JSON takes it: in it, also in lists and dictionaries, null stands for what is not finite."""
     if isinstance(value, dict):
-        return {key: as_json(each) for key, each in value.items()}
+        return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [as_json(each) for each in value]
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.console import LINE, as_json, say, table_line
+from workbench.cli.console import LINE, finite, say, table_line
 from workbench.cli.figure import check_figure
 from workbench.errors import UserError, printable
 from workbench.files import writable, write_text
@@ -89,7 +89,7 @@ def _table(view: TokenView) -> None:
 def records(view: TokenView) -> list[dict[str, Any]]:
     """The scores as JSON: a row a token and scorer."""
     rows = view.scores[["sample_id", "segment", "position", "token", "start", "end", "scorer", "score"]]
-    return as_json(rows.to_dict("records"))
+    return finite(rows.to_dict("records"))
 
 
 def source(text: str | None, file: Path | None, question: str | None, html: Path | None, figure: Path | None) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.console import Progress, as_json
+from workbench.cli.console import Progress, finite
 from workbench.cli.options import Precision, PromptOptions, TaskOptions, command, count, option
 from workbench.errors import UserError
 from workbench.files import parse_json, writable, write_json, write_table
@@ -75,7 +75,7 @@ def probe(
     result = {"metrics": probed.metrics, **measured, "curve": [], "convention": convention}
     if relearn:
         curve = evals.relearn(lm, loaded, steps=relearn, share=relearn_share, **shared)
-        result["curve"] = as_json(curve.to_dict("records"))
+        result["curve"] = finite(curve.to_dict("records"))
         print()
         tables.curve_table(curve)
     if harness:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from workbench.cli.attack import attack_options
-from workbench.cli.console import Progress, as_json, number, say, table_line
+from workbench.cli.console import Progress, finite, number, say, table_line
 from workbench.cli.options import ModelOptions, ProbeLimit, command, count, flag, option, settings
 from workbench.cli.sweep import seeds_of
 from workbench.errors import is_missing, unknown
@@ -98,7 +98,7 @@ def sequence(
         write_text(html, sequence_page(directory, metric=metric))
         say(html)
     shown = {"metric": retention.metric, "values": retention.values.tolist()}
-    return {"sequence": str(directory.path)} | results | {"retention": as_json(shown)}
+    return {"sequence": str(directory.path)} | results | {"retention": finite(shown)}
 
 
 def higher() -> list[str]:

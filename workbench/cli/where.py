@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.console import as_json, say, table_line
+from workbench.cli.console import finite, say, table_line
 from workbench.cli.figure import check_figure
 from workbench.cli.options import PromptOptions, command, option
 from workbench.cli.probe import ProbedTask
@@ -90,4 +90,4 @@ def record_of(where: Where) -> dict[str, Any]:
     about = {name: getattr(where, name) for name in ("sample_id", "prompt", "answer", "positions", "tokens", "facts")}
     first = {model: where.first_choice(model) for model in where.lenses}
     about |= {"survives": where.survives(), "uds": where.score(), "first_choice": first}
-    return as_json(about | {"summary": where.summary(), "maps": maps, "not_available": where.reasons})
+    return finite(about | {"summary": where.summary(), "maps": maps, "not_available": where.reasons})

@@ -214,9 +214,8 @@ def _pairs(probes: pd.DataFrame, metric: str) -> pd.DataFrame:
         raise UserError(f"the probe table has phases {sorted(map(str, phases))}; give one with 'before' and 'after'")
     key = ["probe_set", "sample_id"]
     before = phases["before"][[*key, "prompt", metric]].rename(columns={metric: "before"})
-    pairs = before.merge(phases["after"][[*key, metric]].rename(columns={metric: "after"}), on=key).dropna(
-        subset=["before", "after"]
-    )
+    after = phases["after"][[*key, metric]].rename(columns={metric: "after"})
+    pairs = before.merge(after, on=key).dropna(subset=["before", "after"])
     change = pairs["after"] - pairs["before"]
     return pairs.assign(turn=np.select([change <= -SAME, change >= SAME], ["fell", "rose"], "stayed"))
 

@@ -225,8 +225,7 @@ def chat_figure(turns: Sequence[tuple[str, Mapping[str, str], Mapping[str, pd.Da
     rows, changed = list[Row](), False
     for question, answers, tables in turns:
         rows += question_row(question, ruled=bool(rows))
-        for row in differing_rows(answers):
-            name = next(name for name in answers if marked(name) == row.label)
+        for name, row in zip(answers, differing_rows(answers), strict=True):
             if name in tables:
                 row = Row(_changed(bool_spans(changes(tables[name])), answers[name]), row.label)
                 changed = True
