@@ -87,17 +87,12 @@ def probe(
     return result
 
 
-def load_any(
-    name: str, *, precision: Precision | None = None, device: str | None = None, **style: Any
-) -> LanguageModel:
-    """A model, or the model that a run left, in the run's number format unless one is given; `style` as in `load`."""
-    from workbench.models import load
-    from workbench.runs import RunDirectory, is_run, load_result
+def load_any(name: str, *, precision: Precision | None = None, **options: Any) -> LanguageModel:
+    """A model, or the model that a run left, in the run's number format unless one is given; options as in `load`."""
+    from workbench.runs import loaded_model
 
-    if is_run(Path(name)):
-        lm = load_result(RunDirectory(Path(name)), **style)
-        return replace(lm, precision=precision) if precision else lm
-    return load(name, precision=precision, device=device, **style)
+    lm = loaded_model(name, precision=precision, **options)
+    return replace(lm, precision=precision) if precision else lm
 
 
 def compared_with(name: str, lm: LanguageModel) -> LanguageModel | dict[str, Any]:

@@ -55,10 +55,6 @@ def cell_detail(
 def sequence_page(source: SequenceSource, *, metric: str | None = None) -> str:
     """A whole page of a sequence: the matrix and its numbers, the answers at the end, attacks, costs.
 
-    Args:
-        source: its directory or path.
-        metric: of the matrix; the usual one by default.
-
     Raises:
         UserError: it is no sequence, no seed of it is done, or it has no such metric.
     """

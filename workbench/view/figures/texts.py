@@ -120,13 +120,8 @@ def change_figure(
 ) -> TextFigure:
     """What a run changed: each token of a probe set (of all by default) by its probability after minus before.
 
-    Args:
-        tokens: a run's token table.
-        samples: the questions and answers, or the run's probe table, which has those of each set.
-        probe_set: of which set.
-        sample_ids: of which answers; by default `max_samples` spread over all.
-        max_samples: at most so many answers of each set.
-        title: a heading.
+    `tokens` is a run's token table; `samples` are the questions and answers, or the run's probe table, which has those
+    of each set. Without `sample_ids`, `max_samples` of each set are shown, spread over all.
 
     Raises:
         UserError: a table without both phases, or a set or sample that it does not have.
@@ -219,8 +214,7 @@ def _differing(kind: str, text: str) -> Piece:
 def chat_figure(turns: Sequence[tuple[str, Mapping[str, str], Mapping[str, pd.DataFrame]]]) -> TextFigure:
     """What several models answered.
 
-    Args:
-        turns: the question, each model's answer, and the token tables of those answers whose tokens' change is shown.
+    A turn is the question, each model's answer, and the token tables of those answers whose tokens' change is shown.
     """
     rows, changed = list[Row](), False
     for question, answers, tables in turns:

@@ -32,16 +32,9 @@ def tokens_figure(
 ) -> TextFigure:
     """Answers coloured by one scorer.
 
-    Args:
-        data: of a token view.
-        scorer: the first by default.
-        step: of a run: a scorer's newest scores up to it; by default the last.
-        threshold: scores at or above it are underlined; None for no line, by default the view's own.
-        unit: "token" or "word"; a word's score is the mean of its tokens.
-        by: what colour goes by, as in the view.
-        sample_ids: which answers; by default the first `max_samples`.
-        max_samples: at most so many.
-        title: a heading.
+    A scorer, by default the first, has its newest scores up to `step`, by default the last. Those at or above
+    `threshold` are underlined; None is for no line, and by default it is the view's own. `unit` is "token" or "word",
+    whose score is the mean of its tokens. Without `sample_ids`, the first `max_samples` answers are shown.
 
     Raises:
         UserError: a scorer, sample or unit that there is not.

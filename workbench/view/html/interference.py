@@ -60,14 +60,9 @@ def interference_view(
     The more orange, the more damage, or the higher the prediction; blue is a gain. A bold number, or on a large map a
     dot, marks the tenth of the pairs that is hurt most, or expected to be.
 
-    Args:
-        result: what `workbench.runs.interfere` returns.
-        metric: shown first: "logp" or "accuracy".
-        predictor: shown first; by default the best one.
-        title: a heading.
-        css: include the style sheet that all views share.
-        chosen: the places (i, j) of a pair that is marked.
-        details: of so many pairs, those that are hurt most and the chosen one, the tokens are shown.
+    `metric` ("logp" or "accuracy") and `predictor` (by default the best one) are shown first. `chosen` is the places
+    (i, j) of a pair that is marked; of `details` pairs, those that are hurt most and the chosen one, the tokens are
+    shown.
     """
     predictor = predictor if predictor in result.predicted else result.best(metric)
     grids = [

@@ -46,12 +46,8 @@ def metrics_view(
 ) -> Html:
     """Every metric of every probe set, before → after; "not available" where there is no value, with the reason below.
 
-    Args:
-        metrics: a run, what `probe` returned before and after, or the content of `metrics.json`: phase -> probe set ->
-            metric -> number or {"value": None, "reason": why}.
-        definitions: metric -> its definition, as `view.html.definitions` gives them.
-        title: a heading.
-        css: include the style sheet.
+    `metrics` are a run, what `probe` returned before and after, or the content of `metrics.json`: phase -> probe set ->
+    metric -> number or {"value": None, "reason": why}. `definitions` are what `view.html.definitions` gives.
     """
     metrics = as_metrics(metrics)
     phases, known = [metrics.get(phase, {}) for phase in ("before", "after")], definitions or {}
@@ -82,12 +78,9 @@ def summary_view(
 ) -> Markup:
     """A benchmark suite's metrics, each with its parts or the reason why it has no value, and the relearning curve.
 
-    Args:
-        result: RUN/suites/<suite>.json: `suite`, `summary`, `parts`; and `curve`, `reference`, `convention`, `general`
-            where there are.
-        definitions: metric -> its definition, as `view.html.definitions(summary)` gives them.
-        title: a heading; the suite's name by default.
-        css: include the style sheet.
+    `result` is RUN/suites/<suite>.json: `suite`, `summary`, `parts`; and `curve`, `reference`, `convention`, `general`
+    where there are. `definitions` are what `view.html.definitions(summary)` gives; the title is the suite's name by
+    default.
     """
     suite = str(result.get("suite", "suite"))
     drawn = Markup()

@@ -96,9 +96,7 @@ class Chat(ByHand):
     def ask(self, question: str, *, another_turn: bool = False) -> None:
         """Ask all models; their answers stream in the background, in the place of what still goes on there.
 
-        Args:
-            question: the question.
-            another_turn: with the turns before it; otherwise a new chat begins.
+        With `another_turn` the turns before it stay; otherwise a new chat begins.
 
         Raises:
             UserError: there is no question.
@@ -110,10 +108,8 @@ class Chat(ByHand):
     def more(self, count: int = MORE, *, temperature: float | None = None, seed: int | None = None) -> None:
         """Draw more answers to the last question from each model.
 
-        Args:
-            count: so many from each.
-            temperature: of the draws; None for the one in the box.
-            seed: of the first draw; each further one has the next. None for the one in the box.
+        The temperature is by default the one in the box, as is the seed of the first draw; each further draw has the
+        next.
 
         Raises:
             UserError: nothing was asked yet, `count` is no count, or the temperature is not above 0.

@@ -192,11 +192,7 @@ class ErrorBrowser(SavesFigure, Twin, widgets.VBox):
     def tag(self, sample_id: Any, probe_set: str, tags: str | None = None, note: str | None = None) -> None:
         """Give an answer tags (separated by commas) and a note, and keep them with the run.
 
-        Args:
-            sample_id: of the answer.
-            probe_set: its set.
-            tags: in place of those it has; None leaves them.
-            note: in place of the one it has; None leaves it.
+        None leaves the tags, or the note, that it has.
 
         Raises:
             UserError: there is no such answer, or the file cannot be written; the tags stay in `rows`.

@@ -241,7 +241,7 @@ class Playground(ByHand):
             continues = reply["to"][0] == "continues"
             self.type(answer=f"{whole(self.box.answer).rstrip()} {reply['raw']}" if continues else reply["raw"])
 
-    def _calls(self, message: dict[str, Any]) -> dict[str, Callable[[], None]]:
+    def _calls(self, message: dict[str, Any]) -> dict[str, Callable[[], Path | None]]:
         return {
             "greedy": self.greedy,
             "stop": self._answering.stop,

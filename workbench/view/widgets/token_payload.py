@@ -92,12 +92,9 @@ def payload(
 ) -> Payload:
     """Everything a token view shows.
 
-    Args:
-        scores: a score table; its answer tokens are shown.
-        samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
-        tokens: a run's token table; its forget set's rows, or all where it has none.
-        curve: events of a run.
-        phases: what the two phases of `tokens` are called.
+    The answer tokens of `scores` are shown; an answer that `samples` lack is drawn from its tokens. `tokens` is a run's
+    token table, of which the forget set counts, or all where it has none; `phases` are the names of its two phases.
+    `curve` are the events of a run.
 
     Raises:
         UserError: no answer tokens.

@@ -227,9 +227,7 @@ class TokenView(SavesFigure, Twin, anywidget.AnyWidget):
     def figure(self, sample_ids: Sequence[Any] | None = None, **shown: Any) -> TextFigure:
         """What is shown as a figure: scorer, step, threshold, words or tokens, search and order.
 
-        Args:
-            sample_ids: of which answers; by default the first 24 of those that are shown.
-            shown: what the browser adds.
+        The answers are by default the first 24 of those that are shown; `shown` is what the browser adds.
 
         Raises:
             UserError: a sample that there is not.
