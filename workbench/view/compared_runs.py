@@ -66,11 +66,7 @@ def _flat(values: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, Any
 
 
 def read_runs(sources: Sequence[RunSource]) -> list[ComparedRun]:
-    """Runs to compare, in this order.
-
-    Raises:
-        UserError: fewer than two runs, one twice, or something that is no run.
-    """
+    """Runs to compare, in this order; UserError for fewer than two, one twice, or something that is no run."""
     if isinstance(sources, str) or not isinstance(sources, Sequence):
         raise UserError("runs to compare are a list of two or more: CompareRuns([first, second])")
     directories = [run_directory(source) for source in sources]

@@ -97,11 +97,7 @@ class RunFiles:
 
 
 def read_run(source: RunSource) -> RunFiles:
-    """Read a run directory without loading a model.
-
-    Raises:
-        UserError: where `source` is no run's directory.
-    """
+    """Read a run directory without loading a model; UserError where `source` is none."""
     return RunFiles(run_directory(source))
 
 

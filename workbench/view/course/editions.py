@@ -54,11 +54,7 @@ def belongs(cell: dict[str, Any], name: str) -> bool:
 
 
 def edition(master: dict[str, Any], name: str) -> dict[str, Any]:
-    """One edition of a notebook.
-
-    Raises:
-        UserError: there is no such edition.
-    """
+    """One edition of a notebook; UserError where there is none of that name."""
     if name not in LEFT_OUT:
         raise unknown("edition", name, list(EDITIONS))
     cells = [dict(cell) for cell in master["cells"] if belongs(cell, name)]

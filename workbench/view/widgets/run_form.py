@@ -238,11 +238,7 @@ def _show(box: Any, shown: bool) -> None:
 
 
 def whole(field: Any) -> int:
-    """A field's whole number; an empty field is 0.
-
-    Raises:
-        UserError: it is not a whole number.
-    """
+    """A field's whole number, 0 where it is empty; UserError where it holds something else."""
     try:
         return int(field.value.strip() or 0)
     except ValueError:
