@@ -35,8 +35,7 @@ def probe(
     out: Annotated[Path | None, option("FILE.parquet", "every answer with its metrics")] = None,
     suite: Annotated[str, option("S", "basic, tofu, muse or rwku: set-level metrics")] = "basic",
     reference: Annotated[
-        str | None,
-        option("RUN_OR_MODEL", "a retain-only model, or RUN/suites/tofu.json, to compare with"),
+        str | None, option("RUN_OR_MODEL", "a retain-only model, or RUN/suites/tofu.json, to compare with")
     ] = None,
     relearn: Annotated[int | None, count("fine-tune a copy on part of the forget set", "STEPS")] = None,
     relearn_share: Annotated[float, option("SHARE", "of the forget rows")] = 0.5,

@@ -7,15 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from workbench.runs import SequenceDirectory, read_answers
-from workbench.view.html import (
-    answers_view,
-    attacks_view,
-    change_view,
-    cost_table,
-    render,
-    retention_view,
-    texts_of,
-)
+from workbench.view.html import answers_view, attacks_view, change_view, cost_table, render, retention_view, texts_of
 from workbench.view.sections import Section, sections_page
 
 SequenceSource = SequenceDirectory | Path | str

@@ -44,11 +44,7 @@ def _short(text: Any, limit: int = 40) -> str:
 
 
 def tradeoff_chart(
-    runs: Any,
-    metric: str = "fact_accuracy",
-    *,
-    kept: str = "retain",
-    kept_metric: str | None = None,
+    runs: Any, metric: str = "fact_accuracy", *, kept: str = "retain", kept_metric: str | None = None
 ) -> Chart:
     """What runs made the model forget (x axis) and what they kept (y axis): an arrow from before to after.
 
@@ -189,7 +185,7 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
     seen: set[str] = set()
     for column, part in enumerate(groups.values(), 1):
         for turn in TURNS:
-            for width, lines in _lines(part[part["turn"] == turn], metric).items():
+            for width, lines in _lines(part[part["turn"] == turn]).items():
                 figure.add_trace(_slopes(lines, turn, width, turn not in seen), row=1, col=column)
                 seen.add(turn)
     figure.update_xaxes(tickvals=[0, 1], ticktext=["before", "after"], range=[-0.3, 1.3], showgrid=False)
@@ -209,7 +205,7 @@ def _pairs(probes: pd.DataFrame, metric: str) -> pd.DataFrame:
     """A row for each answer: probe_set, sample_id, prompt, before, after, and its `turn`."""
     if metric not in probes:
         raise unknown("metric", metric, [str(c) for c in probes.select_dtypes("number")])
-    phases = {phase: part for phase, part in probes.groupby("phase")}
+    phases = dict(list(probes.groupby("phase")))
     if not {"before", "after"} <= set(phases):
         raise UserError(f"the probe table has phases {sorted(map(str, phases))}; give one with 'before' and 'after'")
     key = ["probe_set", "sample_id"]
@@ -225,7 +221,7 @@ def _counts(name: str, part: pd.DataFrame, between: str) -> str:
     return f"<b>{_short(name)}</b><br>" + between.join(f"{counts.get(turn, 0)} {turn}" for turn in TURNS)
 
 
-def _lines(part: pd.DataFrame, metric: str) -> dict[int, list[tuple[float, float, str]]]:
+def _lines(part: pd.DataFrame) -> dict[int, list[tuple[float, float, str]]]:
     """Width -> lines of that width: before, after, and the text on hover."""
     by_width: dict[int, list[tuple[float, float, str]]] = {}
     for _, same in part.groupby([part["before"].round(4), part["after"].round(4)]):

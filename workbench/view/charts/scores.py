@@ -70,31 +70,18 @@ def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: s
         texts = [number(value, 4) if why == "" else f"{NOT_AVAILABLE}, {safe(why)}" for value, why in row]
         hover.append([f"{safe(a)} / {safe(b)}: {text}" for b, text in zip(names, texts, strict=True)])
     shown = [["–" if value is None else brief(value) for value, _ in row] for row in cells]  # noqa: RUF001
-    ends = [0, 1] if measure == "top_k_overlap" else [-1, 0, 1]
-    heat = tiles(
-        [[value for value, _ in row] for row in cells],
-        RISING if measure == "top_k_overlap" else DIVERGING,
-        hover,
-        zmin=ends[0],
-        text=shown,
-        texttemplate="%{text}",
-        textfont={"color": INK},
-        hoverongaps=True,
-        showscale=True,
-        colorbar={"thickness": 10, "outlinewidth": 0, "tickvals": ends},
-    )
-    gaps = [
-        {"x": j, "y": i, "text": shown[i][j], "showarrow": False}
-        for i, row in enumerate(cells)
-        for j, (value, _) in enumerate(row)
-        if value is None
-    ]
+    colours, ends = (RISING, [0, 1]) if measure == "top_k_overlap" else (DIVERGING, [-1, 0, 1])
+    look = {"zmin": ends[0], "text": shown, "texttemplate": "%{text}", "textfont": {"color": INK}, "hoverongaps": True}
+    bar = {"thickness": 10, "outlinewidth": 0, "tickvals": ends}
+    heat = tiles([[value for value, _ in row] for row in cells], colours, hover, **look, showscale=True, colorbar=bar)
+    absent = [(i, j) for i, row in enumerate(cells) for j, (value, _) in enumerate(row) if value is None]
+    notes = [{"x": j, "y": i, "text": shown[i][j], "showarrow": False} for i, j in absent]
     axis = ticks([safe(n) for n in names])
     return _figure(
         heat,
         f"{name[0].upper()}{name[1:]}, {POOLING[level]}",
         150 + 30 * len(names),
-        annotations=gaps,
+        annotations=notes,
         xaxis={**axis, "tickangle": -90},
         yaxis={**axis, "autorange": "reversed"},
     )

@@ -11,17 +11,7 @@ import pandas as pd
 
 from workbench.errors import unknown
 from workbench.tasks import spread
-from workbench.view.figures.text_figure import (
-    ABSENT,
-    ACCENT,
-    DEEP,
-    MUTED,
-    Piece,
-    Row,
-    TextFigure,
-    on_white,
-    scale_key,
-)
+from workbench.view.figures.text_figure import ABSENT, ACCENT, DEEP, MUTED, Piece, Row, TextFigure, on_white, scale_key
 from workbench.view.html import (
     By,
     Comparison,

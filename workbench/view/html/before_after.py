@@ -31,7 +31,7 @@ def changes(tokens: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: where one of the two phases is missing.
     """
-    phases = {p: part for p, part in tokens.groupby("phase", sort=False)}
+    phases = dict(list(tokens.groupby("phase", sort=False)))
     if not {"before", "after"} <= set(phases):
         raise UserError(f"the token table has phases {sorted(map(str, phases))}; give one with 'before' and 'after'")
     key = ["probe_set", "sample_id", "position"]
