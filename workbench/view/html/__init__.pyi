@@ -62,6 +62,7 @@ from .scale import Scale as Scale
 from .scale import alpha as alpha
 from .scale import check_by as check_by
 from .scale import colour as colour
+from .tables import ANY_SET as ANY_SET
 from .tables import alignment_table as alignment_table
 from .tables import axis_title as axis_title
 from .tables import cost_table as cost_table
