@@ -36,12 +36,8 @@ def cell_detail(
     seeds = f", seed {sequence.seeds[0] if seed is None else seed}" if len(sequence.seeds) > 1 else ""
     answers = answers_view(rows, max_samples=max_samples, css=False)
     changed = change_view(tokens, texts_of(rows, key), max_samples=max_samples, css=False) if len(tokens) else ""
-    return render(
-        "retention.detail",
-        heading=f"{[*sequence.requests, *kept][column]}, {when}{seeds}",
-        answers=answers,
-        tokens=changed,
-    )
+    heading = f"{[*sequence.requests, *kept][column]}, {when}{seeds}"
+    return render("retention.detail", heading=heading, answers=answers, tokens=changed)
 
 
 def sequence_page(source: SequenceSource, *, metric: str | None = None) -> str:
