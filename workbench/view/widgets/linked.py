@@ -234,6 +234,7 @@ class BeforeAfter(Linked):
             UserError: another part, which is no text, or tokens where none are known.
         """
         probes, tokens = self._having(self.search)
+        tokens = None if tokens is None else tokens[_named(tokens).isin(set(_named(probes)))]  # of probed answers alone
         if part == "answers":
             return answers_figure(probes, max_samples=min(self._most, SHOWN))
         if part != "tokens" or tokens is None or not len(tokens):
