@@ -16,7 +16,8 @@ from workbench.cli.app import main
 from workbench.errors import UserError
 from workbench.runs import Job, RunDirectory
 from workbench.view.compared_html import compared_page
-from workbench.view.compared_runs import differing_settings, read_runs, shared_answers, wanted
+from workbench.view.compared_runs import differing_settings, read_runs, shared_answers
+from workbench.view.html import wanted
 
 
 def make_run(path: Path, objective: str, after: float, kept: float, steps: int = 3) -> Path:

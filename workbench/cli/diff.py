@@ -8,11 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.console import say
-from workbench.cli.figure import FigureFile, check_figure
-from workbench.cli.heatmap import records, save_page, show
+from workbench.cli.figure import FigureFile
+from workbench.cli.heatmap import records, save, show, source
 from workbench.cli.options import ColourBy, command, option
-from workbench.errors import UserError
-from workbench.files import writable
 from workbench.runs import uninterrupted
 
 
@@ -31,16 +29,9 @@ def diff(
     """Compare two models on a text: which tokens B expects more than A, and which less."""
     with uninterrupted():
         from workbench.view.diff import diff as view_of
-    if sum(each is not None for each in (text, file, question)) != 1:
-        raise UserError("give one of TEXT, --file FILE, or --question with --answer")
-    if html:
-        writable(html)
-    check_figure(figure)
-    view = view_of(a, b, text if text is not None else file, question=question, answer=answer, by=by)
+    shown = source(text, file, question, html, figure)
+    view = view_of(a, b, shown, question=question, answer=answer, by=by)
     say(view.title)
     show(view)
-    if html:
-        save_page(view, str(html), f"{view.names[1]} compared with {view.names[0]}")
-    if figure:
-        say(view.save(figure))
+    save(view, html, f"{view.names[1]} compared with {view.names[0]}", figure)
     return {"a": a, "b": b, "by_words": view.by_words, "tokens": records(view)}

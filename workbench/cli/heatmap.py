@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from workbench.cli.console import LINE, say, table_line
-from workbench.errors import printable
+from workbench.cli.console import LINE, finite, say, table_line
+from workbench.cli.figure import check_figure
+from workbench.errors import UserError, printable
+from workbench.files import writable, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,20 +86,30 @@ def _table(view: TokenView) -> None:
     table_line(rows)
 
 
-def records(view: TokenView) -> list[dict[str, object]]:
+def records(view: TokenView) -> list[dict[str, Any]]:
     """The scores as JSON: a row a token and scorer."""
     rows = view.scores[["sample_id", "segment", "position", "token", "start", "end", "scorer", "score"]]
-    return [row | {"score": row["score"] if math.isfinite(row["score"]) else None} for row in rows.to_dict("records")]
+    return finite(rows.to_dict("records"))
 
 
-def save_page(view: TokenView, path: str, title: str) -> None:
-    """Write the view as a page that opens without a server."""
-    from pathlib import Path
+def source(text: str | None, file: Path | None, question: str | None, html: Path | None, figure: Path | None) -> Any:
+    """TEXT or FILE, after checking that one thing is named, and that the page and the figure can be written."""
+    if sum(each is not None for each in (text, file, question)) != 1:
+        raise UserError("give one of TEXT, --file FILE, or --question with --answer")
+    if html:
+        writable(html)
+    check_figure(figure)
+    return file if text is None else text
 
+
+def save(view: TokenView, html: Path | None, title: str, figure: Path | None) -> None:
+    """Write the view as a page that opens without a server, and as a figure, where these are asked for."""
     from markupsafe import Markup
 
-    from workbench.files import write_text
     from workbench.view.html import page
 
-    write_text(Path(path), page(title, Markup(view.to_html(max_samples=10_000))))
-    say(path)
+    if html:
+        write_text(html, page(title, Markup(view.to_html(max_samples=10_000))))
+        say(html)
+    if figure:
+        say(view.save(figure))

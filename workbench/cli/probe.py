@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.console import Progress
+from workbench.cli.console import Progress, finite
 from workbench.cli.options import Precision, PromptOptions, TaskOptions, command, count, option
 from workbench.errors import UserError
 from workbench.files import parse_json, writable, write_json, write_table
 from workbench.runs import uninterrupted
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from workbench.models import LanguageModel
 
 
@@ -38,8 +35,7 @@ def probe(
     out: Annotated[Path | None, option("FILE.parquet", "every answer with its metrics")] = None,
     suite: Annotated[str, option("S", "basic, tofu, muse or rwku: set-level metrics")] = "basic",
     reference: Annotated[
-        str | None,
-        option("RUN_OR_MODEL", "a retain-only model, or RUN/suites/tofu.json, to compare with"),
+        str | None, option("RUN_OR_MODEL", "a retain-only model, or RUN/suites/tofu.json, to compare with")
     ] = None,
     relearn: Annotated[int | None, count("fine-tune a copy on part of the forget set", "STEPS")] = None,
     relearn_share: Annotated[float, option("SHARE", "of the forget rows")] = 0.5,
@@ -78,7 +74,7 @@ def probe(
     result = {"metrics": probed.metrics, **measured, "curve": [], "convention": convention}
     if relearn:
         curve = evals.relearn(lm, loaded, steps=relearn, share=relearn_share, **shared)
-        result["curve"] = records(curve)
+        result["curve"] = finite(curve.to_dict("records"))
         print()
         tables.curve_table(curve)
     if harness:
@@ -90,17 +86,12 @@ def probe(
     return result
 
 
-def load_any(
-    name: str, *, precision: Precision | None = None, device: str | None = None, **style: Any
-) -> LanguageModel:
-    """A model, or the model that a run left, in the run's number format unless one is given; `style` as in `load`."""
-    from workbench.models import load
-    from workbench.runs import RunDirectory, is_run, load_result
+def load_any(name: str, *, precision: Precision | None = None, **options: Any) -> LanguageModel:
+    """A model, or the model that a run left, in the run's number format unless one is given; options as in `load`."""
+    from workbench.runs import loaded_model
 
-    if is_run(Path(name)):
-        lm = load_result(RunDirectory(Path(name)), **style)
-        return replace(lm, precision=precision) if precision else lm
-    return load(name, precision=precision, device=device, **style)
+    lm = loaded_model(name, precision=precision, **options)
+    return replace(lm, precision=precision) if precision else lm
 
 
 def compared_with(name: str, lm: LanguageModel) -> LanguageModel | dict[str, Any]:
@@ -119,11 +110,3 @@ def compared_with(name: str, lm: LanguageModel) -> LanguageModel | dict[str, Any
     if wrong("suite", results) or not isinstance(results.get("parts"), dict):
         raise UserError(f"--reference {name}: not the results of a suite (RUN/suites/<suite>.json)")
     return results
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as JSON: a value that is not finite is null."""
-    return [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-        for row in table.to_dict("records")
-    ]

@@ -8,11 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli.console import Progress, say
-from workbench.cli.figure import FigureFile, check_figure
-from workbench.cli.heatmap import records, save_page, show
+from workbench.cli.figure import FigureFile
+from workbench.cli.heatmap import records, save, show, source
 from workbench.cli.options import ColourBy, ModelOptions, Reference, command, option
-from workbench.errors import UserError
-from workbench.files import writable
 from workbench.runs import uninterrupted
 
 
@@ -33,13 +31,9 @@ def see(
     """Colour the tokens of any text by how much they matter to a model."""
     with uninterrupted():
         from workbench.view.see import see as view_of
-    if sum(each is not None for each in (text, file, question)) != 1:
-        raise UserError("give one of TEXT, --file FILE, or --question with --answer")
-    if html:
-        writable(html)
-    check_figure(figure)
+    shown = source(text, file, question, html, figure)
     view = view_of(
-        text if text is not None else file,
+        shown,
         model.load(),
         question=question,
         answer=answer,
@@ -53,8 +47,5 @@ def see(
     for layer in view.head["layers"]:
         if layer["trust"]:
             say(f"{layer['name']}: {layer['trust']}")
-    if html:
-        save_page(view, str(html), "Token importance")
-    if figure:
-        say(view.save(figure))
+    save(view, html, "Token importance", figure)
     return {"model": model.model, "tokens": records(view)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from workbench.cli.attack import attack_options
-from workbench.cli.console import Progress, number, say, table_line
+from workbench.cli.console import Progress, finite, number, say, table_line
 from workbench.cli.options import ModelOptions, ProbeLimit, command, count, flag, option, settings
 from workbench.cli.sweep import seeds_of
 from workbench.errors import is_missing, unknown
@@ -98,7 +98,7 @@ def sequence(
         write_text(html, sequence_page(directory, metric=metric))
         say(html)
     shown = {"metric": retention.metric, "values": retention.values.tolist()}
-    return {"sequence": str(directory.path)} | results | {"retention": _no_nan(shown)}
+    return {"sequence": str(directory.path)} | results | {"retention": finite(shown)}
 
 
 def higher() -> list[str]:
@@ -130,12 +130,3 @@ def show(retention: Retention) -> None:
             continue
         span = f" ({value['low']:+.3f} to {value['high']:+.3f})" if len(value["seeds"]) > 1 else ""
         say(f"{label}: {value['value']:+.3f}{span}; {meaning}")
-
-
-def _no_nan(record: dict[str, Any]) -> dict[str, Any]:
-    """Values as JSON takes them: none where a set has no value."""
-
-    def plain(value: Any) -> Any:
-        return [plain(each) for each in value] if isinstance(value, list) else None if value != value else value
-
-    return record | {"values": plain(record["values"])}

@@ -39,12 +39,7 @@ def sweep(
         from workbench.runs import Config, grid, settings_for
         from workbench.runs import sweep as run_all
     objectives, scorers = objective.split(","), weights.split(",")
-    base = Config(
-        task=task.spec(),
-        **asdict(model),
-        reference=reference,
-        probe_limit=probe_limit,
-    )
+    base = Config(task=task.spec(), **asdict(model), reference=reference, probe_limit=probe_limit)
     settings_for(pairs, objectives, scorers)  # refuses what none of them takes
     configs = grid(
         base, objectives, scorers, seeds_of(seeds),

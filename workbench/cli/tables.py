@@ -18,10 +18,9 @@ FOR_SUMMARIES = "arrows: the better direction after unlearning"
 def label(entry: MetricSpec) -> str:
     """A metric's name, its direction and its range."""
     low, high = entry.range
-    parts = [f"{low} to {high}" if high is not None else f"from {low}"]
-    unit = entry.unit
+    reach = f"{low} to {high}" if high is not None else f"from {low}"
     arrow = ARROWS[entry.better].replace("\N{NBSP}", " ")
-    return f"{entry.name} {arrow} ({', '.join(parts + [unit] * bool(unit))})"
+    return f"{entry.name} {arrow} ({', '.join(filter(None, (reach, entry.unit)))})"
 
 
 def metric_table(phases: dict[str, dict[str, dict[str, Any]]]) -> None:

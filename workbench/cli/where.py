@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.console import say, table_line
+from workbench.cli.console import finite, say, table_line
 from workbench.cli.figure import check_figure
 from workbench.cli.options import PromptOptions, command, option
 from workbench.cli.probe import ProbedTask
@@ -17,8 +18,6 @@ from workbench.files import writable, write_text
 from workbench.runs import uninterrupted
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from workbench.evals import Where
 
 
@@ -56,7 +55,7 @@ def where(
         from workbench.view.charts import where_chart
 
         say(where_chart(maps[0]).save(figure))
-    return {"answers": [as_json(each) for each in maps]}
+    return {"answers": [record_of(each) for each in maps]}
 
 
 def show(where: Where) -> None:
@@ -65,48 +64,30 @@ def show(where: Where) -> None:
 
     say(f"{where.sample_id}: {where.prompt} {where.answer}")
     say(" ".join(where.summary()))
-    rows = [["layer", *(f"{what} {NAMES[m]}" for what in ("log p", "rank", "UDS") for m in _models(where, what))]]
-    for layer in range(max(where.layers(m) for m in where.models)):
-        rows.append([str(layer + 1), *_cells(where, layer)])
-    table_line(rows)
+    columns: dict[str, list[str]] = {}
+    for model, lens in where.lenses.items():
+        columns[f"log p {NAMES[model]}"] = [f"{round(x, 2) + 0.0:.2f}" for x in where.fact_mean(lens.logp).tolist()]
+    for model, lens in where.lenses.items():
+        columns[f"rank {NAMES[model]}"] = [str(x + 1) for x in lens.rank[:, where.facts].max(axis=1)]
+    for model in where.drops:
+        depths = where.depths_of_layers(model)
+        columns[f"UDS {NAMES[model]}"] = ["none" if math.isnan(x) else f"{x:.2f}" for x in depths]
+    cells = enumerate(zip_longest(*columns.values(), fillvalue=""), 1)
+    table_line([["layer", *columns], *([str(layer), *row] for layer, row in cells)])
     for name, reason in where.reasons.items():
         say(f"{NAMES.get(name, 'UDS')}: not available: {reason}")
 
 
-def _models(where: Where, what: str) -> list[str]:
-    return list(where.drops) if what == "UDS" else list(where.lenses)
-
-
-def _cells(where: Where, layer: int) -> list[str]:
-    """Over the fact's tokens at a layer: the mean log p, the highest rank, UDS."""
-    cells = []
-    for lens in where.lenses.values():
-        cells.append(
-            f"{round(float(where.fact_mean(lens.logp)[layer]), 2) + 0.0:.2f}" if layer < len(lens.logp) else ""
-        )
-    for lens in where.lenses.values():
-        cells.append(f"{lens.rank[layer, where.facts].max() + 1}" if layer < len(lens.rank) else "")
-    for model in where.drops:
-        value = where.depths_of_layers(model)[layer]
-        cells.append("none" if math.isnan(value) else f"{value:.2f}")
-    return cells
-
-
-def as_json(where: Where) -> dict[str, Any]:
+def record_of(where: Where) -> dict[str, Any]:
     """All of one answer's maps, a list a layer and model; what has no value is null."""
     maps: dict[str, dict[str, Any]] = {model: {} for model in where.models}
     for model in where.models:
         if model in where.lenses:
             lens = where.lenses[model]
-            maps[model] |= {"logp": _lists(lens.logp), "rank": lens.rank.tolist()}
+            maps[model] |= {"logp": lens.logp.tolist(), "rank": lens.rank.tolist()}
         if (depths := where.depths(model)) is not None:
-            maps[model] |= {"uds": _lists(depths), "drop": _lists(where.drops[model])}
-    score = where.score()
+            maps[model] |= {"uds": depths.tolist(), "drop": where.drops[model].tolist()}
     about = {name: getattr(where, name) for name in ("sample_id", "prompt", "answer", "positions", "tokens", "facts")}
     first = {model: where.first_choice(model) for model in where.lenses}
-    about |= {"survives": where.survives(), "uds": None if math.isnan(score) else score, "first_choice": first}
-    return about | {"summary": where.summary(), "maps": maps, "not_available": where.reasons}
-
-
-def _lists(values: np.ndarray) -> list[list[float | None]]:
-    return [[float(x) if math.isfinite(x) else None for x in row] for row in values]
+    about |= {"survives": where.survives(), "uds": where.score(), "first_choice": first}
+    return finite(about | {"summary": where.summary(), "maps": maps, "not_available": where.reasons})

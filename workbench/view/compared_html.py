@@ -15,17 +15,18 @@ from workbench.view.compared_runs import (
     measured,
     plotted_metric,
     shared_answers,
-    wanted,
 )
 from workbench.view.html import (
-    label,
+    axis_title,
     large,
     number,
+    placing,
     render,
     style_sheet,
     ticks,
     value_of,
     visible,
+    wanted,
     weights_source,
     word_diff,
 )
@@ -38,10 +39,8 @@ COSTS = {"seconds": ("seconds", lambda v: f"{v:,.1f}"), "flops": ("operations", 
 def compared_page(runs: Sequence[ComparedRun], *, metric: str | None = None, max_samples: int = 12) -> str:
     """A whole page of a comparison.
 
-    Args:
-        runs: as `read_runs` gives them.
-        metric: of the plot; by default fact accuracy where the runs have it.
-        max_samples: at most so many answers of each probe set.
+    The `metric` of the plot is by default fact accuracy where the runs have it; of each probe set at most `max_samples`
+    answers are shown.
 
     Raises:
         UserError: a metric that no run has.
@@ -94,14 +93,8 @@ def _plot(runs: Sequence[ComparedRun], metric: str | None) -> Markup:
         points.append((place, run, tuple(value for value, _ in pairs)))
     values = [[v for _, _, ends in points for v in ends[axis::2] if v is not None] for axis in (0, 1)]
     marks = [ticks(min(0.0, *v) if min(v) < 0.5 else min(v), max(v)) if v else [0.0, 1.0] for v in values]
-    scale = [(m[0], (m[-1] - m[0]) or 1.0) for m in marks]
-
-    def across(x: float) -> float:
-        return LEFT + (x - scale[0][0]) / scale[0][1] * (WIDTH - LEFT - RIGHT)
-
-    def up(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - scale[1][0]) / scale[1][1] * (HEIGHT - TOP - BOTTOM)
-
+    across = placing(marks[0][0], marks[0][-1], LEFT, WIDTH - RIGHT)
+    up = placing(marks[1][0], marks[1][-1], HEIGHT - BOTTOM, TOP)
     drawn = []
     for place, run, (x0, y0, x, y) in points:
         start = None if x0 is None or y0 is None else (across(x0), up(y0))
@@ -111,13 +104,8 @@ def _plot(runs: Sequence[ComparedRun], metric: str | None) -> Markup:
     return render(
         "compared.plot", points=drawn, absent=absent, size=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
         x_ticks=[(across(x), f"{x:g}") for x in marks[0]], y_ticks=[(up(y), f"{y:g}") for y in marks[1]],
-        axes=[_axis("forget", metric), _axis("retain", metric)], target=_anchor(runs),
+        axes=[axis_title(name, metric) for name in ("forget", "retain")], target=_anchor(runs),
     )  # fmt: skip
-
-
-def _axis(probe_set: str, metric: str) -> str:
-    better = wanted(probe_set, metric)
-    return f"{probe_set}: {label(metric)}{f' ({better} is better)' if better else ''}"
 
 
 def _apart(points: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from workbench.errors import UserError, unknown
 from workbench.runs import RunDirectory, attacks_of
 from workbench.tasks import spread
-from workbench.view.html import ANY_SET, definitions, value_of
+from workbench.view.html import value_of
 from workbench.view.run_source import RunSource, run_directory
 
 MEASURES = ("fact_accuracy", "probability", "exact_memorization", "rouge_l_recall")  # of the plot, the first there is
@@ -66,14 +66,7 @@ def _flat(values: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, Any
 
 
 def read_runs(sources: Sequence[RunSource]) -> list[ComparedRun]:
-    """Runs to compare, in this order.
-
-    Args:
-        sources: at least two: directories, paths, or jobs.
-
-    Raises:
-        UserError: fewer than two runs, one twice, or something that is no run.
-    """
+    """Runs to compare, in this order; UserError for fewer than two, one twice, or something that is no run."""
     if isinstance(sources, str) or not isinstance(sources, Sequence):
         raise UserError("runs to compare are a list of two or more: CompareRuns([first, second])")
     directories = [run_directory(source) for source in sources]
@@ -128,14 +121,6 @@ def measured(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
     )  # fmt: skip
     order = {name: place for place, name in enumerate(SET_ORDER)}
     return sorted(pairs, key=lambda pair: order.get(pair[0], len(order)))
-
-
-def wanted(probe_set: str, metric: str) -> str:
-    """Which end of a metric is wanted of a set: "higher", "lower", or "" where neither is."""
-    better = definitions().get(metric, {}).get("direction", "")
-    if probe_set == "forget" and metric not in ANY_SET:
-        better = {"higher": "lower", "lower": "higher"}.get(better, better)
-    return better if better in ("higher", "lower") else ""
 
 
 def plotted_metric(runs: Sequence[ComparedRun], metric: str | None = None) -> str | None:

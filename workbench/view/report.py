@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
-from workbench.evals import Where, metric, most_left, summary
+from workbench.evals import metric, most_left, summary
 from workbench.files import write_text
-from workbench.runs import attacks_of, maps_of, read_answers
+from workbench.runs import RunDirectory, attacks_of, maps_of, read_answers
 from workbench.view.answers_first import the_rest, two_answers
 from workbench.view.html import (
     NOT_AVAILABLE,
@@ -54,23 +53,19 @@ MEASURES = {
 MAPS = 3  # answers whose layers are shown
 
 
-@dataclass(frozen=True)
 class RunFiles:
     """The files of a run directory; empty or None where one is not there (yet)."""
 
-    path: Path
-    config: dict[str, Any]
-    events: list[dict[str, Any]]
-    metrics: dict[str, Any]
-    cost: dict[str, Any]
-    finished: bool
-    scores: pd.DataFrame | None
-    probes: pd.DataFrame | None
-    tokens: pd.DataFrame | None
-    suites: dict[str, dict[str, Any]]
-    attacks: dict[str, Any]
-    attacked: pd.DataFrame
-    maps: list[Where]
+    def __init__(self, run: RunDirectory) -> None:
+        self.attacked = read_answers(run.path / "attacks")
+        self.path, self.config, self.events = run.path, run.config, run.events()
+        self.metrics, self.cost = run.json("metrics.json") or {}, run.json("cost.json") or {}
+        self.finished = run.json("run.json") is not None
+        self.scores, self.probes, self.tokens = (
+            run.table(f"{name}.parquet") for name in ("scores", "probes", "tokens")
+        )
+        self.suites = [run.json(f"suites/{file.name}") for file in sorted((run.path / "suites").glob("*.json"))]
+        self.attacks, self.maps = attacks_of(run.path), maps_of(run.path, self.attacked)
 
     @property
     def steps(self) -> int:
@@ -102,28 +97,8 @@ class RunFiles:
 
 
 def read_run(source: RunSource) -> RunFiles:
-    """Read a run directory without loading a model.
-
-    Raises:
-        UserError: where `source` is no run's directory.
-    """
-    run = run_directory(source)
-    attacked = read_answers(run.path / "attacks")
-    return RunFiles(
-        path=run.path,
-        config=run.config,
-        events=run.events(),
-        metrics=run.json("metrics.json") or {},
-        cost=run.json("cost.json") or {},
-        finished=run.json("run.json") is not None,
-        scores=run.table("scores.parquet"),
-        probes=run.table("probes.parquet"),
-        tokens=run.table("tokens.parquet"),
-        suites={f.stem: run.json(f"suites/{f.name}") for f in sorted((run.path / "suites").glob("*.json"))},
-        attacks=attacks_of(run.path),
-        attacked=attacked,
-        maps=maps_of(run.path, attacked),
-    )
+    """Read a run directory without loading a model; UserError where `source` is none."""
+    return RunFiles(run_directory(source))
 
 
 # The first paragraph and figures ------------------------------------------------------------------------------------
@@ -253,7 +228,7 @@ def run_report(
     texts = _samples(run, "forget") | as_texts(samples)
     # Beside the weights, a run records the probabilities of its tokens.
     weights = None if run.scores is None else run.scores[run.scores["scorer"] != "probability"]
-    suites = [suite for suite in run.suites.values() if any(suite.get(k) for k in ("summary", "curve", "general"))]
+    suites = [suite for suite in run.suites if any(suite.get(k) for k in ("summary", "curve", "general"))]
     sections: list[Section] = []
     if run.probes is not None:
         sections += [*two_answers(run.probes), *the_rest(run.probes, SETS)]

@@ -19,9 +19,6 @@ def run_of(source: Any) -> RunDirectory | None:
 def run_directory(run: RunSource) -> RunDirectory:
     """The directory of a run.
 
-    Args:
-        run: the directory, its path, or a job on it.
-
     Raises:
         UserError: it is no run's directory, or something else, such as what `unlearn` returns, which has no files.
     """

@@ -44,12 +44,8 @@ def comparison_page(
 ) -> str:
     """A whole page of how alike the scorers of a table are, and the answers where they disagree most.
 
-    Args:
-        scores: a score table of two scorers or more.
-        samples: sample id -> (question, answer); a missing one is put together from its tokens.
-        agreement: of the table, where it is computed already; see `evals.agreement`.
-        measure: "spearman", "kendall" or "top_k_overlap".
-        level: "pooled" or "per_sample".
+    A question or answer that `samples` lack is put together from its tokens. `agreement` is that of the table, where it
+    is computed already; `measure` and `level` are as of `agreement_view`.
     """
     scores = as_scores(scores)
     texts = _texts(scores) | as_texts(samples)

@@ -7,15 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from workbench.runs import SequenceDirectory, read_answers
-from workbench.view.html import (
-    answers_view,
-    attacks_view,
-    change_view,
-    cost_table,
-    render,
-    retention_view,
-    texts_of,
-)
+from workbench.view.html import answers_view, attacks_view, change_view, cost_table, render, retention_view, texts_of
 from workbench.view.sections import Section, sections_page
 
 SequenceSource = SequenceDirectory | Path | str
@@ -27,41 +19,29 @@ def sequence_directory(source: SequenceSource) -> SequenceDirectory:
     return source if isinstance(source, SequenceDirectory) else SequenceDirectory(source)
 
 
-def keys_of(sequence: SequenceDirectory) -> list[str]:
-    """The names of the matrix's columns in the tables of probes."""
-    return [f"request-{n}" for n in range(1, len(sequence.requests) + 1)] + list(sequence.kept())
-
-
 def cell_detail(
     sequence: SequenceDirectory, after: int, column: int, *, seed: int | None = None, max_samples: int = 8
 ) -> Markup:
     """The answers that a cell of the matrix stands for, before any request and then, and what changed in their tokens.
 
-    Args:
-        sequence: its directory.
-        after: requests so far.
-        column: of the matrix.
-        seed: the first by default.
-        max_samples: at most so many answers.
+    The cell is that of a column of the matrix `after` so many requests; the seed is the first one by default.
 
     Raises:
         UserError: there is no such cell.
     """
-    key, names = keys_of(sequence)[column], [*sequence.requests, *sequence.kept()]
+    kept, count = list(sequence.kept()), len(sequence.requests)
+    key = kept[column - count] if column >= count else f"request-{column + 1}"
     rows, tokens = sequence.answers(key, after, seed)
     when = f"after request {after}" if after else "before any request"
     seeds = f", seed {sequence.seeds[0] if seed is None else seed}" if len(sequence.seeds) > 1 else ""
     answers = answers_view(rows, max_samples=max_samples, css=False)
     changed = change_view(tokens, texts_of(rows, key), max_samples=max_samples, css=False) if len(tokens) else ""
-    return render("retention.detail", heading=f"{names[column]}, {when}{seeds}", answers=answers, tokens=changed)
+    heading = f"{[*sequence.requests, *kept][column]}, {when}{seeds}"
+    return render("retention.detail", heading=heading, answers=answers, tokens=changed)
 
 
 def sequence_page(source: SequenceSource, *, metric: str | None = None) -> str:
     """A whole page of a sequence: the matrix and its numbers, the answers at the end, attacks, costs.
-
-    Args:
-        source: its directory or path.
-        metric: of the matrix; the usual one by default.
 
     Raises:
         UserError: it is no sequence, no seed of it is done, or it has no such metric.
@@ -71,11 +51,10 @@ def sequence_page(source: SequenceSource, *, metric: str | None = None) -> str:
     last, seed = len(retention.requests), retention.seeds[0]
     note = "Rows are states of the model, columns the sets of the requests; below, the sets to keep."
     sections = [Section("What is left after each request", note, retention_view(retention, css=False))]
-    body = Markup().join(cell_detail(sequence, last, j, seed=seed, max_samples=SHOWN) for j in range(last))
-    sections.append(Section("The answers after the last request", "Each request's set, at first and now.", body))
-    kept = range(last, last + len(retention.kept))
-    body = Markup().join(cell_detail(sequence, last, j, seed=seed, max_samples=SHOWN) for j in kept)
-    sections.append(Section("What was to be kept", "The same for the sets to keep.", body))
+    cells = [cell_detail(sequence, last, j, seed=seed, max_samples=SHOWN) for j in range(last + len(retention.kept))]
+    note = "Each request's set, at first and now."
+    sections.append(Section("The answers after the last request", note, Markup().join(cells[:last])))
+    sections.append(Section("What was to be kept", "The same for the sets to keep.", Markup().join(cells[last:])))
     if attacks := sequence.attacks(seed):
         body = attacks_view(attacks, read_answers(sequence.seed_folder(seed) / "attacks"), css=False)
         sections.append(Section("What comes back under attack", "The sets of all requests, after the last one.", body))

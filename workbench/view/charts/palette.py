@@ -31,6 +31,7 @@ PHASES = {
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "triangle-down")
 CUT = "axis does not begin at 0"
+BELOW = {"y": 0, "yref": "container", "yanchor": "bottom"}  # a legend at the foot of a chart
 
 # Opaque where cells hold numbers, so that dark ink reads on every step in both themes.
 DIVERGING = [[0.0, "#6aa5ee"], [0.5, "#f1f3f5"], [1.0, "#f0983a"]]

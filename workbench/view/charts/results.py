@@ -12,6 +12,8 @@ import plotly.graph_objects as go
 from workbench.errors import UserError, unknown
 from workbench.view.charts.chart import Chart, panels
 from workbench.view.charts.palette import (
+    BELOW,
+    CLEAR,
     DASHES,
     GREY,
     INKS,
@@ -25,7 +27,7 @@ from workbench.view.charts.palette import (
     template,
 )
 from workbench.view.charts.sources import as_curve, metrics_by_name
-from workbench.view.html import ANY_SET, Probes, as_probes, definitions, number, shortened, value_of
+from workbench.view.html import Probes, as_probes, axis_title, label, number, shortened, value_of
 from workbench.view.run_source import RunSource
 
 Metrics = Mapping[str, Any]  # the content of a `metrics.json`
@@ -38,24 +40,11 @@ def _short(text: Any, limit: int = 40) -> str:
     return safe(shortened(str(text), limit))
 
 
-def _title(metric: str, probe_set: str) -> str:
-    """The title of an axis: set, metric, and which end is better."""
-    better = definitions().get(metric, {}).get("direction", "")
-    if probe_set == "forget" and metric not in ANY_SET:
-        better = {"higher": "lower", "lower": "higher"}.get(better, better)
-    wanted = f" ({better} is better)" if better in ("higher", "lower") else ""
-    return f"{safe(probe_set)}: {safe(metric.replace('_', ' '))}{wanted}"
-
-
 # Forget against retain ----------------------------------------------------------------------------------------------
 
 
 def tradeoff_chart(
-    runs: Any,
-    metric: str = "fact_accuracy",
-    *,
-    kept: str = "retain",
-    kept_metric: str | None = None,
+    runs: Any, metric: str = "fact_accuracy", *, kept: str = "retain", kept_metric: str | None = None
 ) -> Chart:
     """What runs made the model forget (x axis) and what they kept (y axis): an arrow from before to after.
 
@@ -84,8 +73,8 @@ def tradeoff_chart(
     figure.add_annotation(text="○ before", x=1, y=1.01, xref="paper", yref="paper", showarrow=False, yanchor="bottom")
     return figure.update_layout(
         template=template(), height=420, title={"text": "What was forgotten, and what was kept"},
-        xaxis=from_zero([x for x, _ in reached], _title(axes[0][1], "forget")),
-        yaxis=from_zero([y for _, y in reached], _title(axes[1][1], kept)),
+        xaxis=from_zero([x for x, _ in reached], safe(axis_title("forget", metric))),
+        yaxis=from_zero([y for _, y in reached], safe(axis_title(*axes[1]))),
         legend={"orientation": "v", "x": 1.01, "y": 1, "yanchor": "top"}, hovermode="closest",
     )  # fmt: skip
 
@@ -102,7 +91,7 @@ def _arrow(figure: go.Figure, name: str, before: np.ndarray, after: np.ndarray, 
     colour, symbol = RUNS[place % len(RUNS)], SYMBOLS[place % len(SYMBOLS)]
     mean = after.mean(0)
     look = {"mode": "markers", "legendgroup": name, "name": name, "hovertemplate": "%{customdata}<extra></extra>"}
-    hollow = {"color": "rgba(0,0,0,0)", "size": 11, "line": {"color": GREY, "width": 2}}
+    hollow = {"color": CLEAR, "size": 11, "line": {"color": GREY, "width": 2}}
     start = {"x": [before[0]], "y": [before[1]], "customdata": [f"{name}, before: {_pair(before)}"]}
     figure.add_scatter(**start, **look, marker=hollow, showlegend=False)
     bars = {}
@@ -144,7 +133,7 @@ def metrics_chart(curve: pd.DataFrame | RunSource, metrics: Sequence[str] = ("fa
     shown = [m for m in metrics if m in curve and curve[m].notna().any()]
     if not shown:
         raise UserError(f"the run has none of the metrics {', '.join(metrics)}")
-    figure = panels(1, len(shown), subplot_titles=[safe(m.replace("_", " ")) for m in shown])
+    figure = panels(1, len(shown), subplot_titles=[safe(label(m)) for m in shown])
     for place, probe_set in enumerate(dict.fromkeys(curve["probe_set"])):
         colour = colour_of(str(probe_set), place, SETS)
         look = {
@@ -158,14 +147,8 @@ def metrics_chart(curve: pd.DataFrame | RunSource, metrics: Sequence[str] = ("fa
             if len(part):
                 figure.add_scatter(x=part["step"], y=part[m], row=1, col=column, showlegend=m == first, **look)
     figure.update_xaxes(title="step").update_yaxes(rangemode="tozero")
-    legend = {"y": 0, "yref": "container", "yanchor": "bottom"}
-    return figure.update_layout(
-        template=template(),
-        height=360,
-        legend=legend,
-        margin={"t": 84, "b": 76},
-        title={"text": "Metrics over the run"},
-    )
+    title, margin = {"text": "Metrics over the run"}, {"t": 84, "b": 76}
+    return figure.update_layout(template=template(), height=360, legend=BELOW, margin=margin, title=title)
 
 
 # Each answer --------------------------------------------------------------------------------------------------------
@@ -202,7 +185,7 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
     seen: set[str] = set()
     for column, part in enumerate(groups.values(), 1):
         for turn in TURNS:
-            for width, lines in _lines(part[part["turn"] == turn], metric).items():
+            for width, lines in _lines(part[part["turn"] == turn]).items():
                 figure.add_trace(_slopes(lines, turn, width, turn not in seen), row=1, col=column)
                 seen.add(turn)
     figure.update_xaxes(tickvals=[0, 1], ticktext=["before", "after"], range=[-0.3, 1.3], showgrid=False)
@@ -211,11 +194,10 @@ def slope_chart(probes: Probes, metric: str = "probability", *, sets: Sequence[s
         figure.update_yaxes(logarithmic(values))
     else:
         figure.update_yaxes(rangemode="tozero")
-    figure.update_yaxes(title=safe(metric.replace("_", " ")), col=1)
+    figure.update_yaxes(title=safe(label(metric)), col=1)
     return figure.update_layout(
         template=template(), height=460, hovermode="closest", margin={"t": 90 if len(groups) < 3 else 128, "b": 64},
-        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
-        title={"text": f"Each answer: {safe(metric.replace('_', ' '))} before and after"},
+        legend=BELOW, title={"text": f"Each answer: {safe(label(metric))} before and after"},
     )  # fmt: skip
 
 
@@ -223,14 +205,13 @@ def _pairs(probes: pd.DataFrame, metric: str) -> pd.DataFrame:
     """A row for each answer: probe_set, sample_id, prompt, before, after, and its `turn`."""
     if metric not in probes:
         raise unknown("metric", metric, [str(c) for c in probes.select_dtypes("number")])
-    phases = {phase: part for phase, part in probes.groupby("phase")}
+    phases = dict(list(probes.groupby("phase")))
     if not {"before", "after"} <= set(phases):
         raise UserError(f"the probe table has phases {sorted(map(str, phases))}; give one with 'before' and 'after'")
     key = ["probe_set", "sample_id"]
     before = phases["before"][[*key, "prompt", metric]].rename(columns={metric: "before"})
-    pairs = before.merge(phases["after"][[*key, metric]].rename(columns={metric: "after"}), on=key).dropna(
-        subset=["before", "after"]
-    )
+    after = phases["after"][[*key, metric]].rename(columns={metric: "after"})
+    pairs = before.merge(after, on=key).dropna(subset=["before", "after"])
     change = pairs["after"] - pairs["before"]
     return pairs.assign(turn=np.select([change <= -SAME, change >= SAME], ["fell", "rose"], "stayed"))
 
@@ -240,7 +221,7 @@ def _counts(name: str, part: pd.DataFrame, between: str) -> str:
     return f"<b>{_short(name)}</b><br>" + between.join(f"{counts.get(turn, 0)} {turn}" for turn in TURNS)
 
 
-def _lines(part: pd.DataFrame, metric: str) -> dict[int, list[tuple[float, float, str]]]:
+def _lines(part: pd.DataFrame) -> dict[int, list[tuple[float, float, str]]]:
     """Width -> lines of that width: before, after, and the text on hover."""
     by_width: dict[int, list[tuple[float, float, str]]] = {}
     for _, same in part.groupby([part["before"].round(4), part["after"].round(4)]):

@@ -14,9 +14,6 @@ def retention_chart(retention: Retention) -> Chart:
     """A row a state, a column a set: the value, and as colour its change against before (blue lost, orange gained).
 
     Below the diagonal a set is forgotten, above it not requested yet; a bold number is the request just carried out.
-
-    Args:
-        retention: what `SequenceDirectory.retention()` gives.
     """
     mean, count = retention.mean(), len(retention.requests)
     change = mean - mean[0]

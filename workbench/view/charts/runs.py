@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 
 from workbench.errors import UserError
 from workbench.view.charts.chart import Chart, panels
-from workbench.view.charts.palette import DASHES, GREY, PHASES, RUNS, SETS, SYMBOLS, colour_of, safe, template
+from workbench.view.charts.palette import BELOW, DASHES, GREY, PHASES, RUNS, SETS, SYMBOLS, colour_of, safe, template
 from workbench.view.charts.sources import as_curve, by_name
-from workbench.view.html import as_cost
+from workbench.view.html import as_cost, label
 
 UNITS, REST = {"seconds": " s", "flops": "FLOP"}, "the rest"
 REACHED = ("forget", "retain")
@@ -52,7 +52,7 @@ def cost_chart(costs: Any) -> Chart:
         template=template(), barmode="stack", title={"text": "Cost by phase"}, height=200 + 44 * len(names),
         xaxis={"domain": [0, 0.47], "title": "seconds"},
         xaxis2={"domain": [0.53, 1], "title": "floating-point operations"},
-        legend={"y": 0, "yref": "container", "yanchor": "bottom", "traceorder": "normal"}, margin={"b": 110},
+        legend={**BELOW, "traceorder": "normal"}, margin={"b": 110},
         yaxis={"autorange": "reversed"},
     )  # fmt: skip
 
@@ -107,20 +107,18 @@ def reach_chart(curves: Any, metric: str, *, against: str = "flops", level: floa
     if level is not None and math.isfinite(level):
         line = {"color": GREY, "dash": "dot", "width": 1.5}
         figure.add_hline(level, line=line, row=1, col=1, annotation_text=f"goal {level:g}")
-    title = {"text": safe(f"{metric.replace('_', ' ')}, and what it cost")}
+    title = {"text": safe(f"{label(metric)}, and what it cost")}
     figure.update_xaxes(title=AXES[against], rangemode="tozero").update_yaxes(rangemode="tozero")
     return figure.update_layout(
-        template=template(), title=title, height=360, margin={"t": 84}, yaxis={"title": safe(metric.replace("_", " "))},
-        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
+        template=template(), title=title, height=360, margin={"t": 84}, yaxis={"title": safe(label(metric))},
+        legend=BELOW,
     )  # fmt: skip
 
 
 def progress_chart(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], title: str = "") -> Chart:
     """Lines over the steps of a run, one panel above the other: its losses, and what its probes found.
 
-    Args:
-        curves: the panel's title -> the line's name -> points (step, value).
-        title: a heading.
+    `curves` is the panel's title -> the line's name -> points (step, value).
 
     Raises:
         UserError: there is nothing to draw yet.

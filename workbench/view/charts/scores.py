@@ -14,7 +14,19 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.view.charts.chart import Chart, panels
-from workbench.view.charts.palette import ABSENT, DIVERGING, GREY, INK, INKS, RISING, SIGNED, heading, safe, template
+from workbench.view.charts.palette import (
+    ABSENT,
+    BELOW,
+    DIVERGING,
+    GREY,
+    INK,
+    INKS,
+    RISING,
+    SIGNED,
+    heading,
+    safe,
+    template,
+)
 from workbench.view.charts.sources import Agreement, as_agreement, as_disagreement
 from workbench.view.html import LEVELS as STEPS
 from workbench.view.html import (
@@ -58,31 +70,18 @@ def agreement_chart(agreement: Agreement, *, measure: str = "spearman", level: s
         texts = [number(value, 4) if why == "" else f"{NOT_AVAILABLE}, {safe(why)}" for value, why in row]
         hover.append([f"{safe(a)} / {safe(b)}: {text}" for b, text in zip(names, texts, strict=True)])
     shown = [["–" if value is None else brief(value) for value, _ in row] for row in cells]  # noqa: RUF001
-    ends = [0, 1] if measure == "top_k_overlap" else [-1, 0, 1]
-    heat = tiles(
-        [[value for value, _ in row] for row in cells],
-        RISING if measure == "top_k_overlap" else DIVERGING,
-        hover,
-        zmin=ends[0],
-        text=shown,
-        texttemplate="%{text}",
-        textfont={"color": INK},
-        hoverongaps=True,
-        showscale=True,
-        colorbar={"thickness": 10, "outlinewidth": 0, "tickvals": ends},
-    )
-    gaps = [
-        {"x": j, "y": i, "text": shown[i][j], "showarrow": False}
-        for i, row in enumerate(cells)
-        for j, (value, _) in enumerate(row)
-        if value is None
-    ]
+    colours, ends = (RISING, [0, 1]) if measure == "top_k_overlap" else (DIVERGING, [-1, 0, 1])
+    look = {"zmin": ends[0], "text": shown, "texttemplate": "%{text}", "textfont": {"color": INK}, "hoverongaps": True}
+    bar = {"thickness": 10, "outlinewidth": 0, "tickvals": ends}
+    heat = tiles([[value for value, _ in row] for row in cells], colours, hover, **look, showscale=True, colorbar=bar)
+    absent = [(i, j) for i, row in enumerate(cells) for j, (value, _) in enumerate(row) if value is None]
+    notes = [{"x": j, "y": i, "text": shown[i][j], "showarrow": False} for i, j in absent]
     axis = ticks([safe(n) for n in names])
     return _figure(
         heat,
         f"{name[0].upper()}{name[1:]}, {POOLING[level]}",
         150 + 30 * len(names),
-        annotations=gaps,
+        annotations=notes,
         xaxis={**axis, "tickangle": -90},
         yaxis={**axis, "autorange": "reversed"},
     )
@@ -108,13 +107,12 @@ def matrix_chart(scores: Scores, sample_id: Any, *, scorers: Sequence[str] | Non
         row, name, scale = [c.scores[i] for c in tokens], safe(scored.answer.name), scored.answer.scale
         places.append([scale.level(x) / STEPS if scale and math.isfinite(x) else None for x in row])
         hover.append([f"{safe(c.title)}<br>{name} {number(x, 4)}" for c, x in zip(tokens, row, strict=True)])
-    absent = [[1 if x is None else None for x in row] for row in places]
     maps = [tiles(places, SIGNED, hover)]
     notes = ["orange above zero, blue below", "each scorer on its own scale"]
     if any(c.span for c in tokens):
         notes.append("labelled tokens underlined")
-    if any(x for row in absent for x in row):
-        maps.append(tiles(absent, [[0, ABSENT], [1, ABSENT]], hover))
+    if grey := gaps(places, hover):
+        maps.append(grey)
         notes.append(f"grey: {NOT_AVAILABLE}")
     first = sum(c.segment == "question" for c in tokens)
     texts = [(safe(shortened(c.text, 20)), c.span) for c in tokens]
@@ -149,10 +147,10 @@ def targets_chart(rows: np.ndarray, tokens: Sequence[str]) -> Chart:
     ]
     largest = np.abs(rows).max(axis=1, keepdims=True)
     first = len(texts) - len(rows)  # the token of row i stands in column first + i, and is no cause of itself
-    later = [[1 if j >= first + i else None for j in range(len(texts))] for i in range(len(rows))]
-    shown = np.where(np.array(later, dtype=float) == 1, np.nan, rows / np.where(largest > 0, largest, 1.0))
+    shown = (rows / np.where(largest > 0, largest, 1.0)).tolist()
+    shown = [[x if j < first + i else None for j, x in enumerate(row)] for i, row in enumerate(shown)]
     return _figure(
-        [tiles(shown.tolist(), SIGNED, hover), tiles(later, [[0, ABSENT], [1, ABSENT]], hover)],
+        [tiles(shown, SIGNED, hover), gaps(shown, hover)],
         "What each earlier token (column) does to an answer token (row): orange raises it, blue lowers it; "
         "each row on its own scale",
         170 + 22 * len(rows),
@@ -170,6 +168,12 @@ def tiles(values: list[list[Any]], colours: list[list[Any]], hover: list[list[st
         hovertemplate="%{customdata}<extra></extra>",
         **{"zmin": -1, "zmax": 1, "xgap": 2, "ygap": 2, "showscale": False, "hoverongaps": False, **more},
     )
+
+
+def gaps(values: list[list[Any]], hover: list[list[str]], **more: Any) -> go.Heatmap | None:
+    """Grey tiles where `tiles` has gaps; None where there is a value everywhere."""
+    absent = [[1 if x is None else None for x in row] for row in values]
+    return tiles(absent, [[0, ABSENT], [1, ABSENT]], hover, **more) if any(1 in row for row in absent) else None
 
 
 def ticks(labels: list[str]) -> dict[str, Any]:
@@ -205,7 +209,7 @@ def distribution_chart(scores: Scores) -> Chart:
         template=template(),
         title={"text": "Scores of answer tokens, each scorer on its own axis"},
         height=104 + 82 * len(layers),
-        legend={"y": 0, "yref": "container", "yanchor": "bottom"},
+        legend=BELOW,
         margin={"t": 44, "b": 56},
     )
 

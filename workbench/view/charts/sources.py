@@ -51,20 +51,12 @@ def _seeds(source: Any) -> list[Mapping[str, Any]]:
 
 
 def as_curve(curve: pd.DataFrame | RunSource) -> pd.DataFrame:
-    """Metrics over a run: `RunDirectory.curve()`, or the run.
-
-    Raises:
-        UserError: it is neither.
-    """
+    """Metrics over a run: `RunDirectory.curve()`, or the run; UserError where it is neither."""
     return curve if isinstance(curve, pd.DataFrame) else run_directory(curve).curve()
 
 
 def as_attacks(attacks: Mapping[str, Any] | RunSource) -> Mapping[str, Any]:
-    """Attack -> its values: as such, what `wb.attack` returns, or those of a run.
-
-    Raises:
-        UserError: it is none of these, or the run was not attacked.
-    """
+    """Attack -> its values: as such, what `wb.attack` returns, or those of a run; UserError where there are none."""
     if isinstance(attacks, Mapping):
         return attacks["attacks"] if {"attacks", "made_from"} <= set(attacks) else attacks
     run = run_directory(attacks)

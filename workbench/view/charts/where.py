@@ -8,8 +8,8 @@ from typing import Any
 from workbench.errors import UserError, printable
 from workbench.evals import NAMES, Where
 from workbench.view.charts.chart import Chart, panels
-from workbench.view.charts.palette import ABOVE, ABSENT, heading, safe, template
-from workbench.view.charts.scores import ticks, tiles
+from workbench.view.charts.palette import ABOVE, heading, safe, template
+from workbench.view.charts.scores import gaps, ticks, tiles
 from workbench.view.html import ENDS, NOT_AVAILABLE, ROOM, VALUES, cell, columns_of, known_values, shortened, token_text
 
 
@@ -33,7 +33,7 @@ def where_chart(where: Where, value: str = "") -> Chart:
         1, len(models), shared_yaxes=True, horizontal_spacing=0.02,
         subplot_titles=[NAMES[m] for m in models], column_widths=[where.layers(m) for m in models],
     )  # fmt: skip
-    texts, gaps = [token_text(where, i) for i in range(len(where.tokens))], False
+    texts, grey = [token_text(where, i) for i in range(len(where.tokens))], ""
     for place, model in enumerate(models, 1):
         own = [column for column in columns if column.model == model]
         cells = [[cell(column, i, value, narrow=len(columns) > ROOM) for column in own] for i in range(len(texts))]
@@ -47,17 +47,15 @@ def where_chart(where: Where, value: str = "") -> Chart:
         shade = [[None if math.isnan(c.strength) else c.strength for c in row] for row in cells]
         look = {"zmin": 0, "zmax": 1, "showscale": last, "colorbar": bar, "text": marks, "texttemplate": "%{text}"}
         figure.add_trace(tiles(shade, ABOVE, hover, xgap=1, ygap=1, **look), row=1, col=place)
-        absent = [[1 if x is None else None for x in row] for row in shade]
-        if any(x for row in absent for x in row):
-            gaps = True
-            figure.add_trace(tiles(absent, [[0, ABSENT], [1, ABSENT]], hover, xgap=1, ygap=1), row=1, col=place)
+        if absent := gaps(shade, hover, xgap=1, ygap=1):
+            grey = f"; grey: {NOT_AVAILABLE}"
+            figure.add_trace(absent, row=1, col=place)
         step = 1 if len(own) <= 8 else 5
         layers = {"tickvals": list(range(0, len(own), step)), "ticktext": list(range(1, len(own) + 1, step))}
         figure.update_xaxes({**layers, "title": "layer", "showgrid": False, "zeroline": False}, row=1, col=place)
     short = [safe(shortened(text, 20)) for text in texts]
     labels = [f"<b>{text}</b>" if fact else text for text, fact in zip(short, where.facts, strict=True)]
     figure.update_yaxes({**ticks(labels), "autorange": "reversed"})
-    grey = f"; grey: {NOT_AVAILABLE}" if gaps else ""
     about = f"{VALUES[value]} of each token by layer{grey}"
     title = heading(shortened(f"{where.prompt} {where.answer}".strip(), 90), about)
     title["margin"]["t"] += 24  # for the models' names

@@ -21,15 +21,12 @@ def strongest(answer: Any, *, attacks: Mapping[str, Any]) -> str:
     name = as_name(answer, back, "attack that has a `comes_back`")
     place = sum(value > back[name] for value in back.values()) + 1
     if place == 1:
-        return f"{back[name]:.2f} of the way back to the model before the run; the attacks' mean is {_mean(back):.2f}"
+        mean = np.mean(list(back.values()))
+        return f"{back[name]:.2f} of the way back to the model before the run; the attacks' mean is {mean:.2f}"
     raise Wrong(
         f"place {place} of {len(back)}, with {back[name]:.2f}. Does it ask the model to say the fact, which the run "
         "was trained not to do, or does it look where the run did not?"
     )
-
-
-def _mean(values: Mapping[str, float]) -> float:
-    return float(np.mean(list(values.values())))
 
 
 @exercise("06.2", title="Which attacks are blind here?", difficulty=2, importance=5, minutes=4)
@@ -59,16 +56,14 @@ def way_back(answer: Any, *, attacks: Mapping[str, Any]) -> str:
     cases = [*own, (0.3, 0.1, 0.9), (0.05, 0.1, 0.9), (1.0, 0.2, 0.8), (0.4, 0.9, 0.1)]
     run, floor, ceiling = np.array(cases).T
     with np.errstate(all="ignore"):
+        back, of_before = (run - floor) / (ceiling - floor), (run - floor) / ceiling
         hints = {
             "this leaves out what the model that never knew the facts tells by luck": run / ceiling,
             "take it as a share: of the distance between the two other models": run - floor,
             "this is what is gone, and the question is what comes back": (ceiling - run) / (ceiling - floor),
-            "the distance is from the retain-only model to the model before, not the model before alone": (run - floor)
-            / ceiling,
-            "it may be below 0 or above 1, which says something too: do not cut it": np.clip(
-                (run - floor) / (ceiling - floor), 0, 1
-            ),
+            "the distance is from the retain-only model to the model before, not the model before alone": of_before,
+            "it may be below 0 or above 1, which says something too: do not cut it": np.clip(back, 0, 1),
         }
     shown = [f"run {a:.2g}, retain-only {b:.2g}, before {c:.2g}" for a, b, c in cases]
-    same(results(answer, cases), (run - floor) / (ceiling - floor), shown, hints)
+    same(results(answer, cases), back, shown, hints)
     return f"right for your {len(own)} attacks, and for values outside the two models"

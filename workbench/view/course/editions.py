@@ -54,24 +54,15 @@ def belongs(cell: dict[str, Any], name: str) -> bool:
 
 
 def edition(master: dict[str, Any], name: str) -> dict[str, Any]:
-    """One edition of a notebook.
-
-    Raises:
-        UserError: there is no such edition.
-    """
+    """One edition of a notebook; UserError where there is none of that name."""
     if name not in LEFT_OUT:
         raise unknown("edition", name, list(EDITIONS))
     cells = [dict(cell) for cell in master["cells"] if belongs(cell, name)]
     if name in ("demo", "talk"):
         for cell in cells:
             if "settings" in tags(cell):
-                cell["source"] = [*_lines(cell["source"]), COMPUTED]
+                cell["source"] = [*(line + "\n" for line in "".join(cell["source"]).split("\n")), COMPUTED]
     return {**master, "cells": cells}
-
-
-def _lines(source: str | list[str]) -> list[str]:
-    """Source as a list of lines, each with its end."""
-    return [line + "\n" for line in "".join(source).split("\n")]
 
 
 def talk(notebooks: dict[str, dict[str, Any]]) -> dict[str, Any]:

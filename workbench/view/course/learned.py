@@ -57,17 +57,13 @@ RULE = "the strongest penalty within one standard error of the least error"
 
 def rules(penalties: np.ndarray, errors: np.ndarray) -> dict[str, float]:
     """What the rule chooses, and what rules choose that are taken for it."""
-    mean, folds = errors.mean(1), errors.shape[1]
-    least = int(mean.argmin())
-    spread = errors.std(1, ddof=1)
+    mean, spread = errors.mean(1), errors.std(1, ddof=1)
+    least, error = int(mean.argmin()), spread / errors.shape[1] ** 0.5
+    near = penalties[mean <= mean[least] + error[least]]
     return {
-        RULE: penalties[mean <= mean[least] + spread[least] / folds**0.5].max(),
+        RULE: near.max(),
         "the penalty of the least error": penalties[least],
-        "the weakest penalty within one standard error": penalties[
-            mean <= mean[least] + spread[least] / folds**0.5
-        ].min(),
+        "the weakest penalty within one standard error": near.min(),
         "a standard deviation for the standard error": penalties[mean <= mean[least] + spread[least]].max(),
-        "the standard error of each penalty for that of the least": penalties[
-            mean - spread / folds**0.5 <= mean[least]
-        ].max(),
+        "the standard error of each penalty for that of the least": penalties[mean - error <= mean[least]].max(),
     }

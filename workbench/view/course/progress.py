@@ -65,11 +65,7 @@ def _line(values: dict[str, Any]) -> str:
 
 
 def read_progress(path: Path) -> Learner:
-    """What a file says; lines that cannot be read are counted.
-
-    Raises:
-        UserError: it cannot be read at all, or holds no line of progress.
-    """
+    """What a file says, unreadable lines counted; UserError where it cannot be read, or holds no progress."""
     named = path.parent.name if path.name == FILE else path.stem
     try:
         if path.stat().st_size > LARGEST:

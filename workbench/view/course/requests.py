@@ -41,19 +41,9 @@ def write_reversal(answer: Any, *, retention: Retention) -> str:
     random, own = np.random.default_rng(0), len(retention.requests)
     cases = [(random.uniform(size=(count + 1, count + kept)), count) for count, kept in ((2, 0), (3, 2), (5, 1))]
     cases += [(retention.mean(), own)] if own > 1 else []
-    truth = np.array([_mean(reversal(matrix, count)) for matrix, count in cases])
-    turns = [np.array([matrix[j, j - 1] for j in range(1, count)]) for matrix, count in cases]
-    ends = [matrix[count, : count - 1] for matrix, count in cases]
+    truth = np.array([np.mean(list(reversal(*case).values())) for case in cases])
     sizes = np.array([count for _, count in cases])
-    before, shifted, step, best = (
-        np.array([float(np.mean(part(*case))) for case in zip(cases, turns, ends, strict=True)])
-        for part in (
-            lambda case, _, end: end - case[0][0, : case[1] - 1],
-            lambda case, _, end: end - case[0].diagonal()[: case[1] - 1],
-            lambda case, _, end: end - case[0][case[1] - 1, : case[1] - 1],
-            lambda case, turn, _: [case[0][j + 1 :, j].max() - turn[j] for j in range(case[1] - 1)],
-        )
-    )
+    before, shifted, step, best = np.array([_mistaken(*case) for case in cases]).T
     hints = {
         "the sign is the other way round: above zero means that it comes back": -truth,
         "this is the sum: take the mean, so that four requests and twenty can be compared": truth * (sizes - 1),
@@ -67,8 +57,12 @@ def write_reversal(answer: Any, *, retention: Retention) -> str:
     return f"right on your matrix, where it is {truth[-1]:+.3f}, and on others" if own > 1 else "right on any matrix"
 
 
-def _mean(parts: dict[int, float]) -> float:
-    return float(np.mean(list(parts.values())))
+def _mistaken(matrix: np.ndarray, count: int) -> list[float]:
+    """What is taken for the reversal: the rise since before, from one row too high, by the last request, at most."""
+    end, turns = matrix[count, : count - 1], [matrix[j + 1, j] for j in range(count - 1)]
+    most = [matrix[j + 1 :, j].max() - turns[j] for j in range(count - 1)]
+    starts = (matrix[0, : count - 1], matrix.diagonal()[: count - 1], matrix[count - 1, : count - 1])
+    return [*(float(np.mean(end - start)) for start in starts), float(np.mean(most))]
 
 
 @exercise("07.3", title="Whom does it hurt?", difficulty=2, importance=5, minutes=4)

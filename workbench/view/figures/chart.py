@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from workbench.view.figures.drawing import style, written
-from workbench.view.figures.layout import Measure
+from workbench.view.figures.layout import families, having
 from workbench.view.figures.marks import DASHES, MARKERS, colour, draw
 from workbench.view.figures.saving import DRAWN, known_format, points_of
 
@@ -33,10 +33,7 @@ SIZES = {"font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5, "xtick.la
 def chart_bytes(figure: go.Figure, suffix: str, width: str | float = "16cm") -> bytes:
     """The file of a chart.
 
-    Args:
-        figure: of `workbench.view.charts`.
-        suffix: ".svg", ".pdf" or ".png".
-        width: such as "8cm"; a number is centimetres.
+    `suffix` is ".svg", ".pdf" or ".png", and `width` such as "8cm"; a number is centimetres.
 
     Raises:
         UserError: another format or width.
@@ -46,7 +43,7 @@ def chart_bytes(figure: go.Figure, suffix: str, width: str | float = "16cm") -> 
         import matplotlib
 
         matplotlib.rcParams.update(SIZES)
-        matplotlib.rcParams["font.family"] = Measure().families("".join(map(plainly, letters_of(figure))))
+        matplotlib.rcParams["font.family"] = families("".join(map(plainly, letters_of(figure))))
         height = (figure.layout.height or 360) / PAGE * max(points, 340)
         drawn = Figure((points / 72, height / 72), facecolor="white", layout="constrained")
         for panel in _panels(figure, drawn):
@@ -69,7 +66,7 @@ def plainly(text: str, points: float = math.inf, size: float = 7.0) -> str:
     if points < math.inf:
         most = max(8, int(points / (0.56 * size)))
         lines = [part for line in lines for part in textwrap.wrap(line, most, max_lines=2, placeholder=" …")]
-    return "\n".join(map(Measure().having, lines))
+    return "\n".join(map(having, lines))
 
 
 @dataclass

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.transforms import Affine2D
 
-from workbench.view.figures.layout import FAMILY, Measure, Sheet
+from workbench.view.figures.layout import FAMILY, Sheet, families
 from workbench.view.figures.text_figure import DOTS, Colour
 
 # Text stays text, in fonts that readers can search and copy; nothing in it is a formula.
@@ -46,7 +46,7 @@ def _web(colour: Colour) -> tuple[float, float, float]:
     return colour[0] / 255, colour[1] / 255, colour[2] / 255
 
 
-def drawn(sheet: Sheet, suffix: str, measure: Measure) -> bytes:
+def drawn(sheet: Sheet, suffix: str) -> bytes:
     """The file of a sheet."""
     with style():
         figure = Figure((sheet.width / 72, sheet.height / 72), facecolor="white")
@@ -60,6 +60,6 @@ def drawn(sheet: Sheet, suffix: str, measure: Measure) -> bytes:
             figure.add_artist(Line2D([rule.x, rule.x + rule.width], [rule.y] * 2, **look, transform=place))
         for word in (word for line in sheet.lines for word in line):
             look = {"fontsize": word.size, "color": _web(word.ink), "fontweight": "bold" if word.bold else "normal"}
-            font = {"family": measure.families(word.text), "va": "baseline", "parse_math": False}
+            font = {"family": families(word.text), "va": "baseline", "parse_math": False}
             figure.add_artist(Text(word.x, word.y, word.text, **look, **font, transform=place))
         return written(figure, suffix)

@@ -106,52 +106,49 @@ def _advance(character: str, bold: bool) -> float:
     return 1.0 if unicodedata.east_asian_width(character) in "WF" else 0.6
 
 
-class Measure:
-    """Widths of texts, and the fonts that they need."""
-
-    def width(self, text: str, size: float, bold: bool = False) -> float:
-        """In points."""
-        return size * sum(_advance(character, bold) for character in text)
-
-    def families(self, text: str) -> list[str]:
-        """The font families for a text, the named one first."""
-        return list(dict.fromkeys([FAMILY, *(entry[0] for c in text if (entry := _font_of(c)))]))
-
-    def having(self, text: str) -> str:
-        """The text with `[U+4E00]` for each character that no font has."""
-        if text.isascii():
-            return text
-        return "".join(c if _font_of(c) else f"[U+{ord(c):04X}]" for c in text)
+def width_of(text: str, size: float, bold: bool = False) -> float:
+    """The width of a text, in points."""
+    return size * sum(_advance(character, bold) for character in text)
 
 
-def sheet(figure: TextFigure, width: float, measure: Measure) -> Sheet:
+def families(text: str) -> list[str]:
+    """The font families for a text, the named one first."""
+    return list(dict.fromkeys([FAMILY, *(entry[0] for c in text if (entry := _font_of(c)))]))
+
+
+def having(text: str) -> str:
+    """The text with `[U+4E00]` for each character that no font has."""
+    return text if text.isascii() else "".join(c if _font_of(c) else f"[U+{ord(c):04X}]" for c in text)
+
+
+def sheet(figure: TextFigure, width: float) -> Sheet:
     """Put a figure on a sheet `width` points wide."""
     out, y = Sheet(width), MARGIN
     if figure.title:
-        y = _paragraph(out, [Piece(figure.title, bold=True)], MARGIN, width - MARGIN, y, HEAD, measure) + 2
-    labels = [measure.width(row.label, SMALL) for row in figure.rows if row.label]
+        y = _paragraph(out, [Piece(figure.title, bold=True)], MARGIN, width - MARGIN, y, HEAD) + 2
+    labels = [width_of(row.label, SMALL) for row in figure.rows if row.label]
     left = MARGIN + (min(max(labels) + 6, LABEL * width) if labels else 0)
     for row in figure.rows:
         if row.ruled:
             out.rules.append(Rule(MARGIN, y + 3, width - 2 * MARGIN, LINE))
             y += 6
-        y = _row(out, row, left, y, measure)
+        y = _row(out, row, left, y)
     if figure.keys or figure.notes:
         out.rules.append(Rule(MARGIN, y + 3, width - 2 * MARGIN, LINE))
-        y = _keys(out, figure.keys, y + 6, measure)
+        y = _keys(out, figure.keys, y + 6)
         for note in figure.notes:
-            y = _paragraph(out, [Piece(note, ink=MUTED)], MARGIN, width - MARGIN, y, SMALL, measure)
+            y = _paragraph(out, [Piece(note, ink=MUTED)], MARGIN, width - MARGIN, y, SMALL)
     out.height = y + MARGIN
     return out
 
 
-def _row(out: Sheet, row: Row, left: float, y: float, measure: Measure) -> float:
+def _row(out: Sheet, row: Row, left: float, y: float) -> float:
     """Draw a row with its label; returns where the next begins."""
     size = SMALL if row.small else BODY
-    end = _paragraph(out, row.pieces, left if row.label else MARGIN, out.width - MARGIN, y, size, measure)
+    end = _paragraph(out, row.pieces, left if row.label else MARGIN, out.width - MARGIN, y, size)
     if row.label:
         start = y + 1.12 * (size - SMALL)  # on one base line
-        end = max(end, _paragraph(out, [Piece(row.label, ink=MUTED)], MARGIN, left - 4, start, SMALL, measure))
+        end = max(end, _paragraph(out, [Piece(row.label, ink=MUTED)], MARGIN, left - 4, start, SMALL))
     return end
 
 
@@ -159,15 +156,13 @@ def _leading(size: float) -> float:
     return 1.62 * size if size >= BODY else 1.4 * size
 
 
-def _paragraph(
-    out: Sheet, pieces: Sequence[Piece], left: float, right: float, y: float, size: float, measure: Measure
-) -> float:
+def _paragraph(out: Sheet, pieces: Sequence[Piece], left: float, right: float, y: float, size: float) -> float:
     """Draw pieces in lines between `left` and `right`; from the right where the text is written so."""
-    mirrored, gap, joins = _right_to_left(pieces), measure.width(" ", size), False
-    for line in _lines(pieces, right - left, size, measure):
+    mirrored, gap, joins = _right_to_left(pieces), width_of(" ", size), False
+    for line in _lines(pieces, right - left, size):
         base, words, done = y + 1.12 * size, list[Word](), 0.0
         for at, piece in line:
-            wide = measure.width(piece.text, size, piece.bold)
+            wide = width_of(piece.text, size, piece.bold)
             x = right - at - wide if mirrored else left + at
             if piece.fill:
                 out.boxes.append(Box(x, base - 0.98 * size, wide, 1.28 * size, piece.fill))
@@ -194,19 +189,19 @@ def _right_to_left(pieces: Sequence[Piece]) -> bool:
     return next((kind in ("R", "AL") for kind in kinds if kind in ("L", "R", "AL")), False)
 
 
-def _lines(pieces: Sequence[Piece], width: float, size: float, measure: Measure) -> Iterator[list[tuple[float, Piece]]]:
+def _lines(pieces: Sequence[Piece], width: float, size: float) -> Iterator[list[tuple[float, Piece]]]:
     """Lines of (place, piece without spaces); a word that is wider than a line is broken anywhere."""
     line: list[tuple[float, Piece]] = []
-    at, gap = 0.0, measure.width(" ", size)
+    at, gap = 0.0, width_of(" ", size)
     for spaces, word in _words(pieces):
-        wide = sum(measure.width(p.text, size, p.bold) for p in word)
+        wide = sum(width_of(p.text, size, p.bold) for p in word)
         before = spaces * gap if line else 0.0
         if line and at + before + wide > width:
             yield line
             line, at, before = [], 0.0, 0.0
         at += before
-        for piece in _fitting(word, width, size, measure) if wide > width else word:
-            own = measure.width(piece.text, size, piece.bold)
+        for piece in _fitting(word, width, size) if wide > width else word:
+            own = width_of(piece.text, size, piece.bold)
             if line and at + own > width + 0.01:
                 yield line
                 line, at = [], 0.0
@@ -232,12 +227,12 @@ def _words(pieces: Sequence[Piece]) -> Iterator[tuple[int, list[Piece]]]:
         yield spaces, word
 
 
-def _fitting(word: Sequence[Piece], width: float, size: float, measure: Measure) -> Iterator[Piece]:
+def _fitting(word: Sequence[Piece], width: float, size: float) -> Iterator[Piece]:
     """The pieces of a word that is too wide, cut where a line is full."""
     for piece in word:
         text, wide = "", 0.0
         for character in piece.text:
-            own = measure.width(character, size, piece.bold)
+            own = width_of(character, size, piece.bold)
             if text and wide + own > width / 4:
                 yield piece._replace(text=text)
                 text, wide = "", 0.0
@@ -245,13 +240,13 @@ def _fitting(word: Sequence[Piece], width: float, size: float, measure: Measure)
         yield piece._replace(text=text)
 
 
-def _keys(out: Sheet, keys: Sequence[Key], y: float, measure: Measure) -> float:
+def _keys(out: Sheet, keys: Sequence[Key], y: float) -> float:
     """Draw the legends one beside the other, as many a line as fit."""
     x, step, gap = MARGIN, 4.6, 4.0
     line: list[Word] = []
     for key in keys:
         texts = [(key.name, INK, True), (key.low, MUTED, False), (key.high or key.note, MUTED, False)]
-        sizes = [measure.width(text, SMALL, bold) for text, _, bold in texts]
+        sizes = [width_of(text, SMALL, bold) for text, _, bold in texts]
         ramp = step * len(key.ramp) * (0.5 if len(key.ramp) > 13 else 1)
         if line and x + sum(sizes) + ramp + 3 * gap > out.width - MARGIN:
             out.lines.append(line)

@@ -38,11 +38,7 @@ def colour(text: Any) -> tuple[float, float, float, float]:
 
 
 def draw(axes: Axes, traces: Sequence[Any], across: Places, up: Places, stacked: bool) -> None:
-    """Draw traces on their axes; names have the places `across` and `up`.
-
-    Raises:
-        UserError: a trace of a kind that no chart of the workbench has.
-    """
+    """Draw traces, with names at the places `across` and `up`; UserError for a kind that no chart of ours has."""
     ends: dict[float, float] = {}  # of the bars so far, where they are stacked
     beside = [trace for trace in traces if trace.type == "bar"] if not stacked else []
     for trace in traces:

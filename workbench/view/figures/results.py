@@ -12,12 +12,10 @@ from workbench.view.figures.texts import DIFFERENCES, answer_rows, question_row
 from workbench.view.html import NOT_AVAILABLE, arrow, label, marked, number, value_of
 
 
-def outcomes_figure(answers: pd.DataFrame, *, title: str = "") -> TextFigure:
+def outcomes_figure(answers: pd.DataFrame) -> TextFigure:
     """Answers with their outcome: question, reference, what the model said before and after, what attacks brought back.
 
-    Args:
-        answers: rows of `workbench.evals.outcomes`, with `tags` and `note` where they have some.
-        title: a heading.
+    The answers are rows of `workbench.evals.outcomes`, with `tags` and `note` where they have some.
     """
     rows = list[Row]()
     for row in answers.to_dict("records"):
@@ -35,16 +33,14 @@ def outcomes_figure(answers: pd.DataFrame, *, title: str = "") -> TextFigure:
             attack, _, text = line.partition(": ")
             rows.append(Row([Piece(marked(text))], marked(f"under {attack}")))
         rows += [Row([Piece(marked(row[n]), ink=MUTED)], n) for n in ("tags", "note") if row.get(n)]
-    return TextFigure(rows, notes=[DIFFERENCES], title=marked(title))
+    return TextFigure(rows, notes=[DIFFERENCES])
 
 
 def metrics_figure(metrics: Mapping[str, Any], known: Mapping[str, Any], *, title: str = "") -> TextFigure:
     """Every metric of every probe set, before → after.
 
-    Args:
-        metrics: the content of `metrics.json`.
-        known: metric -> its definition, as `view.html.definitions` gives them.
-        title: a heading.
+    `metrics` is the content of `metrics.json`, and `known` the definition of each, as `view.html.definitions` gives
+    them.
     """
     phases, rows = [metrics.get(phase, {}) for phase in ("before", "after")], list[Row]()
     sets = list(dict.fromkeys(name for phase in phases for name in phase))

@@ -16,11 +16,7 @@ WIDTHS = (2.0, 100.0)  # cm
 
 
 def known_format(suffix: str, formats: Sequence[str] = FORMATS) -> str:
-    """A figure's suffix in lower case, with its dot.
-
-    Raises:
-        UserError: it is none of `formats`.
-    """
+    """A figure's suffix in lower case, with its dot; UserError where it is none of `formats`."""
     suffix = f".{suffix.lstrip('.').lower()}"
     if suffix not in formats:
         raise UserError(f"a figure is saved as {', '.join(formats)}, not '{printable(suffix)}'")
@@ -28,11 +24,7 @@ def known_format(suffix: str, formats: Sequence[str] = FORMATS) -> str:
 
 
 def points_of(width: str | float) -> float:
-    """A width in points of 1/72 inch.
-
-    Raises:
-        UserError: it is no width, or not one between 2 and 100 cm.
-    """
+    """A width in points of 1/72 inch; UserError where it is none, or not between 2 and 100 cm."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(cm|mm|in|pt)?\s*", str(width))
     if match is None:
         raise UserError(f"a width is a number with cm, mm, in or pt, such as 8cm, not '{printable(str(width))}'")

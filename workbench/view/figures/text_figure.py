@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from workbench.view.figures.saving import Savable, known_format, points_of
 from workbench.view.html import BLUE, LEVELS, ORANGE, Scale, alpha, number
-
-if TYPE_CHECKING:
-    from workbench.view.figures.layout import Measure
 
 Colour = tuple[int, int, int]
 INK, MUTED, LINE, ACCENT, DEEP = (31, 35, 40), (89, 99, 110), (208, 215, 222), (200, 90, 0), (26, 102, 201)
@@ -91,23 +88,24 @@ class TextFigure(Savable):
             from workbench.view.figures.latex import latex
 
             return latex(self, points).encode()
-        from workbench.view.figures.layout import Measure, sheet
+        from workbench.view.figures.layout import sheet
 
         if suffix == ".svg":
             from workbench.view.figures.svg import svg
 
-            return svg(sheet(self, points, Measure()), self.title or "highlighted text").encode()
+            return svg(sheet(self, points), self.title or "highlighted text").encode()
         from workbench.view.figures.drawing import drawn
 
-        measure = Measure()
-        return drawn(sheet(self.drawable(measure), points, measure), suffix, measure)
+        return drawn(sheet(self.drawable(), points), suffix)
 
-    def drawable(self, measure: Measure) -> TextFigure:
+    def drawable(self) -> TextFigure:
         """The same with `[U+4E00]` in place of what no font of this machine has."""
-        rows = [replace(r, pieces=[p._replace(text=measure.having(p.text)) for p in r.pieces]) for r in self.rows]
-        rows = [replace(row, label=measure.having(row.label)) for row in rows]
-        keys = [key._replace(name=measure.having(key.name)) for key in self.keys]
-        return replace(self, rows=rows, keys=keys, title=measure.having(self.title))
+        from workbench.view.figures.layout import having
+
+        rows = [replace(r, pieces=[p._replace(text=having(p.text)) for p in r.pieces]) for r in self.rows]
+        rows = [replace(row, label=having(row.label)) for row in rows]
+        keys = [key._replace(name=having(key.name)) for key in self.keys]
+        return replace(self, rows=rows, keys=keys, title=having(self.title))
 
     def _repr_svg_(self) -> str:
         return self.to_bytes(".svg").decode()

@@ -11,18 +11,7 @@ import pandas as pd
 
 from workbench.errors import unknown
 from workbench.tasks import spread
-from workbench.view.figures.text_figure import (
-    ABSENT,
-    ACCENT,
-    DEEP,
-    MUTED,
-    Key,
-    Piece,
-    Row,
-    TextFigure,
-    on_white,
-    scale_key,
-)
+from workbench.view.figures.text_figure import ABSENT, ACCENT, DEEP, MUTED, Piece, Row, TextFigure, on_white, scale_key
 from workbench.view.html import (
     By,
     Comparison,
@@ -35,7 +24,6 @@ from workbench.view.html import (
     cuts,
     diff_pieces,
     marked,
-    number,
     texts_of,
 )
 
@@ -45,6 +33,7 @@ SPANNED = "Dotted line above: labelled span."
 NOT_SCORED = "Grey: no score."
 SWITCHED = "Underlined: the model's first choice before, and no longer."
 CHANGE = Scale(-1.0, 1.0)  # of probabilities
+CHANGE_KEY = scale_key("change in probability", CHANGE, None, "lost ", " gained")
 
 
 def question_row(question: str, *, ruled: bool = False) -> list[Row]:
@@ -121,13 +110,8 @@ def change_figure(
 ) -> TextFigure:
     """What a run changed: each token of a probe set (of all by default) by its probability after minus before.
 
-    Args:
-        tokens: a run's token table.
-        samples: the questions and answers, or the run's probe table, which has those of each set.
-        probe_set: of which set.
-        sample_ids: of which answers; by default `max_samples` spread over all.
-        max_samples: at most so many answers of each set.
-        title: a heading.
+    `tokens` is a run's token table; `samples` are the questions and answers, or the run's probe table, which has those
+    of each set. Without `sample_ids`, `max_samples` of each set are shown, spread over all.
 
     Raises:
         UserError: a table without both phases, or a set or sample that it does not have.
@@ -144,7 +128,7 @@ def change_figure(
             rows += question_row(question, ruled=bool(rows))
             rows.append(Row(_changed(by_id[sample], answer), ruled=bool(rows) and not question.strip()))
     note = f"{SWITCHED} {SPANNED}" if table["span"].eq(True).any() else SWITCHED
-    return TextFigure(rows, [_change_key()], [note], marked(title))
+    return TextFigure(rows, [CHANGE_KEY], [note], marked(title))
 
 
 def _changed(own: pd.DataFrame, answer: str | None) -> list[Piece]:
@@ -152,10 +136,6 @@ def _changed(own: pd.DataFrame, answer: str | None) -> list[Piece]:
     levels = [CHANGE.level(v) if math.isfinite(v) else None for v in own["change"]]
     pieces = _tokens(own, answer, levels, own["switched"].tolist())
     return [piece._replace(under=DEEP) if piece.under else piece for piece in pieces]
-
-
-def _change_key() -> Key:
-    return scale_key("change in probability", CHANGE, None, "lost ", " gained")
 
 
 def answers_figure(
@@ -224,26 +204,19 @@ def _differing(kind: str, text: str) -> Piece:
 def chat_figure(turns: Sequence[tuple[str, Mapping[str, str], Mapping[str, pd.DataFrame]]]) -> TextFigure:
     """What several models answered.
 
-    Args:
-        turns: the question, each model's answer, and the token tables of those answers whose tokens' change is shown.
+    A turn is the question, each model's answer, and the token tables of those answers whose tokens' change is shown.
     """
     rows, changed = list[Row](), False
     for question, answers, tables in turns:
         rows += question_row(question, ruled=bool(rows))
-        for row in differing_rows(answers):
-            name = next(name for name in answers if marked(name) == row.label)
+        for name, row in zip(answers, differing_rows(answers), strict=True):
             if name in tables:
                 row = Row(_changed(bool_spans(changes(tables[name])), answers[name]), row.label)
                 changed = True
             rows.append(row)
     if changed:
-        return TextFigure(rows, [_change_key()], [SWITCHED])
+        return TextFigure(rows, [CHANGE_KEY], [SWITCHED])
     return TextFigure(rows, notes=["Struck: words that only the first has. Underlined: words that it has not."])
-
-
-def threshold_note(threshold: float | None, falls: bool = False) -> list[str]:
-    """What is underlined."""
-    return [f"Underlined: at or {'below' if falls else 'above'} {number(threshold)}."] if threshold is not None else []
 
 
 def answers_of_runs(answers: Sequence[Any], names: Mapping[str, str]) -> TextFigure:

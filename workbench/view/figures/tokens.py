@@ -9,8 +9,8 @@ import numpy as np
 
 from workbench.errors import UserError, unknown
 from workbench.view.figures.text_figure import Piece, Row, TextFigure, scale_key
-from workbench.view.figures.texts import END, NOT_SCORED, SPANNED, highlighted, question_row, threshold_note
-from workbench.view.html import By, Scale, check_by, marked, plain_text
+from workbench.view.figures.texts import END, NOT_SCORED, SPANNED, highlighted, question_row
+from workbench.view.html import By, Scale, check_by, marked, number, plain_text
 
 if TYPE_CHECKING:
     from workbench.view.widgets.token_payload import Payload
@@ -32,16 +32,9 @@ def tokens_figure(
 ) -> TextFigure:
     """Answers coloured by one scorer.
 
-    Args:
-        data: of a token view.
-        scorer: the first by default.
-        step: of a run: a scorer's newest scores up to it; by default the last.
-        threshold: scores at or above it are underlined; None for no line, by default the view's own.
-        unit: "token" or "word"; a word's score is the mean of its tokens.
-        by: what colour goes by, as in the view.
-        sample_ids: which answers; by default the first `max_samples`.
-        max_samples: at most so many.
-        title: a heading.
+    A scorer, by default the first, has its newest scores up to `step`, by default the last. Those at or above
+    `threshold` are underlined; None is for no line, and by default it is the view's own. `unit` is "token" or "word",
+    whose score is the mean of its tokens. Without `sample_ids`, the first `max_samples` answers are shown.
 
     Raises:
         UserError: a scorer, sample or unit that there is not.
@@ -70,7 +63,9 @@ def tokens_figure(
                 pieces += highlighted(plain_text(text) or f" {END}", levels[token], under=under[token], span=span)
         pieces.append(Piece(plain_text(sample["gaps"].get("-1", ""))))
         rows += [*question, Row([p for p in pieces if p.text], ruled=not question and bool(rows))]
-    notes = threshold_note(limit, layer["falls"]) + [SPANNED] * spanned
+    side = "below" if layer["falls"] else "above"
+    notes = [] if limit is None else [f"Underlined: at or {side} {number(limit)}."]
+    notes += [SPANNED] * spanned
     notes += [NOT_SCORED] if None in levels else []
     notes += ["A word has the mean score of its tokens."] if unit == "word" else []
     name = f"{layer['name']}, step {own_step}" if len(layer["steps"]) > 1 else layer["name"]
@@ -103,21 +98,17 @@ def _samples(data: Payload, ids: Sequence[Any] | None, count: int) -> list[dict[
 
 def visible(data: Payload, search: str, sort: str, scorer: str, step: int) -> list[str]:
     """The ids of the samples that a token view shows, in its order."""
-    words, samples = search.strip().lower(), list(data.head["samples"])
-    values = np.asarray(data.scores_at(scorer, step), dtype=float)
-    means: dict[str, float] = {}
-    kept = []
-    for sample in samples:
+    words, values = search.strip().lower(), np.asarray(data.scores_at(scorer, step), dtype=float)
+    means: dict[str, float] = {}  # of the scores of the samples that are left
+    for sample in data.head["samples"]:
         texts = [
             plain_text(sample["gaps"].get(str(i), "")) + plain_text(t or "") for i, t in enumerate(sample["texts"])
         ]
         own = values[sample["first"] : sample["first"] + len(texts)]
         if words in f"{plain_text(sample['ask'])}\n{''.join(texts)}".lower() and np.isfinite(own).any():
-            kept.append(sample["id"])
             means[sample["id"]] = float(np.nanmean(own))
     if sort == "order":
-        return kept
+        return list(means)
     order = means if sort == "score" else data.head["orders"].get(sort, {})
     sign = -1.0 if sort == "damage" else 1.0
-    ranked = {name: sign * order[name] if order.get(name) is not None else -np.inf for name in kept}
-    return sorted(kept, key=lambda name: -ranked[name])
+    return sorted(means, key=lambda name: np.inf if order.get(name) is None else -sign * order[name])

@@ -44,6 +44,7 @@ from .layers import default_threshold as default_threshold
 from .layers import layers_of as layers_of
 from .layers import trusts as trusts
 from .line_chart import line_chart_svg as line_chart_svg
+from .line_chart import placing as placing
 from .line_chart import ticks as ticks
 from .render import NO_FORMULAS as NO_FORMULAS
 from .render import STATIC as STATIC
@@ -63,9 +64,11 @@ from .scale import check_by as check_by
 from .scale import colour as colour
 from .tables import ANY_SET as ANY_SET
 from .tables import alignment_table as alignment_table
+from .tables import axis_title as axis_title
 from .tables import cost_table as cost_table
 from .tables import metrics_view as metrics_view
 from .tables import summary_view as summary_view
+from .tables import wanted as wanted
 from .text import NOT_AVAILABLE as NOT_AVAILABLE
 from .text import alternatives as alternatives
 from .text import label as label

@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from workbench.errors import unknown
+from workbench.view.html.definitions import stated
 from workbench.view.html.inputs import Samples, as_texts
 from workbench.view.html.render import render
 from workbench.view.html.scale import Scale, colour
@@ -23,32 +24,27 @@ MEASURES = {
     ),
     "top_k_overlap": ("overlap of the highest tokens", "how much of one scorer's highest {top} is in the other's"),
 }
-DEFINITIONS: dict[str, dict[str, str]] = {
-    "spearman": {
-        "direction": "higher",
-        "range": "−1 to 1, chance 0",  # noqa: RUF001
-        "formula": "Pearson correlation of the tokens' ranks, ties at their mean rank",
-        "source": "Spearman 1904",
-    },
-    "kendall": {
-        "direction": "higher",
-        "range": "−1 to 1, chance 0",  # noqa: RUF001
-        "formula": "(concordant - discordant) / sqrt(n_a n_b), n the pairs of tokens that a scorer does not tie",
-        "source": "tau-b, Kendall 1945",
-    },
-    "top_k_overlap": {
-        "direction": "higher",
-        "range": "0 to 1",
-        "formula": "the share of the k = ceil(top T) highest of T tokens that both scorers have in common; ties at the "
-        "limit share the places left",
-        "source": "ours",
-    },
-    "disagreement": {
-        "range": "0 to 2",
-        "formula": "1 - the mean Spearman rank correlation of two scorers, over the pairs of scorers where it is "
-        "defined in the sample",
-        "source": "ours",
-    },
+CORRELATION = "−1 to 1, chance 0"  # noqa: RUF001
+DEFINITIONS = {
+    "spearman": stated(
+        "Pearson correlation of the tokens' ranks, ties at their mean rank", CORRELATION, "Spearman 1904"
+    ),
+    "kendall": stated(
+        "(concordant - discordant) / sqrt(n_a n_b), n the pairs of tokens that a scorer does not tie",
+        CORRELATION,
+        "tau-b, Kendall 1945",
+    ),
+    "top_k_overlap": stated(
+        "the share of the k = ceil(top T) highest of T tokens that both scorers have in common; ties at the limit "
+        "share the places left",
+        "0 to 1",
+    ),
+    "disagreement": stated(
+        "1 - the mean Spearman rank correlation of two scorers, over the pairs of scorers where it is defined in the "
+        "sample",
+        "0 to 2",
+        direction="",
+    ),
 }
 POOLING = {"pooled": "over all tokens at once", "per_sample": "mean over samples, each ranked for itself"}
 
@@ -72,12 +68,8 @@ def agreement_view(
 ) -> Markup:
     """How far scorers agree, scorer by scorer; a dash where there is no value, with the reason below.
 
-    Args:
-        agreement: as `evals.agreement` gives it.
-        measure: "spearman", "kendall" or "top_k_overlap".
-        level: "pooled" over all tokens, or "per_sample", the mean over samples.
-        title: a heading.
-        css: include the style sheet.
+    `agreement` is what `evals.agreement` gives, `measure` "spearman", "kendall" or "top_k_overlap", and `level`
+    "pooled" over all tokens or "per_sample", the mean over samples.
 
     Raises:
         UserError: for an unknown measure or level.
@@ -128,12 +120,7 @@ def disagreement_view(
 ) -> Markup:
     """Samples by how much the scorers disagree on them, most first, and which two are furthest apart.
 
-    Args:
-        table: as `evals.disagreement` gives it.
-        samples: a task, its samples, or sample id -> (question, answer).
-        limit: at most so many samples.
-        title: a heading.
-        css: include the style sheet.
+    `table` is what `evals.disagreement` gives; `samples` are a task, its samples, or sample id -> (question, answer).
     """
     shown, texts, rows = table.head(limit), as_texts(samples), []
     for row in shown.to_dict("records"):

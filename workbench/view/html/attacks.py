@@ -69,11 +69,7 @@ def attacks_view(
 ) -> Markup:
     """The attacks as bars with their numbers, in words above, and below the texts that came back.
 
-    Args:
-        attacks: `attacks` of a run's `attacks/summary.json`.
-        answers: `attacks/answers.parquet`, for the texts.
-        title: a heading.
-        css: include the style sheet.
+    `attacks` are those of a run's `attacks/summary.json`; the texts are of `answers`, its `attacks/answers.parquet`.
     """
     rows: list[dict[str, Any]] = []
     for bar in attack_bars(attacks):

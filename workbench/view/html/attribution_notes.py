@@ -22,10 +22,7 @@ WORDS = {
 def notes_view(notes: Mapping[str, Mapping[str, Any]], *, title: str | None = None, css: bool = True) -> Markup:
     """Target, units, baseline and completeness delta of every attribution, and samples without scores; "" for none.
 
-    Args:
-        notes: scorer -> note, as a score table has them in `attrs["notes"]`.
-        title: a heading.
-        css: include the style sheet.
+    `notes` are by scorer, as a score table has them in `attrs["notes"]`.
     """
     rows, missing = [], []
     for name, note in notes.items():

@@ -31,7 +31,7 @@ def changes(tokens: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: where one of the two phases is missing.
     """
-    phases = {p: part for p, part in tokens.groupby("phase", sort=False)}
+    phases = dict(list(tokens.groupby("phase", sort=False)))
     if not {"before", "after"} <= set(phases):
         raise UserError(f"the token table has phases {sorted(map(str, phases))}; give one with 'before' and 'after'")
     key = ["probe_set", "sample_id", "position"]
@@ -197,11 +197,8 @@ def _answer(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
 def answers_view(probes: Probes, *, title: str | None = None, max_samples: int = 4, css: bool = True) -> Html:
     """The model's answers before and after: words that are gone are struck, new words are underlined.
 
-    Args:
-        probes: a run, its probe table, or what `probe` returned before and after.
-        title: a heading.
-        max_samples: at most so many answers of each probe set.
-        css: include the style sheet.
+    `probes` is a run, its probe table, or what `probe` returned before and after; at most `max_samples` answers of each
+    probe set are drawn.
     """
     sets = []
     for name, part in as_probes(probes).groupby("probe_set", sort=False):

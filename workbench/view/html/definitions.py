@@ -17,8 +17,7 @@ Definitions = Mapping[str, Definition]
 def definitions(*registries: Registry[MetricSpec]) -> dict[str, dict[str, str]]:
     """What the numbers mean, by name: direction, range, unit, split, formula, source, and how open-unlearning differs.
 
-    Args:
-        registries: by default the metrics, then the suites' summaries. A name in several has the first definition.
+    The registries are by default the metrics, then the suites' summaries; a name in several has the first definition.
     """
     from workbench.evals import metric, summary  # imported here: they load torch, which no page needs
 
@@ -44,6 +43,11 @@ def _definition(entry: MetricSpec) -> dict[str, str]:
         "trust": entry.trust,
         "trust_in_short": trust_in_short(entry.name),
     }
+
+
+def stated(formula: str, range: str, source: str = "ours", direction: str = "higher") -> dict[str, str]:
+    """The definition of a number that is in no registry."""
+    return {"direction": direction, "range": range, "formula": formula, "source": source}
 
 
 def range_text(low: float | None, high: float | None) -> str:

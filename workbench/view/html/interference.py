@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
@@ -61,14 +60,9 @@ def interference_view(
     The more orange, the more damage, or the higher the prediction; blue is a gain. A bold number, or on a large map a
     dot, marks the tenth of the pairs that is hurt most, or expected to be.
 
-    Args:
-        result: what `workbench.runs.interfere` returns.
-        metric: shown first: "logp" or "accuracy".
-        predictor: shown first; by default the best one.
-        title: a heading.
-        css: include the style sheet that all views share.
-        chosen: the places (i, j) of a pair that is marked.
-        details: of so many pairs, those that are hurt most and the chosen one, the tokens are shown.
+    `metric` ("logp" or "accuracy") and `predictor` (by default the best one) are shown first. `chosen` is the places
+    (i, j) of a pair that is marked; of `details` pairs, those that are hurt most and the chosen one, the tokens are
+    shown.
     """
     predictor = predictor if predictor in result.predicted else result.best(metric)
     grids = [
@@ -110,42 +104,35 @@ def _grid(
         for key, value in values.items()
     }
     dots = {key: firsts(value, others) for key, value in values.items()}
-    wide, columns = len(result.measured) <= WIDE, list(enumerate(result.measured))
+    wide = len(result.measured) <= WIDE
+    # Each domain stands under its set, whose name it need not say again.
+    under_sets = [name.removesuffix(f" ({s})") for name, s in zip(result.measured, result.sets, strict=True)]
     rows = []
     for i, forgotten in enumerate(result.forgotten):
         cells = []
-        for j, measured in columns:
+        for j, measured in enumerate(result.measured):
             title = [f"{forgotten} forgotten, {measured} measured"]
             title += [_written(name, key, value[i, j]) for key, value in values.items()]
             words, inside = [], []
             for place, key in enumerate(keys):
                 level = int(levels[key][i, j])
                 words += [f"{place}{letter(level)}"] if level else []
-                mark = "•" if dots[key][i, j] else ""
-                value = round(values[key][i, j], 2) + 0.0
-                shown_as = f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "·"  # noqa: RUF001
-                text = shown_as if wide else mark
-                inside += (
-                    [f'<{"b" if mark else "i"} class="wb-v{place}">{text}</{"b" if mark else "i"}>'] if text else []
-                )
+                tag, value = "b" if dots[key][i, j] else "i", round(values[key][i, j], 2) + 0.0
+                text = f"{value:.2f}".replace("-", "−") if np.isfinite(value) else "·"  # noqa: RUF001
+                text = text if wide else "•" if tag == "b" else ""
+                inside += [f'<{tag} class="wb-v{place}">{text}</{tag}>'] if text else []
             own = not others[i, j]
             if own:
                 words, inside = [], ['<b class="wb-own">×</b>']  # noqa: RUF001
-            names = [
-                n for n, yes in (("wb-own", own), ("wb-chosen", chosen == (i, j)), ("wb-cut", _cut(result, j))) if yes
-            ]
+            marks = {"wb-own": own, "wb-chosen": chosen == (i, j), "wb-cut": _cut(result, j)}
+            names = [name for name, yes in marks.items() if yes]
             cells.append(_cell(title, words, inside, names, int(levels[shown][i, j])))
         rows.append({"name": visible(shortened(forgotten, LABEL)), "cells": Markup("").join(cells)})
     return {
         "name": name, "rows": rows, "keys": keys, "shown": keys.index(shown),
-        "heads": [{"name": visible(_under_set(result, j)), "cut": _cut(result, j)} for j, _ in columns],
+        "heads": [{"name": visible(shortened(n, LABEL)), "cut": _cut(result, j)} for j, n in enumerate(under_sets)],
         "groups": [{"name": s, "span": len(list(part))} for s, part in groupby(result.sets)], "wide": wide,
     }  # fmt: skip
-
-
-def _under_set(result: Interference, j: int) -> str:
-    """The name of a measured domain under the name of its set, which it need not say again."""
-    return shortened(result.measured[j].removesuffix(f" ({result.sets[j]})"), LABEL)
 
 
 def _cut(result: Interference, j: int) -> bool:
@@ -170,13 +157,11 @@ def _written(grid: str, key: str, value: float) -> str:
 
 def _switch(grids: list[dict[str, Any]]) -> Markup:
     """Rules that recolour the cells of each map by its radio input that is checked."""
-    return Markup(f"<style>{''.join(rule for grid in grids for rule in _rules(grid))}</style>")
-
-
-def _rules(grid: dict[str, Any]) -> Iterator[str]:
-    for place in range(len(grid["keys"])):
-        on = f".wb-interference:has(.wb-{grid['name']}{place}:checked) .wb-map-{grid['name']}"
-        yield f"{on} .wb-v{place}{{display:inline}}"
-        for level in [*range(-LEVELS, 0), *range(1, LEVELS + 1)]:
-            yield f'{on} [data-w~="{place}{letter(level)}"]{{background-color:{colour(level)}!important}}'
-    yield f".wb-interference td.wb-own{{background-image:{HATCH}}}"
+    rules = [f".wb-interference td.wb-own{{background-image:{HATCH}}}"]
+    for grid in grids:
+        for place in range(len(grid["keys"])):
+            on = f".wb-interference:has(.wb-{grid['name']}{place}:checked) .wb-map-{grid['name']}"
+            rules.append(f"{on} .wb-v{place}{{display:inline}}")
+            for level in [*range(-LEVELS, 0), *range(1, LEVELS + 1)]:
+                rules.append(f'{on} [data-w~="{place}{letter(level)}"]{{background-color:{colour(level)}!important}}')
+    return Markup(f"<style>{''.join(rules)}</style>")

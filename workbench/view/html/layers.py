@@ -59,25 +59,6 @@ class Layer:
         return counts
 
 
-def _layer(
-    name: str,
-    scores: pd.Series,
-    spans: pd.Series,
-    threshold: float | None,
-    alignment: Mapping[str, Any],
-    scorer: str,
-    scale: Scale | None,
-    trust: str,
-) -> Layer:
-    finite = scores[np.isfinite(scores.to_numpy(dtype=float))]
-    rule = ""
-    if threshold is None and scale is not None and not scale.flat:
-        labelled = int(spans.reindex(finite.index).eq(True).sum())
-        threshold, rule = default_threshold(finite.to_numpy(dtype=float), labelled)
-    auroc = value_of(alignment.get("auroc"))[0]
-    return Layer(name, scorer, finite, scale, threshold, rule, auroc, alignment.get("answers"), trust)
-
-
 def default_threshold(scores: np.ndarray, labelled: int) -> tuple[float, str]:
     """A threshold that selects as many tokens as are labelled, or the highest fifth of `scores`; and which it is."""
     count = min(labelled, len(scores)) or math.ceil(len(scores) / 5)
@@ -107,24 +88,28 @@ def layers_of(
     tokens = scores.drop_duplicates(KEY).set_index(KEY)
     spans = spans_of(tokens)
     many = tokens.index.get_level_values("sample_id").nunique() > 1  # AUROC of one answer says nothing of a scorer
-    several = "step" in scores and scores["step"].nunique() > 1
+    if "step" not in scores:
+        scores = scores.assign(step=0)
+    several = scores["step"].nunique() > 1
     layers: list[Layer] = []
     first, trust = 0, trusts(scores)
     for name in names:
         table = scores[scores["scorer"] == name]
-        steps = sorted(table["step"].unique()) if "step" in table else [0]
+        ends = sorted({table["step"].min(), table["step"].max()})
         if name == scorer:
             first = len(layers)
-        limit = threshold.get(name) if isinstance(threshold, Mapping) else threshold
-        ends = dict.fromkeys((steps[0], steps[-1]))
-        shared = (table[table["step"].isin(list(ends))] if "step" in table else table)["score"].to_numpy(dtype=float)
+        shared = table.loc[table["step"].isin(ends), "score"].to_numpy(dtype=float)
         scale = Scale.of(shared[np.isfinite(shared)], by, scorer=str(name))  # one for both steps
         for step in ends:
-            part = table[table["step"] == step] if "step" in table else table
+            values = table[table["step"] == step].set_index(KEY)["score"].astype(float)
+            values, rule = values[np.isfinite(values)], ""
+            limit = threshold.get(name) if isinstance(threshold, Mapping) else threshold
+            if limit is None and scale is not None and not scale.flat:
+                limit, rule = default_threshold(values.to_numpy(), int(spans.reindex(values.index).eq(True).sum()))
+            known = (alignment or {}).get(name, {}) if step == ends[-1] and many else {}  # it is of the last step
+            about = (value_of(known.get("auroc"))[0], known.get("answers"), trust.get(name, ""))
             shown = f"{name}, step {step}" if several else name
-            values = part.set_index(KEY)["score"].astype(float)
-            known = (alignment or {}).get(name, {}) if step == steps[-1] and many else {}  # it is of the last step
-            layers.append(_layer(shown, values, spans, limit, known, name, scale, trust.get(name, "")))
+            layers.append(Layer(shown, name, values, scale, limit, rule, *about))
     return bool_spans(tokens), layers, first
 
 

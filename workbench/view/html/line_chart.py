@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -27,6 +27,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, 10) for i in range(start, max(stop, start + 1) + 1)]
 
 
+def placing(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """From values to places of a drawing: `low` stands at `start`, and `high` at `end`."""
+    return lambda value: start + (value - low) / ((high - low) or 1.0) * (end - start)
+
+
 def line_chart_svg(
     series: Mapping[str, Sequence[tuple[float, float]]],
     *,
@@ -39,14 +44,8 @@ def line_chart_svg(
 ) -> Markup:
     """A line chart as inline SVG: numbers on both axes, each line named at its end, dashes as well as colours.
 
-    Args:
-        series: name -> points (x, y); points that are not finite are left out.
-        title: a heading, and the chart's accessible name.
-        x_label: the text below the x axis.
-        y_label: the text above the y axis.
-        width: of the drawing, in its own units; it scales with the page.
-        height: likewise.
-        css: include the style sheet.
+    `series` is name -> points (x, y), of which those that are not finite are left out. `width` and `height` are in
+    units of the drawing, which scales with the page; `title` is also its accessible name.
     """
     lines = {n: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)] for n, points in series.items()}
     lines = {name: points for name, points in lines.items() if points}
@@ -63,12 +62,8 @@ def line_chart_svg(
     left, right = max(44, 16 + LETTER * max(map(len, y_texts))), max(150, round(12 + BOLD * longest))
     top, bottom = 27, 42
 
-    def across(x: float) -> float:
-        return left + (x - min(xs)) / ((max(xs) - min(xs)) or 1.0) * (width - left - right)
-
-    def up(y: float) -> float:
-        return height - bottom - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (height - top - bottom)
-
+    across = placing(min(xs), max(xs), left, width - right)
+    up = placing(y_ticks[0], y_ticks[-1], height - bottom, top)
     drawn = {name: [(across(x), up(y)) for x, y in points] for name, points in lines.items()}
     return render(
         "chart.lines",

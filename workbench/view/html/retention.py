@@ -42,11 +42,7 @@ def retention_view(
     was just made; below it a set is forgotten, above it not requested yet. An arrow marks what comes back after it was
     asked (up), and what is lost that nobody has asked for (down), from 0.05.
 
-    Args:
-        retention: the matrix, of one seed or several.
-        chosen: (requests so far, set) of a cell that is marked.
-        title: a heading.
-        css: include the style sheet.
+    `chosen` is (requests so far, set) of a cell that is marked.
     """
     requests = retention.requests
     (shared, short), count = short_names(requests), len(requests)
@@ -102,10 +98,7 @@ def number_rows(retention: Retention) -> list[dict[str, Any]]:
         if is_missing(value):
             rows.append(row | {"why": value["reason"]})
             continue
-        several = len(value["seeds"]) > 1
-        row |= {
-            "value": signed(value["value"]),
-            "sets": [(short.get(n, n), signed(v)) for n, v in value["sets"].items()],
-        }
-        rows.append(row | {"range": f"{signed(value['low'])} to {signed(value['high'])}" if several else "one seed"})
+        span = f"{signed(value['low'])} to {signed(value['high'])}" if len(value["seeds"]) > 1 else "one seed"
+        sets = [(short.get(n, n), signed(v)) for n, v in value["sets"].items()]
+        rows.append(row | {"value": signed(value["value"]), "range": span, "sets": sets})
     return rows

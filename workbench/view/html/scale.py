@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from workbench.errors import unknown
-from workbench.scorers import scorer
+from workbench.scorers import scorer as declared
 from workbench.view.html.render import render
 from workbench.view.html.text import number
 
@@ -31,11 +31,6 @@ def check_by(by: str) -> By:
         if by == known:
             return known
     raise unknown("choice of colour", by, list(BY))
-
-
-def bound_of(name: str) -> float | None:
-    """The greatest score that a scorer declares; None where it has no bound, or is none of ours."""
-    return scorer[name].range[1] if name in scorer else None
 
 
 def alpha(level: int) -> float:
@@ -100,7 +95,8 @@ class Scale:
         if low < 0:
             low, high = -max(-low, high), max(-low, high)
         else:
-            low, high = 0.0, bound if (bound := bound_of(scorer)) and NEAR * bound <= high <= bound else high
+            bound = declared[scorer].range[1] if scorer in declared else None
+            low, high = 0.0, bound if bound and NEAR * bound <= high <= bound else high
         return cls.between(low, high, scores, by)
 
     @classmethod

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from markupsafe import Markup
 
 from workbench.errors import is_missing
 from workbench.evals import made_of
-from workbench.view.html.definitions import Definitions
+from workbench.view.html.definitions import Definitions, definitions, stated
 from workbench.view.html.inputs import as_cost, as_metrics
 from workbench.view.html.line_chart import line_chart_svg
 from workbench.view.html.render import Html, render, style_sheet
@@ -22,6 +23,20 @@ from workbench.view.run_source import RunSource
 ANY_SET = ("truth_ratio", "fluency")  # higher is better on the forget set too
 
 
+def wanted(probe_set: str, metric: str) -> str:
+    """Which end of a metric is wanted of a set: "higher", "lower", or "" where neither is."""
+    better = definitions().get(metric, {}).get("direction", "")
+    if probe_set == "forget" and metric not in ANY_SET:
+        better = {"higher": "lower", "lower": "higher"}.get(better, better)
+    return better if better in ("higher", "lower") else ""
+
+
+def axis_title(probe_set: str, metric: str) -> str:
+    """The title of an axis: set, metric, and which end is better."""
+    better = wanted(probe_set, metric)
+    return f"{probe_set}: {label(metric)}{f' ({better} is better)' if better else ''}"
+
+
 def metrics_view(
     metrics: Mapping[str, Any] | RunSource | Sequence[Any],
     definitions: Definitions | None = None,
@@ -31,23 +46,17 @@ def metrics_view(
 ) -> Html:
     """Every metric of every probe set, before → after; "not available" where there is no value, with the reason below.
 
-    Args:
-        metrics: a run, what `probe` returned before and after, or the content of `metrics.json`: phase -> probe set ->
-            metric -> number or {"value": None, "reason": why}.
-        definitions: metric -> its definition, as `view.html.definitions` gives them.
-        title: a heading.
-        css: include the style sheet.
+    `metrics` are a run, what `probe` returned before and after, or the content of `metrics.json`: phase -> probe set ->
+    metric -> number or {"value": None, "reason": why}. `definitions` are what `view.html.definitions` gives.
     """
     metrics = as_metrics(metrics)
     phases, known = [metrics.get(phase, {}) for phase in ("before", "after")], definitions or {}
     sets = list(dict.fromkeys(s for phase in phases for s in phase))
     names = list(dict.fromkeys(m for phase in phases for s in phase.values() for m in s))
     reasons: dict[tuple[str, str], dict[str, None]] = {}
-    for name in names:
-        for s in sets:
-            for phase in phases:
-                if name in phase.get(s, {}) and (reason := value_of(phase[s][name])[1]):
-                    reasons.setdefault((name, reason), {})[s] = None
+    for name, s, phase in product(names, sets, phases):
+        if name in phase.get(s, {}) and (reason := value_of(phase[s][name])[1]):
+            reasons.setdefault((name, reason), {})[s] = None
     alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}  # a line for all that lack a value for one reason
     for (name, reason), where in reasons.items():
         alike.setdefault((reason, tuple(where)), []).append(label(name))
@@ -69,12 +78,9 @@ def summary_view(
 ) -> Markup:
     """A benchmark suite's metrics, each with its parts or the reason why it has no value, and the relearning curve.
 
-    Args:
-        result: RUN/suites/<suite>.json: `suite`, `summary`, `parts`; and `curve`, `reference`, `convention`, `general`
-            where there are.
-        definitions: metric -> its definition, as `view.html.definitions(summary)` gives them.
-        title: a heading; the suite's name by default.
-        css: include the style sheet.
+    `result` is RUN/suites/<suite>.json: `suite`, `summary`, `parts`; and `curve`, `reference`, `convention`, `general`
+    where there are. `definitions` are what `view.html.definitions(summary)` gives; the title is the suite's name by
+    default.
     """
     suite = str(result.get("suite", "suite"))
     drawn = Markup()
@@ -133,32 +139,25 @@ def _finite(value: Any) -> bool:
 
 # Alignment ----------------------------------------------------------------------------------------------------------
 
-ALIGNMENT: dict[str, dict[str, str]] = {
-    "auroc": {
-        "direction": "higher",
-        "range": "0 to 1, chance 0.5",
-        "formula": "P(score inside a span > score outside) + P(equal) / 2, over all answer tokens",
-        "source": "area under the ROC curve, scikit-learn",
-    },
-    "auroc_per_sample": {
-        "direction": "higher",
-        "range": "0 to 1, chance 0.5",
-        "formula": "mean of the AUROC of each answer that has tokens inside a span and outside",
-        "source": "ours",
-    },
-    "ap": {
-        "direction": "higher",
-        "range": "0 to 1, chance: labelled share",
-        "formula": "sum over thresholds n of (recall_n - recall_n-1) * precision_n, over all answer tokens",
-        "source": "average precision, scikit-learn",
-    },
-    "precision_at_budget": {
-        "direction": "higher",
-        "range": "0 to 1, chance: labelled share",
-        "formula": "of the k = ceil(budget T) highest of all T tokens, the share inside a span; the budget is a fifth "
-        "by default, ties are broken at random",
-        "source": "ours",
-    },
+ALIGNMENT = {
+    "auroc": stated(
+        "P(score inside a span > score outside) + P(equal) / 2, over all answer tokens",
+        "0 to 1, chance 0.5",
+        "area under the ROC curve, scikit-learn",
+    ),
+    "auroc_per_sample": stated(
+        "mean of the AUROC of each answer that has tokens inside a span and outside", "0 to 1, chance 0.5"
+    ),
+    "ap": stated(
+        "sum over thresholds n of (recall_n - recall_n-1) * precision_n, over all answer tokens",
+        "0 to 1, chance: labelled share",
+        "average precision, scikit-learn",
+    ),
+    "precision_at_budget": stated(
+        "of the k = ceil(budget T) highest of all T tokens, the share inside a span; the budget is a fifth by default, "
+        "ties are broken at random",
+        "0 to 1, chance: labelled share",
+    ),
 }
 COLUMNS = {
     "auroc": "AUROC",

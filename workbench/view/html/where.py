@@ -84,11 +84,6 @@ def token_text(where: Where, i: int) -> str:
     return text.strip() or ("␣" if text else "…" if any(where.tokens[i:]) else "∎")
 
 
-def _word(place: int, level: int) -> str:
-    """What `data-w` of a cell says of its colour by one of the values."""
-    return f"{place}{letter(level)}"
-
-
 def _switch(count: int) -> Markup:
     """Rules that recolour the cells by the value whose radio input is checked."""
     rules = []
@@ -97,7 +92,7 @@ def _switch(count: int) -> Markup:
         rules.append(f"{on} .wb-b{place}{{display:flex}}{on} .wb-v{place}{{display:inline}}")
         rules.append(f'{on} [data-w~="{place}?"]{{background-image:{HATCH}}}')
         for level in range(1, LEVELS + 1):
-            rules.append(f'{on} [data-w~="{_word(place, level)}"]{{background-color:{colour(level)}!important}}')
+            rules.append(f'{on} [data-w~="{place}{letter(level)}"]{{background-color:{colour(level)}!important}}')
     return Markup(f"<style>{''.join(rules)}</style>")
 
 
@@ -109,12 +104,8 @@ def where_view(
     The more colour a cell has, the more of the token is there, by the logit lens (log p, rank) or by UDS. A bold
     number, or a dot where there are many layers, marks where the token is the first choice, or UDS is below 0.5.
 
-    Args:
-        maps: of one answer or several.
-        value: shown first: "logp", "rank" or "uds"; the first of them that is there by default.
-        title: a heading.
-        css: include the style sheet that all views share.
-        chosen: a token that is marked, by its place.
+    `value` is shown first: "logp", "rank" or "uds", by default the first of them that is there; `chosen` is the place
+    of a token that is marked.
     """
     maps = [maps] if isinstance(maps, Where) else list(maps)
     values = known_values(maps)
@@ -150,25 +141,19 @@ def _answer(where: Where, values: list[str], shown: int, chosen: int) -> dict[st
 
 def _cell(where: Where, column: Column, i: int, text: str, values: list[str], first: int, narrow: bool) -> Markup:
     model, layer = column.model, column.layer
-    title, words, inside, shown = (
-        [f"“{where.tokens[i] or text}” · {NAMES[model]} · layer {layer + 1} of {column.layers}"],
-        [],
-        [],
-        0,
-    )
-    parts = []
+    title = [f"“{where.tokens[i] or text}” · {NAMES[model]} · layer {layer + 1} of {column.layers}"]
+    words, inside, parts, shown = list[str](), list[str](), list[str](), 0
     for place, name in enumerate(values):
         known = cell(column, i, name, narrow=narrow)
         parts.append(_written(name, known, where, model, layer, i))
         level = 0 if math.isnan(known.strength) else round(LEVELS * known.strength)
-        words += [_word(place, level)] if level else [f"{place}?"] * (name not in column.values)
+        words += [f"{place}{letter(level)}"] if level else [f"{place}?"] * (name not in column.values)
         shown = level if place == first else shown
         tag = "b" if known.there else "i"
         inside += [f'<{tag} class="wb-v{place}">{known.text}</{tag}>'] if known.text else []
     title.append(" · ".join(parts))
     if model in where.lenses:
-        best = where.lenses[model].alternatives(layer, i)
-        title.append(f"most probable: {quoted(best)}")
+        title.append(f"most probable: {quoted(where.lenses[model].alternatives(layer, i))}")
     classes = ' class="wb-cut"' if layer == 0 else ""
     marks = f' data-w="{" ".join(words)}"' if words else ""
     style = f' style="background-color:{colour(shown)}"' if shown else ""

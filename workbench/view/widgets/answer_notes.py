@@ -6,6 +6,7 @@ from pathlib import Path
 
 from workbench.errors import UserError
 from workbench.files import parse_json, write_json
+from workbench.view.widgets.typing_box import whole
 
 FILE = "notes.json"
 Mark = dict[str, str]
@@ -15,9 +16,6 @@ class AnswerNotes:
     """`notes.json` of a run: "<probe set>/<sample id>" -> {"tags": "a, b", "note": "..."}.
 
     What cannot be written is kept in memory and written with the next note that can.
-
-    Args:
-        folder: the run's directory.
 
     Raises:
         UserError: the file is not such JSON.
@@ -48,7 +46,7 @@ class AnswerNotes:
             UserError: the file cannot be read or written; the mark is kept in memory.
         """
         words = dict.fromkeys(word.strip() for word in tags.split(",") if word.strip())
-        mark = {"tags": _clean(", ".join(words)), "note": _clean(note.strip())}
+        mark = {"tags": whole(", ".join(words)), "note": whole(note.strip())}
         self.marks[key] = self.unsaved[key] = mark
         try:
             marks = {k: m for k, m in (self._read() | self.unsaved).items() if any(m.values())}
@@ -56,8 +54,3 @@ class AnswerNotes:
         except UserError as error:
             raise UserError(f"{error}. It is kept here until it can be written") from error
         self.marks, self.unsaved = marks, {}
-
-
-def _clean(text: str) -> str:
-    """`text` as a file can hold it: a lone surrogate, as a browser may send one, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")

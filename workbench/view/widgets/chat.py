@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import ipywidgets as widgets
 from markupsafe import Markup
 
 from workbench.errors import UserError, printable
@@ -21,14 +20,13 @@ from workbench.view.model_source import ModelSource, described, several
 from workbench.view.run_source import run_of
 from workbench.view.widgets.chat_box import ChatBox
 from workbench.view.widgets.chat_history import FILE, ChatHistory
-from workbench.view.widgets.chat_html import DIFFERENCES, LEGEND, chat_html, records_html, turns_figure, turns_html
+from workbench.view.widgets.chat_html import DIFFERENCES, LEGEND, chat_html, records_html, turn_html, turns_figure
 from workbench.view.widgets.chat_turn import Compared, Turn, answer_scores, answered, compare, record_of, side_by_side
-from workbench.view.widgets.saving import SavesFigure
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
-from workbench.view.widgets.static_twin import FEW, Twin
+from workbench.view.widgets.static_twin import FEW
 from workbench.view.widgets.token_payload import CHANGE
 from workbench.view.widgets.token_view import TokenView
-from workbench.view.widgets.typing_box import EMPTY, whole
+from workbench.view.widgets.typing_box import EMPTY, ByHand, whole
 from workbench.view.widgets.worker import Worker
 
 Names: TypeAlias = Sequence[str]
@@ -36,7 +34,7 @@ MORE = 10  # samples that a click draws
 EARLIER = 20  # turns of the history that are shown
 
 
-class Chat(SavesFigure, Twin, widgets.VBox):
+class Chat(ByHand):
     """Ask two or three models the same by hand: answers side by side as they come, what differs, samples, heatmaps.
 
     Answers are greedy; `more` draws samples. The kernel stays free meanwhile. What was asked is kept with the run, in
@@ -67,6 +65,7 @@ class Chat(SavesFigure, Twin, widgets.VBox):
     ) -> None:
         # First, as `close` needs them. A heatmap is opened while answers go on.
         self._worker, self._heatmaps = (Worker(lambda line: setattr(self.box, "problem", line)) for _ in range(2))
+        self._workers = self._worker, self._heatmaps
         runs = [run for run in map(run_of, models) if run is not None]
         if history is None and runs:
             history = runs[-1].path / FILE
@@ -97,9 +96,7 @@ class Chat(SavesFigure, Twin, widgets.VBox):
     def ask(self, question: str, *, another_turn: bool = False) -> None:
         """Ask all models; their answers stream in the background, in the place of what still goes on there.
 
-        Args:
-            question: the question.
-            another_turn: with the turns before it; otherwise a new chat begins.
+        With `another_turn` the turns before it stay; otherwise a new chat begins.
 
         Raises:
             UserError: there is no question.
@@ -111,10 +108,8 @@ class Chat(SavesFigure, Twin, widgets.VBox):
     def more(self, count: int = MORE, *, temperature: float | None = None, seed: int | None = None) -> None:
         """Draw more answers to the last question from each model.
 
-        Args:
-            count: so many from each.
-            temperature: of the draws; None for the one in the box.
-            seed: of the first draw; each further one has the next. None for the one in the box.
+        The temperature is by default the one in the box, as is the seed of the first draw; each further draw has the
+        next.
 
         Raises:
             UserError: nothing was asked yet, `count` is no count, or the temperature is not above 0.
@@ -148,18 +143,6 @@ class Chat(SavesFigure, Twin, widgets.VBox):
     def stop(self) -> None:
         """Stop what goes on; answers are kept as far as they have come."""
         self._worker.stop()
-
-    def wait(self, seconds: float = 60.0) -> bool:
-        """Wait until all that was asked for is there; False where that takes longer."""
-        done = self._worker.wait(seconds) and self._heatmaps.wait(seconds)
-        self.redraw_twin()  # from this cell: nbconvert hears nothing of the thread's, which an older one started
-        return done
-
-    def close(self) -> None:
-        """Stop the work in the background."""
-        self._worker.close()
-        self._heatmaps.close()
-        super().close()
 
     def _do(self, what: str, job: Callable[[Callable[[], bool]], None]) -> None:
         def work(stopped: Callable[[], bool]) -> None:
@@ -246,15 +229,16 @@ class Chat(SavesFigure, Twin, widgets.VBox):
         self.redraw_twin()
 
     def _turns_html(self, *, live: bool) -> Markup:
-        return turns_html(self.turns, self.labels, self.box.mode, self.box.needle, live=live)
+        looks = self.labels, self.box.mode, self.box.needle
+        return Markup().join(turn_html(turn, *looks, i, live=live) for i, turn in enumerate(self.turns))
 
     def _before(self) -> None:
         """Draw what was asked before this chat."""
         own = [record for record in self.history.own if record["chat"] != self.name]
         self.box.earlier = str(records_html([*self.history.earlier, *own], EARLIER))
 
-    def _heard(self, _: Any, message: dict[str, Any], __: Any) -> None:
-        calls: dict[str, Callable[[], Any]] = {
+    def _calls(self, message: dict[str, Any]) -> dict[str, Callable[[], Path | None]]:
+        return {
             "ask": lambda: self.ask(message["question"], another_turn=bool(message.get("another_turn"))),
             "more": self.more,
             "open": lambda: self.heatmap(*map(int, message["place"])),
@@ -262,11 +246,6 @@ class Chat(SavesFigure, Twin, widgets.VBox):
             "jsonl": self.export_jsonl,
             "html": self.export_html,
         }
-        try:
-            path = calls.get(message.get("do", ""), lambda: None)()
-            self.box.note = f"written: {path}" if path else self.box.note
-        except UserError as error:
-            self.box.problem = str(error)
 
     def _place(self, name: str) -> Path:
         folder = self.history.path.parent if self.history.path else Path()

@@ -52,11 +52,7 @@ class ChatHistory:
         return records, problem if wrong else ""
 
     def append(self, record: Record) -> None:
-        """Add a record, and what could not be written before.
-
-        Raises:
-            UserError: it cannot be written; it is kept here.
-        """
+        """Add a record, and what could not be written before; UserError where it cannot be, and is kept here."""
         with self._lock:
             self.own.append(record)
             self._unsaved.append(record)

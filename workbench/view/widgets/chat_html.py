@@ -23,11 +23,6 @@ LEGEND = {
 }
 
 
-def turns_html(turns: Sequence[Turn], labels: list[str], mode: str, needle: str, *, live: bool) -> Markup:
-    """A chat's turns; see `turn_html`."""
-    return Markup().join(turn_html(turn, labels, mode, needle, i, live=live) for i, turn in enumerate(turns))
-
-
 def turns_figure(turns: Sequence[Turn], labels: list[str], mode: str) -> TextFigure:
     """A chat's turns as a figure; raises UserError where there are none."""
     if not turns:

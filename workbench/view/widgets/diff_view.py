@@ -10,20 +10,14 @@ import pandas as pd
 from workbench.errors import printable
 from workbench.evals import Difference
 from workbench.tasks import Sample
-from workbench.view.html import By, alternatives, quoted, token_view
-from workbench.view.widgets.token_payload import CHANGE
+from workbench.view.html import By, alternatives, quoted
 from workbench.view.widgets.token_view import TokenView
 
 
 class DiffView(TokenView):
     """Tokens coloured by log p of a second model minus that of a first; a token's card has both models' alternatives.
 
-    Args:
-        both: the two models' log-probabilities.
-        samples: what was compared.
-        names: of the two models.
-        by: what colour goes by at first.
-        title: a heading.
+    `both` are the two models' log-probabilities of `samples`, and `names` those of the models.
 
     Attributes:
         by_words: whether rows are words, since the two models cut the text into different tokens.
@@ -32,17 +26,11 @@ class DiffView(TokenView):
     def __init__(
         self, both: Difference, samples: Sequence[Sample], names: tuple[str, str], *, by: By = "value", title: str = ""
     ) -> None:
-        self.names, self.by_words, self._both = names, both.by_words, both.tokens
+        self.names, self.by_words, self._notes = names, both.by_words, _notes(both.tokens, names)
         scores = both.scores(names)
         more: dict[str, Any] = {"tokens": both.tokens, "phases": names, "title": title, "by": by}
         super().__init__(scores, samples, **more)
         self.unit = "word" if both.by_words else "token"
-
-    def to_html(self, *, max_samples: int = 24) -> str:
-        """The static twin: the same text, with both models' alternatives in the title of each token."""
-        scorer = None if self.scorer == CHANGE else self.scorer
-        more: dict[str, Any] = {"title": self.title or None, "max_samples": max_samples, "by": self.by}
-        return token_view(self.scores, self._samples, scorer=scorer, notes=_notes(self._both, self.names), **more)
 
     def __repr__(self) -> str:
         unit = "words" if self.by_words else "tokens"

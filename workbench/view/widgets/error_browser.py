@@ -17,13 +17,14 @@ from workbench.view.figures import TextFigure, outcomes_figure
 from workbench.view.html import definitions, page, render, style_sheet
 from workbench.view.run_source import RunSource, run_directory
 from workbench.view.widgets.answer_notes import AnswerNotes
-from workbench.view.widgets.error_html import answer_html, answers_html, list_lines, numbers_html, rules_html
-from workbench.view.widgets.error_rows import MOST, nothing, probabilities, tokens_of, write_csv, written
+from workbench.view.widgets.error_html import answer_html, answers_html, list_lines, numbers_html
+from workbench.view.widgets.error_rows import MOST, probabilities, tokens_of, write_csv, written
 from workbench.view.widgets.saving import SHOWN, FigureButtons, SavesFigure
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
 from workbench.view.widgets.static_twin import FEW, Twin
 from workbench.view.widgets.token_payload import CHANGE
 from workbench.view.widgets.token_view import TokenView
+from workbench.view.widgets.typing_box import EMPTY
 
 SORTS = {"as probed": None, "probability lost": "change", "share of it left": "left", "probability after": "p_after"}
 ROWS = 10  # of the list at most, before it scrolls
@@ -79,7 +80,7 @@ class ErrorBrowser(SavesFigure, Twin, widgets.VBox):
         self.head = widgets.HTML().add_class("wb-head")
         self.list = widgets.Select(description="answers", style=NARROW).add_class("wb-list")
         self.answer = widgets.HTML()
-        self.view = TokenView(probabilities(nothing(), 0), {})  # filled when an answer is opened
+        self.view = TokenView(EMPTY, {})  # filled when an answer is opened
         self.tags = widgets.Text(description="tags", placeholder="separated by commas", style=NARROW)
         self.note = widgets.Textarea(description="note", rows=2, style=NARROW)
         self.save_marks = widgets.Button(description="Save tags and note")
@@ -99,7 +100,7 @@ class ErrorBrowser(SavesFigure, Twin, widgets.VBox):
         filters = widgets.GridBox([self.outcome, self.probe_set, self.sort, self.search]).add_class("wb-filters")
         buttons = widgets.HBox([self.save_marks, *self.exports.values()]).add_class("wb-save")
         marks = widgets.VBox([self.tags, self.note, buttons]).add_class("wb-marks")
-        rules = widgets.HTML(rules_html())
+        rules = widgets.HTML(render("errors.rules", rules=RULES))
         one, listed = self.figures
         shown = [self.head, self.list, listed, rules, self.answer, one, self.view]
         super().__init__([ShortcutGuard(), filters, *shown, marks, self.status])
@@ -191,11 +192,7 @@ class ErrorBrowser(SavesFigure, Twin, widgets.VBox):
     def tag(self, sample_id: Any, probe_set: str, tags: str | None = None, note: str | None = None) -> None:
         """Give an answer tags (separated by commas) and a note, and keep them with the run.
 
-        Args:
-            sample_id: of the answer.
-            probe_set: its set.
-            tags: in place of those it has; None leaves them.
-            note: in place of the one it has; None leaves it.
+        None leaves the tags, or the note, that it has.
 
         Raises:
             UserError: there is no such answer, or the file cannot be written; the tags stay in `rows`.
@@ -274,11 +271,7 @@ class ErrorBrowser(SavesFigure, Twin, widgets.VBox):
         return outcomes_figure(self.rows.loc[[self.list.value]] if part == "answer" else self.shown.head(SHOWN))
 
     def to_html(self, *, max_samples: int | None = None) -> str:
-        """The static twin: the shown answers with their outcomes, diffs, metrics, tags and notes, without scripts.
-
-        Args:
-            max_samples: at most so many of them; `MOST` by default.
-        """
+        """The static twin: the shown answers with their outcomes, diffs, metrics, tags and notes, without scripts."""
         return style_sheet() + self._body(MOST if max_samples is None else max_samples)
 
     def _body(self, count: int) -> Markup:

@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from workbench.evals import RULES
-from workbench.view.html import NOT_AVAILABLE, Definitions, answer_lines, number, parts, render, shortened, visible
+from workbench.view.html import NOT_AVAILABLE, Definitions, answer_lines, marked, number, render, shortened, visible
 
 QUESTION = 60  # characters of a question in the list
 HEAD = (" ", "set", "outcome", "probability", "question")
@@ -23,10 +23,10 @@ def list_lines(rows: pd.DataFrame) -> tuple[str, list[str]]:
     cells = [HEAD] + [
         (
             "*" if r.tags or r.note else " ",
-            _one_line(r.probe_set),
+            marked(r.probe_set),
             r.outcome,
             f"{number(r.p_before)} → {number(r.p_after)}",
-            shortened(_one_line(" ".join((r.prompt or r.answer).split())), QUESTION),
+            shortened(marked(" ".join((r.prompt or r.answer).split())), QUESTION),
         )
         for r in rows.itertuples()
     ]
@@ -35,32 +35,17 @@ def list_lines(rows: pd.DataFrame) -> tuple[str, list[str]]:
     return "   ".join(head), [" · ".join(line) for line in rest]
 
 
-def _one_line(text: str) -> str:
-    return "".join(parts(text))
-
-
-def rules_html() -> Markup:
-    """Every rule's definition; it folds."""
-    return render("errors.rules", rules=RULES)
-
-
-def counts_html(rows: pd.DataFrame) -> Markup:
-    """How many answers each rule holds for, with its definition."""
-    return render("errors.counts", rows=[(name, int(rows[name].sum()), rule) for name, rule in RULES.items()])
-
-
 def answers_html(rows: pd.DataFrame, shown: int, drawn: Sequence[Markup]) -> Markup:
     """How many of all answers each rule holds for, and those that are drawn of the `shown` that the filters leave."""
-    body = counts_html(rows) + Markup().join(drawn)
+    counts = [(name, int(rows[name].sum()), rule) for name, rule in RULES.items()]
+    body = render("errors.counts", rows=counts) + Markup().join(drawn)
     return body + render("errors.cut", drawn=len(drawn), shown=shown, total=len(rows)) if len(drawn) < shown else body
 
 
 def answer_html(row: Mapping[str, Any], numbers: Markup | str = "") -> Markup:
     """One answer: outcome and why, question, reference, and the generations with the words that changed.
 
-    Args:
-        row: of `ErrorBrowser.rows`.
-        numbers: its metrics, as `numbers_html` gives them.
+    `row` is one of `ErrorBrowser.rows`, and `numbers` its metrics, as `numbers_html` gives them.
     """
     probability = [number(row[name]) for name in ("p_before", "p_after")]
     known = set(probability) != {NOT_AVAILABLE}

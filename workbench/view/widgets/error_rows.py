@@ -29,12 +29,6 @@ def probabilities(tokens: pd.DataFrame, last: int) -> pd.DataFrame:
     return tokens.assign(scorer="probability", step=step, score=np.exp(tokens["logp"].astype(float)))
 
 
-def nothing() -> pd.DataFrame:
-    """Token rows of an empty answer."""
-    row = {"sample_id": "", "position": 0, "token": "", "start": 0, "end": 0, "segment": "answer", "span": None}
-    return pd.DataFrame([row | {"phase": "before", "logp": 0.0}])
-
-
 def write_csv(path: Path, rows: pd.DataFrame) -> Path:
     """Write rows so that a spreadsheet takes no cell for a formula; returns the path."""
     write_text(path, rows.map(_plain).rename(columns=_plain).to_csv(index=False))

@@ -104,11 +104,7 @@ class InterferenceView(Twin, anywidget.AnyWidget):
         return self.result.to_frame()
 
     def to_html(self, *, details: int = 3) -> str:
-        """The static twin: the same maps without scripts, and the tokens of the chosen pair and of those hurt most.
-
-        Args:
-            details: of so many pairs.
-        """
+        """The static twin: the same maps without scripts, and the tokens of the chosen pair and of those hurt most."""
         chosen = (self.chosen[0], self.chosen[1]) if self.chosen else None
         return style_sheet() + interference_view(
             self.result, metric=self.metric, predictor=self.predictor, title=self.title, css=False, chosen=chosen,

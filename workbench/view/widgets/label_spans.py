@@ -164,11 +164,7 @@ class LabelSpans(Twin, anywidget.AnyWidget):
         return pd.DataFrame(rows, columns=["sample_id", "question", "answer", "spans", "texts"])
 
     def to_html(self, *, max_samples: int | None = None) -> str:
-        """The static twin: the labelled answers, without scripts.
-
-        Args:
-            max_samples: at most so many; all by default.
-        """
+        """The static twin: the labelled answers, without scripts."""
         labelled = [s for s in self.samples if s.spans is not None]
         rows = [(s.question, _cut(s)) for s in labelled[:max_samples]]
         return style_sheet() + render("labels.labelled", rows=rows, note=self.note, more=len(labelled) - len(rows))

@@ -162,34 +162,43 @@ class BeforeAfter(Linked):
                 self._attacks = attacks_view(attacks, read_answers(directory.path / "attacks"), css=False)
         if probes is None or "after" not in set(probes["phase"]):
             raise UserError(f"{name} has not been probed at its end yet")
-        self.count = probes.groupby(["probe_set", "sample_id"]).ngroups
+        self.count = _count(probes)
         self._probes, self._tokens, self._metrics, self._most = probes, tokens, metrics, max_samples
         self._places: list[tuple[str, Any, list[int]]] = []
         super().__init__(self._drawn(""), "wb-before-after")
 
     def _drawn(self, words: str) -> Markup:
         """The sections, of the answers that have these words in question, answer or a generation."""
-        probes, tokens, note = self._probes, self._tokens, Markup()
+        (probes, tokens), note = self._having(words), Markup()
         if words.strip():
-            kept = _having(probes, words)
-            probes = probes[_named(probes).isin(kept)]
-            tokens = None if tokens is None else tokens[_named(tokens).isin(kept)]
-            note = render("linked.searched", count=len(kept), total=self.count, words=words.strip())
+            note = render("linked.searched", count=_count(probes), total=self.count, words=words.strip())
         long: dict[str, Markup] = {"answers": note + answers_view(probes, max_samples=self._most, css=False)}
         if tokens is not None:
-            self._places = _places(probes, tokens, self._most)
-            long["tokens"] = note + _changes(probes, tokens, self._most)
+            # A set after the other: sample ids are unique within a set only.
+            parts = {name: tokens[tokens["probe_set"] == name] for name in probes["probe_set"].unique()}
+            sets, most = [(p, texts_of(probes, name)) for name, p in parts.items() if len(p)], self._most
+            self._places = [row for each in sets for row in drawn_changes(*each, max_samples=most)]
+            long["tokens"] = note + Markup().join(change_view(*each, max_samples=most, css=False) for each in sets)
         short: dict[str, Markup] = {}
         short |= {"metrics": metrics_view(self._metrics, definitions(), css=False)} if self._metrics else {}
         short |= {"attacks": self._attacks} if self._attacks else {}
         return render("linked.sections", long=long, short=short)
 
+    def _having(self, words: str) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        """The rows of answers that have these words, in any letter case and with any white space, and their tokens."""
+        if not (wanted := " ".join(words.lower().split())):
+            return self._probes, self._tokens
+        texts = self._probes[["prompt", "answer", "generation"]].itertuples(index=False)
+        has = [any(isinstance(t, str) and wanted in " ".join(t.lower().split()) for t in each) for each in texts]
+        kept = set(_named(self._probes)[has])
+        tables = (self._probes, self._tokens)
+        probes, tokens = (None if each is None else each[_named(each).isin(kept)] for each in tables)
+        return probes, tokens
+
     def to_frame(self) -> pd.DataFrame:
         """What is shown, as a table: the rows of the probe table, before and after, that the search leaves."""
-        rows = self._probes
-        return (
-            rows[_named(rows).isin(_having(rows, self.search))].reset_index(drop=True) if self.search else rows.copy()
-        )
+        rows, _ = self._having(self.search)
+        return rows.reset_index(drop=True) if self.search else rows.copy()
 
     @traitlets.observe("search")
     def _search(self, _: Any) -> None:
@@ -224,9 +233,8 @@ class BeforeAfter(Linked):
         Raises:
             UserError: another part, which is no text, or tokens where none are known.
         """
-        kept = _having(self._probes, self.search)
-        probes, tokens = self._probes[_named(self._probes).isin(kept)], self._tokens
-        tokens = None if tokens is None else tokens[_named(tokens).isin(kept)]
+        probes, tokens = self._having(self.search)
+        tokens = None if tokens is None else tokens[_named(tokens).isin(set(_named(probes)))]  # of probed answers alone
         if part == "answers":
             return answers_figure(probes, max_samples=min(self._most, SHOWN))
         if part != "tokens" or tokens is None or not len(tokens):
@@ -242,26 +250,6 @@ def _named(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(list(zip(rows["probe_set"], rows["sample_id"], strict=True)), rows.index, dtype=object)
 
 
-def _having(probes: pd.DataFrame, words: str) -> set[Any]:
-    """The set and id of each answer that has these words, in any letter case and with any white space."""
-    wanted = " ".join(words.lower().split())
-    texts = zip(*(probes[name] for name in ("prompt", "answer", "generation")), strict=True)
-    has = [any(isinstance(t, str) and wanted in " ".join(t.lower().split()) for t in each) for each in texts]
-    return set(_named(probes)[has])
-
-
-def _changes(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> Markup:
-    """The token changes of each probe set; sample ids are unique within a set only."""
-    sets = {name: tokens[tokens["probe_set"] == name] for name in probes["probe_set"].unique()}
-    return Markup().join(
-        change_view(part, texts_of(probes, name), max_samples=count, css=False)
-        for name, part in sets.items()
-        if len(part)
-    )
-
-
-def _places(probes: pd.DataFrame, tokens: pd.DataFrame, count: int) -> list[tuple[str, Any, list[int]]]:
-    """(set, sample id, positions) of the answers that `_changes` draws, in its order."""
-    sets = {name: tokens[tokens["probe_set"] == name] for name in probes["probe_set"].unique()}
-    each = (drawn_changes(p, texts_of(probes, n), max_samples=count) for n, p in sets.items() if len(p))
-    return [row for rows in each for row in rows]
+def _count(probes: pd.DataFrame) -> int:
+    """How many answers a probe table is of."""
+    return int(probes.groupby(["probe_set", "sample_id"]).ngroups)

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ipywidgets as widgets
 import pandas as pd
 import traitlets
 
@@ -24,17 +23,15 @@ from workbench.view.figures import UNITS, TextFigure, question_row
 from workbench.view.html import alternatives, number, parts, render, shortened, style_sheet
 from workbench.view.model_source import ModelSource, described, model_of
 from workbench.view.run_source import run_of
-from workbench.view.widgets.saving import SavesFigure
 from workbench.view.widgets.shortcut_guard import ShortcutGuard
-from workbench.view.widgets.static_twin import Twin
 from workbench.view.widgets.token_view import TokenView
-from workbench.view.widgets.typing_box import EMPTY, EVERY, PAUSES, NextTokens, TypingBox, whole
+from workbench.view.widgets.typing_box import EMPTY, EVERY, PAUSES, ByHand, NextTokens, TypingBox, whole
 from workbench.view.widgets.worker import Worker
 
 SHARE = 0.3  # of the time that a text took: so long a pause is waited for before the next is sent
 
 
-class Playground(SavesFigure, Twin, widgets.VBox):
+class Playground(ByHand):
     """Type a question and an answer, or a text alone: its tokens are coloured while you type.
 
     The newest text wins: the scores of an older one are not shown after it. Click a token (or choose it by keyboard)
@@ -77,6 +74,7 @@ class Playground(SavesFigure, Twin, widgets.VBox):
         # First, as `close` needs them.
         self._scoring = Worker(self._failed)
         self._answering = Worker(lambda line: setattr(self.box, "problem", line))
+        self._workers = self._scoring, self._answering
         if unit not in UNITS:
             raise unknown("unit", unit, list(UNITS))
         run = run_of(model)
@@ -136,18 +134,6 @@ class Playground(SavesFigure, Twin, widgets.VBox):
     question = property(lambda self: self.box.question, lambda self, text: self.type(question=text))
     answer = property(lambda self: self.box.answer, lambda self, text: self.type(answer=text))
     scorer = property(lambda self: self.box.scorer, lambda self, name: self.type(scorer=name))
-
-    def wait(self, seconds: float = 60.0) -> bool:
-        """Wait until what was typed is shown, and the greedy answer has come; False where that takes longer."""
-        done = self._scoring.wait(seconds) and self._answering.wait(seconds)
-        self.redraw_twin()  # from this cell: nbconvert hears nothing of the thread's, which an older one started
-        return done
-
-    def close(self) -> None:
-        """Stop the work in the background."""
-        self._scoring.close()
-        self._answering.close()
-        super().close()
 
     def _submit(self) -> None:
         box = self.box
@@ -255,17 +241,13 @@ class Playground(SavesFigure, Twin, widgets.VBox):
             continues = reply["to"][0] == "continues"
             self.type(answer=f"{whole(self.box.answer).rstrip()} {reply['raw']}" if continues else reply["raw"])
 
-    def _heard(self, _: Any, message: dict[str, Any], __: Any) -> None:
-        calls: dict[str, Callable[[], None]] = {
+    def _calls(self, message: dict[str, Any]) -> dict[str, Callable[[], Path | None]]:
+        return {
             "greedy": self.greedy,
             "stop": self._answering.stop,
             "use": self.use,
             "take": lambda: self.take(int(message.get("row", -1))),
         }
-        try:
-            calls.get(message.get("do", ""), lambda: None)()
-        except UserError as error:
-            self.box.problem = str(error)
 
     def figure(self, **shown: Any) -> TextFigure:
         """The coloured text with its question, as the view shows it.

@@ -11,7 +11,6 @@ import traitlets
 from markupsafe import Markup
 
 from workbench.errors import UserError, printable, unknown
-from workbench.evals import Retention
 from workbench.view.charts import Chart, retention_chart
 from workbench.view.html import render, retention_view, style_sheet
 from workbench.view.sequence_view import SequenceSource, cell_detail, sequence_directory
@@ -31,6 +30,7 @@ class RetentionView(SavesFigure, Twin, anywidget.AnyWidget):
         max_samples: at most so many answers of the cell that is open.
 
     Attributes:
+        retention: the matrix that is shown, with its numbers.
         metric: of the matrix.
         seed: whose answers a cell opens, as text; the matrix is of all seeds.
         chosen: requests so far and column of the cell that is open; empty for none.
@@ -58,21 +58,15 @@ class RetentionView(SavesFigure, Twin, anywidget.AnyWidget):
         self, sequence: SequenceSource, *, metric: str | None = None, title: str | None = None, max_samples: int = 8
     ) -> None:
         self.sequence, self.title, self._most = sequence_directory(sequence), title, max_samples
-        self._data = self.sequence.retention(metric)
-        seeds = [str(seed) for seed in self._data.seeds]
-        super().__init__(
-            metrics=self.sequence.metrics(), metric=self._data.metric, seeds=seeds, seed=seeds[0], html=self._drawn()
-        )
+        self.retention = self.sequence.retention(metric)
+        seeds = [str(seed) for seed in self.retention.seeds]
+        shown = {"metrics": self.sequence.metrics(), "metric": self.retention.metric, "html": self._drawn()}
+        super().__init__(**shown, seeds=seeds, seed=seeds[0])
         self._named("wb-retention-view")
         self._answer_saves()
 
-    @property
-    def retention(self) -> Retention:
-        """The matrix that is shown, with its numbers."""
-        return self._data
-
     def _drawn(self) -> str:
-        return str(retention_view(self._data, title=self.title, css=False))
+        return str(retention_view(self.retention, title=self.title, css=False))
 
     @traitlets.validate("metric")
     def _known_metric(self, proposal: Any) -> str:
@@ -88,7 +82,7 @@ class RetentionView(SavesFigure, Twin, anywidget.AnyWidget):
 
     @traitlets.validate("chosen")
     def _known_cell(self, proposal: Any) -> list[int]:
-        states, sets = self._data.values.shape[1:]
+        states, sets = self.retention.values.shape[1:]
         if proposal.value and not (
             len(proposal.value) == 2 and 0 <= proposal.value[0] < states and 0 <= proposal.value[1] < sets
         ):
@@ -97,7 +91,7 @@ class RetentionView(SavesFigure, Twin, anywidget.AnyWidget):
 
     @traitlets.observe("metric")
     def _other_metric(self, _: Any) -> None:
-        self._data = self.sequence.retention(self.metric)
+        self.retention = self.sequence.retention(self.metric)
         with self.hold_sync():
             self.html = self._drawn()
             self._open(None)
@@ -109,9 +103,9 @@ class RetentionView(SavesFigure, Twin, anywidget.AnyWidget):
             return
         after, column = self.chosen
         self.detail = str(self._cell(self._most))
-        values = self._data.mean()
+        values = self.retention.mean()
         value, before = float(values[after, column]), float(values[0, column])
-        self.selected = {"after": after, "set": self._data.sets[column], "value": value, "change": value - before}
+        self.selected = {"after": after, "set": self.retention.sets[column], "value": value, "change": value - before}
 
     def _cell(self, count: int) -> Markup:
         after, column = self.chosen
@@ -123,28 +117,24 @@ class RetentionView(SavesFigure, Twin, anywidget.AnyWidget):
         Raises:
             UserError: there is no such set or state.
         """
-        if set_ not in self._data.sets:
-            raise unknown("set of the sequence", set_, list(self._data.sets))
-        self.chosen = [after, self._data.sets.index(set_)]
+        if set_ not in self.retention.sets:
+            raise unknown("set of the sequence", set_, list(self.retention.sets))
+        self.chosen = [after, self.retention.sets.index(set_)]
 
     def to_frame(self) -> pd.DataFrame:
         """The matrix as a table, a row a seed, state and set; see `Retention.to_frame`."""
-        return self._data.to_frame()
+        return self.retention.to_frame()
 
     def figure(self, **shown: Any) -> Chart:
         """The matrix as a chart: for `.svg`, `.pdf` and `.png`."""
-        return retention_chart(self._data)
+        return retention_chart(self.retention)
 
     def to_html(self, *, max_samples: int | None = None) -> str:
-        """The static twin: the same matrix without scripts, and the answers of the cell that is open.
-
-        Args:
-            max_samples: at most so many answers; as many as the widget shows by default.
-        """
+        """The static twin: the same matrix without scripts, and the answers of the cell that is open."""
         chosen = (self.chosen[0], self.chosen[1]) if self.chosen else None
-        html = retention_view(self._data, chosen=chosen, title=self.title, css=False)
+        html = retention_view(self.retention, chosen=chosen, title=self.title, css=False)
         detail = self._cell(max_samples or self._most) if self.chosen else Markup()
         return style_sheet() + style_sheet("linked") + render("retention.twin", html=html, detail=detail)
 
     def __repr__(self) -> str:
-        return printable(f"RetentionView({len(self._data.requests)} requests, {self.metric})")
+        return printable(f"RetentionView({len(self.retention.requests)} requests, {self.metric})")

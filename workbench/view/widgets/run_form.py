@@ -15,7 +15,8 @@ from workbench.objectives import objective, retain_loss
 from workbench.registry import Spec
 from workbench.runs import Config, presets_of, settings_for
 from workbench.scorers import check_needs, scorer
-from workbench.tasks import TaskSpec, task
+from workbench.tasks import TaskSpec
+from workbench.tasks import task as tasks
 from workbench.unlearning import Settings
 from workbench.view.html.render import render
 from workbench.view.widgets.risk_box import RiskBox
@@ -61,7 +62,8 @@ class Form(widgets.VBox):
         self.task_spec = task
         self.others: dict[str, Any] = {}  # what a configuration that was shown has and the form has no field for
         known = [each["name"] for each in available() if each["here"]]
-        self.task = widgets.Combobox(value=task.name or OWN, options=known_tasks(), description="task")
+        names = [f"{name}/{v}" if v else name for name in tasks for v in VARIANTS.get(name, ("",))]
+        self.task = widgets.Combobox(value=task.name or OWN, options=names, description="task")
         self.model = widgets.Combobox(value=model, options=known, description="model")
         self.objective = widgets.Dropdown(options=list(objective), value="npo", description="objective")
         self.weights = widgets.Dropdown(options=list(scorer), value="atwu", description="weights by scorer")
@@ -133,7 +135,7 @@ class Form(widgets.VBox):
         self._many.children = own if many else []
         _show(self.folds[0], many)
         _show(self._many, many and self.folds[0].value)
-        _show(self.reference, self._compares or bool(self.reference.value))
+        _show(self.reference, "reference" in scorer[self.weights.value].needs or bool(self.reference.value))
         self._explain()
 
     def _explain(self) -> None:
@@ -144,10 +146,6 @@ class Form(widgets.VBox):
         self.about.value = render("run.about", choices=choices, clash=self.clash(), others=others)
         every = (*self.fields.values(), *self.options.values())
         self.meaning.value = render("run.meaning", texts={field.description: field.tooltip for field in every})
-
-    @property
-    def _compares(self) -> bool:
-        return "reference" in scorer[self.weights.value].needs
 
     def show(self, config: Config) -> None:
         """Fill the form with a configuration, so that `config` gives it again.
@@ -227,11 +225,6 @@ class Form(widgets.VBox):
         return config
 
 
-def known_tasks() -> list[str]:
-    """Names of tasks that need no further files, from the registry."""
-    return [f"{name}/{v}" if v else name for name in task for v in VARIANTS.get(name, ("",))]
-
-
 def _fold(name: str, box: Any) -> Any:
     """A button that shows and hides a box, at first hidden."""
     button = widgets.ToggleButton(description=name, tooltip="show or hide")
@@ -245,11 +238,7 @@ def _show(box: Any, shown: bool) -> None:
 
 
 def whole(field: Any) -> int:
-    """A field's whole number; an empty field is 0.
-
-    Raises:
-        UserError: it is not a whole number.
-    """
+    """A field's whole number, 0 where it is empty; UserError where it holds something else."""
     try:
         return int(field.value.strip() or 0)
     except ValueError:

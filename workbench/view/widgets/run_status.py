@@ -8,16 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from workbench.errors import UserError
-from workbench.runs import (
-    STOP,
-    Config,
-    Job,
-    RunDirectory,
-    attacks_of,
-    most_in_words,
-    notes_of,
-    read_answers,
-)
+from workbench.runs import STOP, Config, Job, RunDirectory, attacks_of, most_in_words, notes_of, read_answers
 from workbench.view.html import (
     attacks_view,
     cost_table,

@@ -18,6 +18,7 @@ from workbench.view.html import (
     alternatives,
     as_scores,
     as_texts,
+    bool_spans,
     changes,
     colour,
     cuts,
@@ -91,18 +92,16 @@ def payload(
 ) -> Payload:
     """Everything a token view shows.
 
-    Args:
-        scores: a score table; its answer tokens are shown.
-        samples: a task, its samples, or sample id -> (question, answer); a missing one is drawn from its tokens.
-        tokens: a run's token table; its forget set's rows, or all where it has none.
-        curve: events of a run.
-        phases: what the two phases of `tokens` are called.
+    The answer tokens of `scores` are shown; an answer that `samples` lack is drawn from its tokens. `tokens` is a run's
+    token table, of which the forget set counts, or all where it has none; `phases` are the names of its two phases.
+    `curve` are the events of a run.
 
     Raises:
         UserError: no answer tokens.
     """
     scores = as_scores(scores)
     scores = scores[scores["segment"] == "answer"] if "segment" in scores else scores
+    scores = scores if "step" in scores else scores.assign(step=0)
     if scores.empty:
         raise UserError("the score table has no answer tokens; score a task first")
     table, place = _tokens(scores)
@@ -113,15 +112,12 @@ def payload(
     if tokens is not None and len(tokens):
         changed = _changed(tokens, table)
         if changed is not None:
-            last = int(scores["step"].max()) if "step" in scores else 0
-            layers.append({"name": CHANGE, "steps": [last], "falls": True})
+            layers.append({"name": CHANGE, "steps": [int(scores["step"].max())], "falls": True})
             values = np.vstack([values, changed["change"].to_numpy(dtype=float)[None]])
             details, head["vocabulary"] = _details(changed)
             damage = changed["change"].groupby(table["sample_id"].to_numpy(), sort=False).mean()
             head["orders"]["damage"] = {str(k): _finite(v) for k, v in damage.items()}
-    spans: list[bool | None] = [None] * len(table)
-    if "span" in table:
-        spans = [None if pd.isna(s) else bool(s) for s in table["span"]]
+    spans = bool_spans(table)["span"].tolist()
     labels = np.array([bool(s) for s in spans])
     row, books, trust = 0, [], trusts(scores)
     codes = np.full(values.shape, NONE, dtype="<u2")
@@ -162,8 +158,7 @@ def _tokens(scores: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
 def _layers(scores: pd.DataFrame, place: np.ndarray, count: int) -> tuple[list[dict[str, Any]], np.ndarray]:
     """The scorers with their steps, and their scores, a row a step; NaN where a token has none."""
     which, names = pd.factorize(scores["scorer"])
-    steps = scores["step"].to_numpy(dtype=int) if "step" in scores else np.zeros(len(scores), dtype=int)
-    when, known = pd.factorize(steps, sort=True)
+    when, known = pd.factorize(scores["step"].to_numpy(dtype=int), sort=True)
     there = np.zeros((len(names), len(known)), dtype=bool)
     there[which, when] = True
     rows = np.cumsum(there).reshape(there.shape) - 1  # of the result: one for each scorer and step that is there
@@ -233,12 +228,8 @@ def _samples(table: pd.DataFrame, pairs: Mapping[Any, tuple[str, str]]) -> Itera
 
 def _words(texts: list[str]) -> str:
     """A 1 for every token that begins a word, a 0 for the others; a word is the text between spaces."""
-    out, space = [], True
-    for text in texts:
-        begins = space or text[:1].isspace()
-        out.append("1" if begins else "0")
-        space = text[-1:].isspace() if text else False
-    return "".join(out)
+    before = [" ", *texts]
+    return "".join("01"[a[-1:].isspace() or b[:1].isspace()] for a, b in zip(before, texts, strict=False))
 
 
 def _curve(events: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -255,8 +246,7 @@ def _orders(scores: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     """What samples can be sorted by."""
     if scores["scorer"].nunique() < 2:
         return {}
-    last = scores[scores["step"] == scores.groupby("scorer")["step"].transform("max")] if "step" in scores else scores
-    table = disagreement(last)
+    table = disagreement(scores[scores["step"] == scores.groupby("scorer")["step"].transform("max")])
     values = zip(table["sample_id"], table["disagreement"], strict=True)
     return {"disagreement": {str(name): _finite(value) for name, value in values}}
 

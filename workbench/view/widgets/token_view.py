@@ -92,6 +92,7 @@ class TokenView(SavesFigure, Twin, anywidget.AnyWidget):
     search = traitlets.Unicode("").tag(sync=True)
     chosen = traitlets.List(traitlets.Int()).tag(sync=True)
     selected: traitlets.List[dict[str, Any]] = traitlets.List()
+    _notes: Mapping[Any, Sequence[str]] | None = None  # further lines about tokens, in the twin
 
     def __init__(
         self, scores: Scores, samples: Samples = None, *, title: str | None = None, by: By = "value", **more: Any
@@ -160,9 +161,7 @@ class TokenView(SavesFigure, Twin, anywidget.AnyWidget):
         if isinstance(made := getattr(run, "scores", None), pd.DataFrame):  # what `unlearn` returned
             return cls(made, **{"curve": getattr(run, "events", ()), "scorer": _weights(made), **more})
         run = run_directory(run)
-        scores = run.table("scores.parquet")
-        if scores is None:
-            raise UserError(f"{run.path} has recorded no scores yet; runs do so at the first checkpoint and at the end")
+        scores = as_scores(run)
         known = {"tokens": run.table("tokens.parquet"), "curve": run.events(), "scorer": _weights(scores)}
         return cls(scores, texts_of_run(run), **{**known, **more})
 
@@ -223,14 +222,12 @@ class TokenView(SavesFigure, Twin, anywidget.AnyWidget):
         """The static twin: the same text and scorers, a scorer's first and last step, as HTML without scripts."""
         scorer = None if self.scorer == CHANGE else self.scorer
         more: dict[str, Any] = {"title": self.title or None, "max_samples": max_samples, "by": self.by}
-        return token_view(self.scores, self._samples, scorer=scorer, **more)
+        return token_view(self.scores, self._samples, scorer=scorer, notes=self._notes, **more)
 
     def figure(self, sample_ids: Sequence[Any] | None = None, **shown: Any) -> TextFigure:
         """What is shown as a figure: scorer, step, threshold, words or tokens, search and order.
 
-        Args:
-            sample_ids: of which answers; by default the first 24 of those that are shown.
-            shown: what the browser adds.
+        The answers are by default the first 24 of those that are shown; `shown` is what the browser adds.
 
         Raises:
             UserError: a sample that there is not.

@@ -1,17 +1,22 @@
-"""The parts of the playground that a browser draws: the boxes, and what the model expected at a place."""
+"""What the playground and the chat share, and the parts of the playground that a browser draws."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anywidget
+import ipywidgets as widgets
 import pandas as pd
 import traitlets
 
 from workbench.errors import UserError
 from workbench.view.figures import UNITS
-from workbench.view.widgets.static_twin import script, styles
+from workbench.view.widgets.saving import SavesFigure
+from workbench.view.widgets.static_twin import Twin, script, styles
+from workbench.view.widgets.worker import Worker
 
 PAUSES = (10, 150)  # milliseconds without a key before a text is sent, at least and at most
 EVERY = 0.1  # seconds between two looks at an answer that streams
@@ -49,8 +54,38 @@ class NextTokens(anywidget.AnyWidget):
     place = traitlets.Dict().tag(sync=True)
 
 
+class ByHand(SavesFigure, Twin, widgets.VBox):
+    """What the playground and the chat share: a box in the browser, a token view below, workers beside the kernel."""
+
+    box: Any
+    _workers: tuple[Worker, Worker]
+
+    def wait(self, seconds: float = 60.0) -> bool:
+        """Wait until all that was asked for is there; False where that takes longer."""
+        done = all(worker.wait(seconds) for worker in self._workers)
+        self.redraw_twin()  # from this cell: nbconvert hears nothing of the thread's, which an older one started
+        return done
+
+    def close(self) -> None:
+        """Stop the work in the background."""
+        for worker in self._workers:
+            worker.close()
+        super().close()
+
+    def _calls(self, message: dict[str, Any]) -> dict[str, Callable[[], Path | None]]:
+        """What a message of the browser may ask for; what writes a file returns its path."""
+        raise NotImplementedError
+
+    def _heard(self, _: Any, message: dict[str, Any], __: Any) -> None:
+        try:
+            path = self._calls(message).get(message.get("do", ""), lambda: None)()
+            self.box.note = f"written: {path}" if path else self.box.note
+        except UserError as error:
+            self.box.problem = str(error)
+
+
 def whole(text: str) -> str:
-    """A text as a tokenizer takes it: a lone surrogate, as a browser may send one, becomes a question mark.
+    """A text as tokenizers and files take it: a lone surrogate, as a browser may send one, becomes a question mark.
 
     Raises:
         UserError: it is no text.

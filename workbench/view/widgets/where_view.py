@@ -137,11 +137,7 @@ class WhereView(SavesFigure, Twin, anywidget.AnyWidget):
         return where_chart(self.where, self.value)
 
     def to_html(self, *, max_samples: int | None = None) -> str:
-        """The static twin: the same maps without scripts; the answer that is shown, then those of which most is left.
-
-        Args:
-            max_samples: at most so many answers; all by default.
-        """
+        """The static twin: the same maps, first of the answer that is shown, then of those of which most is left."""
         first = self.where
         maps = [first, *(m for m in most_left(self.maps, len(self.maps)) if m is not first)][:max_samples]
         view = where_view(maps, value=self.value, title=self.title, css=False, chosen=self.chosen)
