@@ -21,8 +21,9 @@ import torch
 from workbench.errors import NOT_FINITE, NotAvailable
 from workbench.evals.ranking import auroc
 from workbench.evals.spec import convention_options
-from workbench.models import Encoding, LanguageModel, batches, collate, encode, split, token_stats
+from workbench.models import Encoding, LanguageModel, collate, encode, in_sample_order, split, token_stats
 from workbench.registry import Registry, Spec
+from workbench.scorers import passes
 from workbench.tasks import Sample, Task, spread
 
 
@@ -184,19 +185,19 @@ def membership_scores(
 
 @torch.no_grad()
 def _text_stats(lm: LanguageModel, encodings: list[Encoding], batch_size: int) -> list[TextStats]:
-    by_index: dict[int, TextStats] = {}
-    for indices, batch in batches(lm, encodings, batch_size):
-        stats = token_stats(lm, batch, extras=False, deviation=True)
+    parts = []
+    for indices, batch, stats in passes(lm, encodings, batch_size, extras=False, deviation=True):
         assert stats.entropy is not None
         assert stats.deviation is not None
-        each = (split(values, stats) for values in (stats.logp, -stats.entropy, stats.deviation))
-        parts = zip(*each, strict=True)
-        for index, (logp, expected, deviation) in zip(indices, parts, strict=True):
-            norms = functools.partial(gradient_norms, lm, encodings[index])
-            ids = [encodings[index].ids[p] for p in encodings[index].answer_positions]
-            texts = encodings[index].sample.answer, lm.tokenizer.decode(ids, skip_special_tokens=True)
-            by_index[index] = TextStats(*texts, logp, expected, deviation, gradient_norms=norms)
-    return [by_index[i] for i in range(len(encodings))]
+        each = [split(values, stats) for values in (stats.logp, -stats.entropy, stats.deviation)]
+        own = []
+        for encoding, logp, expected, deviation in zip(batch.encodings, *each, strict=True):
+            ids = [encoding.ids[p] for p in encoding.answer_positions]
+            texts = encoding.sample.answer, lm.tokenizer.decode(ids, skip_special_tokens=True)
+            norms = functools.partial(gradient_norms, lm, encoding)
+            own.append(TextStats(*texts, logp, expected, deviation, gradient_norms=norms))
+        parts.append((indices, own))
+    return in_sample_order(parts)
 
 
 @torch.enable_grad()

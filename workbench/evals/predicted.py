@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,22 +11,14 @@ from torch import Tensor
 from workbench.cost import Phase
 from workbench.evals.interference import PREDICTORS
 from workbench.evals.likeness import Group, alike_in_syntax, names_in, rarities, shared_words
-from workbench.models import (
-    LanguageModel,
-    batches,
-    choose_trained,
-    count_forward,
-    encode,
-    in_sample_order,
-    split,
-    token_stats,
-)
+from workbench.models import LanguageModel, choose_trained, in_sample_order, split
 from workbench.progress import Progress, silent
-from workbench.scorers import differentiable, gradient_of, norm_of, rates_along
+from workbench.scorers import differentiable, mean_gradient, norm_of, passes, rates_along
 from workbench.tasks import Sample
 from workbench.unlearning import Settings
 
 HELD = 1 << 31  # bytes of gradients that are held at once
+AT_ONCE = 16  # samples a pass
 
 
 def predictions(
@@ -104,20 +95,9 @@ def trained_copy(lm: LanguageModel, settings: Settings) -> LanguageModel:
 
 def _unit(lm: LanguageModel, parameters: list[Tensor], group: Group, cost: Phase) -> Tensor:
     """(P,) the gradient of a group's mean NLL, at length 1."""
-    gradient = _gradient(lm, parameters, group, cost)
+    gradient = mean_gradient(lm, parameters, group, AT_ONCE, cost)
     flat = torch.cat([part.flatten() for part in gradient]).float()
     return flat / float(torch.linalg.vector_norm(flat, dtype=torch.float64).clamp(min=1e-30))
-
-
-def _gradient(lm: LanguageModel, parameters: list[Tensor], group: Group, cost: Phase) -> list[Tensor]:
-    total, tokens = [torch.zeros_like(p) for p in parameters], 0
-    for _, batch in batches(lm, [encode(lm, s) for s in group], 16):
-        stats = token_stats(lm, batch, extras=False)
-        count_forward(cost, lm, batch, passes=3)
-        for sums, part in zip(total, gradient_of(stats.nll.sum(), parameters), strict=True):
-            sums += part
-        tokens += len(batch.rows)
-    return [part / max(1, tokens) for part in total]
 
 
 @torch.no_grad()
@@ -128,9 +108,7 @@ def state_distances(
     samples = list({s.id: s for group in (*forgotten, *measured) for s in group}.values())
     middle = (lm.config.num_hidden_layers + 1) // 2
     sums: dict[str, tuple[np.ndarray, int]] = {}
-    for places, batch in batches(lm, [encode(lm, s) for s in samples], 16):
-        stats = token_stats(lm, batch, extras=False, hidden="token", layer=middle)
-        count_forward(cost, lm, batch)
+    for places, _, stats in passes(lm, samples, AT_ONCE, cost, extras=False, hidden="token", layer=middle):
         assert stats.hidden is not None
         for place, states in zip(places, stats.hidden.double().split(stats.counts.tolist()), strict=True):
             sums[samples[place].id] = states.sum(0).cpu().numpy(), len(states)
@@ -143,7 +121,7 @@ def state_distances(
 
 
 def conflicts(
-    lm: LanguageModel, group: Group, samples: Sequence[Sample], *, batch_size: int = 4, cost: Phase | None = None
+    lm: LanguageModel, group: Group, samples: Sequence[Sample], *, cost: Phase | None = None
 ) -> list[np.ndarray]:
     """For each answer token of `samples`, how fast its NLL rises as a group is forgotten, in nats a unit of distance.
 
@@ -154,12 +132,12 @@ def conflicts(
         lm: the model, which is not changed.
         group: what is to be forgotten.
         samples: whose answers are looked at.
-        batch_size: samples at once; two graphs are kept in memory.
         cost: the ledger entry that passes are added to.
     """
     cost = cost or Phase()
     with differentiable(lm) as (copy, parameters):
-        gradient = _gradient(copy, parameters, group, cost)
+        gradient = mean_gradient(copy, parameters, group, AT_ONCE, cost)
         length = norm_of(gradient)
-        parts: Iterator[Any] = rates_along(copy, parameters, samples, gradient, batch_size, cost)
+        # Few at once, since two graphs are kept in memory.
+        parts = rates_along(copy, parameters, samples, gradient, AT_ONCE // 4, cost)
         return in_sample_order((places, split(rates / length, stats)) for places, rates, stats in parts)

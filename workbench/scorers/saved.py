@@ -11,21 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.cost import Phase
 from workbench.errors import UserError
 from workbench.files import parse_json
-from workbench.models import (
-    LanguageModel,
-    TokenStats,
-    batches,
-    count_forward,
-    encode,
-    in_sample_order,
-    split,
-    token_stats,
-)
+from workbench.models import LanguageModel, TokenStats, encode, in_sample_order, split
 from workbench.scorers.amortised import LinearMap
 from workbench.scorers.atwu import AtwuScorer
+from workbench.scorers.base import passes
 from workbench.scorers.learned import LearnedScorer
 from workbench.scorers.table import score_table
 from workbench.tasks import Sample
@@ -100,16 +91,7 @@ def check_fits(learned: Learned, lm: LanguageModel) -> None:
 
 
 @torch.no_grad()
-def apply_scorer(
-    learned: Learned,
-    lm: LanguageModel,
-    samples: list[Sample],
-    *,
-    task: str = "",
-    step: int = 0,
-    batch_size: int = 16,
-    cost: Phase | None = None,
-) -> pd.DataFrame:
+def apply_scorer(learned: Learned, lm: LanguageModel, samples: list[Sample], *, task: str = "") -> pd.DataFrame:
     """The score table of a learned scorer applied to the hidden states of any samples.
 
     Raises:
@@ -117,10 +99,6 @@ def apply_scorer(
     """
     check_fits(learned, lm)
     encodings = [encode(lm, s) for s in samples]
-    parts = []
-    for indices, batch in batches(lm, encodings, batch_size):
-        stats = token_stats(lm, batch, extras=False, hidden=learned.hidden, layer=learned.layer)
-        if cost is not None:
-            count_forward(cost, lm, batch)
-        parts.append((indices, split(learned.scores(stats), stats)))
-    return score_table(encodings, in_sample_order(parts), task=task, scorer=learned.name, step=step)
+    each = passes(lm, encodings, 16, extras=False, hidden=learned.hidden, layer=learned.layer)
+    scores = in_sample_order((indices, split(learned.scores(stats), stats)) for indices, _, stats in each)
+    return score_table(encodings, scores, task=task, scorer=learned.name, step=0)
