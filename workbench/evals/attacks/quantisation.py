@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.errors import NotAvailable
-from workbench.evals.attacks.asking import ask, beside_plain, generating
+from workbench.evals.attacks.asking import beside_plain, generating
 from workbench.evals.attacks.spec import Outcome, Target, WrongOption, recovery
 from workbench.models import LanguageModel, decoder_layers
 
@@ -65,9 +65,7 @@ def similarity(a: float, b: float) -> float:
 
 
 def _attack(target: Target, change: Callable[[Tensor], Tensor], what: str) -> Outcome:
-    texts = ask(target, target.questions, lm=quantised(target.lm, change), what=what)
-    pairs = [(s.question, text) for s, text in zip(target.questions, texts, strict=True)]
-    outcome = beside_plain(target, pairs, target.questions, what)
+    outcome = beside_plain(target, target.questions, what, lm=quantised(target.lm, change))
     outcome.parts["Q"] = similarity(outcome.parts["greedy"], outcome.parts["alone"])
     return outcome
 
