@@ -69,8 +69,7 @@ def domains(task: Task, by: str, sets: Sequence[str] = MEASURED) -> list[Domain]
 def row_values(tokens: pd.DataFrame) -> pd.DataFrame:
     """By answer (`sample_id`): the mean log p of its fact's tokens, and whether all of them are the first choice.
 
-    Args:
-        tokens: a token table; an answer without labels counts with all its tokens.
+    An answer of the token table that has no labels counts with all its tokens.
     """
     span = tokens["span"].fillna(False).astype(bool)
     labelled = span.groupby(tokens["sample_id"]).transform("any")
@@ -97,14 +96,10 @@ def spearman(damage: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def hit_rate(damaged: np.ndarray, risk: np.ndarray, first: float = FIRST) -> float:
-    """The share of the damaged rows that are among the first tenth by risk; ties share their places, as by chance.
+    """The share of the damaged rows that are among the `first` tenth by risk; ties share their places, as by chance.
 
-    By chance it is the tenth itself. NaN where no row is damaged.
-
-    Args:
-        damaged: (R,) whether a row is damaged.
-        risk: (R,) the higher the sooner.
-        first: share of the rows that come first.
+    `damaged` says of each row (R,) whether it is; the higher its `risk` (R,), the sooner it comes. By chance it is the
+    tenth itself. NaN where no row is damaged.
     """
     damaged = np.asarray(damaged, dtype=bool)
     if not damaged.any():

@@ -155,16 +155,11 @@ def membership_scores(
     batch_size: int = 16,
     convention: str = "ours",
 ) -> pd.DataFrame:
-    """The scores of attacks, one row a sample: `sample_id` and a column an attack.
+    """The scores of attacks, one row a sample: `sample_id` and a column an attack. The model is unchanged.
 
-    Args:
-        lm: the model; unchanged.
-        samples: texts.
-        names: attacks by name; by default all that are available.
-        reference: a model that did not learn the texts, for `mia_reference`.
-        limit: at most so many samples, spread evenly.
-        batch_size: samples a forward pass.
-        convention: "ours", or "open-unlearning" for that framework's values (the attacks' `differs`).
+    By default of all attacks that are available; `mia_reference` needs a reference model that did not learn the texts.
+    With a `limit` of so many samples at most, spread evenly. The convention "open-unlearning" gives that framework's
+    values (the attacks' `differs`).
 
     Raises:
         NotAvailable: an attack in `names` needs a reference model, and there is none.

@@ -40,15 +40,9 @@ def predictions(
     - `states`: minus the Euclidean distance between the groups' mean states over answer tokens, in the middle layer;
     - `syntax`: the cosine of the groups' counts of n-grams of word shapes.
 
-    Args:
-        lm: the model, which is not changed.
-        forgotten: I groups of samples.
-        measured: J groups; a row of its own is a group of one.
-        rows: all rows, among which words are rare or not.
-        which: the predictors that are wanted.
-        settings: say what is trained; all parameters by default.
-        cost: the ledger entry that passes are added to.
-        progress: called with "predict", groups done and their number.
+    The model is not changed. There are I groups `forgotten` and J `measured`; a row of its own is a group of one, and
+    words are rare or not among all `rows`. `which` predictors are wanted. The settings say what is trained, by default
+    all parameters. Progress is called "predict", in groups.
     """
     cost = cost or Phase()
     ways = {
@@ -127,12 +121,7 @@ def conflicts(
 
     That is <grad l_t, u>, u the unit gradient of the group's mean NLL: the token-level conflict between forgetting the
     group and keeping the token. The mean over an answer is the rate of its loss; tokens above zero carry the damage.
-
-    Args:
-        lm: the model, which is not changed.
-        group: what is to be forgotten.
-        samples: whose answers are looked at.
-        cost: the ledger entry that passes are added to.
+    The model is not changed.
     """
     cost = cost or Phase()
     with differentiable(lm) as (copy, parameters):

@@ -13,10 +13,10 @@ import pandas as pd
 
 from workbench.errors import Missing, UserError, is_missing, missing
 from workbench.evals.attacks import MODELS, summarise
-from workbench.files import PART, as_json, cannot_write, parse_json, remove, write_json
+from workbench.files import as_json, make_folder, parse_json, remove_parts, write_json
 from workbench.runs.attack_files import AGAIN, ANSWERS, SUMMARY, read_answers, read_results
 from workbench.runs.lock import run_lock
-from workbench.runs.records import recorded
+from workbench.runs.records import record_json, record_table
 
 
 def _digest(rows: list[dict[str, Any]]) -> str:
@@ -41,14 +41,9 @@ class Results:
             return
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is no directory; choose another name")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(folder, error) from error
+        make_folder(folder)
         with run_lock(folder):
-            for part in folder.glob(".*.part"):  # half-written when the process was killed
-                if PART.fullmatch(part.name):
-                    remove(part)
+            remove_parts(folder.glob(".*.part"))
             results = cls(folder, made_from)
             with contextlib.suppress(FileNotFoundError):
                 results._read(read_results(folder))
@@ -121,10 +116,8 @@ class Results:
             self.answers = pd.concat([old, rows], ignore_index=True)
         if self.folder is not None:
             if rows is not None:
-                with recorded(self.folder, ANSWERS) as aside:
-                    self.answers.to_parquet(aside, index=False)
-            with recorded(self.folder, SUMMARY) as aside:
-                aside.write_text(as_json({"made_from": self.made_from, "attacks": self.summary}), encoding="utf-8")
+                record_table(self.folder, ANSWERS, self.answers)
+            record_json(self.folder, SUMMARY, {"made_from": self.made_from, "attacks": self.summary})
             (self.folder / f"{name}-{model}.json").unlink(missing_ok=True)
 
     def _entry(self, name: str, model: str) -> dict[str, Any]:

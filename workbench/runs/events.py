@@ -127,9 +127,7 @@ class EventLog:
     def gap(self, step: int, digest: str | None) -> str:
         """What is missing or changed among the events up to a checkpoint's step; empty for nothing.
 
-        Args:
-            step: of the checkpoint.
-            digest: the sha256 of the file when the checkpoint was written; None where that is not known.
+        `digest` is the sha256 of the file when the checkpoint was written; None where that is not known.
         """
         events, problem = self.readable()
         steps = [e["step"] for e in events if e["step"] <= step]

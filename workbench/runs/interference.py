@@ -129,17 +129,15 @@ def directory_of(config: Config, domain: str, root: Path) -> Path:
 
 def run_one(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunDirectory:
     """The run, which is started, resumed or only read."""
-    from workbench.runs.execution import resume, start
+    from workbench.runs.execution import carried_out
     from workbench.runs.loading import check_rows, check_weights
 
-    if not is_run(path):
-        return start(config, path, stop=stop)
-    run = RunDirectory(path)
-    check_weights(run, config)
-    if not run.finished:
-        return resume(path, stop=stop)
-    check_rows(run, config.task.load(lambda _: None))
-    return run
+    if is_run(path):
+        run = RunDirectory(path)
+        check_weights(run, config)
+        if run.finished:
+            check_rows(run, config.task.load(lambda _: None))
+    return carried_out(config, path, stop=stop)
 
 
 def tokens_after(

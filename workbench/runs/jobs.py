@@ -17,7 +17,7 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.events import EventLog
 from workbench.runs.loading import checked_task
 from workbench.runs.lock import Lock, alive, job_of, run_lock, started_by
-from workbench.runs.new_directory import begin, check_new, cleanup_on_failure, make, place
+from workbench.runs.new_directory import begun, check_new, place
 from workbench.runs.scheduler import default_at_once, start_detached
 from workbench.runs.stopping import STOP
 
@@ -120,13 +120,10 @@ class Job:
 
 
 def start(config: Config, path: Path | str | None = None, *, at_once: int | None = None) -> Job:
-    """Start a run in a process and a session of its own, and return at once.
+    """Start a run in a process and a session of its own, by default in a new directory under `runs/`; return at once.
 
-    Args:
-        config: what to run.
-        path: the directory; a new one under `runs/` by default.
-        at_once: how many runs of the same parent directory go on at once, each with its share of the cores; others
-            wait. By default one where there is a GPU, else one for every two cores.
+    Of the runs in the same parent directory `at_once` go on at once, each with its share of the cores; others wait. By
+    default it is one where there is a GPU, else one for every two cores.
 
     Raises:
         UserError: a name in the configuration is wrong; nothing is written then. Later errors (a text too long, memory)
@@ -136,12 +133,8 @@ def start(config: Config, path: Path | str | None = None, *, at_once: int | None
     check_new(path, config.weights)
     config.check()
     checked_task(config)
-    made = make(path, config.weights)
-    with run_lock(path) as lock:
-        check_new(path, config.weights)
-        with cleanup_on_failure(path, made):
-            begin(path, config)
-            _spawn(lock, config, at_once or default_at_once())
+    with begun(path, config) as lock:
+        _spawn(lock, config, at_once or default_at_once())
     return Job(path)
 
 

@@ -52,9 +52,7 @@ class Lock:
 def run_lock(path: Path, inherited: int | None = None) -> Iterator[Lock]:
     """Lock a run for this process, or go on with the lock that the process before left open for it.
 
-    Args:
-        path: the run's directory.
-        inherited: the descriptor that was handed over; one of something else is not used.
+    `inherited` is the descriptor that was handed over; one of something else is not used.
 
     Raises:
         UserError: another process has the lock; the message says which.

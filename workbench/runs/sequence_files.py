@@ -140,10 +140,7 @@ class SequenceDirectory:
     def answers(self, key: str, after: int, seed: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The probe rows and the token rows of a set before any request and after so many, as phases before and after.
 
-        Args:
-            key: `request-1`, ..., or the name of a set to keep.
-            after: how many requests.
-            seed: the first by default.
+        The key is `request-1`, ..., or the name of a set to keep; the seed is the first by default.
 
         Raises:
             UserError: there is no such set or state yet.

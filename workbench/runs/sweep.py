@@ -41,15 +41,10 @@ def grid(
     seeds: Sequence[int],
     settings: Callable[[str, str], Settings] | None = None,
 ) -> list[Config]:
-    """A configuration for each objective, token weights and seed.
+    """A configuration for each objective, token weights and seed; everything else is `base`'s.
 
-    Args:
-        base: everything else.
-        objectives: by name.
-        weights: by name, or score tables or saved scorers.
-        seeds: of the runs.
-        settings: returns the settings of a pair of objective and weights; by default those of the objective's authors,
-            and `base`'s for the rest.
+    The weights are names, or score tables or saved scorers. `settings` returns the settings of a pair of objective and
+    weights; by default they are those of the objective's authors, and `base`'s for the rest.
     """
     configs = []
     for name, chosen, seed in itertools.product(objectives, weights, seeds):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError, note, unknown
-from workbench.files import cannot_write
+from workbench.files import make_folder
 from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
 
@@ -40,10 +40,7 @@ class Trackers:
         from accelerate import Accelerator
 
         folder = self.directory.path / "trackers"
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise cannot_write(folder, error) from error
+        make_folder(folder)
         names = ", ".join(self.config.track)
         try:
             self.accelerator = Accelerator(device_placement=False, log_with=list(self.config.track), project_dir=folder)

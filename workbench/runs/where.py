@@ -27,9 +27,7 @@ Answer = str | int
 def maps_of(run: Path, answers: pd.DataFrame | None = None) -> list[Where]:
     """The maps that attacks on a run left; none where neither `logit_lens` nor `uds` left any.
 
-    Args:
-        run: its directory.
-        answers: its attacks' answers, where they are read already.
+    `answers` are those of its attacks, where they are read already.
 
     Raises:
         Damaged: they are not what an attack writes.

@@ -53,17 +53,8 @@ class ScorerSpec(Spec):
 
 
 FAMILIES = (
-    "amortised",
-    "attribution",
-    "attention",
-    "atwu",
-    "conflict",
-    "learned",
-    "masked",
-    "ngram",
-    "perturbation",
-    "signals",
-    "specificity",
+    *("amortised", "attribution", "attention", "atwu", "conflict", "learned"),
+    *("masked", "ngram", "perturbation", "signals", "specificity"),
 )
 scorer = Registry("scorer", ScorerSpec, [f"workbench.scorers.{family}" for family in FAMILIES])
 

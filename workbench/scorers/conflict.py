@@ -88,15 +88,7 @@ def rates_along(
     """By batch: the places of its samples, (N,) <grad l_t, direction> of their answer tokens, and their statistics.
 
     One directional derivative gives it exactly for all tokens of a batch: the gradient of sum_t a_t l_t, differentiated
-    by a.
-
-    Args:
-        lm: the model and its parameters, of `differentiable`.
-        parameters: of the model.
-        samples: whose answer tokens are looked at.
-        direction: one tensor a parameter.
-        batch_size: samples at once.
-        cost: the ledger entry that passes are added to.
+    by a. The model and its parameters are those of `differentiable`; the direction is one tensor a parameter.
     """
     times = 6  # a forward, its backward, and the backward of both
     for indices, _, stats in passes(lm, samples, batch_size, cost, times=times, extras=False):

@@ -74,10 +74,7 @@ def attack_model(name: str, target: Target, options: dict[str, Any] | None = Non
 def summarise(name: str, results: dict[str, dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
     """An attack's results on the models beside each other.
 
-    Args:
-        name: of the attack.
-        results: of each of `MODELS` that was attacked: `value` (or a missing value's `reason`), `parts`, and more.
-        options: of the attack.
+    `results` has, of each of `MODELS` that was attacked, `value` (or a missing value's `reason`), `parts`, and more.
 
     Returns:
         `before`, `run`, `retain_only` and `comes_back`, each a number or a missing value; and what else is known.
