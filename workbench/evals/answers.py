@@ -85,11 +85,7 @@ def choice_nlls(
 def truth_ratios(
     lm: LanguageModel, samples: list[Sample], *, batch_size: int = 64, convention: str = "ours"
 ) -> dict[str, float]:
-    """R of every sample that has wrong answers, by the sample's id.
-
-    Raises:
-        NotAvailable: one is not finite, since the model's logits are not.
-    """
+    """R of every sample that has wrong answers, by its id; NotAvailable where one is not finite."""
     ratio, nothing = metric["truth_ratio"].function, np.zeros(1)
     options = convention_options(convention, "truth_ratio")
     samples = [s for s in samples if s.wrong_answers]

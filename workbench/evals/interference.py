@@ -205,9 +205,7 @@ class Interference:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the tokens, as JSON takes it; what has no value is null."""
-        plain = {
-            name: getattr(self, name) for name in ("task", "model", "by", "forgotten", "measured", "sets", "seeds")
-        }
+        plain = {name: getattr(self, name) for name in NAMES}
         plain |= {"reached": self.reached.tolist(), "steps": self.steps.tolist()} | self.about
         plain["damage"] = {name: nulls(values) for name, values in self.damage.items()}
         plain["predicted"] = {name: nulls(values) for name, values in self.predicted.items()}
@@ -263,13 +261,9 @@ def nulls(values: Any) -> Any:
 
 
 def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Mapping[str, Any]) -> Interference:
-    """What `as_dict` wrote, with its tokens and texts.
-
-    Raises:
-        KeyError, ValueError, TypeError: it is not that.
-    """
+    """What `as_dict` wrote, with its tokens and texts; KeyError, ValueError or TypeError where it is not that."""
     array = functools.partial(np.array, dtype=float)  # null becomes NaN
-    names = {name: record[name] for name in ("task", "model", "by", "forgotten", "measured", "sets", "seeds")}
+    names = {name: record[name] for name in NAMES}
     about = {name: record[name] for name in ABOUT if name in record}
     seeds, pairs = len(names["seeds"]), (len(names["forgotten"]), len(names["measured"]))
     shapes: list[tuple[tuple[int, ...], Any]] = [((seeds, *pairs), values) for values in record["damage"].values()]
@@ -292,4 +286,5 @@ def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Ma
     )
 
 
+NAMES = ("task", "model", "by", "forgotten", "measured", "sets", "seeds")
 ABOUT = ("objective", "weights", "level", "settings", "cost", "runs")

@@ -55,12 +55,11 @@ def shared_words(forgotten: Sequence[Group], measured: Sequence[Group], weights:
 
     The weights, word -> weight, are `rarities` or `names_in` of all rows.
     """
-    left, right = ([_sums(group, weights) for group in groups] for groups in (forgotten, measured))
-    return _cosines(left, right, weights)
 
+    def once(group: Group) -> Counter[str]:
+        return Counter(dict.fromkeys((w for s in group for w in words_in(s) if w in weights), 1))
 
-def _sums(group: Group, weights: dict[str, float]) -> Counter[str]:
-    return Counter(dict.fromkeys((w for s in group for w in words_in(s) if w in weights), 1))
+    return _cosines(list(map(once, forgotten)), list(map(once, measured)), weights)
 
 
 def _cosines(left: list[Counter[str]], right: list[Counter[str]], weights: dict[str, float] | None) -> np.ndarray:

@@ -14,11 +14,7 @@ from workbench.models import LanguageModel
 
 
 def check_tasks(tasks: list[str]) -> None:
-    """Check that the harness is installed and knows the tasks.
-
-    Raises:
-        UserError: it is not, or does not.
-    """
+    """Raise a UserError where the harness is not installed, or does not know a task."""
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError("general tasks need lm-eval; pip install 'unlearning-workbench[general]'")
     files = [name for name in tasks if name.endswith((".yaml", ".yml"))]

@@ -134,11 +134,7 @@ def members(task: Task) -> list[Sample]:
 
 
 def nonmembers(task: Task) -> list[Sample]:
-    """Text of the same kind that the model was not trained on: the `nonmembers` set, else `unlabelled`.
-
-    Raises:
-        NotAvailable: there is neither.
-    """
+    """Text of the same kind that the model has not seen: `nonmembers`, else `unlabelled`; NotAvailable for neither."""
     samples = task.sets.get("nonmembers") or task.sets.get("unlabelled")
     if not samples:
         raise NotAvailable("needs nonmember text")

@@ -64,7 +64,8 @@ def gradient_cosines(
     progress: Progress = silent,
 ) -> np.ndarray:
     """(I, J) cosines of the gradients of two groups' mean NLL; arguments as of `predictions`."""
-    lm = trained_copy(lm, settings)
+    lm = lm.frozen_copy()
+    choose_trained(lm, settings.train, rank=settings.lora_rank, scale=settings.lora_alpha, seed=settings.seed)
     parameters = [p for p in lm.module.parameters() if p.requires_grad]
     size = 4 * sum(p.numel() for p in parameters)
     at_once = max(1, HELD // size)
@@ -78,13 +79,6 @@ def gradient_cosines(
                 cosines[first : first + len(units), j] = [float((u * other).sum(dtype=torch.float64)) for u in units]
     progress("predict", 1, 1)
     return cosines.clip(-1, 1)
-
-
-def trained_copy(lm: LanguageModel, settings: Settings) -> LanguageModel:
-    """A copy of a model in which what a run trains has gradients."""
-    copy = lm.frozen_copy()
-    choose_trained(copy, settings.train, rank=settings.lora_rank, scale=settings.lora_alpha, seed=settings.seed)
-    return copy
 
 
 def _unit(lm: LanguageModel, parameters: list[Tensor], group: Group, cost: Phase) -> Tensor:

@@ -17,11 +17,7 @@ from workbench.unlearning import Settings, finetune
 
 
 def taught(task: Task, share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """(the part of the forget set to train on, the rest), drawn at random; neither is empty.
-
-    Raises:
-        UserError: the share leaves one of them empty.
-    """
+    """(the part of the forget set to train on, the rest), drawn at random; UserError where one of them is empty."""
     count = round(share * len(task.forget))
     if not 0 < share < 1 or not 0 < count < len(task.forget):
         raise UserError(f"relearning share {share} leaves no part or no rest of {len(task.forget)} forget rows")

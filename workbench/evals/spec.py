@@ -101,11 +101,7 @@ CONVENTIONS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def convention_options(convention: str, name: str = "") -> dict[str, Any]:
-    """Options of a metric or an attack under a convention.
-
-    Raises:
-        UserError: no such convention.
-    """
+    """Options of a metric or an attack under a convention; UserError for an unknown one."""
     if convention not in CONVENTIONS:
         raise unknown("convention", convention, list(CONVENTIONS))
     return CONVENTIONS[convention].get(name, {})

@@ -24,11 +24,7 @@ SHARE = "share of answers"  # the unit of attacks whose value is how many facts 
 
 
 def attacks_of(run: Path) -> dict[str, Any]:
-    """The attacks of a run's `attacks/summary.json`; empty where it was not attacked.
-
-    Raises:
-        Damaged: it is not what an attack writes.
-    """
+    """The attacks of a run's `attacks/summary.json`, empty where it was not attacked; may raise `Damaged`."""
     try:
         return dict(read_results(run / FOLDER)["attacks"])
     except FileNotFoundError:
@@ -82,11 +78,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def read_answers(folder: Path | None) -> pd.DataFrame:
-    """The answers that attacks got; empty where there are none.
-
-    Raises:
-        Damaged: the file is no such table.
-    """
+    """The answers that attacks got, empty where there are none; `Damaged` where the file is no such table."""
     import pandas as pd
 
     from workbench.scorers import wrong_columns

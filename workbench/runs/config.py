@@ -143,7 +143,7 @@ class Config(BaseModel, frozen=True, extra="forbid"):
         options = self.settings.options.get("objective", {})
         check_options(self.objective, options)
         check_retain_share(retain_loss[self.settings.retain_loss], self.settings)
-        if levels(self.stop_at, "stop_at") and not self.probe_every:
+        if levels(self.stop_at) and not self.probe_every:
             raise UserError(f"stop_at={self.stop_at} needs probes during the run: set probe_every (--probe-every)")
         if self.weights.endswith(".parquet"):
             one_scorer(read_scores(Path(self.weights)))

@@ -34,11 +34,7 @@ class EventLog:
         self._offset, self._last, self._wrong = 0, b"", ""
 
     def all(self) -> list[Event]:
-        """Every event.
-
-        Raises:
-            Damaged: a line is no event.
-        """
+        """Every event; `Damaged` where a line is none."""
         events, problem = self.readable()
         if problem:
             raise Damaged(self.path, problem)

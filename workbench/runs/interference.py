@@ -187,7 +187,8 @@ def _assembled(
         shown = {d.name: spread(d.samples, answers) if answers else [] for d in measured}
         tokens = _carriers(lm, task.name, forgotten, shown, before, lost, cost, progress) if answers else pd.DataFrame()
     ended = [run.events() for run in runs]
-    reached = np.array([_reached(run, config.stop_at) for run in runs]).reshape(shape[:2])
+    # A run says that a probe found the level, the last one included; without a level it need not.
+    reached = [not config.stop_at or str(run.status()["reason"]).startswith("reached ") for run in runs]
     for run in runs:
         ledger.add(Ledger.from_dict(run.json("cost.json") or {"phases": {}}))
     about: dict[str, Any] = {"objective": config.objective, "weights": config.weights, "level": config.stop_at}
@@ -195,7 +196,8 @@ def _assembled(
     return Interference(
         task.name, config.model, by, [d.name for d in forgotten], [d.name for d in measured],
         [d.probe_set for d in measured], seeds,
-        {name: values.reshape(shape) for name, values in damage.items()}, predicted, reached,
+        {name: values.reshape(shape) for name, values in damage.items()}, predicted,
+        np.array(reached).reshape(shape[:2]),
         np.array([events[-1]["step"] if events else 0 for events in ended]).reshape(shape[:2]), about, tokens,
         {s.id: (s.question, s.answer, name) for name, samples in shown.items() for s in samples},
     )  # fmt: skip
@@ -243,11 +245,6 @@ def _carriers(
         parts.append(table(values, scorer="lost").assign(forgotten=domain.name))
     progress("tokens", len(forgotten), len(forgotten))
     return pd.concat(parts, ignore_index=True)
-
-
-def _reached(run: RunDirectory, level: str) -> bool:
-    """Whether a probe found the level of a run, the last one included; without a level it need not."""
-    return not level or str(run.status()["reason"]).startswith("reached ")
 
 
 def save(result: Interference, out: Path) -> None:

@@ -16,11 +16,7 @@ from workbench.runs.records import MANIFEST, Damaged, manifest, verify
 
 
 def place(config: Config, path: Path | str | None) -> Path:
-    """The directory of a new run: the one that is named, or a new one under `runs/`.
-
-    Raises:
-        UserError: it is no path, or the configuration is none.
-    """
+    """The directory of a new run: the one that is named, or a new one under `runs/`; UserError where it is no path."""
     if not isinstance(config, Config):
         raise UserError(f"a run needs a Config, not a {type(config).__name__}: wb.Config(task=..., model=...)")
     if not isinstance(path, Path | str | None):

@@ -106,11 +106,7 @@ class Plan:
         return rehearsing(own, tasks[: request - 1]) if self.rehearse and request > 1 else own
 
     def load(self) -> tuple[list[Task], Task]:
-        """The task of each request, and all of them as one.
-
-        Raises:
-            UserError: a task cannot be read, or two requests do not go together.
-        """
+        """The task of each request, and all as one; UserError where one cannot be read, or two do not fit."""
         tasks = [spec.load(lambda line: None) for spec in self.tasks]  # each run says how files were read
         return tasks, joined(tasks, "all requests")
 

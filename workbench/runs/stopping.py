@@ -59,11 +59,7 @@ class Level:
 
 
 def level(text: str, option: str) -> Level:
-    """The level that SET.METRIC<=X or SET.METRIC>=X names; errors name `option`.
-
-    Raises:
-        UserError: the text is no level.
-    """
+    """The level that SET.METRIC<=X or SET.METRIC>=X names; a UserError, for a text that is none, names `option`."""
     match = FORM.fullmatch(text)
     try:
         value = float(match[4]) if match else None
@@ -74,9 +70,9 @@ def level(text: str, option: str) -> Level:
     return Level(match[1], match[2], match[3] == "<=", value)
 
 
-def levels(text: str, option: str) -> list[Level]:
-    """Levels separated by commas; no text means none."""
-    return [level(part, option) for part in text.split(",")] if text.strip() else []
+def levels(text: str) -> list[Level]:
+    """The levels of `stop_at`, separated by commas; no text means none."""
+    return [level(part, "stop_at") for part in text.split(",")] if text.strip() else []
 
 
 def all_reached(wanted: Sequence[Level], metrics: Mapping[str, Mapping[str, Any]]) -> bool:

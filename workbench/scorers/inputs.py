@@ -240,11 +240,7 @@ def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
 
 
 def within_memory(method: Callable[[int], T], copies: int) -> T:
-    """`method(copies)`, with half as many copies each time memory runs out.
-
-    Raises:
-        NotAvailable: one copy does not fit.
-    """
+    """`method(copies)`, with half as many copies each time memory runs out; NotAvailable where one does not fit."""
     while True:
         try:
             return method(copies)

@@ -49,11 +49,7 @@ def save_scorer(learned: Any, path: Path) -> None:
 
 
 def load_scorer(path: Path, device: str = "cpu") -> Any:
-    """Read a learned scorer.
-
-    Raises:
-        UserError: no such file, or not one that `save_scorer` wrote.
-    """
+    """Read a learned scorer; UserError for no such file, or not one that `save_scorer` wrote."""
     from safetensors import safe_open
 
     if not path.is_file():
@@ -92,11 +88,7 @@ def check_fits(learned: Learned, lm: LanguageModel) -> None:
 
 @torch.no_grad()
 def apply_scorer(learned: Learned, lm: LanguageModel, samples: list[Sample], *, task: str = "") -> pd.DataFrame:
-    """The score table of a learned scorer applied to the hidden states of any samples.
-
-    Raises:
-        UserError: the scorer was made for a model of another width.
-    """
+    """The score table of a learned scorer applied to the hidden states of any samples; errors as of `check_fits`."""
     check_fits(learned, lm)
     encodings = [encode(lm, s) for s in samples]
     each = passes(lm, encodings, 16, extras=False, hidden=learned.hidden, layer=learned.layer)

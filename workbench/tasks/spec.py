@@ -170,11 +170,7 @@ def only_those(sets: Mapping[str, list[Sample]], name: str, value: str) -> dict[
 
 
 def kept_too(sets: Mapping[str, list[Sample]], ids: Collection[str]) -> dict[str, list[Sample]]:
-    """The retain set with rows of the other sets added, and these sets without them.
-
-    Raises:
-        UserError: no set has a row of that id.
-    """
+    """The retain set with rows of the other sets added, and these sets without them; UserError for an unknown id."""
     wanted, changed = set(ids), {}
     added: list[Sample] = []
     for name in ADDABLE:

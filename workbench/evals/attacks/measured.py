@@ -15,11 +15,7 @@ WEAK = 0.5  # what an attack alone gets of the model before the run, below which
 
 
 def chosen_attacks(names: str | list[str], options: Options | None = None) -> list[str]:
-    """The attacks of a list such as "leak_at_k,int4", or "all", in the registry's order.
-
-    Raises:
-        UserError: no such attack, or an option that it does not have.
-    """
+    """The attacks of a list such as "leak_at_k,int4", or "all", in the registry's order; UserError for unknown ones."""
     names = names.split(",") if isinstance(names, str) else list(names)
     names = [name.strip() for name in names if name.strip()]
     chosen = list(recovery) if names == ["all"] else [recovery[name].name for name in names]
@@ -51,11 +47,7 @@ def estimate(name: str, target: Target, options: dict[str, Any]) -> float | Miss
 
 
 def attack_model(name: str, target: Target, options: dict[str, Any] | None = None) -> Outcome | Missing:
-    """Carry out an attack on one model; the model is unchanged.
-
-    Raises:
-        UserError: an option has a value that cannot be.
-    """
+    """Carry out an attack on one model, which is unchanged; UserError for an option's value that cannot be."""
     spec = recovery[name]
     if reason := lacking(spec, target):
         return missing(reason)

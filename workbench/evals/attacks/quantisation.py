@@ -44,11 +44,7 @@ def linear_weights(lm: LanguageModel) -> Iterator[tuple[torch.nn.Module, bool]]:
 
 @torch.no_grad()
 def quantised(lm: LanguageModel, change: Callable[[Tensor], Tensor]) -> LanguageModel:
-    """A copy of a model whose linear layers have their weights (out, in) changed.
-
-    Raises:
-        NotAvailable: it has no linear layers.
-    """
+    """A copy of a model whose linear layers have their weights (out, in) changed; NotAvailable where it has none."""
     copy = lm.frozen_copy()
     modules = list(linear_weights(copy))
     if not modules:

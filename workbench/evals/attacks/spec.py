@@ -101,11 +101,7 @@ class Target:
 
     @functools.cached_property
     def questions(self) -> list[Sample]:
-        """The questions that are asked: the forget set's, else those that the benchmark asks about it.
-
-        Raises:
-            NotAvailable: there is none.
-        """
+        """The questions that are asked: the forget set's, else the benchmark's about it; NotAvailable for none."""
         samples = self.task.sets.get(self.probe_set, [])
         return spread([s for s in samples if s.question], self.limit)
 

@@ -95,21 +95,13 @@ def label_logp(lm: LanguageModel, batch: TokenBatch) -> Tensor:
     with lm.autocast():
         rows = lm.module.get_decoder()(**inputs).last_hidden_state if plain else lm.module(**inputs).logits
     head = lm.module.get_output_embeddings() if plain else None
-    return logp_of(logits_of(lm, head, rows[batch.rows, batch.columns - 1]), batch)
-
-
-def logp_of(logits: Tensor, batch: TokenBatch) -> Tensor:
-    """(N,) log-probability of each answer token from the logits (N, V), of `logits_of`, that predict it."""
+    logits = logits_of(lm, head, rows[batch.rows, batch.columns - 1])
     labels = batch.input_ids[batch.rows, batch.columns]
     return logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
 
 
 def fact_means(values: Tensor, batch: TokenBatch) -> Tensor:
-    """(B,) means of values (N,) over each sample's fact tokens.
-
-    Raises:
-        NotAvailable: one is not finite.
-    """
+    """(B,) means of values (N,) over each sample's fact tokens; NotAvailable where one is not finite."""
     chosen = torch.tensor([flag for e in batch.encodings for flag in fact_tokens(e)], device=values.device)
     wide = torch.where(chosen, values.double(), 0.0)
     if not wide.isfinite().all():
