@@ -255,11 +255,7 @@ def save(result: Interference, out: Path) -> None:
 
 
 def read_interference(out: Path | str) -> Interference:
-    """The result that `interfere` left in a directory.
-
-    Raises:
-        UserError: there is none, or a file of it is damaged.
-    """
+    """The result that `interfere` left in a directory; UserError where there is none, or a file is damaged."""
     file = Path(out) / RESULT
     if not file.is_file():
         raise UserError(f"{out} has no {RESULT}; workbench interference TASK --by FIELD --model M makes one")

@@ -95,11 +95,7 @@ class Job:
         return status
 
     def resume(self, *, at_once: int | None = None) -> Job:
-        """Resume the run in a new process.
-
-        Raises:
-            UserError: it is finished, a process has it, or this version cannot read its configuration.
-        """
+        """Resume the run in a new process; UserError where it is finished, a process has it, or it cannot be read."""
         if self.directory.finished:
             raise UserError(f"{self.path} is finished; there is nothing to resume")
         with run_lock(self.path) as lock:
@@ -107,11 +103,7 @@ class Job:
         return self
 
     def remove(self) -> None:
-        """Delete the run's directory.
-
-        Raises:
-            UserError: a process works on it.
-        """
+        """Delete the run's directory; UserError while a process works on it."""
         with run_lock(self.path):
             try:
                 shutil.rmtree(self.path)

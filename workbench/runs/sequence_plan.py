@@ -46,11 +46,7 @@ class Plan:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any], source: Path) -> Plan:
-        """The plan that a `sequence.json` (`source`) holds, also one of a version with fewer fields.
-
-        Raises:
-            UserError: it holds what this version does not know.
-        """
+        """The plan that a `sequence.json` (`source`) holds, an older version's too; UserError for what is not known."""
         made = {"versions": record.get("versions")}
         configs = [Config.from_dict(record["config"] | {"task": task} | made, source) for task in record["tasks"]]
         values = {each.name: record[each.name] for each in fields(cls) if each.name in record}

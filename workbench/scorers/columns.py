@@ -25,11 +25,7 @@ T = TypeVar("T")
 
 
 def opened(path: Path, read: Callable[[Path], T]) -> T:
-    """A parquet file that has the columns of a score table, as `read` gives it.
-
-    Raises:
-        UserError: no such file, not parquet, or columns missing.
-    """
+    """A parquet file that has the columns of a score table, as `read` gives it; UserError where it is none."""
     if not path.is_file():
         what = "a directory" if path.is_dir() else "no such file"
         raise UserError(f"{path}: {what}; give a score table, made by `workbench score`")

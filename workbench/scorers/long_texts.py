@@ -71,11 +71,7 @@ def score_any_length(
 
 
 def pieces(lm: LanguageModel, encoding: Encoding) -> list[Piece]:
-    """A sample as pieces that fit the model's context; one that fits is its own only piece.
-
-    Raises:
-        UserError: it has a question; an answer cannot be cut from it.
-    """
+    """A sample as pieces that fit the model's context, or itself where it fits; UserError where it has a question."""
     sample = encoding.sample
     if len(encoding.ids) <= lm.context:
         return [Piece(sample, 0, True)]

@@ -72,11 +72,7 @@ def in_order(tables: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """A score table from disk.
-
-    Raises:
-        UserError: no such file, not parquet, or columns missing or of another kind.
-    """
+    """A score table from disk; UserError for no such file, not parquet, or columns missing or of another kind."""
     table = opened(path, read_parquet)
     if wrong := wrong_columns(table):
         raise UserError(f"{path}: no score table: {wrong}; make one with `workbench score`")
