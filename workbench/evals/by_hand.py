@@ -15,15 +15,7 @@ from workbench.errors import UserError
 from workbench.evals.answers import alternatives_of
 from workbench.evals.streaming import interruptible
 from workbench.models import LanguageModel, TokenStats, collate, encode, exclusive, split, token_columns, token_stats
-from workbench.scorers import (
-    BatchContext,
-    TaskContext,
-    check_fits,
-    check_reference,
-    score_fixed,
-    score_table,
-    scorer,
-)
+from workbench.scorers import BatchContext, TaskContext, check_fits, check_reference, score_fixed, score_table, scorer
 from workbench.tasks import Sample, Task
 
 

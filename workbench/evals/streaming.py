@@ -49,12 +49,7 @@ def interruptible(lm: LanguageModel, stopped: Callable[[], bool]) -> Iterator[No
 
 
 def streamed(
-    lm: LanguageModel,
-    sample: Sample,
-    max_new_tokens: int,
-    *,
-    temperature: float | None = None,
-    seed: int = 0,
+    lm: LanguageModel, sample: Sample, max_new_tokens: int, *, temperature: float | None = None, seed: int = 0
 ) -> Iterator[Reply]:
     """The answer to a sample's question, after each of its tokens; the last one has `ended`.
 

@@ -71,10 +71,7 @@ def _note_broken(context: TaskContext, table: pd.DataFrame, encodings: list[Enco
 
 
 def score_fixed(
-    context: TaskContext,
-    names: Iterable[str],
-    *,
-    options: dict[str, dict[str, Any]] | None = None,
+    context: TaskContext, names: Iterable[str], *, options: dict[str, dict[str, Any]] | None = None
 ) -> pd.DataFrame:
     """The score table of scorers of every kind but "live" over a task's forget answers, in the order of `names`."""
     names = list(names)

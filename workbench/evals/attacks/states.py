@@ -11,15 +11,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import NOT_FINITE, NotAvailable
-from workbench.models import (
-    UNPREDICTED,
-    Encoding,
-    LanguageModel,
-    TokenBatch,
-    decoder_layers,
-    head_is_plain,
-    logits_of,
-)
+from workbench.models import UNPREDICTED, Encoding, LanguageModel, TokenBatch, decoder_layers, head_is_plain, logits_of
 
 
 def fact_tokens(encoding: Encoding) -> list[bool]:
