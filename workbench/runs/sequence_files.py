@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 PLAN, RESULTS, TABLE = "sequence.json", "retention.json", "retention.parquet"
 PROBES, TOKENS, STATE, ATTACKED = "probes.parquet", "tokens.parquet", "measured.json", "attacks-cost.json"
-FIRST_CHOICES = (
-    "fact_accuracy",
-    "rouge_l_recall",
-    "probability",
-)  # metrics that are shown first, where they have values
+FIRST_CHOICES = ("fact_accuracy", "rouge_l_recall", "probability")  # are shown first, where they have values
 
 
 def request_key(number: int) -> str:

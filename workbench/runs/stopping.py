@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,14 +61,10 @@ class Level:
 
 def level(text: str, option: str) -> Level:
     """The level that SET.METRIC<=X or SET.METRIC>=X names; a UserError, for a text that is none, names `option`."""
-    match = FORM.fullmatch(text)
-    try:
-        value = float(match[4]) if match else None
-    except ValueError:
-        value = None
-    if match is None or value is None:
-        raise UserError(f"{option} takes SET.METRIC<=LEVEL or >=, such as forget.fact_accuracy<=0.2, not '{text}'")
-    return Level(match[1], match[2], match[3] == "<=", value)
+    if match := FORM.fullmatch(text):
+        with contextlib.suppress(ValueError):  # of characters that make no number
+            return Level(match[1], match[2], match[3] == "<=", float(match[4]))
+    raise UserError(f"{option} takes SET.METRIC<=LEVEL or >=, such as forget.fact_accuracy<=0.2, not '{text}'")
 
 
 def levels(text: str) -> list[Level]:
