@@ -40,12 +40,10 @@ def interruptible(lm: LanguageModel, stopped: Callable[[], bool]) -> Iterator[No
 
     decoder = lm.module.get_decoder()
     lists = [each for each in decoder.modules() if isinstance(each, torch.nn.ModuleList)]
-    hooks = [part.register_forward_pre_hook(look) for part in (decoder, *(layer for each in lists for layer in each))]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for part in (decoder, *(layer for each in lists for layer in each)):
+            hooks.enter_context(part.register_forward_pre_hook(look))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def streamed(

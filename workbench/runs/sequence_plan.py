@@ -144,9 +144,7 @@ def planned(
         raise UserError(f"a scorer is carried on only if it learns during a run, as atwu does; {base.weights} does not")
     if adapters == "merged" and base.settings.train != "lora":
         raise UserError("adapters are merged where there are some: set train=lora too")
-    names = (
-        tuple(chosen_attacks(attacks if isinstance(attacks, str) else list(attacks), attack_options)) if attacks else ()
-    )
+    names = tuple(chosen_attacks(attacks, attack_options)) if attacks else ()
     base = base.absolute()
     specs = tuple(base.replace(task=spec).absolute().task for spec in specs)
     return Plan(

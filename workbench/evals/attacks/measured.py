@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from workbench.errors import Missing, NotAvailable, UserError, is_missing, missing, one_line, unknown
@@ -16,7 +16,7 @@ NOT_YET = "not attacked yet"
 WEAK = 0.5  # what an attack alone gets of the model before the run, below which it shows little by itself
 
 
-def chosen_attacks(names: str | list[str], options: Options | None = None) -> list[str]:
+def chosen_attacks(names: str | Sequence[str], options: Options | None = None) -> list[str]:
     """The attacks of a list such as "leak_at_k,int4", or "all", in the registry's order; UserError for unknown ones."""
     names = names.split(",") if isinstance(names, str) else list(names)
     names = [name.strip() for name in names if name.strip()]

@@ -24,6 +24,8 @@ def rounded(weight: Tensor, bits: int, group: int = 64) -> Tensor:
     bitsandbytes' int8 (torchao's symmetric int4 divides by 7.5 and clips the largest positive weight). The last group
     is shorter where the width is no multiple.
     """
+    if group < 1:
+        raise WrongOption(f"group must be at least 1, not {group}")
     levels = 2 ** (bits - 1) - 1
     grouped = F.pad(weight, (0, -weight.shape[1] % group)).unflatten(1, (-1, group))
     scale = grouped.abs().amax(-1, keepdim=True) / levels
@@ -66,12 +68,6 @@ def _attack(target: Target, change: Callable[[Tensor], Tensor], what: str) -> Ou
     return outcome
 
 
-def _checked(group: int) -> int:
-    if group < 1:
-        raise WrongOption(f"group must be at least 1, not {group}")
-    return group
-
-
 @recovery("int8", cost=lambda target, **_: generating(target, 2), **SOURCE)
 def int8(target: Target, *, group: int = 64) -> Outcome:
     """Share of facts given by a copy with weights rounded to 8 bits, or by the model: symmetric, to nearest, per group.
@@ -81,7 +77,7 @@ def int8(target: Target, *, group: int = 64) -> Outcome:
 
     `group`: weights that share a scale.
     """
-    return _attack(target, lambda weight: rounded(weight, 8, _checked(group)), "int8")
+    return _attack(target, lambda weight: rounded(weight, 8, group), "int8")
 
 
 @recovery("int4", cost=lambda target, **_: generating(target, 2), **SOURCE)
@@ -90,7 +86,7 @@ def int4(target: Target, *, group: int = 64) -> Outcome:
 
     `group`: weights that share a scale.
     """
-    return _attack(target, lambda weight: rounded(weight, 4, _checked(group)), "int4")
+    return _attack(target, lambda weight: rounded(weight, 4, group), "int4")
 
 
 @recovery("nf4", needs=("gpu",), cost=lambda target, **_: generating(target, 2), **SOURCE)

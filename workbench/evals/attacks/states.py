@@ -56,12 +56,10 @@ def outputs(lm: LanguageModel) -> Iterator[list[Tensor]]:
 
         return hook
 
-    handles = [layer.register_forward_hook(keep(place)) for place, layer in enumerate(layers)]
-    try:
+    with contextlib.ExitStack() as hooks:  # a hook's handle removes it at the end
+        for place, layer in enumerate(layers):
+            hooks.enter_context(layer.register_forward_hook(keep(place)))
         yield states
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextlib.contextmanager
@@ -73,11 +71,8 @@ def replaced(lm: LanguageModel, layer: int, rows: Tensor, columns: Tensor, state
         changed[rows, columns] = states.to(changed.dtype)
         return changed if isinstance(output, Tensor) else (changed, *output[1:])
 
-    handle = decoder_layers(lm)[layer].register_forward_hook(hook)
-    try:
+    with decoder_layers(lm)[layer].register_forward_hook(hook):
         yield
-    finally:
-        handle.remove()
 
 
 def label_logp(lm: LanguageModel, batch: TokenBatch) -> Tensor:
@@ -116,13 +111,10 @@ def final_norm(lm: LanguageModel, batch: TokenBatch) -> Callable[[Tensor], Tenso
         results[module] = output
 
     parts = [part for part in decoder.children() if not isinstance(part, torch.nn.ModuleList)]
-    handles = [part.register_forward_hook(hook) for part in parts]
-    try:
-        with torch.no_grad(), lm.autocast(), outputs(lm) as states:
-            last = decoder(input_ids=batch.input_ids[:1], use_cache=False).last_hidden_state
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), lm.autocast(), outputs(lm) as states, contextlib.ExitStack() as hooks:
+        for part in parts:
+            hooks.enter_context(part.register_forward_hook(hook))
+        last = decoder(input_ids=batch.input_ids[:1], use_cache=False).last_hidden_state
     if torch.equal(states[-1], last):
         return lambda each: each
     for part in reversed(parts):
