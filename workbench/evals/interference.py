@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known, unknown
 from workbench.tasks import Sample, Task, fields_of
 
 DAMAGES = {
@@ -46,8 +46,8 @@ def domains(task: Task, by: str, sets: Sequence[str] = MEASURED) -> list[Domain]
     Raises:
         UserError: no forget row has the field, or all of them have the same value.
     """
-    if absent := [name for name in sets if name not in task.sets]:
-        raise unknown("set", absent[0], list(task.sets))
+    for name in sets:
+        check_known("set", name, task.sets)
     known = fields_of(task.forget)
     if by not in known:
         raise unknown("field of the forget rows", by, known) if known else UserError("the rows have no field to go by")
@@ -233,8 +233,7 @@ class Interference:
         return lines
 
     def _metric(self, metric: str) -> str:
-        if metric not in self.damage:
-            raise unknown("metric of damage", metric, list(self.damage))
+        check_known("metric of damage", metric, self.damage)
         return metric
 
 

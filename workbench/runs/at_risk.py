@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from workbench.cost import Phase
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known
 from workbench.evals import PREDICTORS
 from workbench.progress import Progress, silent
 from workbench.tasks import Task, TaskSpec
@@ -79,8 +79,7 @@ def at_risk(
     Raises:
         UserError: no such predictor or task; or it needs a model.
     """
-    if predictor not in PREDICTORS:
-        raise unknown("predictor", predictor, list(PREDICTORS))
+    check_known("predictor", predictor, PREDICTORS)
     spec = TaskSpec(task) if isinstance(task, str) else task if isinstance(task, TaskSpec) else None
     loaded = task if isinstance(task, Task) else (spec or TaskSpec()).load()
     samples = [(name, s) for name in KEPT_SETS for s in loaded.sets.get(name, [])]

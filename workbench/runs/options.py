@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known, unknown
 from workbench.objectives import objective
 from workbench.scorers import scorer
 from workbench.unlearning import Settings, current_name
@@ -111,6 +111,5 @@ def presets_of(name: str) -> Options:
 
 def preset(name: str, presets: Options) -> dict[str, Any]:
     """The options of one of a scorer's presets."""
-    if name not in presets:
-        raise unknown("preset", name, list(presets))
+    check_known("preset", name, presets)
     return presets[name]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cost import Ledger
-from workbench.errors import UserError, is_missing, unknown
+from workbench.errors import UserError, check_known, is_missing, unknown
 from workbench.evals import Retention, metric
 from workbench.runs.attack_files import attacks_of
 from workbench.runs.directory import RunDirectory
@@ -119,8 +119,8 @@ class SequenceDirectory:
         seeds, names = self.done(), self.metrics()
         if not seeds:
             raise UserError(f"{self.path} has no seed that is done yet; run the same command again to go on")
-        if name is not None and name not in names:
-            raise unknown("metric of the sequence", name, names)
+        if name is not None:
+            check_known("metric of the sequence", name, names)
         name = name or names[0]
         requests, kept = self.requests, self.kept()
         keys = [request_key(n) for n in range(1, len(requests) + 1)] + list(kept)

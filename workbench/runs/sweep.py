@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.errors import UserError, is_missing, unknown
+from workbench.errors import UserError, check_known, is_missing
 from workbench.files import writable, write_table
 from workbench.objectives import objective
 from workbench.progress import Progress, silent
@@ -83,8 +83,7 @@ def sweep(
         UserError: a configuration names what does not exist, or a run has other rows or weights than the files have
             now; nothing is started then.
     """
-    if engine not in ENGINES:
-        raise unknown("engine", engine, list(ENGINES))
+    check_known("engine", engine, ENGINES)
     jobs = {str(directory_of(config, root.absolute())): config.absolute().as_dict() for config in configs}
     for record in jobs.values():
         Config.from_dict(record).check()

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, note, unknown
+from workbench.errors import UserError, check_known, note
 from workbench.files import make_folder
 from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
@@ -17,8 +17,7 @@ PACKAGES = {"tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"
 def check_trackers(names: tuple[str, ...]) -> None:
     """Raise for a tracker that does not exist, or whose package is not installed."""
     for name in names:
-        if name not in PACKAGES:
-            raise unknown("tracker", name, list(PACKAGES))
+        check_known("tracker", name, PACKAGES)
         if importlib.util.find_spec(PACKAGES[name]) is None:
             raise UserError(f"tracker '{name}' needs a package: pip install {PACKAGES[name]}")
 

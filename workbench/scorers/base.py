@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from workbench.cost import Phase
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known
 from workbench.models import (
     Encoding,
     LanguageModel,
@@ -173,10 +173,8 @@ def check_needs(names: Iterable[str], reference: bool, text: bool = True) -> Non
 def check_options(options: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise for an unknown scorer, or for an option that it does not have."""
     for name, own in options.items():
-        known = scorer[name].options
         for key in own:
-            if key not in known:
-                raise unknown(f"option of scorer '{name}'", key, sorted(known))
+            check_known(f"option of scorer '{name}'", key, sorted(scorer[name].options))
 
 
 def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: Iterable[str]) -> None:

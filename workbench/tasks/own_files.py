@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, note, unknown
+from workbench.errors import UserError, check_known, note
 from workbench.tasks.columns import NAMEABLE, Reading
 from workbench.tasks.json_rows import CHATS, RowList
 from workbench.tasks.pieces import PIECE_WORDS, cut
@@ -132,8 +132,7 @@ def _samples(
 def check_named(named: Mapping[str, str] | None) -> None:
     """Raise for a key that no row has."""
     for key in named or {}:
-        if key not in NAMEABLE:
-            raise unknown("key of --columns", key, list(NAMEABLE))
+        check_known("key of --columns", key, NAMEABLE)
 
 
 def _from_hub(source: str) -> RowList:

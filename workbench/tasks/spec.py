@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from workbench.errors import UserError, note, printable, unknown
+from workbench.errors import UserError, check_known, note, printable, unknown
 from workbench.tasks.columns import Reading
 from workbench.tasks.own_files import check_named, own_set
 from workbench.tasks.parts import ABOUT_FORGET, rehearsing
@@ -118,8 +118,8 @@ class TaskSpec:
             sets |= only_those(sets, *self.only)
         if self.keep:
             sets |= kept_too(sets, self.keep)
-        if absent := [name for name in self.sets if name not in sets]:
-            raise unknown("set", absent[0], list(sets))
+        for name in self.sets:
+            check_known("set", name, sets)
         if self.sets:
             sets = {name: samples for name, samples in sets.items() if name in (*self.sets, "forget", "retain")}
         lines[:0] = [reading.line() for reading in readings]

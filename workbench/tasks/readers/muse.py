@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known
 from workbench.tasks.json_rows import RowList
 from workbench.tasks.parts import numbered
 from workbench.tasks.readers.official import columns, listed, pieces, task
@@ -30,8 +30,7 @@ def muse(variant: str, data_dir: Path | None) -> Task:
     variant, _, part = variant.partition("/")
     if not variant:
         raise UserError("task 'muse' needs a corpus: write muse/news or muse/books")
-    if variant not in ("news", "books"):
-        raise unknown("MUSE corpus", variant, ["news", "books"])
+    check_known("MUSE corpus", variant, ("news", "books"))
 
     def split(config: str, name: str) -> RowList:
         if data_dir is None:
