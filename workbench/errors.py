@@ -41,6 +41,13 @@ def check_known(kind: str, name: str, known: Iterable[str]) -> None:
         raise unknown(kind, name, names)
 
 
+def check_least(least: int, **options: int) -> None:
+    """Raise for an option that is below the least value that it can have."""
+    for name, value in options.items():
+        if value < least:
+            raise UserError(f"{name} must be at least {least}, not {value}")
+
+
 def printable(text: str, limit: int = 600) -> str:
     """Text on one line of at most `limit` characters, with nothing in it that a terminal would obey."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.errors import UserError, is_missing
+from workbench.errors import UserError, check_least, is_missing
 from workbench.evals.answers import answers_of
 from workbench.evals.probes import measure
 from workbench.models import LanguageModel
@@ -62,8 +62,7 @@ def relearn(
         `step`, `rows` ("rest": those not trained on, "all": the whole forget set) and a column a metric, NaN where it
         is not available.
     """
-    if every < 1:
-        raise UserError(f"every must be at least 1, not {every}")
+    check_least(1, every=every)
     part, rest = taught(task, share, seed)
     settings = Settings(steps=steps, batch_size=batch_size, lr=lr, warmup=0, seed=seed)
     sets = {"rest": spread(rest, limit), "all": spread(task.forget, limit)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from workbench.errors import NOT_FINITE, UserError
+from workbench.errors import NOT_FINITE, UserError, check_least
 from workbench.evals.generation import cleaned
 from workbench.models import Draws, LanguageModel, encode, end_of_turn, next_logits, until
 from workbench.tasks import Sample
@@ -58,8 +58,7 @@ def streamed(
         UserError: the question does not fit the model's context, or leaves no room for an answer; the model's logits
             are not finite.
     """
-    if max_new_tokens < 1:
-        raise UserError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    check_least(1, max_new_tokens=max_new_tokens)
     encoding = encode(lm, sample, answer=False)
     room = min(max_new_tokens, lm.context - len(encoding.ids))
     if room < 1:

@@ -149,15 +149,8 @@ def job_of(path: Path) -> dict[str, Any]:
 
 def problem(job: Any) -> str:
     """What is wrong with the content of `job.json`; empty for nothing."""
-    kinds = {
-        "pid": int,
-        "host": str,
-        "since": int | float,
-        "state": str,
-        "reason": str | None,
-        "needs_bytes": int | None,
-        "device": str | None,
-    }
+    kinds = {"pid": int, "host": str, "since": int | float, "state": str}
+    kinds |= {"reason": str | None, "needs_bytes": int | None, "device": str | None}
     if not isinstance(job, dict):
         return f"it holds no object but {type(job).__name__}"
     wrong = [name for name, kind in kinds.items() if name in job and not isinstance(job[name], kind)]

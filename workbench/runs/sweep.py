@@ -148,11 +148,7 @@ def row_of(config: Config, path: Path) -> dict[str, Any]:
         "weights": config.weights,
         "seed": config.settings.seed,
         "status": "failed",
-        "reason": None,
-        "flops": None,
-        "seconds": None,
-        "most_comes_back": None,
-        "comes_back": None,
+        **dict.fromkeys(("reason", "flops", "seconds", "most_comes_back", "comes_back")),
     }
     if not is_run(path):
         return row

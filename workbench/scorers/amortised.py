@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import NOT_FINITE, UnsupportedError, UserError, note
+from workbench.errors import NOT_FINITE, UnsupportedError, UserError, check_least, note
 from workbench.models import LanguageModel, TokenStats, in_sample_order
 from workbench.scorers.base import BatchContext, TaskContext, plain_scorers, scorer
 from workbench.tasks import Sample, spread
@@ -223,8 +223,7 @@ def other_text(context: TaskContext, rows: int) -> list[Sample]:
 
     At most `rows` samples, evenly spread. Unlabelled text is text of the same kind that the model was not trained on.
     """
-    if rows < 2:
-        raise UserError(f"rows must be at least 2, not {rows}")
+    check_least(2, rows=rows)
     return spread(context.task.sets.get("unlabelled") or context.task.retain, rows)
 
 

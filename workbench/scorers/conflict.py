@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workbench.cost import Phase
-from workbench.errors import UserError
+from workbench.errors import UserError, check_least
 from workbench.models import (
     LanguageModel,
     TokenStats,
@@ -54,8 +54,7 @@ def _of_rows(
     context: TaskContext, lm: LanguageModel, parameters: list[Tensor], samples: list[Sample], rows: int
 ) -> list[Tensor]:
     """`mean_gradient` of at most so many of some samples, evenly spread."""
-    if rows < 1:
-        raise UserError(f"rows must be at least 1, not {rows}")
+    check_least(1, rows=rows)
     return mean_gradient(lm, parameters, spread(samples, rows), context.batch_size, context.cost)
 
 

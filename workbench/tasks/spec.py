@@ -68,10 +68,7 @@ class TaskSpec:
     sets: tuple[str, ...] = ()
 
     def load(self, say: Callable[[str], None] = note) -> Task:
-        """Read the task.
-
-        Args:
-            say: called with each line that says how files of one's own were read; by default `note` prints it.
+        """Read the task; `say` gets each line that says how files of one's own were read.
 
         Raises:
             UserError: no such task, fields that do not go together, or a file that cannot be read.
