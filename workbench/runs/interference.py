@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -239,10 +238,9 @@ def _carriers(
         rates = conflicts(lm, domain.samples, samples, cost=cost)
         seeds = [table for n, table in enumerate(after) if n % len(forgotten) == i]
         drops = start - sum(seeds) / len(seeds)
-        table = functools.partial(score_table, encodings, task=task, step=0)
-        parts.append(table(rates, scorer="conflict").assign(forgotten=domain.name))
-        values = [drops.loc[s.id].sort_index().to_numpy() for s in samples]
-        parts.append(table(values, scorer="lost").assign(forgotten=domain.name))
+        values = {"conflict": rates, "lost": [drops.loc[s.id].sort_index().to_numpy() for s in samples]}
+        tables = [score_table(encodings, scores, task=task, scorer=name, step=0) for name, scores in values.items()]
+        parts += [table.assign(forgotten=domain.name) for table in tables]
     progress("tokens", len(forgotten), len(forgotten))
     return pd.concat(parts, ignore_index=True)
 

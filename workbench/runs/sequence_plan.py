@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known
 from workbench.runs.config import Config
 from workbench.runs.places import place_by_hash
 from workbench.runs.sequence_files import SequenceDirectory
@@ -126,10 +126,8 @@ def planned(
     from workbench.evals.attacks import chosen_attacks
     from workbench.unlearning import is_live
 
-    specs = tuple(
-        spec if isinstance(spec, TaskSpec) else TaskSpec(spec)
-        for spec in ([tasks] if isinstance(tasks, str) else tasks)
-    )
+    listed = [tasks] if isinstance(tasks, str) else tasks
+    specs = tuple(spec if isinstance(spec, TaskSpec) else TaskSpec(spec) for spec in listed)
     if not 1 <= len(specs) <= MOST:
         raise UserError(f"a sequence has 1 to {MOST} requests, not {len(specs)}: name a task for each")
     for n, spec in enumerate(specs, 1):
@@ -137,9 +135,8 @@ def planned(
             raise UserError(f"request {n} is request {specs.index(spec) + 1} again: {spec.label}; name each once")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError("seeds are whole numbers, at least one and none of them twice")
-    for name, value, known in (("scorer", scorer, SCORERS), ("adapters", adapters, ADAPTERS)):
-        if value not in known:
-            raise unknown(f"choice of {name}", str(value), list(known))
+    check_known("choice of scorer", str(scorer), SCORERS)
+    check_known("choice of adapters", str(adapters), ADAPTERS)
     if scorer == "carried" and not is_live(base.weights):
         raise UserError(f"a scorer is carried on only if it learns during a run, as atwu does; {base.weights} does not")
     if adapters == "merged" and base.settings.train != "lora":
