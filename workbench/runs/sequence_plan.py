@@ -126,7 +126,7 @@ def planned(
     from workbench.evals.attacks import chosen_attacks
     from workbench.unlearning import is_live
 
-    listed = [tasks] if isinstance(tasks, str) else tasks
+    listed: Sequence[str | TaskSpec] = [tasks] if isinstance(tasks, str) else tasks
     specs = tuple(spec if isinstance(spec, TaskSpec) else TaskSpec(spec) for spec in listed)
     if not 1 <= len(specs) <= MOST:
         raise UserError(f"a sequence has 1 to {MOST} requests, not {len(specs)}: name a task for each")
