@@ -173,8 +173,9 @@ def check_needs(names: Iterable[str], reference: bool, text: bool = True) -> Non
 def check_options(options: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise for an unknown scorer, or for an option that it does not have."""
     for name, own in options.items():
+        known = sorted(scorer[name].options)
         for key in own:
-            check_known(f"option of scorer '{name}'", key, sorted(scorer[name].options))
+            check_known(f"option of scorer '{name}'", key, known)
 
 
 def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: Iterable[str]) -> None:
