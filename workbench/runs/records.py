@@ -223,9 +223,6 @@ def read(path: Path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-# The manifest -------------------------------------------------------------------------------------------------------
-
-
 def entries(path: Path, name: str) -> dict[str, dict[str, Any]]:
     """The manifest's entry of a file, or of each file in a folder: name -> bytes and sha256."""
     files = {name: path}
@@ -274,13 +271,10 @@ def manifest(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def verify(folder: Path, name: str, *, sizes_only: bool = False) -> None:
-    """Raise where a file is not what was written, or one in a folder of this name; without a manifest nothing is known.
+    """Raise `Damaged` where a file, or one in a folder, of this name is not as written; without a manifest none is.
 
     An empty name stands for all files of the folder that has the manifest. With `sizes_only` sizes are compared and not
     contents, and a folder that is not there (a model takes much space) is no damage.
-
-    Raises:
-        Damaged: its content is another, or it is missing.
     """
     for attempt in (1, 2):  # a file that is replaced meanwhile differs at the first look
         try:
