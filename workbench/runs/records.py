@@ -271,7 +271,7 @@ def manifest(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def verify(folder: Path, name: str, *, sizes_only: bool = False) -> None:
-    """Raise `Damaged` where a file, or one in a folder, of this name is not as written; without a manifest none is.
+    """Raise `Damaged` where a file, or one in a folder, of this name is not as written; without a manifest never.
 
     An empty name stands for all files of the folder that has the manifest. With `sizes_only` sizes are compared and not
     contents, and a folder that is not there (a model takes much space) is no damage.
