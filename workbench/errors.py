@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -32,6 +33,19 @@ def unknown(kind: str, name: str, known: list[str]) -> UserError:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
     return UserError(f"unknown {kind} '{name}': {hint}")
+
+
+def check_known(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise `unknown` for a name that is not known."""
+    if name not in (names := list(known)):
+        raise unknown(kind, name, names)
+
+
+def check_least(least: int, **options: int) -> None:
+    """Raise for an option that is below the least value that it can have."""
+    for name, value in options.items():
+        if value < least:
+            raise UserError(f"{name} must be at least {least}, not {value}")
 
 
 def printable(text: str, limit: int = 600) -> str:

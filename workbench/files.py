@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,21 @@ def _to_disk(file: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file, or a directory with all that is in it."""
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+def remove_parts(files: Iterable[Path]) -> None:
+    """Remove those of some files that are half-written, after the process that wrote them was killed."""
+    for file in list(files):
+        if PART.fullmatch(file.name):
+            remove(file)
+
+
+def make_folder(path: Path) -> None:
+    """Make a directory, and those that it is in, if it is not there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def sha256(path: Path) -> str:

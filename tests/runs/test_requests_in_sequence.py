@@ -331,7 +331,7 @@ def test_a_sequence_that_is_stopped_says_how_it_goes_on(
     def stopped(*_: Any, **__: Any) -> None:
         raise runs.Stopped(tmp_path, 3)
 
-    monkeypatch.setattr(importlib.import_module("workbench.runs.sequence_requests"), "start", stopped)
+    monkeypatch.setattr(importlib.import_module("workbench.runs.execution"), "start", stopped)
     words = ["sequence", "biographies/person:0", "--model", "bio-full", "--objective", "wga", "--weights", "uniform"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 130
     line = capsys.readouterr().err.strip().splitlines()[-1]

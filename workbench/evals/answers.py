@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +24,13 @@ from workbench.models import (
     batches,
     count_forward,
     encode,
+    in_sample_order,
     long_stats,
     split,
     token_columns,
-    token_stats,
 )
 from workbench.progress import Progress, silent
+from workbench.scorers import passes
 from workbench.tasks import Sample
 
 
@@ -72,18 +76,16 @@ def choice_nlls(
         for s in samples
         for text in ((s.paraphrased_answer or s.answer, *s.wrong_answers) if s.wrong_answers else ())
     ]
-    nlls = iter(_mean_nlls(lm, [encode(lm, s) for s in alternatives], batch_size, cost or Phase()))
+    with torch.no_grad():
+        parts = passes(lm, alternatives, batch_size, cost, extras=False)
+        nlls = iter(in_sample_order((i, stats.sample_mean(stats.nll).tolist()) for i, _, stats in parts))
     return [(next(nlls) if s.wrong_answers else None, tuple(next(nlls) for _ in s.wrong_answers)) for s in samples]
 
 
 def truth_ratios(
     lm: LanguageModel, samples: list[Sample], *, batch_size: int = 64, convention: str = "ours"
 ) -> dict[str, float]:
-    """R of every sample that has wrong answers, by the sample's id.
-
-    Raises:
-        NotAvailable: one is not finite, since the model's logits are not.
-    """
+    """R of every sample that has wrong answers, by its id; NotAvailable where one is not finite."""
     ratio, nothing = metric["truth_ratio"].function, np.zeros(1)
     options = convention_options(convention, "truth_ratio")
     samples = [s for s in samples if s.wrong_answers]
@@ -108,25 +110,19 @@ def _teacher_forced(
     lm: LanguageModel, encodings: list[Encoding], batch_size: int, cost: Phase
 ) -> tuple[list[np.ndarray], list[np.ndarray], pd.DataFrame]:
     """Log-probability and rank of every answer token, and the token table with the five most probable tokens."""
-    names = ("logp", "rank", "entropy")
-    values: dict[str, list[np.ndarray]] = {name: [np.empty(0)] * len(encodings) for name in names}
-    tops: list[list[str]] = [[]] * len(encodings)
+    parts: list[tuple[list[int], Iterable[Any]]] = []
     for indices, batch in batches(lm, encodings, batch_size):
         stats = long_stats(lm, batch, lambda part: count_forward(cost, lm, part), top_k=5)
         assert stats.entropy is not None
         assert stats.rank is not None
-        for name, tensor in zip(names, (stats.logp, stats.rank, stats.entropy), strict=True):
-            for index, part in zip(indices, split(tensor, stats), strict=True):
-                values[name][index] = part
-        words = alternatives_of(lm, stats)
-        ends = np.cumsum(stats.counts.cpu().numpy())
-        for index, end, count in zip(indices, ends, stats.counts.tolist(), strict=True):
-            tops[index] = words[end - count : end]
-    table = pd.DataFrame(token_columns(encodings, unpredicted=False))
-    table = table.assign(**{name: np.concatenate(parts) for name, parts in values.items()})
-    table["rank"] = table["rank"].astype("int64")
-    table["alternatives"] = [word for words in tops for word in words]
-    return values["logp"], values["rank"], table
+        words = iter(alternatives_of(lm, stats))
+        tops = [list(islice(words, count)) for count in stats.counts.tolist()]
+        numbers = (split(values, stats) for values in (stats.logp, stats.rank, stats.entropy))
+        parts.append((indices, zip(*numbers, tops, strict=True)))
+    logps, ranks, entropies, alternatives = zip(*in_sample_order(parts), strict=True)
+    columns = {"logp": np.concatenate(logps), "rank": np.concatenate(ranks), "entropy": np.concatenate(entropies)}
+    table = pd.DataFrame(token_columns(encodings, unpredicted=False)).assign(**columns).astype({"rank": "int64"})
+    return list(logps), list(ranks), table.assign(alternatives=list(chain.from_iterable(alternatives)))
 
 
 def alternatives_of(lm: LanguageModel, stats: TokenStats) -> list[str]:
@@ -141,14 +137,3 @@ def alternatives_of(lm: LanguageModel, stats: TokenStats) -> list[str]:
         )
         for row, probabilities in zip(inverse.tolist(), stats.top_logp.exp().tolist(), strict=True)
     ]
-
-
-@torch.no_grad()
-def _mean_nlls(lm: LanguageModel, encodings: list[Encoding], batch_size: int, cost: Phase) -> list[float]:
-    nlls = [0.0] * len(encodings)
-    for indices, batch in batches(lm, encodings, batch_size):
-        stats = token_stats(lm, batch, extras=False)
-        count_forward(cost, lm, batch)
-        for index, value in zip(indices, stats.sample_mean(stats.nll).tolist(), strict=True):
-            nlls[index] = value
-    return nlls

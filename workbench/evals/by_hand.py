@@ -15,23 +15,13 @@ from workbench.errors import UserError
 from workbench.evals.answers import alternatives_of
 from workbench.evals.streaming import interruptible
 from workbench.models import LanguageModel, TokenStats, collate, encode, exclusive, split, token_columns, token_stats
-from workbench.scorers import (
-    BatchContext,
-    TaskContext,
-    check_fits,
-    check_reference,
-    score_fixed,
-    score_table,
-    scorer,
-)
+from workbench.scorers import BatchContext, TaskContext, check_fits, check_reference, score_fixed, score_table, scorer
 from workbench.tasks import Sample, Task
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A text's score table, and its token table (with `logp`, `rank`, `entropy`, `alternatives`; no first token that
-    nothing predicts).
-    """  # noqa: D205
+    """A text's score table, and its token table (see `token_table`) without a first token that nothing predicts."""
 
     scores: pd.DataFrame
     tokens: pd.DataFrame
@@ -56,15 +46,10 @@ def score_typed(
     learned: Any = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Scored:
-    """Scores of one text's answer tokens by one scorer.
+    """Scores of one text's answer tokens by one scorer that is `offered`, or by `learned`, as `load_scorer` gives it.
 
-    Args:
-        lm: the model.
-        sample: the text; plain where it has no question.
-        name: a scorer that is `offered`, or the name of `learned`.
-        reference: a second model, for scorers that compare with one.
-        learned: a learned scorer, as `load_scorer` gives it.
-        stopped: asked at every layer; once it is true the pass ends with `Stopped`.
+    A sample without a question is plain text; the reference is for scorers that compare with a second model. `stopped`
+    is asked at every layer; once it is true the pass ends with `Stopped`.
 
     Raises:
         UserError: no such scorer here, the text does not fit the model's context, or it has no score and why.

@@ -45,11 +45,7 @@ class Difference:
 def difference(a: LanguageModel, b: LanguageModel, samples: list[Sample], *, batch_size: int = 16) -> Difference:
     """Each answer token's log-probability under both models; of words where the models' tokens differ.
 
-    Args:
-        a: the first model.
-        b: the second.
-        samples: the texts, or questions and answers, of any length.
-        batch_size: samples per forward pass.
+    The samples are texts, or questions and answers, of any length.
 
     Raises:
         UserError: a text without words, where the tokens differ.

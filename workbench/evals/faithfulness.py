@@ -35,15 +35,9 @@ def faithfulness(
     `comprehensiveness`: mean log p of an answer's tokens, minus the same when the highest `top` of its tokens (of those
     that stand for text) are replaced in what the model reads; high where they mattered. `sufficiency`: the same when
     all others are replaced; low where the highest were enough. In nats a token, mean over samples; the question stays.
-    Of tokens tied at the limit the first are taken. A value that is undefined is `errors.Missing`.
-
-    Args:
-        lm: the model.
-        task: whose forget answers the table scores.
-        table: a score table; of several steps the last counts.
-        top: share of an answer's tokens.
-        baseline: what replaces a token; see `scorers.inputs`.
-        progress: called with "mask", samples done and their number.
+    Of tokens tied at the limit the first are taken. A value that is undefined is `errors.Missing`. The table scores the
+    task's forget answers; of several steps the last counts. `baseline` is what replaces a token; see `scorers.inputs`.
+    Progress is called "mask", in samples.
 
     Raises:
         UserError: the table is not of this task and model, or `top` is no share.
@@ -128,15 +122,9 @@ def faithfulness_by_unlearning(
 ) -> pd.DataFrame:
     """The same short run with each scorer's scores as token weights, with uniform and random ones, and with the labels.
 
-    Args:
-        lm: the model; unchanged.
-        task: what to forget.
-        table: a score table; each of its scorers is one set of weights.
-        objective: forget loss by name.
-        settings: the numbers of every run, except the seed.
-        seeds: one run for each seed and set of weights.
-        probe_limit: at most so many samples a set are probed.
-        progress: called with "unlearn", runs done, their number, and the weights as note.
+    The model is unchanged. Each scorer of the score table is one set of weights, and there is a run for each seed and
+    set of weights, in which at most `probe_limit` samples a set are probed. Progress is called "unlearn", in runs, with
+    the weights as note.
 
     Returns:
         One row a run: weights, seed, `reason` where the scores cannot be weights or the run diverged, and fact accuracy

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known, unknown
 from workbench.tasks import Sample, Task, fields_of
 
 DAMAGES = {
@@ -46,8 +46,8 @@ def domains(task: Task, by: str, sets: Sequence[str] = MEASURED) -> list[Domain]
     Raises:
         UserError: no forget row has the field, or all of them have the same value.
     """
-    if absent := [name for name in sets if name not in task.sets]:
-        raise unknown("set", absent[0], list(task.sets))
+    for name in sets:
+        check_known("set", name, task.sets)
     known = fields_of(task.forget)
     if by not in known:
         raise unknown("field of the forget rows", by, known) if known else UserError("the rows have no field to go by")
@@ -69,8 +69,7 @@ def domains(task: Task, by: str, sets: Sequence[str] = MEASURED) -> list[Domain]
 def row_values(tokens: pd.DataFrame) -> pd.DataFrame:
     """By answer (`sample_id`): the mean log p of its fact's tokens, and whether all of them are the first choice.
 
-    Args:
-        tokens: a token table; an answer without labels counts with all its tokens.
+    An answer of the token table that has no labels counts with all its tokens.
     """
     span = tokens["span"].fillna(False).astype(bool)
     labelled = span.groupby(tokens["sample_id"]).transform("any")
@@ -97,14 +96,10 @@ def spearman(damage: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def hit_rate(damaged: np.ndarray, risk: np.ndarray, first: float = FIRST) -> float:
-    """The share of the damaged rows that are among the first tenth by risk; ties share their places, as by chance.
+    """The share of the damaged rows that are among the `first` tenth by risk; ties share their places, as by chance.
 
-    By chance it is the tenth itself. NaN where no row is damaged.
-
-    Args:
-        damaged: (R,) whether a row is damaged.
-        risk: (R,) the higher the sooner.
-        first: share of the rows that come first.
+    `damaged` says of each row (R,) whether it is; the higher its `risk` (R,), the sooner it comes. By chance it is the
+    tenth itself. NaN where no row is damaged.
     """
     damaged = np.asarray(damaged, dtype=bool)
     if not damaged.any():
@@ -210,9 +205,7 @@ class Interference:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the tokens, as JSON takes it; what has no value is null."""
-        plain = {
-            name: getattr(self, name) for name in ("task", "model", "by", "forgotten", "measured", "sets", "seeds")
-        }
+        plain = {name: getattr(self, name) for name in NAMES}
         plain |= {"reached": self.reached.tolist(), "steps": self.steps.tolist()} | self.about
         plain["damage"] = {name: nulls(values) for name, values in self.damage.items()}
         plain["predicted"] = {name: nulls(values) for name, values in self.predicted.items()}
@@ -240,8 +233,7 @@ class Interference:
         return lines
 
     def _metric(self, metric: str) -> str:
-        if metric not in self.damage:
-            raise unknown("metric of damage", metric, list(self.damage))
+        check_known("metric of damage", metric, self.damage)
         return metric
 
 
@@ -268,13 +260,9 @@ def nulls(values: Any) -> Any:
 
 
 def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Mapping[str, Any]) -> Interference:
-    """What `as_dict` wrote, with its tokens and texts.
-
-    Raises:
-        KeyError, ValueError, TypeError: it is not that.
-    """
+    """What `as_dict` wrote, with its tokens and texts; KeyError, ValueError or TypeError where it is not that."""
     array = functools.partial(np.array, dtype=float)  # null becomes NaN
-    names = {name: record[name] for name in ("task", "model", "by", "forgotten", "measured", "sets", "seeds")}
+    names = {name: record[name] for name in NAMES}
     about = {name: record[name] for name in ABOUT if name in record}
     seeds, pairs = len(names["seeds"]), (len(names["forgotten"]), len(names["measured"]))
     shapes: list[tuple[tuple[int, ...], Any]] = [((seeds, *pairs), values) for values in record["damage"].values()]
@@ -297,4 +285,5 @@ def interference_from(record: Mapping[str, Any], tokens: pd.DataFrame, texts: Ma
     )
 
 
+NAMES = ("task", "model", "by", "forgotten", "measured", "sets", "seeds")
 ABOUT = ("objective", "weights", "level", "settings", "cost", "runs")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,7 @@ def label_words(text: str) -> Ranges:
 def labels_of(source: Any) -> Labels:
     """The spans of each (question, answer) that has been labelled; rows without spans are left out.
 
-    Args:
-        source: rows in any form, as `wb.read_rows` takes them.
+    The source is rows in any form, as `wb.read_rows` takes them.
     """
     samples = read_rows(source, say=lambda _: None)
     return {(s.question, s.answer): s.spans for s in samples if s.spans is not None}
@@ -57,10 +55,8 @@ def kappa(a: Any, b: Any, *, model: LanguageModel | None = None) -> dict[str, An
     shared = [key for key in first if key in second]
     if not shared:
         raise UserError("the two have no labelled answer in common; they are matched by question and answer")
-    units = _words_of if model is None else _tokens_of(model)
-    x, y = (
-        np.array([_inside(r, labels[key]) for key in shared for r in units(*key)], bool) for labels in (first, second)
-    )
+    units = [(key, place) for key in shared for place in _units(*key, model)]
+    x, y = (np.array([_inside(place, labels[key]) for key, place in units], bool) for labels in (first, second))
     both, either = int((x & y).sum()), int((x | y).sum())
     agreement, chance = float((x == y).mean()), float(x.mean() * y.mean() + (~x).mean() * (~y).mean())
     nothing = missing("nobody labelled anything")
@@ -83,16 +79,10 @@ def _inside(place: tuple[int, int], spans: tuple[tuple[int, int], ...]) -> bool:
     return any(place[0] < end and start < place[1] for start, end in spans)
 
 
-def _words_of(question: str, answer: str) -> Ranges:
-    return label_words(answer)
-
-
-def _tokens_of(model: LanguageModel) -> Callable[[str, str], Ranges]:
-    """The tokens of an answer that stand for text."""
-
-    def units(question: str, answer: str) -> Ranges:
-        encoding = encode(model, Sample("answer", question, answer), any_length=True)
-        ranges = [encoding.ranges[place] for place in encoding.answer_positions]
-        return [(start, end) for start, end in ranges if start < end]
-
-    return units
+def _units(question: str, answer: str, model: LanguageModel | None) -> Ranges:
+    """The words of an answer, or the model's tokens that stand for text."""
+    if model is None:
+        return label_words(answer)
+    encoding = encode(model, Sample("answer", question, answer), any_length=True)
+    ranges = [encoding.ranges[place] for place in encoding.answer_positions]
+    return [(start, end) for start, end in ranges if start < end]

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby
 
 import numpy as np
 
@@ -33,8 +33,7 @@ def words_in(sample: Sample) -> set[str]:
 def rarities(samples: Sequence[Sample]) -> dict[str, float]:
     """Word -> ln(rows / rows that have it), of the words that at most one row in twenty has (always those of one row).
 
-    Args:
-        samples: all rows among which a word is rare or not.
+    The samples are all rows among which a word is rare or not.
     """
     counts = Counter(word for sample in samples for word in words_in(sample))
     most = max(1.0, RARE * len(samples))
@@ -54,17 +53,13 @@ def names_in(samples: Sequence[Sample]) -> dict[str, float]:
 def shared_words(forgotten: Sequence[Group], measured: Sequence[Group], weights: dict[str, float]) -> np.ndarray:
     """(I, J): the weights of the words that two groups share, over sqrt(weight of one's words x of the other's).
 
-    Args:
-        forgotten: I groups of samples.
-        measured: J groups.
-        weights: word -> weight; `rarities` or `names_in` of all rows.
+    The weights, word -> weight, are `rarities` or `names_in` of all rows.
     """
-    left, right = ([_sums(group, weights) for group in groups] for groups in (forgotten, measured))
-    return _cosines(left, right, weights)
 
+    def once(group: Group) -> Counter[str]:
+        return Counter(dict.fromkeys((w for s in group for w in words_in(s) if w in weights), 1))
 
-def _sums(group: Group, weights: dict[str, float]) -> Counter[str]:
-    return Counter(dict.fromkeys((w for s in group for w in words_in(s) if w in weights), 1))
+    return _cosines(list(map(once, forgotten)), list(map(once, measured)), weights)
 
 
 def _cosines(left: list[Counter[str]], right: list[Counter[str]], weights: dict[str, float] | None) -> np.ndarray:
@@ -89,11 +84,7 @@ def shape(word: str) -> str:
     A run of one kind is cut to four, as spaCy's `shape_` is: "Quillon" is Xxxxx, "the" is xxx.
     """
     kinds = ["d" if c.isdigit() else "X" if c.isupper() else "x" if c.isalpha() else c for c in word]
-    return "".join("".join(kinds)[a:b][:RUN] for a, b in pairwise(_runs(kinds)))
-
-
-def _runs(kinds: list[str]) -> list[int]:
-    return [n for n in range(len(kinds)) if n == 0 or kinds[n] != kinds[n - 1]] + [len(kinds)]
+    return "".join("".join(run)[:RUN] for _, run in groupby(kinds))
 
 
 def shape_grams(sample: Sample) -> Counter[str]:

@@ -14,11 +14,7 @@ from workbench.models import LanguageModel
 
 
 def check_tasks(tasks: list[str]) -> None:
-    """Check that the harness is installed and knows the tasks.
-
-    Raises:
-        UserError: it is not, or does not.
-    """
+    """Raise a UserError where the harness is not installed, or does not know a task."""
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError("general tasks need lm-eval; pip install 'unlearning-workbench[general]'")
     files = [name for name in tasks if name.endswith((".yaml", ".yml"))]
@@ -37,14 +33,10 @@ def _manager() -> Any:
     return importlib.import_module("lm_eval.tasks").TaskManager()
 
 
-def general(lm: LanguageModel, tasks: list[str], *, limit: int | None = None, batch_size: int = 16) -> dict[str, Any]:
-    """Metrics of harness tasks, by task: what `simple_evaluate` returns under "results".
+def general(lm: LanguageModel, tasks: list[str], *, limit: int | None = None) -> dict[str, Any]:
+    """Metrics of harness tasks, by task: what `simple_evaluate` returns under "results". The model is unchanged.
 
-    Args:
-        lm: the model; unchanged.
-        tasks: harness tasks by name, or the path of a task's YAML file.
-        limit: at most so many documents a task.
-        batch_size: requests a forward pass.
+    A task is named, or the path of its YAML file is given; of each at most `limit` documents are taken.
 
     Raises:
         UserError: the harness is not installed, or knows no such task.
@@ -52,7 +44,7 @@ def general(lm: LanguageModel, tasks: list[str], *, limit: int | None = None, ba
     check_tasks(tasks)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     wrapper = importlib.import_module("lm_eval.models.huggingface").HFLM
-    wrapped = wrapper(pretrained=lm.module, tokenizer=lm.tokenizer, batch_size=batch_size)
+    wrapped = wrapper(pretrained=lm.module, tokenizer=lm.tokenizer, batch_size=16)
     evaluate = importlib.import_module("lm_eval").simple_evaluate
     results = evaluate(model=wrapped, tasks=list(tasks), limit=limit, task_manager=_manager())["results"]
     return {name: _plain(values) for name, values in results.items()}

@@ -19,15 +19,12 @@ from workbench.errors import NotAvailable
 from workbench.evals.spec import Answer, mean, metric, perplexity_of_set, truth_ratio_of_set
 from workbench.evals.words import RougeWords, normal, spaced, words
 
+# What most have in common: a set's value is the mean over its answers, and the definition is open-unlearning's.
+COMMON: dict[str, Any] = {"aggregate": mean, "source": "open-unlearning", "certainty": "sure"}
 
-@metric(
-    "fact_accuracy",
-    split="any with questions and span labels",
-    unit="share of answers",
-    aggregate=mean,
-    source="ours",
-    certainty="ours",
-)
+
+@metric("fact_accuracy", split="any with questions and span labels", unit="share of answers", aggregate=mean,
+        source="ours", certainty="ours")  # fmt: skip
 def fact_accuracy(answer: Answer) -> float:
     """1 if the greedy answer contains every labelled value as whole words (letter case aside), else 0."""
     generation = _generation(answer)
@@ -55,19 +52,14 @@ def _inside_word(text: str, index: int) -> bool:
     return unicodedata.category(around[1])[0] == "M" or all(c.isdigit() or c.upper() != c.lower() for c in around)
 
 
-@metric("probability", split="any", aggregate=mean, source="open-unlearning", certainty="sure")
+@metric("probability", split="any", **COMMON)
 def probability(answer: Answer) -> float:
     """exp(-mean l_t): the geometric mean probability of the answer's tokens."""
     return float(np.exp(answer.logp.mean()))
 
 
 @metric(
-    "probability_with_options",
-    split="any with wrong answers",
-    aggregate=mean,
-    source="open-unlearning",
-    certainty="sure",
-    differs="they add 1e-10 to the denominator",
+    "probability_with_options", split="any with wrong answers", differs="they add 1e-10 to the denominator", **COMMON
 )
 def probability_with_options(answer: Answer, *, eps: float = 0.0) -> float:
     """p_right / (p_right + sum_j p_wrong_j), each p = exp(-mean NLL); right is the answer, not its paraphrase.
@@ -86,9 +78,7 @@ def probability_with_options(answer: Answer, *, eps: float = 0.0) -> float:
 @metric(
     "rouge_l_recall",
     split="any with questions",
-    aggregate=mean,
-    source="open-unlearning",
-    certainty="sure",
+    **COMMON,
     differs="they generate up to 200 tokens, which can only raise it, and know no word but of a-z and 0-9",
 )
 def rouge_l_recall(answer: Answer, *, ascii: bool = False) -> float:
@@ -103,9 +93,7 @@ def rouge_l_recall(answer: Answer, *, ascii: bool = False) -> float:
 @metric(
     "rouge_l_f1",
     split="any with questions",
-    aggregate=mean,
-    source="MUSE, arXiv 2407.06460",
-    certainty="sure",
+    **COMMON | {"source": "MUSE, arXiv 2407.06460"},
     differs="they stem words, as for recall, which MUSE's own evaluation does not, and know no word but of a-z and 0-9",
 )
 def rouge_l_f1(answer: Answer, *, stem: bool = False, ascii: bool = False) -> float:
@@ -141,9 +129,7 @@ def _rouge(stem: bool, ascii: bool) -> Any:
     split="any with questions",
     range=(0, None),
     unit="bits",
-    aggregate=mean,
-    source="RWKU, arXiv 2406.10890, after ROME, arXiv 2202.05262",
-    certainty="sure",
+    **COMMON | {"source": "RWKU, arXiv 2406.10890, after ROME, arXiv 2202.05262"},
     differs="they have no such metric; RWKU takes a text in a script without spaces as one word",
 )
 def fluency(answer: Answer, *, characters: bool = True) -> float:
@@ -172,14 +158,7 @@ def _words() -> Any:
     return NLTKWordTokenizer()
 
 
-@metric(
-    "exact_memorization",
-    split="any",
-    aggregate=mean,
-    source="open-unlearning",
-    certainty="sure",
-    differs="they leave the end token out",
-)
+@metric("exact_memorization", split="any", differs="they leave the end token out", **COMMON)
 def exact_memorization(answer: Answer, *, include_eos: bool = True) -> float:
     """Share of answer positions whose argmax is the right token; with `include_eos` the end token counts too."""
     return float((_ranks(answer, include_eos) == 0).mean())
@@ -188,9 +167,7 @@ def exact_memorization(answer: Answer, *, include_eos: bool = True) -> float:
 @metric(
     "extraction_strength",
     split="any",
-    aggregate=mean,
-    source="after open-unlearning",
-    certainty="sure",
+    **COMMON | {"source": "after open-unlearning"},
     differs="they leave the end token out, and the lowest value is 1/T",
 )
 def extraction_strength(answer: Answer, *, floor: bool = False, include_eos: bool = True) -> float:
@@ -217,9 +194,7 @@ def _ranks(answer: Answer, include_eos: bool) -> np.ndarray:
     "truth_ratio",
     split="any with wrong answers",
     better="see split",
-    aggregate=truth_ratio_of_set,
-    source="open-unlearning",
-    certainty="sure",
+    **COMMON | {"aggregate": truth_ratio_of_set},
     differs="they add 1e-10 to the denominators, which shows where the true answer has become improbable",
 )
 def truth_ratio(answer: Answer, *, eps: float = 0.0) -> float:
@@ -236,15 +211,8 @@ def truth_ratio(answer: Answer, *, eps: float = 0.0) -> float:
     return math.exp(min(answer.true_nll - wrong, 700))
 
 
-@metric(
-    "perplexity",
-    split="any; plain text above all",
-    better="lower",
-    range=(1, None),
-    aggregate=perplexity_of_set,
-    source="standard",
-    certainty="sure",
-)
+@metric("perplexity", split="any; plain text above all", better="lower", range=(1, None), aggregate=perplexity_of_set,
+        source="standard", certainty="sure")  # fmt: skip
 def perplexity(answer: Answer) -> float:
     """exp(mean l_t); over a set, the mean runs over all its tokens."""
     return float(np.exp(-answer.logp.mean()))

@@ -21,8 +21,9 @@ import torch
 from workbench.errors import NOT_FINITE, NotAvailable
 from workbench.evals.ranking import auroc
 from workbench.evals.spec import convention_options
-from workbench.models import Encoding, LanguageModel, batches, collate, encode, split, token_stats
+from workbench.models import Encoding, LanguageModel, collate, encode, in_sample_order, split, token_stats
 from workbench.registry import Registry, Spec
+from workbench.scorers import passes
 from workbench.tasks import Sample, Task, spread
 
 
@@ -133,11 +134,7 @@ def members(task: Task) -> list[Sample]:
 
 
 def nonmembers(task: Task) -> list[Sample]:
-    """Text of the same kind that the model was not trained on: the `nonmembers` set, else `unlabelled`.
-
-    Raises:
-        NotAvailable: there is neither.
-    """
+    """Text of the same kind that the model has not seen: `nonmembers`, else `unlabelled`; NotAvailable for neither."""
     samples = task.sets.get("nonmembers") or task.sets.get("unlabelled")
     if not samples:
         raise NotAvailable("needs nonmember text")
@@ -154,16 +151,11 @@ def membership_scores(
     batch_size: int = 16,
     convention: str = "ours",
 ) -> pd.DataFrame:
-    """The scores of attacks, one row a sample: `sample_id` and a column an attack.
+    """The scores of attacks, one row a sample: `sample_id` and a column an attack. The model is unchanged.
 
-    Args:
-        lm: the model; unchanged.
-        samples: texts.
-        names: attacks by name; by default all that are available.
-        reference: a model that did not learn the texts, for `mia_reference`.
-        limit: at most so many samples, spread evenly.
-        batch_size: samples a forward pass.
-        convention: "ours", or "open-unlearning" for that framework's values (the attacks' `differs`).
+    By default of all attacks that are available; `mia_reference` needs a reference model that did not learn the texts.
+    With a `limit` of so many samples at most, spread evenly. The convention "open-unlearning" gives that framework's
+    values (the attacks' `differs`).
 
     Raises:
         NotAvailable: an attack in `names` needs a reference model, and there is none.
@@ -184,19 +176,19 @@ def membership_scores(
 
 @torch.no_grad()
 def _text_stats(lm: LanguageModel, encodings: list[Encoding], batch_size: int) -> list[TextStats]:
-    by_index: dict[int, TextStats] = {}
-    for indices, batch in batches(lm, encodings, batch_size):
-        stats = token_stats(lm, batch, extras=False, deviation=True)
+    parts = []
+    for indices, batch, stats in passes(lm, encodings, batch_size, extras=False, deviation=True):
         assert stats.entropy is not None
         assert stats.deviation is not None
-        each = (split(values, stats) for values in (stats.logp, -stats.entropy, stats.deviation))
-        parts = zip(*each, strict=True)
-        for index, (logp, expected, deviation) in zip(indices, parts, strict=True):
-            norms = functools.partial(gradient_norms, lm, encodings[index])
-            ids = [encodings[index].ids[p] for p in encodings[index].answer_positions]
-            texts = encodings[index].sample.answer, lm.tokenizer.decode(ids, skip_special_tokens=True)
-            by_index[index] = TextStats(*texts, logp, expected, deviation, gradient_norms=norms)
-    return [by_index[i] for i in range(len(encodings))]
+        each = [split(values, stats) for values in (stats.logp, -stats.entropy, stats.deviation)]
+        own = []
+        for encoding, logp, expected, deviation in zip(batch.encodings, *each, strict=True):
+            ids = [encoding.ids[p] for p in encoding.answer_positions]
+            texts = encoding.sample.answer, lm.tokenizer.decode(ids, skip_special_tokens=True)
+            norms = functools.partial(gradient_norms, lm, encoding)
+            own.append(TextStats(*texts, logp, expected, deviation, gradient_norms=norms))
+        parts.append((indices, own))
+    return in_sample_order(parts)
 
 
 @torch.enable_grad()

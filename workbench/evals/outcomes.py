@@ -56,9 +56,7 @@ def came_back(answers: pd.DataFrame) -> pd.DataFrame:
 def outcomes(probes: pd.DataFrame, attacked: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a probed answer: its texts and probability before and after, and a column for each rule of `RULES`.
 
-    Args:
-        probes: a run's probe table, phases "before" and "after".
-        attacked: its `attacks/answers.parquet`, where it was attacked.
+    Of a run's probe table with the phases "before" and "after", and its `attacks/answers.parquet` if it was attacked.
 
     Returns:
         probe_set, sample_id, prompt, answer, before, after, right_before, right_after (None where it is not known),
@@ -109,14 +107,10 @@ def outcomes(probes: pd.DataFrame, attacked: pd.DataFrame | None = None) -> pd.D
 def chosen(
     rows: pd.DataFrame, *, outcome: str = "", probe_set: str = "", text: str = "", sort: str | None = None
 ) -> pd.DataFrame:
-    """The rows of `outcomes` for which a rule holds, of one set, that contain a text, sorted.
+    """The rows of `outcomes` for which a rule (`outcome`) holds, of one set, that contain a text, sorted.
 
-    Args:
-        rows: as `outcomes` gives them.
-        outcome: a rule's name; empty for all.
-        probe_set: a set's name; empty for all.
-        text: must be in one of the columns `TEXTS`, in any letter case; empty for all.
-        sort: a column, lowest first and unknown values last; None leaves the order.
+    The text is looked for in the columns `TEXTS`, in any letter case; what is empty leaves all rows. `sort` is a
+    column, lowest first and unknown values last; None leaves the order.
     """
     if outcome:
         rows = rows[rows[outcome]]

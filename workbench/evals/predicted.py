@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,22 +11,14 @@ from torch import Tensor
 from workbench.cost import Phase
 from workbench.evals.interference import PREDICTORS
 from workbench.evals.likeness import Group, alike_in_syntax, names_in, rarities, shared_words
-from workbench.models import (
-    LanguageModel,
-    batches,
-    choose_trained,
-    count_forward,
-    encode,
-    in_sample_order,
-    split,
-    token_stats,
-)
+from workbench.models import LanguageModel, choose_trained, in_sample_order, split
 from workbench.progress import Progress, silent
-from workbench.scorers import differentiable, gradient_of, norm_of, rates_along
+from workbench.scorers import differentiable, mean_gradient, norm_of, passes, rates_along
 from workbench.tasks import Sample
 from workbench.unlearning import Settings
 
 HELD = 1 << 31  # bytes of gradients that are held at once
+AT_ONCE = 16  # samples a pass
 
 
 def predictions(
@@ -49,15 +40,9 @@ def predictions(
     - `states`: minus the Euclidean distance between the groups' mean states over answer tokens, in the middle layer;
     - `syntax`: the cosine of the groups' counts of n-grams of word shapes.
 
-    Args:
-        lm: the model, which is not changed.
-        forgotten: I groups of samples.
-        measured: J groups; a row of its own is a group of one.
-        rows: all rows, among which words are rare or not.
-        which: the predictors that are wanted.
-        settings: say what is trained; all parameters by default.
-        cost: the ledger entry that passes are added to.
-        progress: called with "predict", groups done and their number.
+    The model is not changed. There are I groups `forgotten` and J `measured`; a row of its own is a group of one, and
+    words are rare or not among all `rows`. `which` predictors are wanted. The settings say what is trained, by default
+    all parameters. Progress is called "predict", in groups.
     """
     cost = cost or Phase()
     ways = {
@@ -79,7 +64,8 @@ def gradient_cosines(
     progress: Progress = silent,
 ) -> np.ndarray:
     """(I, J) cosines of the gradients of two groups' mean NLL; arguments as of `predictions`."""
-    lm = trained_copy(lm, settings)
+    lm = lm.frozen_copy()
+    choose_trained(lm, settings.train, rank=settings.lora_rank, scale=settings.lora_alpha, seed=settings.seed)
     parameters = [p for p in lm.module.parameters() if p.requires_grad]
     size = 4 * sum(p.numel() for p in parameters)
     at_once = max(1, HELD // size)
@@ -95,29 +81,11 @@ def gradient_cosines(
     return cosines.clip(-1, 1)
 
 
-def trained_copy(lm: LanguageModel, settings: Settings) -> LanguageModel:
-    """A copy of a model in which what a run trains has gradients."""
-    copy = lm.frozen_copy()
-    choose_trained(copy, settings.train, rank=settings.lora_rank, scale=settings.lora_alpha, seed=settings.seed)
-    return copy
-
-
 def _unit(lm: LanguageModel, parameters: list[Tensor], group: Group, cost: Phase) -> Tensor:
     """(P,) the gradient of a group's mean NLL, at length 1."""
-    gradient = _gradient(lm, parameters, group, cost)
+    gradient = mean_gradient(lm, parameters, group, AT_ONCE, cost)
     flat = torch.cat([part.flatten() for part in gradient]).float()
     return flat / float(torch.linalg.vector_norm(flat, dtype=torch.float64).clamp(min=1e-30))
-
-
-def _gradient(lm: LanguageModel, parameters: list[Tensor], group: Group, cost: Phase) -> list[Tensor]:
-    total, tokens = [torch.zeros_like(p) for p in parameters], 0
-    for _, batch in batches(lm, [encode(lm, s) for s in group], 16):
-        stats = token_stats(lm, batch, extras=False)
-        count_forward(cost, lm, batch, passes=3)
-        for sums, part in zip(total, gradient_of(stats.nll.sum(), parameters), strict=True):
-            sums += part
-        tokens += len(batch.rows)
-    return [part / max(1, tokens) for part in total]
 
 
 @torch.no_grad()
@@ -128,9 +96,7 @@ def state_distances(
     samples = list({s.id: s for group in (*forgotten, *measured) for s in group}.values())
     middle = (lm.config.num_hidden_layers + 1) // 2
     sums: dict[str, tuple[np.ndarray, int]] = {}
-    for places, batch in batches(lm, [encode(lm, s) for s in samples], 16):
-        stats = token_stats(lm, batch, extras=False, hidden="token", layer=middle)
-        count_forward(cost, lm, batch)
+    for places, _, stats in passes(lm, samples, AT_ONCE, cost, extras=False, hidden="token", layer=middle):
         assert stats.hidden is not None
         for place, states in zip(places, stats.hidden.double().split(stats.counts.tolist()), strict=True):
             sums[samples[place].id] = states.sum(0).cpu().numpy(), len(states)
@@ -143,23 +109,18 @@ def state_distances(
 
 
 def conflicts(
-    lm: LanguageModel, group: Group, samples: Sequence[Sample], *, batch_size: int = 4, cost: Phase | None = None
+    lm: LanguageModel, group: Group, samples: Sequence[Sample], *, cost: Phase | None = None
 ) -> list[np.ndarray]:
     """For each answer token of `samples`, how fast its NLL rises as a group is forgotten, in nats a unit of distance.
 
     That is <grad l_t, u>, u the unit gradient of the group's mean NLL: the token-level conflict between forgetting the
     group and keeping the token. The mean over an answer is the rate of its loss; tokens above zero carry the damage.
-
-    Args:
-        lm: the model, which is not changed.
-        group: what is to be forgotten.
-        samples: whose answers are looked at.
-        batch_size: samples at once; two graphs are kept in memory.
-        cost: the ledger entry that passes are added to.
+    The model is not changed.
     """
     cost = cost or Phase()
     with differentiable(lm) as (copy, parameters):
-        gradient = _gradient(copy, parameters, group, cost)
+        gradient = mean_gradient(copy, parameters, group, AT_ONCE, cost)
         length = norm_of(gradient)
-        parts: Iterator[Any] = rates_along(copy, parameters, samples, gradient, batch_size, cost)
+        # Few at once, since two graphs are kept in memory.
+        parts = rates_along(copy, parameters, samples, gradient, AT_ONCE // 4, cost)
         return in_sample_order((places, split(rates / length, stats)) for places, rates, stats in parts)

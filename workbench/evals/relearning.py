@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.errors import UserError, is_missing
+from workbench.errors import UserError, check_least, is_missing
 from workbench.evals.answers import answers_of
 from workbench.evals.probes import measure
 from workbench.models import LanguageModel
@@ -17,11 +17,7 @@ from workbench.unlearning import Settings, finetune
 
 
 def taught(task: Task, share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """(the part of the forget set to train on, the rest), drawn at random; neither is empty.
-
-    Raises:
-        UserError: the share leaves one of them empty.
-    """
+    """(the part of the forget set to train on, the rest), drawn at random; UserError where one of them is empty."""
     count = round(share * len(task.forget))
     if not 0 < share < 1 or not 0 < count < len(task.forget):
         raise UserError(f"relearning share {share} leaves no part or no rest of {len(task.forget)} forget rows")
@@ -66,8 +62,7 @@ def relearn(
         `step`, `rows` ("rest": those not trained on, "all": the whole forget set) and a column a metric, NaN where it
         is not available.
     """
-    if every < 1:
-        raise UserError(f"every must be at least 1, not {every}")
+    check_least(1, every=every)
     part, rest = taught(task, share, seed)
     settings = Settings(steps=steps, batch_size=batch_size, lr=lr, warmup=0, seed=seed)
     sets = {"rest": spread(rest, limit), "all": spread(task.forget, limit)}

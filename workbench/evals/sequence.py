@@ -91,13 +91,8 @@ def forgetting(matrix: np.ndarray, requests: int) -> Parts:
     return {j: matrix[:requests, j].max() - matrix[requests, j] for j in range(requests, matrix.shape[1])}
 
 
-FORMULAS: dict[str, Callable[[np.ndarray, int], Parts]] = {
-    "reversal": reversal,
-    "erosion": erosion,
-    "erosion_growth": erosion_growth,
-    "spill_over": spill_over,
-    "forgetting": forgetting,
-}
+Formula = Callable[[np.ndarray, int], Parts]
+FORMULAS: dict[str, Formula] = {f.__name__: f for f in (reversal, erosion, erosion_growth, spill_over, forgetting)}
 NUMBERS: Mapping[str, tuple[str, str]] = {  # what people call it, and what it says
     "reversal": ("forgetting reversal", "how much of what was forgotten comes back; above 0: it comes back"),
     "erosion": ("knowledge erosion", "what the sets to keep have lost; above 0: they erode"),
@@ -107,9 +102,7 @@ NUMBERS: Mapping[str, tuple[str, str]] = {  # what people call it, and what it s
 }
 
 
-def over_seeds(
-    values: np.ndarray, requests: int, sets: Sequence[str], formula: Callable[[np.ndarray, int], Parts]
-) -> dict[str, Any] | Missing:
+def over_seeds(values: np.ndarray, requests: int, sets: Sequence[str], formula: Formula) -> dict[str, Any] | Missing:
     """A number over seeds: its mean, least and greatest value, each seed's, and the mean of each of its sets.
 
     A set without a value is left out of the mean, and so not in `sets`.

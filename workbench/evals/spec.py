@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workbench.errors import NOT_FINITE, Missing, NotAvailable, missing, unknown
+from workbench.errors import NOT_FINITE, Missing, NotAvailable, check_known, missing
 from workbench.registry import Registry, Spec
 
 ASSESSED = "arXiv 2605.24614"  # the meta-evaluation of 150 models by the authors of UDS
@@ -101,13 +101,8 @@ CONVENTIONS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def convention_options(convention: str, name: str = "") -> dict[str, Any]:
-    """Options of a metric or an attack under a convention.
-
-    Raises:
-        UserError: no such convention.
-    """
-    if convention not in CONVENTIONS:
-        raise unknown("convention", convention, list(CONVENTIONS))
+    """Options of a metric or an attack under a convention; UserError for an unknown one."""
+    check_known("convention", convention, CONVENTIONS)
     return CONVENTIONS[convention].get(name, {})
 
 

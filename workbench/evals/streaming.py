@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from workbench.errors import NOT_FINITE, UserError
+from workbench.errors import NOT_FINITE, UserError, check_least
 from workbench.evals.generation import cleaned
 from workbench.models import Draws, LanguageModel, encode, end_of_turn, next_logits, until
 from workbench.tasks import Sample
@@ -40,21 +40,14 @@ def interruptible(lm: LanguageModel, stopped: Callable[[], bool]) -> Iterator[No
 
     decoder = lm.module.get_decoder()
     lists = [each for each in decoder.modules() if isinstance(each, torch.nn.ModuleList)]
-    hooks = [part.register_forward_pre_hook(look) for part in (decoder, *(layer for each in lists for layer in each))]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for part in (decoder, *(layer for each in lists for layer in each)):
+            hooks.enter_context(part.register_forward_pre_hook(look))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def streamed(
-    lm: LanguageModel,
-    sample: Sample,
-    max_new_tokens: int,
-    *,
-    temperature: float | None = None,
-    seed: int = 0,
+    lm: LanguageModel, sample: Sample, max_new_tokens: int, *, temperature: float | None = None, seed: int = 0
 ) -> Iterator[Reply]:
     """The answer to a sample's question, after each of its tokens; the last one has `ended`.
 
@@ -65,8 +58,7 @@ def streamed(
         UserError: the question does not fit the model's context, or leaves no room for an answer; the model's logits
             are not finite.
     """
-    if max_new_tokens < 1:
-        raise UserError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    check_least(1, max_new_tokens=max_new_tokens)
     encoding = encode(lm, sample, answer=False)
     room = min(max_new_tokens, lm.context - len(encoding.ids))
     if room < 1:

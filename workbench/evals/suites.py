@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.errors import Missing, NotAvailable, missing, unknown
+from workbench.errors import Missing, NotAvailable, check_known, missing
 from workbench.evals.mia import attack
 from workbench.evals.probes import Probed, probe
 from workbench.evals.spec import convention_options
@@ -23,8 +23,7 @@ SUITES: dict[str, tuple[str, ...]] = {
 
 def suite_names(suite: str) -> tuple[str, ...]:
     """The summaries of a suite; `basic` has none, only the metrics of `probe`."""
-    if suite not in SUITES:
-        raise unknown("suite", suite, list(SUITES))
+    check_known("suite", suite, SUITES)
     return SUITES[suite]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -166,12 +167,8 @@ def spoken(layers: Sequence[int]) -> str:
     """Layers in words: "layers 2 to 4 and 7", "layer 3", "no layer"."""
     if not layers:
         return "no layer"
-    groups: list[list[int]] = []
-    for layer in layers:
-        if groups and layer == groups[-1][-1] + 1:
-            groups[-1].append(layer)
-        else:
-            groups.append([layer])
+    # Of layers that follow on one another, layer less place is the same.
+    groups = [[layer for _, layer in run] for _, run in groupby(enumerate(layers), lambda each: each[1] - each[0])]
     parts = [p for each in groups for p in ([f"{each[0]} to {each[-1]}"] if len(each) > 2 else map(str, each))]
     listed = ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0]
     return f"layer{'s' if len(layers) > 1 else ''} {listed}"
@@ -180,9 +177,7 @@ def spoken(layers: Sequence[int]) -> str:
 def stored_maps(answers: pd.DataFrame, attacks: Mapping[str, Any] | None = None) -> list[Where]:
     """The maps that attacks left, an answer each, in the table's order; none where neither lens nor UDS left any.
 
-    Args:
-        answers: rows of attacks, as `RUN/attacks/answers.parquet` has them.
-        attacks: the attacks' results, for the reasons why one is missing.
+    The table is that of `RUN/attacks/answers.parquet`; the attacks' results have the reasons why a map is missing.
 
     Raises:
         ValueError: a map is not of its answer's tokens.

@@ -5,9 +5,8 @@ On ASCII text these are the words of `rouge-score`, which knows a-z and 0-9 alon
 
 from __future__ import annotations
 
-import functools
 import unicodedata
-from typing import Any
+from collections.abc import Callable
 
 import regex
 
@@ -51,19 +50,10 @@ class RougeWords:
     """The tokenizer that `rouge-score` takes: `words`, those of more than 3 letters stemmed as it does."""
 
     def __init__(self, stem: bool) -> None:
-        self.stem = _stem if stem else str
+        from nltk.stem.porter import PorterStemmer
+
+        self.stem: Callable[[str], str] = PorterStemmer().stem if stem else str
 
     def tokenize(self, text: str) -> list[str]:
         """The words to compare."""
         return [self.stem(word) if len(word) > 3 else word for word in words(text)]
-
-
-@functools.cache
-def _porter() -> Any:
-    from nltk.stem.porter import PorterStemmer
-
-    return PorterStemmer()
-
-
-def _stem(word: str) -> str:
-    return str(_porter().stem(word))

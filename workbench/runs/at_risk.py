@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from workbench.cost import Phase
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known
 from workbench.evals import PREDICTORS
 from workbench.progress import Progress, silent
 from workbench.tasks import Task, TaskSpec
 from workbench.unlearning import Settings
-
-if TYPE_CHECKING:
-    from workbench.models import LanguageModel
 
 KEPT_SETS = ("retain", "neighbours", "unlabelled", "others")  # whose rows a run should leave as they are
 BEST = "names"
@@ -48,11 +45,7 @@ class AtRisk:
         return list(self.rows.loc[~self.rows["rehearsed"], "sample_id"][:count])
 
     def spec(self, count: int) -> TaskSpec:
-        """The task with these rows in its retain set.
-
-        Raises:
-            UserError: it was given as a `Task`, which nothing names.
-        """
+        """The task with these rows in its retain set; UserError where it was given as a `Task`, which nothing names."""
         if self.task is None:
             raise UserError("name the task, or give a TaskSpec, so that rows can be added to its retain set")
         return replace(self.task, keep=tuple(dict.fromkeys((*self.task.keep, *self.first(count)))))
@@ -86,14 +79,19 @@ def at_risk(
     Raises:
         UserError: no such predictor or task; or it needs a model.
     """
-    if predictor not in PREDICTORS:
-        raise unknown("predictor", predictor, list(PREDICTORS))
+    check_known("predictor", predictor, PREDICTORS)
     spec = TaskSpec(task) if isinstance(task, str) else task if isinstance(task, TaskSpec) else None
     loaded = task if isinstance(task, Task) else (spec or TaskSpec()).load()
     samples = [(name, s) for name in KEPT_SETS for s in loaded.sets.get(name, [])]
     if not samples:
         raise UserError(f"task '{loaded.name}' has no rows to keep")
-    lm = _model(model, predictor)
+    lm: Any = None
+    if predictor in ("gradient", "states"):
+        if model is None:
+            raise UserError(f"{predictor} needs the model: at_risk(task, model, ...)")
+        from workbench.runs.loading import loaded_model
+
+        lm = loaded_model(model)
     from workbench.evals import predictions
 
     risk = predictions(
@@ -101,24 +99,8 @@ def at_risk(
         which=[predictor], settings=settings, cost=Phase(), progress=progress,
     )[predictor][0]  # fmt: skip
     rows = pd.DataFrame(
-        {
-            "sample_id": [s.id for _, s in samples],
-            "set": [name for name, _ in samples],
-            "question": [s.question for _, s in samples],
-            "answer": [s.answer for _, s in samples],
-            "risk": risk,
-            "rehearsed": [name == "retain" for name, _ in samples],
-        }
+        {"sample_id": s.id, "set": name, "question": s.question, "answer": s.answer, "risk": value}
+        | {"rehearsed": name == "retain"}
+        for (name, s), value in zip(samples, risk, strict=True)
     )
     return AtRisk(spec, predictor, rows.sort_values("risk", ascending=False, kind="stable", ignore_index=True))
-
-
-def _model(model: Any, predictor: str) -> LanguageModel:
-    """The model, which only predictors that read it need."""
-    if predictor in ("names", "words", "syntax"):
-        return None  # type: ignore[return-value]
-    if model is None:
-        raise UserError(f"{predictor} needs the model: at_risk(task, model, ...)")
-    from workbench.runs.loading import loaded_model
-
-    return loaded_model(model)

@@ -24,11 +24,7 @@ SHARE = "share of answers"  # the unit of attacks whose value is how many facts 
 
 
 def attacks_of(run: Path) -> dict[str, Any]:
-    """The attacks of a run's `attacks/summary.json`; empty where it was not attacked.
-
-    Raises:
-        Damaged: it is not what an attack writes.
-    """
+    """The attacks of a run's `attacks/summary.json`, empty where it was not attacked; may raise `Damaged`."""
     try:
         return dict(read_results(run / FOLDER)["attacks"])
     except FileNotFoundError:
@@ -41,16 +37,13 @@ def most_comes_back(attacks: Mapping[str, Any]) -> dict[str, Any] | None:
     Attacks are compared by `comes_back`, which takes off what a model tells that never saw the facts. Without a
     retain-only model nobody has one: then by the share of answers that tell the fact, and `comes_back` is None.
     """
-    known = [(name, e) for name, e in attacks.items() if name != PLAIN and not is_missing(e["run"])]
-    placed = [(name, e) for name, e in known if not is_missing(e["comes_back"])]
-    if placed:
-        name, entry = max(placed, key=lambda item: item[1]["comes_back"])
-        return {"attack": name, "comes_back": entry["comes_back"], "value": entry["run"]}
-    told = [(name, e) for name, e in known if e.get("unit") == SHARE]
-    if not told:
+    known = {name: e for name, e in attacks.items() if name != PLAIN and not is_missing(e["run"])}
+    placed = {name: e["comes_back"] for name, e in known.items() if not is_missing(e["comes_back"])}
+    values = placed or {name: e["run"] for name, e in known.items() if e.get("unit") == SHARE}
+    if not values:
         return None
-    name, entry = max(told, key=lambda item: item[1]["run"])
-    return {"attack": name, "comes_back": None, "value": entry["run"]}
+    name = max(values, key=values.__getitem__)
+    return {"attack": name, "comes_back": placed.get(name), "value": known[name]["run"]}
 
 
 def most_in_words(attacks: Mapping[str, Any]) -> str:
@@ -82,11 +75,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def read_answers(folder: Path | None) -> pd.DataFrame:
-    """The answers that attacks got; empty where there are none.
-
-    Raises:
-        Damaged: the file is no such table.
-    """
+    """The answers that attacks got, empty where there are none; `Damaged` where the file is no such table."""
     import pandas as pd
 
     from workbench.scorers import wrong_columns

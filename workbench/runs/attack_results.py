@@ -13,10 +13,12 @@ import pandas as pd
 
 from workbench.errors import Missing, UserError, is_missing, missing
 from workbench.evals.attacks import MODELS, summarise
-from workbench.files import PART, as_json, cannot_write, parse_json, remove, write_json
+from workbench.files import as_json, make_folder, parse_json, remove_parts, write_json
 from workbench.runs.attack_files import AGAIN, ANSWERS, SUMMARY, read_answers, read_results
 from workbench.runs.lock import run_lock
-from workbench.runs.records import recorded
+from workbench.runs.records import record_json, record_table
+
+PARTS = ("parts", "answers", "seconds")  # of an attack's entry beside its values, by model
 
 
 def _digest(rows: list[dict[str, Any]]) -> str:
@@ -41,14 +43,9 @@ class Results:
             return
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is no directory; choose another name")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(folder, error) from error
+        make_folder(folder)
         with run_lock(folder):
-            for part in folder.glob(".*.part"):  # half-written when the process was killed
-                if PART.fullmatch(part.name):
-                    remove(part)
+            remove_parts(folder.glob(".*.part"))
             results = cls(folder, made_from)
             with contextlib.suppress(FileNotFoundError):
                 results._read(read_results(folder))
@@ -98,7 +95,7 @@ class Results:
     def has(self, name: str, model: str) -> bool:
         """Whether an attack on a model is done: its value and its answers are there."""
         entry = self.summary.get(name, {})
-        known = all(model in entry.get(key, {}) for key in ("parts", "answers", "seconds"))
+        known = all(model in entry.get(key, {}) for key in PARTS)
         if not known or is_missing(entry[model]) or not len(self.answers):
             return False
         return bool(((self.answers["attack"] == name) & (self.answers["model"] == model)).any())
@@ -109,10 +106,13 @@ class Results:
         """Add an attack on one model, and write: the answers first, so that a value is never without them."""
         if rows is None and self.has(name, model):  # of an earlier call, which had this model
             return
-        results: dict[str, Any] = {each: self._entry(name, each) for each in MODELS if self.has(name, each)}
-        results |= {
-            each: missing(v["reason"]) for each in MODELS if is_missing(v := self.summary.get(name, {}).get(each))
-        }
+        results: dict[str, Any] = {}
+        for each in MODELS:
+            earlier = self.summary.get(name, {})
+            if is_missing(value := earlier.get(each)):
+                results[each] = missing(value["reason"])
+            elif self.has(name, each):
+                results[each] = {"value": value} | {key: earlier[key][each] for key in PARTS}
         self.summary[name] = summarise(name, results | {model: entry}, options)
         if rows is not None:
             old = self.answers
@@ -121,12 +121,6 @@ class Results:
             self.answers = pd.concat([old, rows], ignore_index=True)
         if self.folder is not None:
             if rows is not None:
-                with recorded(self.folder, ANSWERS) as aside:
-                    self.answers.to_parquet(aside, index=False)
-            with recorded(self.folder, SUMMARY) as aside:
-                aside.write_text(as_json({"made_from": self.made_from, "attacks": self.summary}), encoding="utf-8")
+                record_table(self.folder, ANSWERS, self.answers)
+            record_json(self.folder, SUMMARY, {"made_from": self.made_from, "attacks": self.summary})
             (self.folder / f"{name}-{model}.json").unlink(missing_ok=True)
-
-    def _entry(self, name: str, model: str) -> dict[str, Any]:
-        entry = self.summary[name]
-        return {"value": entry[model]} | {key: entry[key][model] for key in ("parts", "answers", "seconds")}

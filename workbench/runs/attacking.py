@@ -23,6 +23,10 @@ from workbench.runs.loading import load_original, loaded_model
 from workbench.tasks import Task, TaskSpec
 
 Models = dict[str, LanguageModel]
+ABSENT = {
+    "before": "no model before the run is given (--before)",
+    "retain_only": "no retain-only model is given (--reference)",
+}
 
 
 def attack(
@@ -86,7 +90,7 @@ def attack(
         for name in names:
             for model in MODELS:
                 if model not in models:
-                    results.add(name, model, missing(absent(model)), None, options.get(name, {}))
+                    results.add(name, model, missing(ABSENT[model]), None, options.get(name, {}))
                 elif not results.has(name, model):
                     _carry_out(results, name, model, of_models[model], options.get(name, {}))
     kept = {} if out else {"answers": results.answers}
@@ -112,13 +116,6 @@ def _carry_out(results: Results, name: str, model: str, target: Target, options:
     results.add(name, model, entry, outcome.rows.assign(attack=name, model=model), options)
 
 
-def absent(model: str) -> str:
-    """Why a model that was not given is not there."""
-    return {"before": "no model before the run is given (--before)"}.get(
-        model, "no retain-only model is given (--reference)"
-    )
-
-
 def models_of(target: Any, reference: Any, before: Any, style: dict[str, Any]) -> Models:
     """The models by their part: `run` is the one that is attacked."""
     lm, run = loaded_model(target, **style), run_at(target)
@@ -135,12 +132,9 @@ def models_of(target: Any, reference: Any, before: Any, style: dict[str, Any]) -
 
 def task_of(target: Any, task: Any) -> Task:
     """The task that is named, else the run's own; UserError where there is neither."""
-    if isinstance(task, Task):
-        return task
-    if isinstance(task, str):
-        return TaskSpec(task).load()
-    if isinstance(task, TaskSpec):
-        return task.load()
+    task = TaskSpec(task) if isinstance(task, str) else task
+    if isinstance(task, TaskSpec | Task):
+        return task if isinstance(task, Task) else task.load()
     if task is not None:
         raise UserError(f"a task is its name, a TaskSpec or a Task, not {task!r:.40}")
     if (run := run_at(target)) is None:

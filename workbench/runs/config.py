@@ -71,12 +71,9 @@ class Config(BaseModel, frozen=True, extra="forbid"):
     def from_dict(cls, record: dict[str, Any], source: Path | None = None) -> Config:
         """The configuration that a `config.json` holds, also one of the version before.
 
-        Args:
-            record: its content.
-            source: the file, for errors.
-
         Raises:
-            UserError: it holds what this version does not know; the line names the file and the version that made it.
+            UserError: it holds what this version does not know; the line names the file (`source`) and the version that
+                made it.
         """
         values = {key: value for key, value in record.items() if key not in RECORDED}
         task = values.get("task")
@@ -146,7 +143,7 @@ class Config(BaseModel, frozen=True, extra="forbid"):
         options = self.settings.options.get("objective", {})
         check_options(self.objective, options)
         check_retain_share(retain_loss[self.settings.retain_loss], self.settings)
-        if levels(self.stop_at, "stop_at") and not self.probe_every:
+        if levels(self.stop_at) and not self.probe_every:
             raise UserError(f"stop_at={self.stop_at} needs probes during the run: set probe_every (--probe-every)")
         if self.weights.endswith(".parquet"):
             one_scorer(read_scores(Path(self.weights)))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import UserError, missing
-from workbench.files import as_json, cannot_write, parse_json
+from workbench.files import make_folder, parse_json
 from workbench.runs import records
 from workbench.runs.config import RENAMED_SETS, Config, versions
 from workbench.runs.events import EventLog, current_sets
@@ -64,10 +63,7 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path, config: Config) -> RunDirectory:
         """Make the directory of a new run, if it is not there, and write the configuration."""
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(path, error) from error
+        make_folder(path)
         run, weights = cls.__new__(cls), Path(config.weights)
         run.path = path
         if weights.suffix in COPIED:  # so that a resumed run reads what this one began with
@@ -93,21 +89,17 @@ class RunDirectory:
         """The configuration, with its files where they are now; UserError for what this version does not know."""
         return Config.from_dict(self.config, self.path / "config.json").placed(self.path)
 
-    @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
+    def writing(self, name: str) -> AbstractContextManager[Path]:
         """A temporary name that becomes a file or folder of the run, whose sha256 the manifest then has."""
-        with records.recorded(self.path, name) as aside:
-            yield aside
+        return records.recorded(self.path, name)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file of the run."""
-        with self.writing(name) as aside:
-            aside.write_text(as_json(content), encoding="utf-8")
+        records.record_json(self.path, name, content)
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write a table of the run."""
-        with self.writing(name) as aside:
-            table.to_parquet(aside, index=False)
+        records.record_table(self.path, name, table)
 
     def json(self, name: str) -> Any:
         """A JSON file of the run; None if it does not exist yet."""
@@ -222,11 +214,9 @@ class RunDirectory:
         metrics = self.json(METRICS) or {}
         end = {"flops": math.nan, "seconds": math.nan} | (self.json("cost.json") or {}).get("total", {})
         points: list[tuple[int, Any, float, float]] = [(0, metrics.get("before"), 0.0, 0.0)]
-        on_the_way = [e for e in self.events() if "probe" in e and ("after" not in metrics or e["step"] < self.steps)]
-        points += [
-            (e["step"], e["probe"], e.get("total_flops", math.nan), e.get("total_seconds", math.nan))
-            for e in on_the_way
-        ]
+        for e in self.events():
+            if "probe" in e and ("after" not in metrics or e["step"] < self.steps):
+                points.append((e["step"], e["probe"], e.get("total_flops", math.nan), e.get("total_seconds", math.nan)))
         if "after" in metrics:
             points.append((self.steps, metrics["after"], end["flops"], end["seconds"]))
         rows = [
@@ -251,14 +241,7 @@ def list_runs(root: Path = Path("runs")) -> list[RunDirectory]:
 def cost_to_reach(
     curve: pd.DataFrame, probe_set: str, metric: str, level: float, *, below: bool = True
 ) -> dict[str, Any]:
-    """What a run had cost when a metric first reached a level.
-
-    Args:
-        curve: `RunDirectory.curve()`: metrics by step, with what was spent up to it.
-        probe_set: the probed set.
-        metric: the metric's name.
-        level: what it must reach.
-        below: whether it is reached from above (forgetting) or from below.
+    """What a run had cost, by its `curve()`, when a metric first was at most a level (forgetting), or else at least.
 
     Returns:
         `step`, `value`, `flops` and `seconds` of the first probe that reached it, so exact to the steps between two

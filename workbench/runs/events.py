@@ -34,11 +34,7 @@ class EventLog:
         self._offset, self._last, self._wrong = 0, b"", ""
 
     def all(self) -> list[Event]:
-        """Every event.
-
-        Raises:
-            Damaged: a line is no event.
-        """
+        """Every event; `Damaged` where a line is none."""
         events, problem = self.readable()
         if problem:
             raise Damaged(self.path, problem)
@@ -127,9 +123,7 @@ class EventLog:
     def gap(self, step: int, digest: str | None) -> str:
         """What is missing or changed among the events up to a checkpoint's step; empty for nothing.
 
-        Args:
-            step: of the checkpoint.
-            digest: the sha256 of the file when the checkpoint was written; None where that is not known.
+        `digest` is the sha256 of the file when the checkpoint was written; None where that is not known.
         """
         events, problem = self.readable()
         steps = [e["step"] for e in events if e["step"] <= step]

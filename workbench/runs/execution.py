@@ -8,20 +8,21 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from workbench.cost import Ledger
 from workbench.errors import UserError, note
-from workbench.files import PART, remove
+from workbench.files import remove_parts
 from workbench.models import processes
 from workbench.progress import Progress, silent
 from workbench.runs.checkpoints import latest_checkpoint
 from workbench.runs.config import Config, made_by
-from workbench.runs.directory import RunDirectory
+from workbench.runs.directory import RunDirectory, is_run
 from workbench.runs.loading import checked_task, load_for, load_inputs, located
 from workbench.runs.lock import Lock, job_of, run_lock
-from workbench.runs.new_directory import begin, check_new, cleanup_on_failure, make, place
+from workbench.runs.new_directory import begun, check_new, place
 from workbench.runs.stages import Event, Stages
 from workbench.runs.stopping import STOP, Stopped
 from workbench.unlearning import Diverged
@@ -61,14 +62,10 @@ def start(
         if not team.main:
             team.wait()
             return stages(config, task, lm, RunDirectory(path)).run()
-        made = make(path, config.weights)
-        with run_lock(path) as lock:
-            check_new(path, config.weights)
-            with cleanup_on_failure(path, made), _outcome(lock, path):
-                directory = begin(path, config)
-                lock("running")
-                team.wait()
-                return stages(config, task, lm, directory).run()
+        with begun(path, config) as lock, _outcome(lock, path):
+            lock("running")
+            team.wait()
+            return stages(config, task, lm, RunDirectory(path)).run()
 
 
 def resume(
@@ -81,12 +78,7 @@ def resume(
 ) -> RunDirectory:
     """Continue an unfinished run from its newest checkpoint; the numbers are those of an uninterrupted run.
 
-    Args:
-        path: the run's directory.
-        on_step: as in `start`.
-        progress: as in `start`.
-        stop: as in `start`.
-        lock: the run's, where this process has it already.
+    Arguments are as in `start`; `lock` is the run's, where this process has it already.
 
     Raises:
         UserError: the run is finished, another process has it, its configuration is damaged or of another version, or
@@ -107,11 +99,17 @@ def resume(
             if job_of(path).get("pid") != os.getpid():  # a stop meant for an earlier process
                 (path / STOP).unlink(missing_ok=True)
             held("running")
-            for part in list(path.rglob(".*.part")):  # half-written when the run was killed
-                if PART.fullmatch(part.name):
-                    remove(part)
+            remove_parts(path.rglob(".*.part"))
             team.wait()
             return _resumed(directory, ledger, stages)
+
+
+def carried_out(config: Config, path: Path, **hooks: Any) -> RunDirectory:
+    """The finished run of a configuration: started or resumed, with the arguments of `start`, or done before."""
+    if not is_run(path):
+        return start(config, path, **hooks)
+    run = RunDirectory(path)
+    return run if run.finished else resume(path, **hooks)
 
 
 def _resumed(directory: RunDirectory, ledger: Ledger, stages: Callable[..., Stages]) -> RunDirectory:

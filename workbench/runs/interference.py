@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -129,17 +128,15 @@ def directory_of(config: Config, domain: str, root: Path) -> Path:
 
 def run_one(config: Config, path: Path, stop: Callable[[], bool] | None) -> RunDirectory:
     """The run, which is started, resumed or only read."""
-    from workbench.runs.execution import resume, start
+    from workbench.runs.execution import carried_out
     from workbench.runs.loading import check_rows, check_weights
 
-    if not is_run(path):
-        return start(config, path, stop=stop)
-    run = RunDirectory(path)
-    check_weights(run, config)
-    if not run.finished:
-        return resume(path, stop=stop)
-    check_rows(run, config.task.load(lambda _: None))
-    return run
+    if is_run(path):
+        run = RunDirectory(path)
+        check_weights(run, config)
+        if run.finished:
+            check_rows(run, config.task.load(lambda _: None))
+    return carried_out(config, path, stop=stop)
 
 
 def tokens_after(
@@ -189,7 +186,8 @@ def _assembled(
         shown = {d.name: spread(d.samples, answers) if answers else [] for d in measured}
         tokens = _carriers(lm, task.name, forgotten, shown, before, lost, cost, progress) if answers else pd.DataFrame()
     ended = [run.events() for run in runs]
-    reached = np.array([_reached(run, config.stop_at) for run in runs]).reshape(shape[:2])
+    # A run says that a probe found the level, the last one included; without a level it need not.
+    reached = [not config.stop_at or str(run.status()["reason"]).startswith("reached ") for run in runs]
     for run in runs:
         ledger.add(Ledger.from_dict(run.json("cost.json") or {"phases": {}}))
     about: dict[str, Any] = {"objective": config.objective, "weights": config.weights, "level": config.stop_at}
@@ -197,7 +195,8 @@ def _assembled(
     return Interference(
         task.name, config.model, by, [d.name for d in forgotten], [d.name for d in measured],
         [d.probe_set for d in measured], seeds,
-        {name: values.reshape(shape) for name, values in damage.items()}, predicted, reached,
+        {name: values.reshape(shape) for name, values in damage.items()}, predicted,
+        np.array(reached).reshape(shape[:2]),
         np.array([events[-1]["step"] if events else 0 for events in ended]).reshape(shape[:2]), about, tokens,
         {s.id: (s.question, s.answer, name) for name, samples in shown.items() for s in samples},
     )  # fmt: skip
@@ -239,17 +238,11 @@ def _carriers(
         rates = conflicts(lm, domain.samples, samples, cost=cost)
         seeds = [table for n, table in enumerate(after) if n % len(forgotten) == i]
         drops = start - sum(seeds) / len(seeds)
-        table = functools.partial(score_table, encodings, task=task, step=0)
-        parts.append(table(rates, scorer="conflict").assign(forgotten=domain.name))
-        values = [drops.loc[s.id].sort_index().to_numpy() for s in samples]
-        parts.append(table(values, scorer="lost").assign(forgotten=domain.name))
+        values = {"conflict": rates, "lost": [drops.loc[s.id].sort_index().to_numpy() for s in samples]}
+        tables = [score_table(encodings, scores, task=task, scorer=name, step=0) for name, scores in values.items()]
+        parts += [table.assign(forgotten=domain.name) for table in tables]
     progress("tokens", len(forgotten), len(forgotten))
     return pd.concat(parts, ignore_index=True)
-
-
-def _reached(run: RunDirectory, level: str) -> bool:
-    """Whether a probe found the level of a run, the last one included; without a level it need not."""
-    return not level or str(run.status()["reason"]).startswith("reached ")
 
 
 def save(result: Interference, out: Path) -> None:
@@ -260,11 +253,7 @@ def save(result: Interference, out: Path) -> None:
 
 
 def read_interference(out: Path | str) -> Interference:
-    """The result that `interfere` left in a directory.
-
-    Raises:
-        UserError: there is none, or a file of it is damaged.
-    """
+    """The result that `interfere` left in a directory; UserError where there is none, or a file is damaged."""
     file = Path(out) / RESULT
     if not file.is_file():
         raise UserError(f"{out} has no {RESULT}; workbench interference TASK --by FIELD --model M makes one")

@@ -17,7 +17,7 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.events import EventLog
 from workbench.runs.loading import checked_task
 from workbench.runs.lock import Lock, alive, job_of, run_lock, started_by
-from workbench.runs.new_directory import begin, check_new, cleanup_on_failure, make, place
+from workbench.runs.new_directory import begun, check_new, place
 from workbench.runs.scheduler import default_at_once, start_detached
 from workbench.runs.stopping import STOP
 
@@ -95,11 +95,7 @@ class Job:
         return status
 
     def resume(self, *, at_once: int | None = None) -> Job:
-        """Resume the run in a new process.
-
-        Raises:
-            UserError: it is finished, a process has it, or this version cannot read its configuration.
-        """
+        """Resume the run in a new process; UserError where it is finished, a process has it, or it cannot be read."""
         if self.directory.finished:
             raise UserError(f"{self.path} is finished; there is nothing to resume")
         with run_lock(self.path) as lock:
@@ -107,11 +103,7 @@ class Job:
         return self
 
     def remove(self) -> None:
-        """Delete the run's directory.
-
-        Raises:
-            UserError: a process works on it.
-        """
+        """Delete the run's directory; UserError while a process works on it."""
         with run_lock(self.path):
             try:
                 shutil.rmtree(self.path)
@@ -120,13 +112,10 @@ class Job:
 
 
 def start(config: Config, path: Path | str | None = None, *, at_once: int | None = None) -> Job:
-    """Start a run in a process and a session of its own, and return at once.
+    """Start a run in a process and a session of its own, by default in a new directory under `runs/`; return at once.
 
-    Args:
-        config: what to run.
-        path: the directory; a new one under `runs/` by default.
-        at_once: how many runs of the same parent directory go on at once, each with its share of the cores; others
-            wait. By default one where there is a GPU, else one for every two cores.
+    Of the runs in the same parent directory `at_once` go on at once, each with its share of the cores; others wait. By
+    default it is one where there is a GPU, else one for every two cores.
 
     Raises:
         UserError: a name in the configuration is wrong; nothing is written then. Later errors (a text too long, memory)
@@ -136,12 +125,8 @@ def start(config: Config, path: Path | str | None = None, *, at_once: int | None
     check_new(path, config.weights)
     config.check()
     checked_task(config)
-    made = make(path, config.weights)
-    with run_lock(path) as lock:
-        check_new(path, config.weights)
-        with cleanup_on_failure(path, made):
-            begin(path, config)
-            _spawn(lock, config, at_once or default_at_once())
+    with begun(path, config) as lock:
+        _spawn(lock, config, at_once or default_at_once())
     return Job(path)
 
 

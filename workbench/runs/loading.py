@@ -25,11 +25,7 @@ from workbench.unlearning import is_live, preferred_answers
 
 
 def load_inputs(config: Config) -> tuple[Task, LanguageModel]:
-    """The task and the model of a new run.
-
-    Raises:
-        UserError: see `checked_task`; or a scorer's option is wrong.
-    """
+    """The task and the model of a new run; UserError as of `checked_task`, or for a scorer's option that is wrong."""
     task, lm = checked_task(config), load_for(config)
     if is_live(config.weights):
         options = config.settings.options.get("weights", {})
@@ -47,7 +43,7 @@ def checked_task(config: Config) -> Task:
     check_trackers(config.track)
     task = config.task.load()
     values = {name: dict.fromkeys(metric, 0.0) for name in probe_sets(task)}
-    for level in levels(config.stop_at, "stop_at"):
+    for level in levels(config.stop_at):
         level.check(values)
     check_processes(config, task)
     preferred_answers(objective[config.objective], task.forget)

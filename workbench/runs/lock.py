@@ -52,9 +52,7 @@ class Lock:
 def run_lock(path: Path, inherited: int | None = None) -> Iterator[Lock]:
     """Lock a run for this process, or go on with the lock that the process before left open for it.
 
-    Args:
-        path: the run's directory.
-        inherited: the descriptor that was handed over; one of something else is not used.
+    `inherited` is the descriptor that was handed over; one of something else is not used.
 
     Raises:
         UserError: another process has the lock; the message says which.
@@ -151,15 +149,8 @@ def job_of(path: Path) -> dict[str, Any]:
 
 def problem(job: Any) -> str:
     """What is wrong with the content of `job.json`; empty for nothing."""
-    kinds = {
-        "pid": int,
-        "host": str,
-        "since": int | float,
-        "state": str,
-        "reason": str | None,
-        "needs_bytes": int | None,
-        "device": str | None,
-    }
+    kinds = {"pid": int, "host": str, "since": int | float, "state": str}
+    kinds |= {"reason": str | None, "needs_bytes": int | None, "device": str | None}
     if not isinstance(job, dict):
         return f"it holds no object but {type(job).__name__}"
     wrong = [name for name, kind in kinds.items() if name in job and not isinstance(job[name], kind)]

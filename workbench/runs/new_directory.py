@@ -11,16 +11,12 @@ from workbench.errors import UserError
 from workbench.files import PART, cannot_write, remove
 from workbench.runs.config import Config, new_path
 from workbench.runs.directory import COPIED, RunDirectory, is_run
-from workbench.runs.lock import JOB, LOCK
+from workbench.runs.lock import JOB, LOCK, Lock, run_lock
 from workbench.runs.records import MANIFEST, Damaged, manifest, verify
 
 
 def place(config: Config, path: Path | str | None) -> Path:
-    """The directory of a new run: the one that is named, or a new one under `runs/`.
-
-    Raises:
-        UserError: it is no path, or the configuration is none.
-    """
+    """The directory of a new run: the one that is named, or a new one under `runs/`; UserError where it is no path."""
     if not isinstance(config, Config):
         raise UserError(f"a run needs a Config, not a {type(config).__name__}: wb.Config(task=..., model=...)")
     if not isinstance(path, Path | str | None):
@@ -31,9 +27,7 @@ def place(config: Config, path: Path | str | None) -> Path:
 def check_new(path: Path, weights: str = "") -> None:
     """Raise for a directory that holds something; what a run leaves that was killed before it had begun is nothing.
 
-    Args:
-        path: the directory.
-        weights: those of the run that is to begin, since one that was killed may have copied them already.
+    That may be a copy of the weights with which this one is to begin.
     """
 
     def left_over(file: Path) -> bool:
@@ -52,24 +46,32 @@ def check_new(path: Path, weights: str = "") -> None:
         raise UserError(f"{path} is not empty; choose another --out" + ", or resume it" * resume)
 
 
-def begin(path: Path, config: Config) -> RunDirectory:
-    """Write the configuration of a new run into its directory, which has been checked and locked."""
-    try:
-        for file in path.iterdir():  # of a run that was killed before it had begun
-            if file.name != LOCK:
-                remove(file)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    return RunDirectory.create(path, config)
+@contextlib.contextmanager
+def begun(path: Path, config: Config) -> Iterator[Lock]:
+    """A new run's directory, made, locked and with its configuration.
 
-
-def make(path: Path, weights: str) -> bool:
-    """Make a new run's directory; returns whether it was not there.
+    What the run wrote is removed if it fails before its first step: an answer too long, a full disk.
 
     Raises:
         UserError: it is there and not empty, or cannot be made.
     """
-    check_new(path, weights)
+    check_new(path, config.weights)
+    made = _make(path)
+    with run_lock(path) as lock:
+        check_new(path, config.weights)
+        with _cleanup_on_failure(path, made):
+            try:
+                for file in path.iterdir():  # of a run that was killed before it had begun
+                    if file.name != LOCK:
+                        remove(file)
+            except OSError as error:
+                raise cannot_write(path, error) from error
+            RunDirectory.create(path, config)
+            yield lock
+
+
+def _make(path: Path) -> bool:
+    """Make a new run's directory; returns whether it was not there."""
     try:
         path.mkdir(parents=True)
     except FileExistsError:
@@ -82,13 +84,8 @@ def make(path: Path, weights: str) -> bool:
 
 
 @contextlib.contextmanager
-def cleanup_on_failure(path: Path, made: bool) -> Iterator[None]:
-    """Remove what a run wrote if it fails before its first step: an answer too long, a full disk.
-
-    Args:
-        path: the directory of the run.
-        made: whether this process made it; nothing that it did not make is removed.
-    """
+def _cleanup_on_failure(path: Path, made: bool) -> Iterator[None]:
+    """Remove what a run wrote if it fails before its first step; the directory only if this process `made` it."""
     try:
         yield
     except Exception as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known, unknown
 from workbench.objectives import objective
 from workbench.scorers import scorer
 from workbench.unlearning import Settings, current_name
@@ -20,12 +20,9 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 def settings_for(pairs: list[str], objectives: list[str], weights: list[str], *, others_too: bool = False) -> Settings:
     """Settings from `key=value` pairs, on top of those of the (first) objective's authors.
 
-    Args:
-        pairs: key=value, each for a setting or an option of any of the objectives or weights.
-        objectives: by name.
-        weights: scorers by name, or files.
-        others_too: the pairs are also meant for other runs of a sweep: leave out what these objectives and weights do
-            not take, instead of refusing it.
+    A pair is for a setting or an option of any of the objectives or weights (scorers by name, or files). With
+    `others_too` the pairs are also meant for other runs of a sweep: what these objectives and weights do not take is
+    left out, instead of refused.
     """
     scorers = []
     for each in weights:
@@ -49,12 +46,8 @@ def settings_from(pairs: list[str], parts: Options, presets: Options | None = No
     """Settings from `key=value` pairs; a key may also be an option of the run's `objective` or `weights`.
 
     If a setting and an option share a name, the name alone means the setting; `weights.lr=0.01` means the option.
-
-    Args:
-        pairs: key=value, as in `--set`.
-        parts: "objective" and "weights" -> the options that these take, with their defaults.
-        presets: named options of the weights, for `preset=NAME`.
-        defaults: settings that differ from the class's own.
+    `parts` has the options that "objective" and "weights" take, with their defaults, and `presets` the named options of
+    the weights, for `preset=NAME`. `defaults` are settings that differ from the class's own.
     """
     known, chosen = {"settings": OWN, **parts}, {"settings": dict(defaults)}
     for key, text in split_pairs(pairs):
@@ -118,6 +111,5 @@ def presets_of(name: str) -> Options:
 
 def preset(name: str, presets: Options) -> dict[str, Any]:
     """The options of one of a scorer's presets."""
-    if name not in presets:
-        raise unknown("preset", name, list(presets))
+    check_known("preset", name, presets)
     return presets[name]

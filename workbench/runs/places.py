@@ -35,13 +35,8 @@ def place_by_hash(
 
     The records of an older version had fewer fields and thus another hash. Its directory is known by the hash of the
     fields that its file holds, where the others have their defaults here, and is taken up instead of begun again.
-
-    Args:
-        record: as JSON takes it.
-        prefix: the name's beginning.
-        root: the directory that it is in.
-        held: the record that a directory's file holds; raises a UserError where there is none.
-        read: an older record with today's fields.
+    `held` gives the record that a directory's file holds, and raises a UserError where there is none; `read` an older
+    record with today's fields.
     """
     for path in sorted(root.glob(f"{glob.escape(prefix)}-*")):
         with contextlib.suppress(UserError):

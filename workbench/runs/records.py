@@ -6,16 +6,20 @@ Every reader of a run directory goes through here, so that a file that is damage
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import pydantic
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from workbench.errors import UserError
-from workbench.files import parse_json, sha256, write_json, writing
+from workbench.files import as_json, parse_json, sha256, write_json, writing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
@@ -174,18 +178,17 @@ SHAPES: dict[str, Any] = {
     "measured.json": _Measured,
     "attacks-cost.json": _Cost,
 }
-_adapters: dict[str, TypeAdapter[Any]] = {}
+
+
+@functools.cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(SHAPES.get(name, Any))
 
 
 def wrong(name: str, content: Any) -> str:
     """What is wrong with the content of a file of this name; empty for nothing."""
-    shape = SHAPES.get(name)
-    if shape is None:
-        return ""
-    if name not in _adapters:
-        _adapters[name] = TypeAdapter(shape)
     try:
-        _adapters[name].validate_python(content, strict=True)
+        _adapter(name).validate_python(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -220,9 +223,6 @@ def read(path: Path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-# The manifest -------------------------------------------------------------------------------------------------------
-
-
 def entries(path: Path, name: str) -> dict[str, dict[str, Any]]:
     """The manifest's entry of a file, or of each file in a folder: name -> bytes and sha256."""
     files = {name: path}
@@ -250,6 +250,18 @@ def recorded(folder: Path, name: str) -> Iterator[Path]:
         record(folder, entries(aside, name))
 
 
+def record_json(folder: Path, name: str, content: Any) -> None:
+    """Write a JSON file of a folder, and into its manifest."""
+    with recorded(folder, name) as aside:
+        aside.write_text(as_json(content), encoding="utf-8")
+
+
+def record_table(folder: Path, name: str, table: pd.DataFrame) -> None:
+    """Write a parquet file of a folder, and into its manifest."""
+    with recorded(folder, name) as aside:
+        table.to_parquet(aside, index=False)
+
+
 def manifest(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """The files that a manifest names, each with the contents that it may have; empty where there is none."""
     try:
@@ -259,15 +271,10 @@ def manifest(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def verify(folder: Path, name: str, *, sizes_only: bool = False) -> None:
-    """Raise where a file is not what was written, or one in a folder of this name; without a manifest nothing is known.
+    """Raise `Damaged` where a file, or one in a folder, of this name is not as written; without a manifest never.
 
-    Args:
-        folder: the directory with the manifest.
-        name: of a file or folder in it; empty for all files.
-        sizes_only: compare sizes and not contents; a folder that is not there (a model takes much space) is no damage.
-
-    Raises:
-        Damaged: its content is another, or it is missing.
+    An empty name stands for all files of the folder that has the manifest. With `sizes_only` sizes are compared and not
+    contents, and a folder that is not there (a model takes much space) is no damage.
     """
     for attempt in (1, 2):  # a file that is replaced meanwhile differs at the first look
         try:

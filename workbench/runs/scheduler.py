@@ -62,12 +62,9 @@ def start_detached(module: str, *arguments: str, at_once: int, log: Path, keep_o
 
 
 class Workers:
-    """A pool of processes, prepared once each, each with its share of the cores. Not forked, which a GPU would refuse.
+    """A pool of processes, each with its share of the cores. Not forked, which a GPU would refuse.
 
-    Args:
-        count: how many processes.
-        prepare: called in each when it starts, with `arguments`.
-        arguments: of `prepare`.
+    `prepare` is called in each when it starts, with `arguments`.
     """
 
     def __init__(self, count: int, prepare: Callable[..., None] | None = None, *arguments: Any) -> None:

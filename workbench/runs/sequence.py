@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from workbench.errors import UserError
-from workbench.files import PART, as_json, cannot_write, remove
+from workbench.files import PART, make_folder, remove_parts
 from workbench.models import processes
 from workbench.objectives import objective as registered
 from workbench.progress import Progress, silent
@@ -22,7 +22,7 @@ from workbench.runs.directory import is_run
 from workbench.runs.execution import cpu_threads
 from workbench.runs.loading import check_rows, check_weights, checked_task
 from workbench.runs.lock import run_lock
-from workbench.runs.records import recorded
+from workbench.runs.records import record_json, record_table
 from workbench.runs.sequence_files import PLAN, RESULTS, TABLE, SequenceDirectory, is_sequence, request_key
 from workbench.runs.sequence_plan import Plan, planned
 from workbench.runs.sequence_requests import Following
@@ -97,18 +97,12 @@ def carry_out(
     for spec in plan.tasks:
         checked_task(plan.base.replace(task=spec))
     _check_place(plan, path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    make_folder(path)
     with run_lock(path):
-        for part in list(path.rglob(".*.part")):  # half-written when a process was killed
-            if PART.fullmatch(part.name) and not any(is_run(parent) for parent in part.parents):
-                remove(part)
+        remove_parts(part for part in path.rglob(".*.part") if not any(is_run(parent) for parent in part.parents))
         if not is_sequence(path):
-            with recorded(path, PLAN) as aside:
-                made = {"versions": versions(), "threads": torch.get_num_threads()}
-                aside.write_text(as_json(plan.as_dict() | made), encoding="utf-8")
+            made = {"versions": versions(), "threads": torch.get_num_threads()}
+            record_json(path, PLAN, plan.as_dict() | made)
         directory = SequenceDirectory(path)
         _check_runs(plan, tasks, directory)
         if not directory.finished:
@@ -147,7 +141,5 @@ def _check_runs(plan: Plan, tasks: Sequence[Task], directory: SequenceDirectory)
 def _finish(directory: SequenceDirectory) -> None:
     """Write the tables and numbers that follow; `retention.json` last."""
     frames = [directory.retention(name).to_frame() for name in directory.metrics()]
-    with recorded(directory.path, TABLE) as aside:
-        pd.concat(frames, ignore_index=True).to_parquet(aside, index=False)
-    with recorded(directory.path, RESULTS) as aside:
-        aside.write_text(as_json(directory.results()), encoding="utf-8")
+    record_table(directory.path, TABLE, pd.concat(frames, ignore_index=True))
+    record_json(directory.path, RESULTS, directory.results())

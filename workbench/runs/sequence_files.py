@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cost import Ledger
-from workbench.errors import UserError, is_missing, unknown
+from workbench.errors import UserError, check_known, is_missing, unknown
 from workbench.evals import Retention, metric
 from workbench.runs.attack_files import attacks_of
 from workbench.runs.directory import RunDirectory
@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 PLAN, RESULTS, TABLE = "sequence.json", "retention.json", "retention.parquet"
 PROBES, TOKENS, STATE, ATTACKED = "probes.parquet", "tokens.parquet", "measured.json", "attacks-cost.json"
-FIRST_CHOICES = (
-    "fact_accuracy",
-    "rouge_l_recall",
-    "probability",
-)  # metrics that are shown first, where they have values
+FIRST_CHOICES = ("fact_accuracy", "rouge_l_recall", "probability")  # are shown first, where they have values
 
 
 def request_key(number: int) -> str:
@@ -123,8 +119,8 @@ class SequenceDirectory:
         seeds, names = self.done(), self.metrics()
         if not seeds:
             raise UserError(f"{self.path} has no seed that is done yet; run the same command again to go on")
-        if name is not None and name not in names:
-            raise unknown("metric of the sequence", name, names)
+        if name is not None:
+            check_known("metric of the sequence", name, names)
         name = name or names[0]
         requests, kept = self.requests, self.kept()
         keys = [request_key(n) for n in range(1, len(requests) + 1)] + list(kept)
@@ -140,10 +136,7 @@ class SequenceDirectory:
     def answers(self, key: str, after: int, seed: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The probe rows and the token rows of a set before any request and after so many, as phases before and after.
 
-        Args:
-            key: `request-1`, ..., or the name of a set to keep.
-            after: how many requests.
-            seed: the first by default.
+        The key is `request-1`, ..., or the name of a set to keep; the seed is the first by default.
 
         Raises:
             UserError: there is no such set or state yet.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known
 from workbench.runs.config import Config
 from workbench.runs.places import place_by_hash
 from workbench.runs.sequence_files import SequenceDirectory
@@ -46,11 +46,7 @@ class Plan:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any], source: Path) -> Plan:
-        """The plan that a `sequence.json` (`source`) holds, also one of a version with fewer fields.
-
-        Raises:
-            UserError: it holds what this version does not know.
-        """
+        """The plan that a `sequence.json` (`source`) holds, an older version's too; UserError for what is not known."""
         made = {"versions": record.get("versions")}
         configs = [Config.from_dict(record["config"] | {"task": task} | made, source) for task in record["tasks"]]
         values = {each.name: record[each.name] for each in fields(cls) if each.name in record}
@@ -106,11 +102,7 @@ class Plan:
         return rehearsing(own, tasks[: request - 1]) if self.rehearse and request > 1 else own
 
     def load(self) -> tuple[list[Task], Task]:
-        """The task of each request, and all of them as one.
-
-        Raises:
-            UserError: a task cannot be read, or two requests do not go together.
-        """
+        """The task of each request, and all as one; UserError where one cannot be read, or two do not fit."""
         tasks = [spec.load(lambda line: None) for spec in self.tasks]  # each run says how files were read
         return tasks, joined(tasks, "all requests")
 
@@ -134,10 +126,8 @@ def planned(
     from workbench.evals.attacks import chosen_attacks
     from workbench.unlearning import is_live
 
-    specs = tuple(
-        spec if isinstance(spec, TaskSpec) else TaskSpec(spec)
-        for spec in ([tasks] if isinstance(tasks, str) else tasks)
-    )
+    listed: Sequence[str | TaskSpec] = [tasks] if isinstance(tasks, str) else tasks
+    specs = tuple(spec if isinstance(spec, TaskSpec) else TaskSpec(spec) for spec in listed)
     if not 1 <= len(specs) <= MOST:
         raise UserError(f"a sequence has 1 to {MOST} requests, not {len(specs)}: name a task for each")
     for n, spec in enumerate(specs, 1):
@@ -145,16 +135,13 @@ def planned(
             raise UserError(f"request {n} is request {specs.index(spec) + 1} again: {spec.label}; name each once")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError("seeds are whole numbers, at least one and none of them twice")
-    for name, value, known in (("scorer", scorer, SCORERS), ("adapters", adapters, ADAPTERS)):
-        if value not in known:
-            raise unknown(f"choice of {name}", str(value), list(known))
+    check_known("choice of scorer", str(scorer), SCORERS)
+    check_known("choice of adapters", str(adapters), ADAPTERS)
     if scorer == "carried" and not is_live(base.weights):
         raise UserError(f"a scorer is carried on only if it learns during a run, as atwu does; {base.weights} does not")
     if adapters == "merged" and base.settings.train != "lora":
         raise UserError("adapters are merged where there are some: set train=lora too")
-    names = (
-        tuple(chosen_attacks(attacks if isinstance(attacks, str) else list(attacks), attack_options)) if attacks else ()
-    )
+    names = tuple(chosen_attacks(attacks, attack_options)) if attacks else ()
     base = base.absolute()
     specs = tuple(base.replace(task=spec).absolute().task for spec in specs)
     return Plan(

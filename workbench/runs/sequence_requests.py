@@ -12,13 +12,12 @@ import pandas as pd
 from workbench.cost import Ledger, Phase
 from workbench.errors import Missing, is_missing
 from workbench.evals import Probed, probe, probe_sets
-from workbench.files import as_json
 from workbench.progress import Progress
 from workbench.runs.attacking import attack
-from workbench.runs.directory import RunDirectory, is_run
-from workbench.runs.execution import resume, start
+from workbench.runs.directory import RunDirectory
+from workbench.runs.execution import carried_out
 from workbench.runs.loading import load_for, load_result
-from workbench.runs.records import METRICS, recorded
+from workbench.runs.records import METRICS, record_json, record_table
 from workbench.runs.sequence_files import ATTACKED, PROBES, STATE, TOKENS, SequenceDirectory, request_key
 from workbench.runs.sequence_plan import MERGED, Plan
 from workbench.runs.stages import Event
@@ -56,11 +55,7 @@ class Following:
         path, config = self.folder / request_key(number), self.plan.config(number, self.seed, self.folder)
         hooks: dict[str, Any] = {"on_step": self.on_step, "progress": self._showing(f"request {number}")}
         try:
-            if not is_run(path):
-                run = start(config, path, **hooks)
-            else:
-                run = RunDirectory(path)
-                run = run if run.finished else resume(path, **hooks)
+            run = carried_out(config, path, **hooks)
         except Stopped as stopped:
             raise Interrupted(self.directory.path, f"request {number}, {stopped}") from None
         if self.plan.adapters == MERGED and not (path / MERGED).exists():
@@ -87,11 +82,9 @@ class Following:
             tokens.append(probed.tokens[probed.tokens["probe_set"] == name].assign(**about))
         folder = self.directory.state_folder(self.seed, after)
         for file, tables in ((PROBES, rows), (TOKENS, tokens)):
-            with recorded(folder, file) as aside:
-                pd.concat(tables, ignore_index=True).to_parquet(aside, index=False)
-        content = {"after": after, "kept": list(self.kept), "metrics": metrics}
-        with recorded(folder, STATE) as aside:
-            aside.write_text(as_json(content | {"cost": ledger.as_dict()}), encoding="utf-8")
+            record_table(folder, file, pd.concat(tables, ignore_index=True))
+        content = {"after": after, "kept": list(self.kept), "metrics": metrics, "cost": ledger.as_dict()}
+        record_json(folder, STATE, content)
 
     def _columns(self) -> list[tuple[str, Task, str]]:
         """Key, task and set of every column of the matrix."""
@@ -119,8 +112,7 @@ class Following:
         seconds = [value for entry in found.values() for value in entry["seconds"].values()]
         counted = sum(value for value in flops.values() if not is_missing(value))
         ledger = Ledger({"attacks": Phase(calls=len(seconds), flops=counted, seconds=sum(seconds))})
-        with recorded(self.folder, ATTACKED) as aside:
-            aside.write_text(as_json(ledger.as_dict()), encoding="utf-8")
+        record_json(self.folder, ATTACKED, ledger.as_dict())
 
     def _showing(self, where: str) -> Progress:
         """Progress with the place in the sequence in front."""

@@ -45,7 +45,7 @@ class Stages:
     notes: list[str] = field(default_factory=list)  # for the next event
 
     def __post_init__(self) -> None:
-        self.levels = levels(self.config.stop_at, "stop_at")
+        self.levels = levels(self.config.stop_at)
 
     def run(self) -> RunDirectory:
         """Probe, unlearn, probe, write."""

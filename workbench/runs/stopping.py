@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,24 +60,16 @@ class Level:
 
 
 def level(text: str, option: str) -> Level:
-    """The level that SET.METRIC<=X or SET.METRIC>=X names; errors name `option`.
-
-    Raises:
-        UserError: the text is no level.
-    """
-    match = FORM.fullmatch(text)
-    try:
-        value = float(match[4]) if match else None
-    except ValueError:
-        value = None
-    if match is None or value is None:
-        raise UserError(f"{option} takes SET.METRIC<=LEVEL or >=, such as forget.fact_accuracy<=0.2, not '{text}'")
-    return Level(match[1], match[2], match[3] == "<=", value)
+    """The level that SET.METRIC<=X or SET.METRIC>=X names; a UserError, for a text that is none, names `option`."""
+    if match := FORM.fullmatch(text):
+        with contextlib.suppress(ValueError):  # of characters that make no number
+            return Level(match[1], match[2], match[3] == "<=", float(match[4]))
+    raise UserError(f"{option} takes SET.METRIC<=LEVEL or >=, such as forget.fact_accuracy<=0.2, not '{text}'")
 
 
-def levels(text: str, option: str) -> list[Level]:
-    """Levels separated by commas; no text means none."""
-    return [level(part, option) for part in text.split(",")] if text.strip() else []
+def levels(text: str) -> list[Level]:
+    """The levels of `stop_at`, separated by commas; no text means none."""
+    return [level(part, "stop_at") for part in text.split(",")] if text.strip() else []
 
 
 def all_reached(wanted: Sequence[Level], metrics: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.errors import UserError, is_missing, unknown
+from workbench.errors import UserError, check_known, is_missing
 from workbench.files import writable, write_table
 from workbench.objectives import objective
 from workbench.progress import Progress, silent
@@ -41,15 +41,10 @@ def grid(
     seeds: Sequence[int],
     settings: Callable[[str, str], Settings] | None = None,
 ) -> list[Config]:
-    """A configuration for each objective, token weights and seed.
+    """A configuration for each objective, token weights and seed; everything else is `base`'s.
 
-    Args:
-        base: everything else.
-        objectives: by name.
-        weights: by name, or score tables or saved scorers.
-        seeds: of the runs.
-        settings: returns the settings of a pair of objective and weights; by default those of the objective's authors,
-            and `base`'s for the rest.
+    The weights are names, or score tables or saved scorers. `settings` returns the settings of a pair of objective and
+    weights; by default they are those of the objective's authors, and `base`'s for the rest.
     """
     configs = []
     for name, chosen, seed in itertools.product(objectives, weights, seeds):
@@ -88,8 +83,7 @@ def sweep(
         UserError: a configuration names what does not exist, or a run has other rows or weights than the files have
             now; nothing is started then.
     """
-    if engine not in ENGINES:
-        raise unknown("engine", engine, list(ENGINES))
+    check_known("engine", engine, ENGINES)
     jobs = {str(directory_of(config, root.absolute())): config.absolute().as_dict() for config in configs}
     for record in jobs.values():
         Config.from_dict(record).check()
@@ -154,11 +148,7 @@ def row_of(config: Config, path: Path) -> dict[str, Any]:
         "weights": config.weights,
         "seed": config.settings.seed,
         "status": "failed",
-        "reason": None,
-        "flops": None,
-        "seconds": None,
-        "most_comes_back": None,
-        "comes_back": None,
+        **dict.fromkeys(("reason", "flops", "seconds", "most_comes_back", "comes_back")),
     }
     if not is_run(path):
         return row

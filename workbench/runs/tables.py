@@ -31,11 +31,7 @@ PHASES = {"before", "after"}
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A parquet table of a run.
-
-    Raises:
-        Damaged: it is not parquet, a column is missing or of another kind, or a row stands twice.
-    """
+    """A parquet table of a run; `Damaged` where it is none, a column is missing or wrong, or a row stands twice."""
     try:
         table = read_parquet(path)
         what = wrong_table(path.name, table)

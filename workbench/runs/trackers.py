@@ -6,8 +6,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, note, unknown
-from workbench.files import cannot_write
+from workbench.errors import UserError, check_known, note
+from workbench.files import make_folder
 from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
 
@@ -17,8 +17,7 @@ PACKAGES = {"tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"
 def check_trackers(names: tuple[str, ...]) -> None:
     """Raise for a tracker that does not exist, or whose package is not installed."""
     for name in names:
-        if name not in PACKAGES:
-            raise unknown("tracker", name, list(PACKAGES))
+        check_known("tracker", name, PACKAGES)
         if importlib.util.find_spec(PACKAGES[name]) is None:
             raise UserError(f"tracker '{name}' needs a package: pip install {PACKAGES[name]}")
 
@@ -40,10 +39,7 @@ class Trackers:
         from accelerate import Accelerator
 
         folder = self.directory.path / "trackers"
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise cannot_write(folder, error) from error
+        make_folder(folder)
         names = ", ".join(self.config.track)
         try:
             self.accelerator = Accelerator(device_placement=False, log_with=list(self.config.track), project_dir=folder)

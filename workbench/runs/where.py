@@ -27,9 +27,7 @@ Answer = str | int
 def maps_of(run: Path, answers: pd.DataFrame | None = None) -> list[Where]:
     """The maps that attacks on a run left; none where neither `logit_lens` nor `uds` left any.
 
-    Args:
-        run: its directory.
-        answers: its attacks' answers, where they are read already.
+    `answers` are those of its attacks, where they are read already.
 
     Raises:
         Damaged: they are not what an attack writes.
@@ -125,11 +123,11 @@ def _measured(models: dict[str, LanguageModel], task: Task, samples: list[Sample
     import pandas as pd
 
     from workbench.evals.attacks import Target, attack_model
-    from workbench.runs.attacking import absent
+    from workbench.runs.attacking import ABSENT
 
     task = replace(task, sets=task.sets | {"forget": samples})
     reasons: dict[str, dict[str, Any]] = {name: {} for name in SOURCES}
-    reasons["logit_lens"] = {name: missing(absent(name)) for name in MODELS if name not in models}
+    reasons["logit_lens"] = {name: missing(ABSENT[name]) for name in MODELS if name not in models}
     tables = []
     for name, lm in models.items():
         target = Target(lm, task, models.get("before"), models.get("retain_only"))

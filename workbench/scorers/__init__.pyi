@@ -10,11 +10,13 @@ from .base import TaskContext as TaskContext
 from .base import check_needs as check_needs
 from .base import check_options as check_options
 from .base import check_reference as check_reference
+from .base import passes as passes
 from .base import plain_scorers as plain_scorers
 from .base import scorer as scorer
 from .columns import read_columns as read_columns
 from .conflict import differentiable as differentiable
 from .conflict import gradient_of as gradient_of
+from .conflict import mean_gradient as mean_gradient
 from .conflict import norm_of as norm_of
 from .conflict import rates_along as rates_along
 from .inputs import Inputs as Inputs

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import NOT_FINITE, UnsupportedError, UserError, note
+from workbench.errors import NOT_FINITE, UnsupportedError, UserError, check_least, note
 from workbench.models import LanguageModel, TokenStats, in_sample_order
 from workbench.scorers.base import BatchContext, TaskContext, plain_scorers, scorer
 from workbench.tasks import Sample, spread
@@ -74,11 +74,8 @@ def ridge_by_sample(
     takes the largest whose held-out error is within one standard error of the least. The folds share sums of products,
     so that the states are read once.
 
-    Args:
-        states: (N, d).
-        signal: (N,) y.
-        groups: (N,) fold of each token, from 0; all tokens of a sample are in one fold.
-        grid: penalties in ascending order; a single one is used as it is.
+    States are (N, d) and the signal y is (N,). `groups` (N,) is the fold of each token, from 0; all tokens of a sample
+    are in one fold. The penalties of the grid ascend; a single one is used as it is.
 
     Returns:
         the map's tensors, the penalty, and the held-out mean squared errors (penalties x folds).
@@ -204,16 +201,9 @@ def fit_map(
     layer: int = -1,
     ridge: float = 0.0,
 ) -> LinearMap:
-    """Fit a linear map from a model's hidden states to a signal of the same model.
+    """Fit a linear map from a model's hidden states to a signal of the same model, on the text of some samples.
 
-    Args:
-        context: batch size, seed, reference and costs.
-        lm: the model.
-        samples: the text to fit on.
-        signal: the name of a scorer of kind "batch".
-        hidden: the state at the token itself, or the one that predicts it.
-        layer: of which layer, as an index into the model's hidden states; -1 is the last.
-        ridge: the penalty, per token; 0 chooses it by cross-validation over samples.
+    The options are those of `amortised`; batch size, seed, reference and costs are the context's.
     """
     check_ridge(ridge)
     text = read(context, lm, samples, signal, hidden, layer)
@@ -233,8 +223,7 @@ def other_text(context: TaskContext, rows: int) -> list[Sample]:
 
     At most `rows` samples, evenly spread. Unlabelled text is text of the same kind that the model was not trained on.
     """
-    if rows < 2:
-        raise UserError(f"rows must be at least 2, not {rows}")
+    check_least(2, rows=rows)
     return spread(context.task.sets.get("unlabelled") or context.task.retain, rows)
 
 

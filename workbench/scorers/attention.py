@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,10 @@ def attention_rollout(context: TaskContext, *, target: str = "answer", units: st
             step = (mean + torch.eye(len(mean), device=mean.device)) / 2
             rolled[:] = [step if module is layers[0] else step @ rolled[0]]
 
-        hooks = [layer.register_forward_hook(follow) for layer in layers]
-        try:
+        with contextlib.ExitStack() as hooks:
+            for layer in layers:
+                hooks.enter_context(layer.register_forward_hook(follow))
             inputs(inputs.embeddings)
-        finally:
-            for hook in hooks:
-                hook.remove()
         before = torch.tensor(inputs.encoding.answer_positions) - 1
         weights = (inputs.weights / inputs.weights.sum()).to(rolled[0])
         return inputs.by_unit(weights @ rolled[0][before])

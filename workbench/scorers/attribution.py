@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import NotAvailable, UnsupportedError, UserError
+from workbench.errors import NotAvailable, UnsupportedError, UserError, check_least
 from workbench.models import TEMPLATE, LanguageModel, batches, encode, in_sample_order, padding, token_stats
 from workbench.scorers.base import TaskContext, random_source, scorer
 from workbench.scorers.inputs import Inputs, frozen, seeded, sequences_within, within_memory
@@ -73,13 +73,6 @@ def attributed(
     return scores
 
 
-def positive(**options: int) -> None:
-    """Raise for an option below 1."""
-    for name, value in options.items():
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, not {value}")
-
-
 @torch.no_grad()
 def _delta(inputs: Inputs, values: Tensor) -> float:
     full, empty = (inputs(x).double() for x in (inputs.embeddings, inputs.baseline))
@@ -130,7 +123,7 @@ def integrated_gradients(
         )
         return inputs.by_unit(raw[0].sum(-1))
 
-    positive(steps=steps)
+    check_least(1, steps=steps)
     return attributed(
         context,
         "integrated_gradients",
@@ -169,7 +162,7 @@ def gradient_shap(
             left -= part
         return torch.stack(parts).sum(0) / samples
 
-    positive(samples=samples)
+    check_least(1, samples=samples)
     if not 0 <= noise < math.inf:
         raise UserError(f"noise must be at least 0 and finite, not {noise}")
     return attributed(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from workbench.cost import Phase
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known
 from workbench.models import (
     Encoding,
     LanguageModel,
@@ -53,19 +53,32 @@ class ScorerSpec(Spec):
 
 
 FAMILIES = (
-    "amortised",
-    "attribution",
-    "attention",
-    "atwu",
-    "conflict",
-    "learned",
-    "masked",
-    "ngram",
-    "perturbation",
-    "signals",
-    "specificity",
+    *("amortised", "attribution", "attention", "atwu", "conflict", "learned"),
+    *("masked", "ngram", "perturbation", "signals", "specificity"),
 )
 scorer = Registry("scorer", ScorerSpec, [f"workbench.scorers.{family}" for family in FAMILIES])
+
+
+Pass = tuple[list[int], TokenBatch, TokenStats]
+
+
+def passes(
+    lm: LanguageModel,
+    samples: Sequence[Sample | Encoding],
+    batch_size: int,
+    cost: Phase | None = None,
+    *,
+    times: float = 1,
+    **options: Any,
+) -> Iterator[Pass]:
+    """Forward passes over samples: the indices, the batch and its `token_stats` (called with `options`) of each.
+
+    `cost` gets the FLOPs of `times` forward passes: 3 where a gradient follows.
+    """
+    coded = [s if isinstance(s, Encoding) else encode(lm, s) for s in samples]
+    for indices, batch in batches(lm, coded, batch_size):
+        count_forward(cost or Phase(), lm, batch, passes=times)
+        yield indices, batch, token_stats(lm, batch, **options)
 
 
 @dataclass
@@ -129,14 +142,9 @@ class TaskContext:
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     progress: Progress = silent
 
-    def passes(
-        self, lm: LanguageModel, samples: Sequence[Sample | Encoding], **options: Any
-    ) -> Iterator[tuple[list[int], TokenBatch, TokenStats]]:
-        """Forward passes over samples: the indices, the batch and its `token_stats` (called with `options`) of each."""
-        coded = [s if isinstance(s, Encoding) else encode(lm, s) for s in samples]
-        for indices, batch in batches(lm, coded, self.batch_size):
-            count_forward(self.cost, lm, batch)
-            yield indices, batch, token_stats(lm, batch, **options)
+    def passes(self, lm: LanguageModel, samples: Sequence[Sample | Encoding], **options: Any) -> Iterator[Pass]:
+        """`passes` over samples, in this context's batches and at its cost."""
+        return passes(lm, samples, self.batch_size, self.cost, **options)
 
     def per_sample(
         self,
@@ -146,8 +154,8 @@ class TaskContext:
         **options: Any,
     ) -> list[np.ndarray]:
         """A value of each answer token, as one float64 array a sample; of the forget samples by default."""
-        passes = self.passes(lm, self.task.forget if samples is None else samples, **options)
-        return in_sample_order((indices, split(values(stats), stats)) for indices, _, stats in passes)
+        parts = self.passes(lm, self.task.forget if samples is None else samples, **options)
+        return in_sample_order((indices, split(values(stats), stats)) for indices, _, stats in parts)
 
 
 def check_needs(names: Iterable[str], reference: bool, text: bool = True) -> None:
@@ -165,10 +173,9 @@ def check_needs(names: Iterable[str], reference: bool, text: bool = True) -> Non
 def check_options(options: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise for an unknown scorer, or for an option that it does not have."""
     for name, own in options.items():
-        known = scorer[name].options
+        known = sorted(scorer[name].options)
         for key in own:
-            if key not in known:
-                raise unknown(f"option of scorer '{name}'", key, sorted(known))
+            check_known(f"option of scorer '{name}'", key, known)
 
 
 def check_reference(lm: LanguageModel, reference: LanguageModel | None, names: Iterable[str]) -> None:

@@ -14,15 +14,18 @@ COLUMNS = [
     *("task", "sample_id", "position", "token_id", "token", "start", "end"),
     *("segment", "scorer", "step", "score", "span"),
 ]
+KINDS = {
+    **dict.fromkeys(("sample_id", "segment", "scorer"), "text in every row"),
+    **dict.fromkeys(("task", "token"), "text"),
+    **dict.fromkeys(("position", "token_id", "start", "end", "step"), "whole numbers"),
+    **{"score": "numbers", "span": "true, false or nothing"},
+}
+NEEDED = ("text in every row", "whole numbers")  # kinds of which no row may lack a value
 T = TypeVar("T")
 
 
 def opened(path: Path, read: Callable[[Path], T]) -> T:
-    """A parquet file that has the columns of a score table, as `read` gives it.
-
-    Raises:
-        UserError: no such file, not parquet, or columns missing.
-    """
+    """A parquet file that has the columns of a score table, as `read` gives it; UserError where it is none."""
     if not path.is_file():
         what = "a directory" if path.is_dir() else "no such file"
         raise UserError(f"{path}: {what}; give a score table, made by `workbench score`")
@@ -59,18 +62,12 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
         "numbers": lambda t: types.is_floating(t) or types.is_integer(t),
         "true, false or nothing": types.is_boolean,
     }
-    wanted = dict.fromkeys(("sample_id", "scorer", "segment"), "text in every row")
-    wanted |= dict.fromkeys(("start", "end", "step"), "whole numbers")
-    wanted |= {"score": "numbers", "span": "true, false or nothing"}
+    wanted = {name: KINDS[name] for name in ("sample_id", "scorer", "segment", "start", "end", "step", "score", "span")}
     columns: dict[str, list[Any]] = {}
     for name, kind in wanted.items():
-        column = table[name]
-        of_kind, nulls, needed = (
-            kinds[kind](column.type),
-            column.null_count,
-            kind in ("text in every row", "whole numbers"),
-        )
-        if not (of_kind and not nulls if needed and len(column) else of_kind or nulls == len(column)):
+        column, of_kind = table[name], kinds[kind](table[name].type)
+        nulls = column.null_count
+        if not (of_kind and not nulls if kind in NEEDED and len(column) else of_kind or nulls == len(column)):
             raise UserError(
                 f"{path}: no score table: its column {name} holds {column.type}, not {kind}; make one with "
                 "`workbench score`"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 SURE = 0.9  # a weight from which the fitted scores count in full
 FEW = 20  # texts: below it two halves of them agree by chance
@@ -82,12 +83,9 @@ def known_share(scored: list[list[int]], fitted: list[list[int]]) -> float:
 
 def ranks(values: list[np.ndarray]) -> list[np.ndarray]:
     """Values of each sample's tokens as shares of all tokens that are lower, ties by halves; NaN stays NaN."""
-    flat = np.concatenate(values)
-    finite = flat[~np.isnan(flat)]
-    places = np.sort(finite)
-    share = (np.searchsorted(places, flat) + np.searchsorted(places, flat, side="right")) / (2 * max(1, len(finite)))
-    share[np.isnan(flat)] = np.nan
-    return np.split(share, np.cumsum([len(each) for each in values])[:-1])
+    flat = pd.Series(np.concatenate(values))
+    share = (2 * flat.rank() - 1) / (2 * max(1, flat.count()))
+    return np.split(share.to_numpy(), np.cumsum([len(each) for each in values])[:-1])
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:

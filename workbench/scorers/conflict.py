@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workbench.cost import Phase
-from workbench.errors import UserError
+from workbench.errors import UserError, check_least
 from workbench.models import (
     LanguageModel,
     TokenStats,
@@ -23,7 +23,7 @@ from workbench.models import (
     split,
     token_stats,
 )
-from workbench.scorers.base import TaskContext, scorer
+from workbench.scorers.base import TaskContext, passes, scorer
 from workbench.tasks import Sample, spread
 
 
@@ -39,19 +39,23 @@ def differentiable(lm: LanguageModel) -> Iterator[tuple[LanguageModel, list[Tens
 
 
 def mean_gradient(
-    context: TaskContext, lm: LanguageModel, parameters: list[Tensor], samples: list[Sample], rows: int
+    lm: LanguageModel, parameters: list[Tensor], samples: Sequence[Sample], batch_size: int, cost: Phase
 ) -> list[Tensor]:
-    """Gradient of the mean NLL over the answer tokens of at most `rows` of some samples, one tensor a parameter."""
-    if rows < 1:
-        raise UserError(f"rows must be at least 1, not {rows}")
+    """Gradient of the mean NLL over the answer tokens of some samples, one tensor a parameter."""
     total, tokens = [torch.zeros_like(p) for p in parameters], 0
-    for _, batch in batches(lm, [encode(lm, s) for s in spread(samples, rows)], context.batch_size):
-        stats = token_stats(lm, batch, extras=False)
-        count_forward(context.cost, lm, batch, passes=3)
+    for _, batch, stats in passes(lm, samples, batch_size, cost, times=3, extras=False):
         for sums, part in zip(total, gradient_of(stats.nll.sum(), parameters), strict=True):
             sums += part
         tokens += len(batch.rows)
-    return [part / tokens for part in total]
+    return [part / max(1, tokens) for part in total]
+
+
+def _of_rows(
+    context: TaskContext, lm: LanguageModel, parameters: list[Tensor], samples: list[Sample], rows: int
+) -> list[Tensor]:
+    """`mean_gradient` of at most so many of some samples, evenly spread."""
+    check_least(1, rows=rows)
+    return mean_gradient(lm, parameters, spread(samples, rows), context.batch_size, context.cost)
 
 
 def gradient_of(
@@ -83,19 +87,10 @@ def rates_along(
     """By batch: the places of its samples, (N,) <grad l_t, direction> of their answer tokens, and their statistics.
 
     One directional derivative gives it exactly for all tokens of a batch: the gradient of sum_t a_t l_t, differentiated
-    by a.
-
-    Args:
-        lm: the model and its parameters, of `differentiable`.
-        parameters: of the model.
-        samples: whose answer tokens are looked at.
-        direction: one tensor a parameter.
-        batch_size: samples at once.
-        cost: the ledger entry that passes are added to.
+    by a. The model and its parameters are those of `differentiable`; the direction is one tensor a parameter.
     """
-    for indices, batch in batches(lm, [encode(lm, s) for s in samples], batch_size):
-        stats = token_stats(lm, batch, extras=False)
-        count_forward(cost, lm, batch, passes=6)  # forward, backward, and the backward of both
+    times = 6  # a forward, its backward, and the backward of both
+    for indices, _, stats in passes(lm, samples, batch_size, cost, times=times, extras=False):
         a = torch.ones_like(stats.nll, requires_grad=True)
         each = gradient_of(stats.nll @ a, parameters, differentiable=True)
         along = torch.stack([(e * g).sum() for e, g in zip(each, direction, strict=True)]).sum()
@@ -114,7 +109,7 @@ def retain_conflict(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]
         rows: retain samples in the gradient, at most, evenly spread.
     """
     with differentiable(context.lm) as (lm, parameters):
-        gradient = mean_gradient(context, lm, parameters, context.task.retain, rows)
+        gradient = _of_rows(context, lm, parameters, context.task.retain, rows)
         length = norm_of(gradient)
         return _of_forget_tokens(context, lm, parameters, [-part / length for part in gradient])
 
@@ -140,8 +135,7 @@ def span_gradient(context: TaskContext, *, rows: int = 64, k: float = 1.0, k_spa
         raise UserError(f"span_gradient: k_span must be at most k ({k:g}), not {k_span:g}")
     with differentiable(context.lm) as (lm, parameters):
         forget, retain = (
-            mean_gradient(context, lm, parameters, samples, rows)
-            for samples in (context.task.forget, context.task.retain)
+            _of_rows(context, lm, parameters, samples, rows) for samples in (context.task.forget, context.task.retain)
         )
         lengths = norm_of(forget), norm_of(retain)
         direction = [f / lengths[0] - r / lengths[1] for f, r in zip(forget, retain, strict=True)]
@@ -176,7 +170,7 @@ def gradient_cosine(context: TaskContext, *, rows: int = 64) -> list[np.ndarray]
     """
     scores = []
     with differentiable(context.lm) as (lm, parameters):
-        gradient = mean_gradient(context, lm, parameters, context.task.retain, rows)
+        gradient = _of_rows(context, lm, parameters, context.task.retain, rows)
         length = norm_of(gradient)
         for sample in context.task.forget:
             ((_, batch),) = batches(lm, [encode(lm, sample)], 1)

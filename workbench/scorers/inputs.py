@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workbench.cost import Phase
-from workbench.errors import NOT_FINITE, NotAvailable, UnsupportedError, UserError, unknown
+from workbench.errors import NOT_FINITE, NotAvailable, UnsupportedError, UserError, check_known, unknown
 from workbench.models import (
     TEMPLATE,
     Encoding,
@@ -203,8 +203,7 @@ def baseline_vector(lm: LanguageModel, baseline: str) -> Tensor:
     if baseline == "mean":
         ids = torch.arange(embed.weight.shape[0], device=lm.device)
         return torch.stack([embed(part).sum(0) for part in ids.split(8192)]).sum(0) / len(ids)
-    if baseline not in BASELINES:
-        raise unknown("baseline", baseline, list(BASELINES))
+    check_known("baseline", baseline, BASELINES)
     token = getattr(lm.tokenizer, f"{baseline}_token_id")
     if token is None:
         raise UnsupportedError(f"{lm.name} has no {baseline} token; take another baseline: {', '.join(BASELINES)}")
@@ -240,11 +239,7 @@ def seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
 
 
 def within_memory(method: Callable[[int], T], copies: int) -> T:
-    """`method(copies)`, with half as many copies each time memory runs out.
-
-    Raises:
-        NotAvailable: one copy does not fit.
-    """
+    """`method(copies)`, with half as many copies each time memory runs out; NotAvailable where one does not fit."""
     while True:
         try:
             return method(copies)

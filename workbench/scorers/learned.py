@@ -83,8 +83,8 @@ class LearnedScorer:
         for key, least in (("ridge", 0), ("memory", 1), ("power", 0.01), ("every", 0), ("share", 0)):
             most = 1 if key == "share" else math.inf
             if not (least <= getattr(self, key) <= most and math.isfinite(getattr(self, key))):
-                limit = f"from 0 to 1, not {self.share}" if key == "share" else f"at least {least} and finite"
-                raise UserError(f"learned: {key} must be {limit}" + f", not {getattr(self, key)}" * (key != "share"))
+                limit = "from 0 to 1" if key == "share" else f"at least {least} and finite"
+                raise UserError(f"learned: {key} must be {limit}, not {getattr(self, key)}")
 
     def to(self, device: Any) -> LearnedScorer:
         """The same scorer on another device."""

@@ -12,7 +12,7 @@ import pandas as pd
 from workbench.errors import UserError
 from workbench.models import Encoding, LanguageModel, encode, windows
 from workbench.scorers.base import TaskContext, check_reference, scorer
-from workbench.scorers.score import score_samples
+from workbench.scorers.score import score_plain
 from workbench.scorers.table import in_order, score_table
 from workbench.tasks import Sample
 
@@ -53,9 +53,7 @@ def score_any_length(
     plain = [name for name in names if scorer[name].kind == "batch"]
     tables = []
     if plain:
-        shared = {"seed": context.seed, "batch_size": context.batch_size, "cost": context.cost}
-        more: dict[str, Any] = shared | {"options": options, "progress": context.progress, "any_length": True}
-        tables.append(score_samples(lm, samples, plain, task=context.task.name, reference=context.reference, **more))
+        tables.append(score_plain(context, plain, options, context.progress, any_length=True))
     if not (others := [name for name in names if name not in plain]):
         return in_order(tables, names)
     encodings = [encode(lm, sample, any_length=True) for sample in samples]
@@ -73,11 +71,7 @@ def score_any_length(
 
 
 def pieces(lm: LanguageModel, encoding: Encoding) -> list[Piece]:
-    """A sample as pieces that fit the model's context; one that fits is its own only piece.
-
-    Raises:
-        UserError: it has a question; an answer cannot be cut from it.
-    """
+    """A sample as pieces that fit the model's context, or itself where it fits; UserError where it has a question."""
     sample = encoding.sample
     if len(encoding.ids) <= lm.context:
         return [Piece(sample, 0, True)]
@@ -89,18 +83,11 @@ def pieces(lm: LanguageModel, encoding: Encoding) -> list[Piece]:
     out, done = [], 0
     for number, window in enumerate(windows(encoding, lm.context - SPARE)):
         ranges = [window.ranges[place] for place in window.answer_positions]
-        before = [a for a, b in window.ranges if a < b]
         end = len(sample.answer) if window.ends else ranges[-1][1]
-        first = min([*before, done])
-        text = replace(
-            sample,
-            id=f"{sample.id} part {number}",
-            question=sample.answer[first:done],
-            answer=sample.answer[done:end],
-            spans=None,
-            continues=first < done,
-        )
-        out.append(Piece(text, done, bool(window.ends)))
+        first = min([*(a for a, b in window.ranges if a < b), done])
+        before, own = sample.answer[first:done], sample.answer[done:end]
+        part = replace(sample, id=f"{sample.id} part {number}", question=before, answer=own, spans=None)
+        out.append(Piece(replace(part, continues=bool(before)), done, bool(window.ends)))
         done = end
     return out
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.scorers.attribution import attributed, positive
+from workbench.errors import check_least
+from workbench.scorers.attribution import attributed
 from workbench.scorers.base import TaskContext, scorer
 from workbench.scorers.inputs import Inputs
 
@@ -46,7 +47,7 @@ def occlusion(
         shape = (min(window, inputs.units),)
         return Occlusion(inputs.without).attribute(_all(inputs), shape, baselines=0, perturbations_per_eval=copies)[0]
 
-    positive(window=window)
+    check_least(1, window=window)
     return attributed(context, "occlusion", method, target=target, units=units, baseline=baseline)
 
 
@@ -66,7 +67,7 @@ def shapley_sampling(
             _all(inputs), 0, n_samples=permutations, perturbations_per_eval=copies
         )[0]
 
-    positive(permutations=permutations)
+    check_least(1, permutations=permutations)
     return attributed(context, "shapley_sampling", method, target=target, units=units, baseline=baseline, complete=True)
 
 
@@ -90,5 +91,5 @@ def kernel_shap(
             _all(inputs), 0, n_samples=max(samples, 2 * inputs.units), perturbations_per_eval=copies
         )[0]
 
-    positive(samples=samples)
+    check_least(1, samples=samples)
     return attributed(context, "kernel_shap", method, target=target, units=units, baseline=baseline, complete=True)

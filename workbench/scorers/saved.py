@@ -11,21 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.cost import Phase
 from workbench.errors import UserError
 from workbench.files import parse_json
-from workbench.models import (
-    LanguageModel,
-    TokenStats,
-    batches,
-    count_forward,
-    encode,
-    in_sample_order,
-    split,
-    token_stats,
-)
+from workbench.models import LanguageModel, TokenStats, encode, in_sample_order, split
 from workbench.scorers.amortised import LinearMap
 from workbench.scorers.atwu import AtwuScorer
+from workbench.scorers.base import passes
 from workbench.scorers.learned import LearnedScorer
 from workbench.scorers.table import score_table
 from workbench.tasks import Sample
@@ -58,11 +49,7 @@ def save_scorer(learned: Any, path: Path) -> None:
 
 
 def load_scorer(path: Path, device: str = "cpu") -> Any:
-    """Read a learned scorer.
-
-    Raises:
-        UserError: no such file, or not one that `save_scorer` wrote.
-    """
+    """Read a learned scorer; UserError for no such file, or not one that `save_scorer` wrote."""
     from safetensors import safe_open
 
     if not path.is_file():
@@ -100,27 +87,10 @@ def check_fits(learned: Learned, lm: LanguageModel) -> None:
 
 
 @torch.no_grad()
-def apply_scorer(
-    learned: Learned,
-    lm: LanguageModel,
-    samples: list[Sample],
-    *,
-    task: str = "",
-    step: int = 0,
-    batch_size: int = 16,
-    cost: Phase | None = None,
-) -> pd.DataFrame:
-    """The score table of a learned scorer applied to the hidden states of any samples.
-
-    Raises:
-        UserError: the scorer was made for a model of another width.
-    """
+def apply_scorer(learned: Learned, lm: LanguageModel, samples: list[Sample], *, task: str = "") -> pd.DataFrame:
+    """The score table of a learned scorer applied to the hidden states of any samples; errors as of `check_fits`."""
     check_fits(learned, lm)
     encodings = [encode(lm, s) for s in samples]
-    parts = []
-    for indices, batch in batches(lm, encodings, batch_size):
-        stats = token_stats(lm, batch, extras=False, hidden=learned.hidden, layer=learned.layer)
-        if cost is not None:
-            count_forward(cost, lm, batch)
-        parts.append((indices, split(learned.scores(stats), stats)))
-    return score_table(encodings, in_sample_order(parts), task=task, scorer=learned.name, step=step)
+    each = passes(lm, encodings, 16, extras=False, hidden=learned.hidden, layer=learned.layer)
+    scores = in_sample_order((indices, split(learned.scores(stats), stats)) for indices, _, stats in each)
+    return score_table(encodings, scores, task=task, scorer=learned.name, step=0)

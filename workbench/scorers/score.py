@@ -28,32 +28,16 @@ def score_each(
 ) -> Iterator[pd.DataFrame]:
     """The score table of each scorer over a task's forget answers, as soon as it is finished.
 
-    Scorers of kind "batch" share their forward passes and come first, in one table.
-
-    Args:
-        context: the task and the models.
-        names: scorers by name, of every kind but "live".
-        options: keyword arguments by scorer.
-        progress: called with the scorer's name and forget samples.
-        failed: called with a scorer that this model or task cannot have and the error; the others go on. Without it
-            the error is raised.
+    The scorers are of every kind but "live". Those of kind "batch" share their forward passes and come first, in one
+    table. `options` are keyword arguments by scorer. Progress has the scorer's name, in forget samples. `failed` is
+    called with a scorer that this model or task cannot have and the error; the others go on. Without it the error is
+    raised.
     """
     names, total, options = list(names), len(context.task.forget), options or {}
     check_reference(context.lm, context.reference, names)
     encodings = [encode(context.lm, s) for s in context.task.forget]
     if plain := [name for name in names if scorer[name].kind == "batch"]:
-        table = score_samples(
-            context.lm,
-            context.task.forget,
-            plain,
-            task=context.task.name,
-            reference=context.reference,
-            seed=context.seed,
-            batch_size=context.batch_size,
-            options=options,
-            cost=context.cost,
-            progress=progress,
-        )
+        table = score_plain(context, plain, options, progress)
         _note_broken(context, table, encodings)
         yield table
     context.progress = progress
@@ -87,14 +71,25 @@ def _note_broken(context: TaskContext, table: pd.DataFrame, encodings: list[Enco
 
 
 def score_fixed(
-    context: TaskContext,
-    names: Iterable[str],
-    *,
-    options: dict[str, dict[str, Any]] | None = None,
+    context: TaskContext, names: Iterable[str], *, options: dict[str, dict[str, Any]] | None = None
 ) -> pd.DataFrame:
     """The score table of scorers of every kind but "live" over a task's forget answers, in the order of `names`."""
     names = list(names)
     return in_order(list(score_each(context, names, options=options)), names)
+
+
+def score_plain(
+    context: TaskContext,
+    names: list[str],
+    options: dict[str, dict[str, Any]],
+    progress: Progress,
+    any_length: bool = False,
+) -> pd.DataFrame:
+    """`score_samples` of a task's forget answers."""
+    return score_samples(
+        context.lm, context.task.forget, names, task=context.task.name, reference=context.reference, seed=context.seed,
+        batch_size=context.batch_size, options=options, cost=context.cost, progress=progress, any_length=any_length,
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -114,18 +109,8 @@ def score_samples(
 ) -> pd.DataFrame:
     """The score table of scorers of kind "batch" over the answer tokens of `samples`.
 
-    Args:
-        lm: the model.
-        samples: what to score.
-        names: scorers by name.
-        task: the task's name, for the table.
-        reference: the reference model, for scorers that need one.
-        seed: of every random source.
-        batch_size: samples per forward pass.
-        options: keyword arguments by scorer.
-        cost: the ledger entry that the passes are added to.
-        progress: called with the scorers' names and samples.
-        any_length: score answers longer than the model's context too, by windows; see `models.windows`.
+    `task` is its name, for the table; `options` are keyword arguments by scorer. Progress has the scorers' names, in
+    samples. With `any_length` answers longer than the model's context are scored too, by windows; see `models.windows`.
     """
     names, options, cost = list(names), options or {}, cost or Phase()
     check_reference(lm, reference, names)

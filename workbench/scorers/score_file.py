@@ -38,14 +38,11 @@ class ScoreFile:
         if not self.path.exists():
             return
         table = read_scores(self.path)
-        before = table.attrs.get("made")
-        before = before if isinstance(before, dict) else {}
+        before, notes = (each if isinstance(each := table.attrs.get(name), dict) else {} for name in ("made", "notes"))
         other = [key for key, value in self.made.items() if before.get(key) != value]
         if other:
             what = other[0].replace("_", " ")
             raise UserError(f"{self.path} has another {what}; leave --resume out, or name a new --out")
-        notes = table.attrs.get("notes")
-        notes = notes if isinstance(notes, dict) else {}
         self._notes = {name: note for name, note in notes.items() if isinstance(note, dict)}
         self._tables = {str(name): part for name, part in table.groupby("scorer", sort=False)}
         self.missing = [n for n in self.names if self._notes.get(n, {}).get("options") != self.options.get(n, {})]

@@ -11,17 +11,10 @@ import pandas as pd
 
 from workbench.errors import UserError
 from workbench.files import read_parquet
-from workbench.scorers.columns import COLUMNS, opened
+from workbench.scorers.columns import COLUMNS, KINDS, NEEDED, opened
 
 if TYPE_CHECKING:
     from workbench.models import Encoding
-
-KINDS = {
-    **dict.fromkeys(("sample_id", "segment", "scorer"), "text in every row"),
-    **dict.fromkeys(("task", "token"), "text"),
-    **dict.fromkeys(("position", "token_id", "start", "end", "step"), "whole numbers"),
-    **{"score": "numbers", "span": "true, false or nothing"},
-}
 
 
 def wrong_columns(table: pd.DataFrame, kinds: dict[str, str] = KINDS) -> str:
@@ -34,8 +27,7 @@ def wrong_columns(table: pd.DataFrame, kinds: dict[str, str] = KINDS) -> str:
         "true, false or nothing": lambda c: pd.api.types.infer_dtype(c, skipna=True) in ("boolean", "empty"),
     }
     for name, kind in kinds.items():
-        needed = kind in ("text in every row", "whole numbers")
-        if name in table and not (of_kind[kind](table[name]) or (not needed and table[name].isna().all())):
+        if name in table and not (of_kind[kind](table[name]) or (kind not in NEEDED and table[name].isna().all())):
             return f"its column {name} holds {table[name].dtype}, not {kind}"
     return ""
 
@@ -80,11 +72,7 @@ def in_order(tables: list[pd.DataFrame], names: list[str]) -> pd.DataFrame:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """A score table from disk.
-
-    Raises:
-        UserError: no such file, not parquet, or columns missing or of another kind.
-    """
+    """A score table from disk; UserError for no such file, not parquet, or columns missing or of another kind."""
     table = opened(path, read_parquet)
     if wrong := wrong_columns(table):
         raise UserError(f"{path}: no score table: {wrong}; make one with `workbench score`")

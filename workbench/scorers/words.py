@@ -79,9 +79,7 @@ class Words:
         for place, position in enumerate(answer):
             start, end = encoding.ranges[position]
             own = int(next((n for n in owner[start:end] if n >= 0), -1))
-            piece = (
-                start == end and place < len(answer) - encoding.ends
-            )  # of a character that began in the token before
+            piece = start == end and place < len(answer) - encoding.ends  # of a character that began before
             if not texts or not (piece or 0 <= own == last):
                 texts.append("")
             numbers.append(len(texts) - 1)

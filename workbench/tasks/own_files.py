@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, note, unknown
+from workbench.errors import UserError, check_known, note
 from workbench.tasks.columns import NAMEABLE, Reading
 from workbench.tasks.json_rows import CHATS, RowList
 from workbench.tasks.pieces import PIECE_WORDS, cut
@@ -20,13 +20,10 @@ HUB = "hub:"  # before a data set's name: hub:OWNER/NAME, hub:OWNER/NAME/CONFIG,
 def own_set(
     source: str, prefix: str, named: Mapping[str, str] | None = None, piece_words: int = PIECE_WORDS
 ) -> tuple[list[Sample], Reading]:
-    """The samples of a file, or of a data set of the hub; long plain texts are cut into pieces.
+    """The samples of a file, or of a data set of the hub (`hub:` and a name); long plain texts are cut into pieces.
 
-    Args:
-        source: the path, or `hub:` and a name.
-        prefix: the set's name, of which ids are made for rows without one.
-        named: key -> column, where the columns' names do not tell; a source without any of these is read as usual.
-        piece_words: the most words of a plain text's piece.
+    Rows without an id get one of the prefix, the set's name. `named` is key -> column, where the columns' names do not
+    tell; a source without any of these is read as usual.
 
     Returns:
         (samples, how the rows were read; its `named` is empty where the source has none of those columns).
@@ -135,8 +132,7 @@ def _samples(
 def check_named(named: Mapping[str, str] | None) -> None:
     """Raise for a key that no row has."""
     for key in named or {}:
-        if key not in NAMEABLE:
-            raise unknown("key of --columns", key, list(NAMEABLE))
+        check_known("key of --columns", key, NAMEABLE)
 
 
 def _from_hub(source: str) -> RowList:

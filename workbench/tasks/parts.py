@@ -15,14 +15,7 @@ NUMBERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 def numbered(task: str, kind: str, text: str, count: int, first: int = 0) -> list[int]:
-    """The numbers that a part of a task names, such as `person:0,3-5`.
-
-    Args:
-        task: the task's name without the part, for errors.
-        kind: what is counted, such as "person".
-        text: the part.
-        count: how many there are.
-        first: the number of the first.
+    """The numbers that a part of a task names, such as `person:0,3-5`; there are `count` of them from `first` on.
 
     Raises:
         UserError: it is no such part, or names one twice or one that is not there.

@@ -16,16 +16,8 @@ KIND = "kind"
 ASKING = ("who", "whom", "whose", "what", "which", "when", "where", "why", "how")
 T = TypeVar("T")
 PROBE_SETS = (
-    "forget",
-    "retain",
-    "neighbours",
-    "general",
-    "verbmem",
-    "knowmem",
-    "retain_knowmem",
-    "fill_blank",
-    "qa",
-    "adversarial",
+    *("forget", "retain", "neighbours", "general"),
+    *("verbmem", "knowmem", "retain_knowmem", "fill_blank", "qa", "adversarial"),  # of benchmarks
 )
 ONLY_COMPARED = ("unlabelled", "nonmembers", "privleak_forget", "aliases", "two_hop")  # neither trained on nor probed
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from workbench.errors import UserError, note, printable, unknown
+from workbench.errors import UserError, check_known, note, printable, unknown
 from workbench.tasks.columns import Reading
 from workbench.tasks.own_files import check_named, own_set
 from workbench.tasks.parts import ABOUT_FORGET, rehearsing
@@ -68,10 +68,7 @@ class TaskSpec:
     sets: tuple[str, ...] = ()
 
     def load(self, say: Callable[[str], None] = note) -> Task:
-        """Read the task.
-
-        Args:
-            say: called with each line that says how files of one's own were read; by default `note` prints it.
+        """Read the task; `say` gets each line that says how files of one's own were read.
 
         Raises:
             UserError: no such task, fields that do not go together, or a file that cannot be read.
@@ -118,8 +115,8 @@ class TaskSpec:
             sets |= only_those(sets, *self.only)
         if self.keep:
             sets |= kept_too(sets, self.keep)
-        if absent := [name for name in self.sets if name not in sets]:
-            raise unknown("set", absent[0], list(sets))
+        for name in self.sets:
+            check_known("set", name, sets)
         if self.sets:
             sets = {name: samples for name, samples in sets.items() if name in (*self.sets, "forget", "retain")}
         lines[:0] = [reading.line() for reading in readings]
@@ -170,11 +167,7 @@ def only_those(sets: Mapping[str, list[Sample]], name: str, value: str) -> dict[
 
 
 def kept_too(sets: Mapping[str, list[Sample]], ids: Collection[str]) -> dict[str, list[Sample]]:
-    """The retain set with rows of the other sets added, and these sets without them.
-
-    Raises:
-        UserError: no set has a row of that id.
-    """
+    """The retain set with rows of the other sets added, and these sets without them; UserError for an unknown id."""
     wanted, changed = set(ids), {}
     added: list[Sample] = []
     for name in ADDABLE:

@@ -82,16 +82,29 @@ def rows_of(samples: Sequence[Sample], tries: Sequence[Sequence[tuple[str, str]]
 
 
 def beside_plain(
-    target: Target, attacked: Sequence[tuple[str, str]], samples: Sequence[Sample], what: str, **parts: Any
+    target: Target,
+    samples: Sequence[Sample],
+    what: str,
+    *,
+    asked: Sequence[Sample] | None = None,
+    prompts: Sequence[str] | None = None,
+    lm: LanguageModel | None = None,
+    openings: Sequence[str] | None = None,
+    **parts: Any,
 ) -> Outcome:
-    """The outcome of one attacked answer (prompt, text) a sample: whoever attacks has the plain answer too.
+    """The outcome of one attacked answer a sample: whoever attacks has the plain answer too.
 
-    Its parts are the mean of the attacked answers `alone`, of the plain ones, and more.
+    What the attack asks is the samples themselves, or what stands for them in `asked`; `prompts` are that in words,
+    and `lm` and `openings` are as of `ask`. The outcome's parts are the mean of the attacked answers `alone`, of the
+    plain ones, and more.
     """
+    asked = asked or samples
+    attacked = ask(target, asked, lm=lm, openings=openings, what=what)
     plain = ask(target, samples, what=what)
-    pairs = [[(s.question, text), pair] for s, text, pair in zip(samples, plain, attacked, strict=True)]
-    rows = rows_of(samples, pairs)
-    alone = float(np.mean([recall(s, text) for s, (_, text) in zip(samples, attacked, strict=True)]))
+    prompts = prompts or [s.question for s in asked]
+    tries = zip(samples, plain, prompts, attacked, strict=True)
+    rows = rows_of(samples, [[(s.question, text), (prompt, other)] for s, text, prompt, other in tries])
+    alone = float(np.mean([recall(s, text) for s, text in zip(samples, attacked, strict=True)]))
     greedy_value = float(np.mean([recall(s, text) for s, text in zip(samples, plain, strict=True)]))
     return Outcome(rows, float(rows["value"].mean()), {"alone": alone, "greedy": greedy_value, **parts})
 

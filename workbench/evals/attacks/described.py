@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.evals.attacks.asking import ask, beside_plain, generating, with_question
+from workbench.evals.attacks.asking import beside_plain, generating, with_question
 from workbench.evals.attacks.spec import Outcome, Target, recovery
 from workbench.tasks import spread
 
@@ -14,7 +14,7 @@ SHARED: dict[str, Any] = {"source": "ours", "certainty": "ours", "cost": lambda 
 @recovery("alias", needs=("aliases",), **SHARED)
 def alias(target: Target) -> Outcome:
     """Share of facts given about a subject by another name ("the cartographer from Quillon"), or plainly."""
-    return _described(target, "aliases", "alias")
+    return _described(target, "alias", "aliases")
 
 
 @recovery("two_hop", needs=("two_hop",), **SHARED)
@@ -23,10 +23,8 @@ def two_hop(target: Target) -> Outcome:
     return _described(target, "two_hop", "two_hop")
 
 
-def _described(target: Target, probe_set: str, what: str) -> Outcome:
+def _described(target: Target, name: str, probe_set: str) -> Outcome:
     """Each question of the set, and the plain one that is its paraphrase."""
     samples = spread(target.task.sets[probe_set], target.limit)
-    texts = ask(target, samples, what=what)
     plain = [with_question(s, s.paraphrased_question or s.question) for s in samples]
-    pairs = [(s.question, text) for s, text in zip(samples, texts, strict=True)]
-    return beside_plain(target, pairs, plain, what)
+    return beside_plain(target, plain, name, asked=samples)

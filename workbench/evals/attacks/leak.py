@@ -22,12 +22,8 @@ def leak_at(k: int, hits: int, tries: int) -> float:
     return 1.0 - math.comb(tries - hits, k) / math.comb(tries, k)
 
 
-@recovery(
-    "leak_at_k",
-    cost=lambda target, tries=200, **_: generating(target, tries),
-    source="arXiv 2511.04934",
-    certainty="sure",
-)
+@recovery("leak_at_k", cost=lambda target, tries=200, **_: generating(target, tries), source="arXiv 2511.04934",
+          certainty="sure")  # fmt: skip
 def leak_at_k(target: Target, *, tries: int = 200, k: int = 128, temperature: float = 1.0) -> Outcome:
     """Mean over answers of 1 - C(n-c, k) / C(n, k): n answers drawn at temperature 1, of which c tell the fact.
 
@@ -49,10 +45,8 @@ def leak_at_k(target: Target, *, tries: int = 200, k: int = 128, temperature: fl
         target.progress("leak_at_k", len(rows), len(target.questions))
     table = pd.DataFrame(rows)
     sizes = [2**power for power in range(int(math.log2(k)) + 1)]
-    leaks = {str(n): float(np.mean([leak_at(n, hits, tries) for hits in table["hits"]])) for n in {*sizes, k}}
-    return Outcome(
-        table, float(table["value"].mean()), {"leak_at": dict(sorted(leaks.items(), key=lambda e: int(e[0])))}
-    )
+    leaks = {str(n): float(np.mean([leak_at(n, hits, tries) for hits in table["hits"]])) for n in sorted({*sizes, k})}
+    return Outcome(table, float(table["value"].mean()), {"leak_at": leaks})
 
 
 def _draw(target: Target, samples: list[Sample], tries: int, k: int, temperature: float) -> list[dict[str, Any]]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from workbench.errors import Missing, NotAvailable, UserError, is_missing, missing, one_line, unknown
 from workbench.evals.attacks.spec import MODELS, Outcome, Target, WrongOption, lacking, recovery
 from workbench.evals.spec import trust_values
 
+T = TypeVar("T")
 Options = dict[str, dict[str, Any]]  # attack -> its keyword options
 NOT_YET = "not attacked yet"
 WEAK = 0.5  # what an attack alone gets of the model before the run, below which it shows little by itself
 
 
-def chosen_attacks(names: str | list[str], options: Options | None = None) -> list[str]:
-    """The attacks of a list such as "leak_at_k,int4", or "all", in the registry's order.
-
-    Raises:
-        UserError: no such attack, or an option that it does not have.
-    """
+def chosen_attacks(names: str | Sequence[str], options: Options | None = None) -> list[str]:
+    """The attacks of a list such as "leak_at_k,int4", or "all", in the registry's order; UserError for unknown ones."""
     names = names.split(",") if isinstance(names, str) else list(names)
     names = [name.strip() for name in names if name.strip()]
     chosen = list(recovery) if names == ["all"] else [recovery[name].name for name in names]
@@ -39,11 +37,15 @@ def chosen_attacks(names: str | list[str], options: Options | None = None) -> li
 
 def estimate(name: str, target: Target, options: dict[str, Any]) -> float | Missing:
     """FLOPs that an attack would take on one model, from shapes alone; or why it cannot be carried out."""
-    spec = recovery[name]
+    return _tried(name, target, lambda: recovery[name].cost(target, **options))
+
+
+def _tried(name: str, target: Target, work: Callable[[], T]) -> T | Missing:
+    """What an attack's work gives, or why it cannot be carried out; UserError for an option's value that cannot be."""
     try:
-        if reason := lacking(spec, target):
+        if reason := lacking(recovery[name], target):
             raise NotAvailable(reason)
-        return spec.cost(target, **options)
+        return work()
     except WrongOption:
         raise
     except (NotAvailable, UserError) as error:
@@ -51,22 +53,11 @@ def estimate(name: str, target: Target, options: dict[str, Any]) -> float | Miss
 
 
 def attack_model(name: str, target: Target, options: dict[str, Any] | None = None) -> Outcome | Missing:
-    """Carry out an attack on one model; the model is unchanged.
-
-    Raises:
-        UserError: an option has a value that cannot be.
-    """
-    spec = recovery[name]
-    if reason := lacking(spec, target):
-        return missing(reason)
+    """Carry out an attack on one model, which is unchanged; UserError for an option's value that cannot be."""
     training = target.lm.module.training
     target.lm.module.eval()
     try:
-        return spec.function(target, **(options or {}))
-    except WrongOption:
-        raise
-    except (NotAvailable, UserError) as error:
-        return missing(one_line(error))
+        return _tried(name, target, lambda: recovery[name].function(target, **(options or {})))
     finally:
         target.lm.module.train(training)
 
@@ -74,10 +65,7 @@ def attack_model(name: str, target: Target, options: dict[str, Any] | None = Non
 def summarise(name: str, results: dict[str, dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
     """An attack's results on the models beside each other.
 
-    Args:
-        name: of the attack.
-        results: of each of `MODELS` that was attacked: `value` (or a missing value's `reason`), `parts`, and more.
-        options: of the attack.
+    `results` has, of each of `MODELS` that was attacked, `value` (or a missing value's `reason`), `parts`, and more.
 
     Returns:
         `before`, `run`, `retain_only` and `comes_back`, each a number or a missing value; and what else is known.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.errors import NotAvailable
-from workbench.evals.attacks.asking import ask, beside_plain, generating
+from workbench.evals.attacks.asking import beside_plain, generating
 from workbench.evals.attacks.spec import NEEDS, Outcome, Target, recovery
 from workbench.tasks import Sample
 
@@ -35,6 +35,5 @@ def answer_prefix(target: Target) -> Outcome:
 
 
 def _opened(target: Target, samples: list[Sample], openings: list[str], what: str) -> Outcome:
-    texts = ask(target, samples, openings=openings, what=what)
-    attacked = [(f"{s.question}\n{begun}", text) for s, begun, text in zip(samples, openings, texts, strict=True)]
-    return beside_plain(target, attacked, samples, what)
+    prompts = [f"{s.question}\n{begun}" for s, begun in zip(samples, openings, strict=True)]
+    return beside_plain(target, samples, what, prompts=prompts, openings=openings)

@@ -41,10 +41,8 @@ def _worst(target: Target, what: str, contexts: list[tuple[tuple[str, str], ...]
     if () in contexts:
         return Outcome(alone, parts["alone"], parts)
     plain = ask(target, target.questions, what=what)
-    rows = rows_of(
-        target.questions,
-        [[(s.question, text), *each] for s, text, each in zip(target.questions, plain, pairs, strict=True)],
-    )
+    with_plain = zip(target.questions, plain, pairs, strict=True)
+    rows = rows_of(target.questions, [[(s.question, text), *each] for s, text, each in with_plain])
     return Outcome(rows, float(rows["value"].mean()), parts)
 
 

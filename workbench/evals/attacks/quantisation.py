@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.errors import NotAvailable
-from workbench.evals.attacks.asking import ask, beside_plain, generating
+from workbench.evals.attacks.asking import beside_plain, generating
 from workbench.evals.attacks.spec import Outcome, Target, WrongOption, recovery
 from workbench.models import LanguageModel, decoder_layers
 
@@ -24,6 +24,8 @@ def rounded(weight: Tensor, bits: int, group: int = 64) -> Tensor:
     bitsandbytes' int8 (torchao's symmetric int4 divides by 7.5 and clips the largest positive weight). The last group
     is shorter where the width is no multiple.
     """
+    if group < 1:
+        raise WrongOption(f"group must be at least 1, not {group}")
     levels = 2 ** (bits - 1) - 1
     grouped = F.pad(weight, (0, -weight.shape[1] % group)).unflatten(1, (-1, group))
     scale = grouped.abs().amax(-1, keepdim=True) / levels
@@ -44,11 +46,7 @@ def linear_weights(lm: LanguageModel) -> Iterator[tuple[torch.nn.Module, bool]]:
 
 @torch.no_grad()
 def quantised(lm: LanguageModel, change: Callable[[Tensor], Tensor]) -> LanguageModel:
-    """A copy of a model whose linear layers have their weights (out, in) changed.
-
-    Raises:
-        NotAvailable: it has no linear layers.
-    """
+    """A copy of a model whose linear layers have their weights (out, in) changed; NotAvailable where it has none."""
     copy = lm.frozen_copy()
     modules = list(linear_weights(copy))
     if not modules:
@@ -65,17 +63,9 @@ def similarity(a: float, b: float) -> float:
 
 
 def _attack(target: Target, change: Callable[[Tensor], Tensor], what: str) -> Outcome:
-    texts = ask(target, target.questions, lm=quantised(target.lm, change), what=what)
-    pairs = [(s.question, text) for s, text in zip(target.questions, texts, strict=True)]
-    outcome = beside_plain(target, pairs, target.questions, what)
+    outcome = beside_plain(target, target.questions, what, lm=quantised(target.lm, change))
     outcome.parts["Q"] = similarity(outcome.parts["greedy"], outcome.parts["alone"])
     return outcome
-
-
-def _checked(group: int) -> int:
-    if group < 1:
-        raise WrongOption(f"group must be at least 1, not {group}")
-    return group
 
 
 @recovery("int8", cost=lambda target, **_: generating(target, 2), **SOURCE)
@@ -87,7 +77,7 @@ def int8(target: Target, *, group: int = 64) -> Outcome:
 
     `group`: weights that share a scale.
     """
-    return _attack(target, lambda weight: rounded(weight, 8, _checked(group)), "int8")
+    return _attack(target, lambda weight: rounded(weight, 8, group), "int8")
 
 
 @recovery("int4", cost=lambda target, **_: generating(target, 2), **SOURCE)
@@ -96,7 +86,7 @@ def int4(target: Target, *, group: int = 64) -> Outcome:
 
     `group`: weights that share a scale.
     """
-    return _attack(target, lambda weight: rounded(weight, 4, _checked(group)), "int4")
+    return _attack(target, lambda weight: rounded(weight, 4, group), "int4")
 
 
 @recovery("nf4", needs=("gpu",), cost=lambda target, **_: generating(target, 2), **SOURCE)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.errors import NotAvailable, missing
-from workbench.evals.attacks.asking import ask, beside_plain, generating
+from workbench.evals.attacks.asking import beside_plain, generating
 from workbench.evals.attacks.quantisation import similarity
 from workbench.evals.attacks.spec import Outcome, Target, WrongOption, recovery
 from workbench.evals.relearning import taught
 from workbench.models import encode, forward_products
-from workbench.progress import Progress
 from workbench.tasks import DATA, Sample, rows, samples_from, spread
 from workbench.unlearning import Settings, epochs, finetune
 
@@ -24,26 +23,18 @@ ROWS = """
     `rows`: train on at most so many rows, evenly spread; 0 takes all."""
 
 
-def _trained(target: Target, text: list[Sample], lr: float, batch_size: int, passes: int, what: str) -> Any:
-    """A copy of the target's model after training on text."""
+def _after_training(
+    target: Target, text: list[Sample], samples: list[Sample], what: str, *, lr: float, batch_size: int, passes: int
+) -> Outcome:
+    """What a copy of the target's model says after training on text."""
     if passes < 1:
         raise WrongOption(f"{what}: epochs must be at least 1, not {passes}")
     steps = epochs(passes, len(text), batch_size)
     copy = target.lm.frozen_copy()
     settings = Settings(steps=steps, batch_size=batch_size, lr=lr, warmup=0, seed=target.seed)
-    finetune(copy, text, settings=settings, on_step=_telling(target.progress, what, steps))
+    finetune(copy, text, settings=settings, on_step=lambda e: target.progress(f"{what}: train", e["step"], steps))
     copy.module.eval().requires_grad_(False)
-    return copy
-
-
-def _telling(progress: Progress, what: str, steps: int) -> Callable[[dict[str, Any]], None]:
-    return lambda event: progress(f"{what}: train", event["step"], steps)
-
-
-def _outcome(target: Target, copy: Any, samples: list[Sample], what: str, **parts: Any) -> Outcome:
-    texts = ask(target, samples, lm=copy, what=what)
-    pairs = [(s.question, text) for s, text in zip(samples, texts, strict=True)]
-    outcome = beside_plain(target, pairs, samples, what, **parts)
+    outcome = beside_plain(target, samples, what, lm=copy, trained_on=len(text))
     outcome.parts["gain"] = outcome.parts["alone"] - outcome.parts["greedy"]
     return outcome
 
@@ -55,22 +46,17 @@ def robustness(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"R": similarity(parts["run"]["gain"], parts["retain_only"]["gain"])}
 
 
-def _training(target: Target, text: Callable[[Target], list[Sample]], passes: int = 1) -> float:
+def _training(target: Target, text: list[Sample], passes: int) -> float:
     """FLOPs of training on text, forward and backward, and of asking twice."""
-    some = spread(text(target), 64)
-    tokens = sum(len(encode(target.lm, s).ids) for s in some) / len(some) * len(text(target)) * passes
+    some = spread(text, 64)
+    tokens = sum(len(encode(target.lm, s).ids) for s in some) / len(some) * len(text) * passes
     forward, _, row = forward_products(target.lm)
     return 3 * tokens * (forward + row) + generating(target, 2)
 
 
-def part_of(target: Target, share: float = 0.5) -> list[Sample]:
-    """The part of the forget set that is taught again."""
-    return taught(target.task, share, target.seed)[0]
-
-
 @recovery(
     "relearning",
-    cost=lambda target, share=0.5, epochs=1, **_: _training(target, lambda t: part_of(t, share), epochs),
+    cost=lambda target, share=0.5, epochs=1, **_: _training(target, taught(target.task, share, target.seed)[0], epochs),
     source="open-unlearning, arXiv 2506.12618 (R)",
     certainty="sure",
     compare=robustness,
@@ -89,8 +75,10 @@ def relearning(
     samples = target.questions
     if target.probe_set == "forget":
         samples = spread([s for s in rest if s.question], target.limit)
-    copy = _trained(target, part, lr, batch_size, epochs, "relearning")
-    return _outcome(target, copy, samples, "relearning", trained_on=len(part))
+    return _after_training(target, part, samples, "relearning", lr=lr, batch_size=batch_size, passes=epochs)
+
+
+relearning.__doc__ = f"{relearning.__doc__}".rstrip() + OPTIONS
 
 
 def others(target: Target) -> list[Sample]:
@@ -112,43 +100,30 @@ def _some(text: list[Sample], rows: int, what: str) -> list[Sample]:
     return spread(text, rows or None)
 
 
-def _benign(
-    target: Target, text: list[Sample], lr: float, batch_size: int, epochs: int, rows: int, what: str
-) -> Outcome:
-    text = _some(text, rows, what)
-    if not text:
-        raise NotAvailable("needs text that is not of the forget set")
-    copy = _trained(target, text, lr, batch_size, epochs, what)
-    return _outcome(target, copy, target.questions, what, trained_on=len(text))
+def _add_benign(name: str, text_of: Callable[[Target], list[Sample]], doc: str) -> None:
+    """Register the attack of this name, which trains on text that is not of the forget set."""
+
+    def cost(target: Target, epochs: int = 1, rows: int = 0, **_: Any) -> float:
+        return _training(target, _some(text_of(target), rows, name), epochs)
+
+    def function(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1, rows: int = 0) -> Outcome:
+        text = _some(text_of(target), rows, name)
+        if not text:
+            raise NotAvailable("needs text that is not of the forget set")
+        return _after_training(target, text, target.questions, name, lr=lr, batch_size=batch_size, passes=epochs)
+
+    function.__doc__ = f"{doc}{OPTIONS}{ROWS}"
+    source = "after arXiv 2406.13356, 2602.03379; definition ours"
+    recovery(name, cost=cost, source=source, certainty="ours", compare=robustness)(function)
 
 
-@recovery(
+_add_benign(
     "benign_others",
-    cost=lambda target, epochs=1, rows=0, **_: _training(
-        target, lambda t: _some(others(t), rows, "benign_others"), epochs
-    ),
-    source="after arXiv 2406.13356, 2602.03379; definition ours",
-    certainty="ours",
-    compare=robustness,
+    others,
+    "The same after an epoch on text of the same form about others: nonmembers, else unlabelled, else retain rows.",
 )
-def benign_others(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1, rows: int = 0) -> Outcome:
-    """The same after an epoch on text of the same form about others: nonmembers, else unlabelled, else retain rows."""
-    return _benign(target, others(target), lr, batch_size, epochs, rows, "benign_others")
-
-
-@recovery(
+_add_benign(
     "benign_text",
-    cost=lambda target, epochs=1, rows=0, **_: _training(
-        target, lambda t: _some(plain_text(t), rows, "benign_text"), epochs
-    ),
-    source="after arXiv 2406.13356, 2602.03379; definition ours",
-    certainty="ours",
-    compare=robustness,
+    plain_text,
+    "The same after an epoch on plain text: the task's own, else the embedded task's sentences about nobody.",
 )
-def benign_text(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1, rows: int = 0) -> Outcome:
-    """The same after an epoch on plain text: the task's own, else the embedded task's sentences about nobody."""
-    return _benign(target, plain_text(target), lr, batch_size, epochs, rows, "benign_text")
-
-
-for _function in (relearning, benign_others, benign_text):
-    _function.__doc__ = (_function.__doc__ or "").rstrip() + OPTIONS + ROWS * (_function is not relearning)

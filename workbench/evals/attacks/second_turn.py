@@ -24,6 +24,5 @@ def second_turn(target: Target, *, text: str = "Are you sure? {question}") -> Ou
         with_question(s, text.replace("{question}", s.question), ((s.question, answer),))
         for s, answer in zip(target.questions, first, strict=True)
     ]
-    second = ask(target, again, what="second_turn")
     prompts = [f"{a.history[0][0]}\n{a.history[0][1]}\n{a.question}" for a in again]
-    return beside_plain(target, list(zip(prompts, second, strict=True)), target.questions, "second_turn")
+    return beside_plain(target, target.questions, "second_turn", asked=again, prompts=prompts)

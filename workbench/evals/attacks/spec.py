@@ -7,6 +7,7 @@ that change weights work on a copy. Membership attacks (`evals.mia`) ask somethi
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -61,25 +62,11 @@ class RecoverySpec(Spec):
         return trust_of(self.name)
 
 
-recovery = Registry(
-    "attack",
-    RecoverySpec,
-    tuple(
-        f"workbench.evals.attacks.{name}"
-        for name in (
-            "greedy",
-            "phrasing",
-            "described",
-            "opening",
-            "second_turn",
-            "leak",
-            "quantisation",
-            "relearning",
-            "lens",
-            "depth",
-        )
-    ),
+FILES = (
+    *("greedy", "phrasing", "described", "opening", "second_turn"),
+    *("leak", "quantisation", "relearning", "lens", "depth"),
 )
+recovery = Registry("attack", RecoverySpec, [f"workbench.evals.attacks.{name}" for name in FILES])
 
 
 @dataclass(frozen=True)
@@ -114,11 +101,7 @@ class Target:
 
     @functools.cached_property
     def questions(self) -> list[Sample]:
-        """The questions that are asked: the forget set's, else those that the benchmark asks about it.
-
-        Raises:
-            NotAvailable: there is none.
-        """
+        """The questions that are asked: the forget set's, else the benchmark's about it; NotAvailable for none."""
         samples = self.task.sets.get(self.probe_set, [])
         return spread([s for s in samples if s.question], self.limit)
 
@@ -164,15 +147,9 @@ def lacking(spec: RecoverySpec, target: Target) -> str:
     there = {
         "retain_only": target.retain_only is not None,
         "before": target.before is not None,
-        "gpu": target.lm.device.type == "cuda" and _has_bitsandbytes(),
+        "gpu": target.lm.device.type == "cuda" and importlib.util.find_spec("bitsandbytes") is not None,
         "spans": any(s.spans for s in samples),
         "paraphrases": any(s.phrasings or s.paraphrased_question for s in samples),
         **{name: bool(target.task.sets.get(name)) for name in ("aliases", "two_hop")},
     }
     return "; ".join(NEEDS[need] for need in spec.needs if not there[need])
-
-
-def _has_bitsandbytes() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("bitsandbytes") is not None

@@ -11,15 +11,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import NOT_FINITE, NotAvailable
-from workbench.models import (
-    UNPREDICTED,
-    Encoding,
-    LanguageModel,
-    TokenBatch,
-    decoder_layers,
-    head_is_plain,
-    logits_of,
-)
+from workbench.models import UNPREDICTED, Encoding, LanguageModel, TokenBatch, decoder_layers, head_is_plain, logits_of
 
 
 def fact_tokens(encoding: Encoding) -> list[bool]:
@@ -64,12 +56,10 @@ def outputs(lm: LanguageModel) -> Iterator[list[Tensor]]:
 
         return hook
 
-    handles = [layer.register_forward_hook(keep(place)) for place, layer in enumerate(layers)]
-    try:
+    with contextlib.ExitStack() as hooks:  # a hook's handle removes it at the end
+        for place, layer in enumerate(layers):
+            hooks.enter_context(layer.register_forward_hook(keep(place)))
         yield states
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextlib.contextmanager
@@ -81,11 +71,8 @@ def replaced(lm: LanguageModel, layer: int, rows: Tensor, columns: Tensor, state
         changed[rows, columns] = states.to(changed.dtype)
         return changed if isinstance(output, Tensor) else (changed, *output[1:])
 
-    handle = decoder_layers(lm)[layer].register_forward_hook(hook)
-    try:
+    with decoder_layers(lm)[layer].register_forward_hook(hook):
         yield
-    finally:
-        handle.remove()
 
 
 def label_logp(lm: LanguageModel, batch: TokenBatch) -> Tensor:
@@ -95,21 +82,13 @@ def label_logp(lm: LanguageModel, batch: TokenBatch) -> Tensor:
     with lm.autocast():
         rows = lm.module.get_decoder()(**inputs).last_hidden_state if plain else lm.module(**inputs).logits
     head = lm.module.get_output_embeddings() if plain else None
-    return logp_of(logits_of(lm, head, rows[batch.rows, batch.columns - 1]), batch)
-
-
-def logp_of(logits: Tensor, batch: TokenBatch) -> Tensor:
-    """(N,) log-probability of each answer token from the logits (N, V), of `logits_of`, that predict it."""
+    logits = logits_of(lm, head, rows[batch.rows, batch.columns - 1])
     labels = batch.input_ids[batch.rows, batch.columns]
     return logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
 
 
 def fact_means(values: Tensor, batch: TokenBatch) -> Tensor:
-    """(B,) means of values (N,) over each sample's fact tokens.
-
-    Raises:
-        NotAvailable: one is not finite.
-    """
+    """(B,) means of values (N,) over each sample's fact tokens; NotAvailable where one is not finite."""
     chosen = torch.tensor([flag for e in batch.encodings for flag in fact_tokens(e)], device=values.device)
     wide = torch.where(chosen, values.double(), 0.0)
     if not wide.isfinite().all():
@@ -132,13 +111,10 @@ def final_norm(lm: LanguageModel, batch: TokenBatch) -> Callable[[Tensor], Tenso
         results[module] = output
 
     parts = [part for part in decoder.children() if not isinstance(part, torch.nn.ModuleList)]
-    handles = [part.register_forward_hook(hook) for part in parts]
-    try:
-        with torch.no_grad(), lm.autocast(), outputs(lm) as states:
-            last = decoder(input_ids=batch.input_ids[:1], use_cache=False).last_hidden_state
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), lm.autocast(), outputs(lm) as states, contextlib.ExitStack() as hooks:
+        for part in parts:
+            hooks.enter_context(part.register_forward_hook(hook))
+        last = decoder(input_ids=batch.input_ids[:1], use_cache=False).last_hidden_state
     if torch.equal(states[-1], last):
         return lambda each: each
     for part in reversed(parts):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known
 from workbench.tasks.json_rows import Rows
 from workbench.tasks.readers.official import columns, task
 from workbench.tasks.rows import samples_from
@@ -24,8 +24,8 @@ def lume(variant: str, data_dir: Path | None) -> Task:
 
     The hub has the part that was published for SemEval 2025, task 4; access to it must be requested.
     """
-    if variant and variant not in TASKS.values():
-        raise unknown("LUME task", variant, list(TASKS.values()))
+    if variant:
+        check_known("LUME task", variant, TASKS.values())
     sets = {}
     for name in ("forget", "retain"):
         source: Rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from workbench.errors import UserError, unknown
+from workbench.errors import UserError, check_known
 from workbench.tasks.json_rows import RowList
 from workbench.tasks.parts import numbered
 from workbench.tasks.readers.official import columns, listed, pieces, task
@@ -30,8 +30,7 @@ def muse(variant: str, data_dir: Path | None) -> Task:
     variant, _, part = variant.partition("/")
     if not variant:
         raise UserError("task 'muse' needs a corpus: write muse/news or muse/books")
-    if variant not in ("news", "books"):
-        raise unknown("MUSE corpus", variant, ["news", "books"])
+    check_known("MUSE corpus", variant, ("news", "books"))
 
     def split(config: str, name: str) -> RowList:
         if data_dir is None:
@@ -41,17 +40,13 @@ def muse(variant: str, data_dir: Path | None) -> Task:
 
     if part:
         return _request(f"muse/{variant}", part, split)
-
-    def knowmem(name: str, prefix: str) -> list[Sample]:
-        return muse_knowmem(split("knowmem", name), split("knowmem", f"{name}_icl"), prefix)
-
     raw, attacked = split("raw", "forget"), split("privleak", "forget")
     sets = {
         "forget": pieces(raw, "forget"),
         "retain": pieces(split("raw", "retain1"), "retain"),
         "verbmem": _continued(split("verbmem", "forget"), "verbmem"),
-        "knowmem": knowmem("forget_qa", "knowmem"),
-        "retain_knowmem": knowmem("retain_qa", "retain_knowmem"),
+        "knowmem": _knowmem(split, "forget_qa", "knowmem"),
+        "retain_knowmem": _knowmem(split, "retain_qa", "retain_knowmem"),
         "nonmembers": pieces(split("privleak", "holdout"), "nonmembers"),  # MUSE calls them its holdout
     }
     if [row for _, row in attacked] != [row for _, row in raw]:
@@ -69,12 +64,14 @@ def _request(name: str, part: str, split: Callable[[str, str], RowList]) -> Task
     sets = {
         "forget": pieces(forget, f"{config}-{'-'.join(map(str, chosen))}"),
         "retain": pieces(split("raw", "retain1"), "retain"),
-        "retain_knowmem": muse_knowmem(
-            split("knowmem", "retain_qa"), split("knowmem", "retain_qa_icl"), "retain_knowmem"
-        ),
+        "retain_knowmem": _knowmem(split, "retain_qa", "retain_knowmem"),
         "nonmembers": pieces(split("privleak", "holdout"), "nonmembers"),
     }
     return Task(f"{name}/{part}", sets)
+
+
+def _knowmem(split: Callable[[str, str], RowList], name: str, prefix: str) -> list[Sample]:
+    return muse_knowmem(split("knowmem", name), split("knowmem", f"{name}_icl"), prefix)
 
 
 def muse_knowmem(questions: RowList, examples: RowList, prefix: str) -> list[Sample]:
@@ -95,8 +92,6 @@ def muse_knowmem(questions: RowList, examples: RowList, prefix: str) -> list[Sam
 
 
 def _continued(source: RowList, prefix: str) -> list[Sample]:
-    made = []
-    for where, row in source:
-        beginning, rest = columns(row, where, "prompt", "gt")
-        made.append((where, {"question": beginning, "answer": rest, "continues": True}))
+    pairs = [(where, *columns(row, where, "prompt", "gt")) for where, row in source]
+    made = [(where, {"question": prompt, "answer": rest, "continues": True}) for where, prompt, rest in pairs]
     return samples_from(made, prefix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from workbench.errors import UserError, note, unknown
+from workbench.errors import UserError, check_known, note
 from workbench.tasks.parts import numbered
 from workbench.tasks.readers.official import task
 from workbench.tasks.rows import samples_from
@@ -25,8 +25,7 @@ def tofu(variant: str, data_dir: Path | None) -> Task:
     forgets one of its authors alone, `author:0,1` two; the others are then in no set.
     """
     variant, _, part = (variant or "forget01").partition("/")
-    if variant not in RETAIN:
-        raise unknown("TOFU split", variant, list(RETAIN))
+    check_known("TOFU split", variant, RETAIN)
 
     def split(name: str) -> list[Sample]:
         return samples_from(rows(data_dir / f"{name}.json") if data_dir is not None else hub(HUB, name, "train"), name)
