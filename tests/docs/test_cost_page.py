@@ -9,6 +9,7 @@ import pytest
 from workbench.models import batch as batches
 from workbench.models import load
 from workbench.models import sparse as chosen_positions
+from workbench.models.contexts import contexts
 from workbench.models.encoding import encode
 from workbench.models.flops import context_flops, forward_flops
 from workbench.models.packing import padding
@@ -43,7 +44,7 @@ def test_a_sparse_step_is_the_ledgers(small: Task) -> None:
     with padding(lm):
         whole = batches.collate(lm, [some])
         positions = sorted({place - 1 for place in some.answer_positions} | {0, 3})
-        batch = chosen_positions.choose(lm, [some], [positions], chosen_positions.contexts(lm, whole)[0])
+        batch = chosen_positions.choose(lm, [some], [positions], contexts(lm, whole)[0])
         n, c, b = whole.width, len(positions), len(some.answer_positions)
         chosen = 2 * decoder * c + 4 * layers * width * c * n + 2 * head * b
         assert forward_flops(lm, batch) == pytest.approx(chosen, rel=0.01)

@@ -18,6 +18,7 @@ from workbench.errors import UserError
 from workbench.models import packing, sparse
 from workbench.models.adapters import choose_trained
 from workbench.models.batch import TokenBatch, collate
+from workbench.models.contexts import contexts
 from workbench.models.encoding import Encoding, encode
 from workbench.models.flops import backward_products, context_flops, flops_of, forward_flops
 from workbench.models.language_model import LanguageModel
@@ -101,7 +102,7 @@ def test_gradients_are_those_of_the_slow_pass(
     assert packing.packs(own, batch.width)
     with packing.padding(own) if how == "padded" else contextlib.nullcontext():
         sparse.check_sparse(own, batch.width)
-        parts = sparse.contexts(own, batch)[0] if context == "before" else None
+        parts = contexts(own, batch)[0] if context == "before" else None
         logp = token_stats(own, sparse.choose(own, encodings, chosen, parts), extras=False).logp
     mine = gradients(own, logp)
     reference = slow(own, batch, chosen)
@@ -134,7 +135,7 @@ def test_flops_are_what_torch_counts(full: LanguageModel, family: str, more: dic
     with sdpa_kernel(SDPBackend.MATH):  # whose products torch counts; those of the CPU's own kernel it does not
         for stats in (False, True):
             with FlopCounterMode(display=False) as counter:
-                parts, _ = sparse.contexts(own, batch, stats=stats)
+                parts, _ = contexts(own, batch, stats=stats)
             ours = forward_flops(own, batch) if stats else context_flops(own, batch)
             assert counter.get_total_flops() == pytest.approx(ours, rel=0.02)
         for before in (parts, None):

@@ -15,6 +15,8 @@ from .catalog import available as available
 from .catalog import cache as cache
 from .catalog import layer_count as layer_count
 from .catalog import parameter_count as parameter_count
+from .contexts import Keys as Keys
+from .contexts import contexts as contexts
 from .decoding import exclusive as exclusive
 from .decoding import generate as generate
 from .decoding import in_batches as in_batches
@@ -64,10 +66,8 @@ from .sharding import whole_weights as whole_weights
 from .sharing import memory_of as memory_of
 from .sharing import share_weights as share_weights
 from .smollm2 import get_smollm2 as get_smollm2
-from .sparse import Keys as Keys
 from .sparse import check_sparse as check_sparse
 from .sparse import choose as choose
-from .sparse import contexts as contexts
 from .token_stats import TokenStats as TokenStats
 from .token_stats import token_stats as token_stats
 from .token_table import predicted_rows as predicted_rows

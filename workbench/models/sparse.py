@@ -8,7 +8,6 @@ values take the places of the old ones. Contexts can be kept for several steps, 
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,90 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.errors import UserError
-from workbench.models import forward
 from workbench.models.batch import TokenBatch, collate
+from workbench.models.contexts import Keys, contexts, inserter
 from workbench.models.encoding import Encoding
 from workbench.models.language_model import LanguageModel
-from workbench.models.lockstep import inserted, meeting
+from workbench.models.lockstep import meeting
 from workbench.models.packing import Group, group_of, packs, windowed
-from workbench.models.token_stats import TokenStats, token_stats
-
-Keys = dict[int, tuple[Tensor, Tensor]]  # by layer, keys and values (H, tokens, D) of one sample
-
-
-class _Known(Exception):
-    """All keys and values are known: what the last layer does with them is not needed."""
-
-
-@functools.cache
-def _caches() -> tuple[type, type]:
-    """The two caches; defined on demand, since transformers' takes seconds to import."""
-    from transformers import DynamicCache
-
-    class Recorder(DynamicCache):
-        """Keeps the keys and values that a forward pass computes, and ends it when the last ones are there."""
-
-        def __init__(self, last: int | None) -> None:
-            super().__init__()
-            self.last, self.layers_seen = last, {}  # type: ignore[var-annotated]
-
-        def update(
-            self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-        ) -> tuple[Tensor, Tensor]:
-            self.layers_seen[layer_idx] = (key_states.detach(), value_states.detach())
-            if layer_idx == self.last:
-                raise _Known
-            return key_states, value_states
-
-    class Inserter(DynamicCache):
-        """Puts fresh keys and values in the places of the old ones; `index` (B, S) are these places."""
-
-        def __init__(self, context: Keys, index: Tensor) -> None:
-            super().__init__()
-            self.context, self.index = context, index
-
-        def update(
-            self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-        ) -> tuple[Tensor, Tensor]:
-            keys, values = self.context[layer_idx]
-            return inserted(keys, self.index, key_states), inserted(values, self.index, value_states)
-
-    return Recorder, Inserter
-
-
-@torch.no_grad()
-def contexts(lm: LanguageModel, batch: TokenBatch, *, stats: bool = False) -> tuple[list[Keys], TokenStats | None]:
-    """Keys and values of each sample of a batch, without gradient and dropout.
-
-    Args:
-        lm: the model.
-        batch: the samples.
-        stats: also the statistics of the answer tokens. Without them the pass ends at the last layer's attention.
-    """
-    training = lm.module.training
-    lm.module.eval()
-    recorder = _caches()[0](None if stats else lm.config.num_hidden_layers - 1)
-    values = None
-    try:
-        if stats:
-            with lm.autocast():  # logits in the step's own format: they only choose tokens
-                values = token_stats(lm, batch, extras=False, cache=recorder)
-        else:
-            forward.states_and_head(lm, batch, [], None, cache=recorder)
-    except _Known:
-        pass
-    finally:
-        lm.module.train(training)
-    packed, lengths = packs(lm, batch.width), [len(e.ids) for e in batch.encodings]
-    starts = batch.packing.starts.tolist() if packed else [0] * len(lengths)
-    parts: list[Keys] = []
-    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        own = slice(start, start + length)
-        parts.append({
-            layer: (keys[0 if packed else row, :, own], values_[0 if packed else row, :, own])
-            for layer, (keys, values_) in recorder.layers_seen.items()
-        })  # fmt: skip
-    return parts, values
+from workbench.models.token_stats import token_stats
 
 
 @dataclass(frozen=True)
@@ -147,10 +69,11 @@ class Chosen:
     def run(self, called: Callable[..., Any]) -> Any:
         """What a model or its decoder makes of the chosen positions."""
         arguments = {"use_cache": True, "output_hidden_states": False}
-        if self.rest is None:
-            cache = _caches()[1](self.context, self.own.index)
+        if self.context is not None:
+            cache = inserter(self.context, self.own.index)
             return called(**self.own.inputs, **arguments, past_key_values=cache)
         rest = self.rest
+        assert rest is not None
         cache = meeting(
             lambda cache: called(**rest.inputs, **arguments, past_key_values=cache),
             self.own.index,
