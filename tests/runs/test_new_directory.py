@@ -18,6 +18,9 @@ from runs_of import QUICK, command, config_of, own_files, wait_until
 from workbench import files, runs
 from workbench.errors import UserError
 from workbench.runs import execution, jobs
+from workbench.runs.directory import RunDirectory
+from workbench.runs.lock import job_of
+from workbench.runs.stopping import Stopped
 from workbench.runs.sweep import directory_of, one
 from workbench.tasks.samples import Task
 
@@ -192,3 +195,18 @@ def test_a_clock_that_steps_changes_nothing(job: Any, monkeypatch: pytest.Monkey
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not job.alive)
     assert job.status()["status"] == "unfinished"
+
+
+def test_ctrl_c_right_after_the_configuration_is_written_can_be_resumed(
+    own: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = RunDirectory.create
+
+    def create(path: Path, config: Any) -> None:
+        original(path, config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunDirectory, "create", staticmethod(create))
+    with pytest.raises(Stopped):
+        execution.start(config_of(own, SHORT), tmp_path / "run")
+    assert job_of(tmp_path / "run")["state"] == "stopped"

@@ -152,7 +152,8 @@ def test_micro_batches_add_up_to_the_step(full: LanguageModel, small: Task) -> N
 
 def test_a_sparse_step_computes_less(full: LanguageModel, small: Task) -> None:
     plain, some = (run(full, small, each).ledger.phases for each in (PLAIN, SPARSE))
-    assert some["forget"].tokens < 0.5 * plain["forget"].tokens
+    assert some["forget"].tokens < plain["forget"].tokens  # all up to the last one needed, few of them with gradient
+    assert some["backward"].tokens < 0.5 * plain["backward"].tokens
     assert some["backward"].flops < 0.6 * plain["backward"].flops
 
 

@@ -50,9 +50,11 @@ class RougeWords:
     """The tokenizer that `rouge-score` takes: `words`, those of more than 3 letters stemmed as it does."""
 
     def __init__(self, stem: bool) -> None:
-        from nltk.stem.porter import PorterStemmer
+        self.stem: Callable[[str], str] = str
+        if stem:
+            from nltk.stem.porter import PorterStemmer
 
-        self.stem: Callable[[str], str] = PorterStemmer().stem if stem else str
+            self.stem = PorterStemmer().stem
 
     def tokenize(self, text: str) -> list[str]:
         """The words to compare."""

@@ -137,8 +137,8 @@ def generation_flops(lm: LanguageModel, rows: int, length: int, new: int) -> flo
 
 
 def count_forward(cost: Phase, lm: LanguageModel, batch: TokenBatch, passes: float = 1) -> None:
-    """Add to a phase a batch's tokens, and its forward FLOPs `passes` times."""
-    cost.tokens += batch.tokens
+    """Add to a phase a batch's tokens, with those that go along, and its forward FLOPs `passes` times."""
+    cost.tokens += batch.tokens + (0 if batch.chosen is None else batch.chosen.along)
     cost.flops += passes * forward_flops(lm, batch)
 
 

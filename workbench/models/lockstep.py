@@ -53,8 +53,11 @@ def _meeting() -> type:
                 self.base = [inserted(self._empty(each), self.other_index, each) for each in fresh]
                 self.main.switch()  # until the main pass comes to the next layer
                 return self.every
+            # Autocast casts a weight once for both: this pass comes to each first, so that the cast has a gradient.
             with torch.no_grad():
                 self.other.switch()  # until the other pass comes to this layer's attention
+            if self.other.dead:
+                raise RuntimeError("two passes in lockstep do not meet in every layer")
             keys, values = (inserted(old, self.index, now) for old, now in zip(self.base, fresh, strict=True))
             self.every = keys.detach(), values.detach()
             return keys, values

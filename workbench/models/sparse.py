@@ -54,6 +54,7 @@ class Chosen:
         own: the chosen positions.
         predicting: (N,) for each answer token, the place of its predicting position among the computed ones.
         tokens: how many are chosen.
+        along: how many others go along.
         context: keys and values of the whole batch, by layer; None where the others go along.
         rest: the other positions; None where there is a context.
         places: how many keys a row of the batch has.
@@ -62,6 +63,7 @@ class Chosen:
     own: Part
     predicting: Tensor
     tokens: int
+    along: int
     context: Keys | None
     rest: Part | None
     places: int
@@ -83,7 +85,8 @@ class Chosen:
         try:
             return called(**self.own.inputs, **arguments, past_key_values=cache)
         finally:
-            cache.other.throw()  # it stands in the last layer
+            with torch.no_grad():  # it stands in the last layer; what it still has open ends as it began
+                cache.other.throw()
 
 
 def choose(
@@ -100,18 +103,18 @@ def choose(
     batch = collate(lm, encodings)
     packed = packs(lm, batch.width)
     build = _packed if packed else _padded
-    own, context, rest = build(batch, chosen), None, None
+    own, context, rest, along = build(batch, chosen), None, None, 0
     if parts is None:
         # A sample of which all is chosen has its first position computed twice: a pass has all samples.
         others = [sorted(set(range(len(e.ids))) - set(c)) or [0] for e, c in zip(encodings, chosen, strict=True)]
-        rest = build(batch, others)
+        rest, along = build(batch, others), sum(map(len, others))
     else:
         context = _context(batch, parts, packed)
     pairs = zip(batch.rows.tolist(), batch.columns.tolist(), strict=True)
     predicting = [own.place[row, column - 1] for row, column in pairs]
     predicting = torch.tensor(predicting, dtype=torch.long, device=batch.device)  # type: ignore[assignment]
     places = sum(len(e.ids) for e in encodings) if packed else batch.width + 1
-    return replace(batch, chosen=Chosen(own, predicting, sum(map(len, chosen)), context, rest, places))  # type: ignore[arg-type]
+    return replace(batch, chosen=Chosen(own, predicting, sum(map(len, chosen)), along, context, rest, places))  # type: ignore[arg-type]
 
 
 def _context(batch: TokenBatch, parts: list[Keys], packed: bool) -> Keys:

@@ -86,7 +86,7 @@ def at_risk(
     if not samples:
         raise UserError(f"task '{loaded.name}' has no rows to keep")
     lm: Any = None
-    if predictor in ("gradient", "states"):
+    if predictor not in ("names", "words", "syntax"):  # these read the text alone
         if model is None:
             raise UserError(f"{predictor} needs the model: at_risk(task, model, ...)")
         from workbench.runs.loading import loaded_model

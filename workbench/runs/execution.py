@@ -22,7 +22,7 @@ from workbench.runs.config import Config, made_by
 from workbench.runs.directory import RunDirectory, is_run
 from workbench.runs.loading import checked_task, load_for, load_inputs, located
 from workbench.runs.lock import Lock, job_of, run_lock
-from workbench.runs.new_directory import begun, check_new, place
+from workbench.runs.new_directory import begin, check_new, new_directory, place
 from workbench.runs.stages import Event, Stages
 from workbench.runs.stopping import STOP, Stopped
 from workbench.unlearning import Diverged
@@ -62,10 +62,11 @@ def start(
         if not team.main:
             team.wait()
             return stages(config, task, lm, RunDirectory(path)).run()
-        with begun(path, config) as lock, _outcome(lock, path):
+        with new_directory(path, config.weights) as lock, _outcome(lock, path):
+            directory = begin(path, config)
             lock("running")
             team.wait()
-            return stages(config, task, lm, RunDirectory(path)).run()
+            return stages(config, task, lm, directory).run()
 
 
 def resume(
@@ -138,6 +139,8 @@ def _outcome(write_status: Lock, path: Path) -> Iterator[None]:
     try:
         yield
     except (Stopped, KeyboardInterrupt) as error:  # Ctrl-C outside the steps (while probing) can be resumed too
+        if not is_run(path):  # its configuration was not written yet
+            raise
         stopped = error if isinstance(error, Stopped) else Stopped(path, RunDirectory(path).status()["step"])
         (path / STOP).unlink(missing_ok=True)
         write_status("stopped", str(stopped))

@@ -17,7 +17,7 @@ from workbench.runs.directory import RunDirectory
 from workbench.runs.events import EventLog
 from workbench.runs.loading import checked_task
 from workbench.runs.lock import Lock, alive, job_of, run_lock, started_by
-from workbench.runs.new_directory import begun, check_new, place
+from workbench.runs.new_directory import begin, check_new, new_directory, place
 from workbench.runs.scheduler import default_at_once, start_detached
 from workbench.runs.stopping import STOP
 
@@ -125,7 +125,8 @@ def start(config: Config, path: Path | str | None = None, *, at_once: int | None
     check_new(path, config.weights)
     config.check()
     checked_task(config)
-    with begun(path, config) as lock:
+    with new_directory(path, config.weights) as lock:
+        begin(path, config)
         _spawn(lock, config, at_once or default_at_once())
     return Job(path)
 

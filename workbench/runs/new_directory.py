@@ -47,27 +47,31 @@ def check_new(path: Path, weights: str = "") -> None:
 
 
 @contextlib.contextmanager
-def begun(path: Path, config: Config) -> Iterator[Lock]:
-    """A new run's directory, made, locked and with its configuration.
+def new_directory(path: Path, weights: str) -> Iterator[Lock]:
+    """A new run's directory, made and locked; `begin` writes its configuration.
 
     What the run wrote is removed if it fails before its first step: an answer too long, a full disk.
 
     Raises:
         UserError: it is there and not empty, or cannot be made.
     """
-    check_new(path, config.weights)
+    check_new(path, weights)
     made = _make(path)
     with run_lock(path) as lock:
-        check_new(path, config.weights)
+        check_new(path, weights)
         with _cleanup_on_failure(path, made):
-            try:
-                for file in path.iterdir():  # of a run that was killed before it had begun
-                    if file.name != LOCK:
-                        remove(file)
-            except OSError as error:
-                raise cannot_write(path, error) from error
-            RunDirectory.create(path, config)
             yield lock
+
+
+def begin(path: Path, config: Config) -> RunDirectory:
+    """Write the configuration of a new run into its directory, which has been checked and locked."""
+    try:
+        for file in path.iterdir():  # of a run that was killed before it had begun
+            if file.name != LOCK:
+                remove(file)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return RunDirectory.create(path, config)
 
 
 def _make(path: Path) -> bool:

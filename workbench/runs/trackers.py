@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import UserError, check_known, note
-from workbench.files import make_folder
+from workbench.files import cannot_write
 from workbench.runs.config import Config
 from workbench.runs.directory import RunDirectory
 
@@ -39,7 +39,10 @@ class Trackers:
         from accelerate import Accelerator
 
         folder = self.directory.path / "trackers"
-        make_folder(folder)
+        try:
+            folder.mkdir(exist_ok=True)  # not its parents: a run that was deleted meanwhile stays deleted
+        except OSError as error:
+            raise cannot_write(folder, error) from error
         names = ", ".join(self.config.track)
         try:
             self.accelerator = Accelerator(device_placement=False, log_with=list(self.config.track), project_dir=folder)

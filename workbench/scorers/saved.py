@@ -88,7 +88,7 @@ def check_fits(learned: Learned, lm: LanguageModel) -> None:
 
 @torch.no_grad()
 def apply_scorer(learned: Learned, lm: LanguageModel, samples: list[Sample], *, task: str = "") -> pd.DataFrame:
-    """The score table of a learned scorer applied to the hidden states of any samples; errors as of `check_fits`."""
+    """The score table of a learned scorer applied to states of any samples; UserError for a model of another width."""
     check_fits(learned, lm)
     encodings = [encode(lm, s) for s in samples]
     each = passes(lm, encodings, 16, extras=False, hidden=learned.hidden, layer=learned.layer)

@@ -38,7 +38,8 @@ class ScoreFile:
         if not self.path.exists():
             return
         table = read_scores(self.path)
-        before, notes = (each if isinstance(each := table.attrs.get(name), dict) else {} for name in ("made", "notes"))
+        made, noted = table.attrs.get("made"), table.attrs.get("notes")
+        before, notes = (each if isinstance(each, dict) else {} for each in (made, noted))
         other = [key for key, value in self.made.items() if before.get(key) != value]
         if other:
             what = other[0].replace("_", " ")

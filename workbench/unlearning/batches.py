@@ -56,6 +56,7 @@ class MicroBatch:
 def merged(lm: LanguageModel, parts: list[MicroBatch]) -> TokenBatch:
     """Micro-batches as one batch; all of them are sparse with contexts, or sparse without, or none is."""
     recipes = [part.recipe for part in parts if part.recipe is not None]
+    assert len(recipes) in (0, len(parts))
     if not recipes:
         return collate(lm, [e for part in parts for e in part.encodings])
     encodings, chosen = ([each for recipe in recipes for each in recipe[i]] for i in (0, 1))  # type: ignore[union-attr]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from workbench.errors import NotAvailable, missing
@@ -100,30 +99,41 @@ def _some(text: list[Sample], rows: int, what: str) -> list[Sample]:
     return spread(text, rows or None)
 
 
-def _add_benign(name: str, text_of: Callable[[Target], list[Sample]], doc: str) -> None:
-    """Register the attack of this name, which trains on text that is not of the forget set."""
-
-    def cost(target: Target, epochs: int = 1, rows: int = 0, **_: Any) -> float:
-        return _training(target, _some(text_of(target), rows, name), epochs)
-
-    def function(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1, rows: int = 0) -> Outcome:
-        text = _some(text_of(target), rows, name)
-        if not text:
-            raise NotAvailable("needs text that is not of the forget set")
-        return _after_training(target, text, target.questions, name, lr=lr, batch_size=batch_size, passes=epochs)
-
-    function.__doc__ = f"{doc}{OPTIONS}{ROWS}"
-    source = "after arXiv 2406.13356, 2602.03379; definition ours"
-    recovery(name, cost=cost, source=source, certainty="ours", compare=robustness)(function)
+def _benign(
+    target: Target, text: list[Sample], rows: int, what: str, *, lr: float, batch_size: int, passes: int
+) -> Outcome:
+    """What a copy says after training on text that is not of the forget set."""
+    text = _some(text, rows, what)
+    if not text:
+        raise NotAvailable("needs text that is not of the forget set")
+    return _after_training(target, text, target.questions, what, lr=lr, batch_size=batch_size, passes=passes)
 
 
-_add_benign(
+@recovery(
     "benign_others",
-    others,
-    "The same after an epoch on text of the same form about others: nonmembers, else unlabelled, else retain rows.",
+    cost=lambda target, epochs=1, rows=0, **_: _training(target, _some(others(target), rows, "benign_others"), epochs),
+    source="after arXiv 2406.13356, 2602.03379; definition ours",
+    certainty="ours",
+    compare=robustness,
 )
-_add_benign(
+def benign_others(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1, rows: int = 0) -> Outcome:
+    """The same after an epoch on text of the same form about others: nonmembers, else unlabelled, else retain rows."""
+    return _benign(target, others(target), rows, "benign_others", lr=lr, batch_size=batch_size, passes=epochs)
+
+
+@recovery(
     "benign_text",
-    plain_text,
-    "The same after an epoch on plain text: the task's own, else the embedded task's sentences about nobody.",
+    cost=lambda target, epochs=1, rows=0, **_: _training(
+        target, _some(plain_text(target), rows, "benign_text"), epochs
+    ),
+    source="after arXiv 2406.13356, 2602.03379; definition ours",
+    certainty="ours",
+    compare=robustness,
 )
+def benign_text(target: Target, *, lr: float = 2e-5, batch_size: int = 16, epochs: int = 1, rows: int = 0) -> Outcome:
+    """The same after an epoch on plain text: the task's own, else the embedded task's sentences about nobody."""
+    return _benign(target, plain_text(target), rows, "benign_text", lr=lr, batch_size=batch_size, passes=epochs)
+
+
+for _function in (benign_others, benign_text):
+    _function.__doc__ = f"{_function.__doc__}{OPTIONS}{ROWS}"

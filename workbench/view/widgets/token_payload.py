@@ -228,8 +228,11 @@ def _samples(table: pd.DataFrame, pairs: Mapping[Any, tuple[str, str]]) -> Itera
 
 def _words(texts: list[str]) -> str:
     """A 1 for every token that begins a word, a 0 for the others; a word is the text between spaces."""
-    before = [" ", *texts]
-    return "".join("01"[a[-1:].isspace() or b[:1].isspace()] for a, b in zip(before, texts, strict=False))
+    out, space = [], True
+    for text in texts:
+        out.append("1" if space or text[:1].isspace() else "0")
+        space = text[-1:].isspace()
+    return "".join(out)
 
 
 def _curve(events: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
